@@ -1,0 +1,160 @@
+"""Training data: scikit-learn's digits, and any folder of IDX files (MNIST, Fashion-MNIST).
+
+No data is shipped: `load` reads what is installed or downloaded, and checks it.
+"""
+
+import gzip
+import hashlib
+import importlib.util
+import io
+import math
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .formats import require
+
+__all__ = ["Dataset", "load"]
+
+DIGITS_SHA256 = "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22"
+DIGITS_TRAIN = 1437  # of 1797
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A labelled data set, split into training and test parts.
+
+    Parameters
+    ----------
+    name : str
+        What `load` was given.
+    train_x, test_x : ndarray of float32, shape (n, features)
+        Scaled to [0, 1].
+    train_y, test_y : ndarray of int64, shape (n,)
+        Labels, 0 .. classes-1.
+    classes : int
+    """
+
+    name: str
+    train_x: np.ndarray
+    train_y: np.ndarray
+    test_x: np.ndarray
+    test_y: np.ndarray
+    classes: int
+
+    def __post_init__(self):
+        for part, x, y in (("train", self.train_x, self.train_y), ("test", self.test_x, self.test_y)):
+            require(x.ndim == 2 and x.dtype == np.float32 and x.shape[1] == self.train_x.shape[1] and x.size > 0,
+                    f"{part}_x", (x.shape, x.dtype.name), "float32 of shape (n, features), features equal in both")
+            require(y.shape == x.shape[:1] and y.dtype == np.int64, f"{part}_y", (y.shape, y.dtype.name),
+                    f"int64 of shape ({len(x)},)")
+            require(y.min() >= 0 and y.max() < self.classes, f"{part}_y", (int(y.min()), int(y.max())),
+                    f"labels from 0 to {self.classes - 1}")
+
+    @property
+    def features(self):
+        """Values of one example."""
+        return self.train_x.shape[1]
+
+
+def load(name):
+    """Return the data set of that name.
+
+    Parameters
+    ----------
+    name : str
+        ``digits``: 1797 handwritten digits of 8x8 pixels, from the installed scikit-learn.
+        ``idx:FOLDER``: the four IDX files in that folder.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    ValueError
+        One line, naming the file and what was expected.
+    """
+    if name == "digits":
+        return _digits()
+    require(isinstance(name, str) and name.startswith("idx:") and name != "idx:", "data", name, "digits, idx:FOLDER")
+    return _idx_folder(name, Path(name[len("idx:"):]).expanduser())
+
+
+def _digits():
+    # The file is read as data: importing scikit-learn would take seconds and pull in SciPy.
+    spec = importlib.util.find_spec("sklearn")
+    folders = spec.submodule_search_locations if spec else None
+    if not folders:
+        raise ValueError("data 'digits' needs scikit-learn, which is not installed; pip install 'narrowgauge[data]'")
+    path = Path(folders[0], "datasets", "data", "digits.csv.gz")
+    packed = _read(path, "a file of scikit-learn (pip install 'narrowgauge[data]')")
+    found = hashlib.sha256(packed).hexdigest()
+    if found != DIGITS_SHA256:
+        raise ValueError(f"{path}: SHA-256 is {found}; expected {DIGITS_SHA256}")
+    table = np.loadtxt(io.StringIO(gzip.decompress(packed).decode()), delimiter=",", dtype=np.uint8)
+    # The split is part of every reported accuracy: the rows in the order of 1797 seeded random
+    # numbers, the first 1437 for training. It does not depend on a run's seed.
+    table = table[np.argsort(np.random.default_rng(0).random(len(table)), kind="stable")]
+    x, y = table[:, :-1].astype(np.float32) / np.float32(16), table[:, -1].astype(np.int64)
+    return Dataset("digits", x[:DIGITS_TRAIN], y[:DIGITS_TRAIN], x[DIGITS_TRAIN:], y[DIGITS_TRAIN:], 10)
+
+
+def _read(path, expected):
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}; expected {expected}") from None
+
+
+def _idx_folder(name, folder):
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: not a folder; expected a folder of IDX files")
+    parts = []
+    for part in ("train", "t10k"):
+        images_path, images = _idx(folder, f"{part}-images", 3)
+        labels_path, labels = _idx(folder, f"{part}-labels", 1)
+        if len(labels) != len(images):
+            raise ValueError(f"{labels_path}: {len(labels)} labels; expected {len(images)} as in {images_path}")
+        if parts and images.shape[1:] != parts[0].shape[1:]:
+            raise ValueError(f"{images_path}: images of {_shape(images.shape[1:])}; expected "
+                             f"{_shape(parts[0].shape[1:])} as in the training part")
+        parts += [images, labels]
+    train_x, train_y, test_x, test_y = parts
+    classes = int(max(train_y.max(), test_y.max())) + 1
+    scaled = [x.reshape(len(x), -1).astype(np.float32) / np.float32(255) for x in (train_x, test_x)]
+    return Dataset(name, scaled[0], train_y.astype(np.int64), scaled[1], test_y.astype(np.int64), classes)
+
+
+def _shape(sizes):
+    return "x".join(str(size) for size in sizes)
+
+
+def _idx(folder, stem, dimensions):
+    """Return (path, uint8 array) of the IDX file with that stem, packed or not."""
+    names = [f"{stem}{separator}idx{dimensions}-ubyte" for separator in "-."]
+    path = next((folder / f"{n}{end}" for n in names for end in ("", ".gz") if (folder / f"{n}{end}").exists()), None)
+    if path is None:
+        raise ValueError(f"{folder / names[0]}: not found; expected it, or {names[1]}, each with or without .gz")
+    content = _read(path, "an IDX file")
+    if path.suffix == ".gz":
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise ValueError(f"{path}: not a whole gzip file ({error})") from None
+    header = 4 + 4 * dimensions
+    magic = bytes([0, 0, 8, dimensions])
+    if content[:4] != magic:
+        raise ValueError(f"{path}: starts with {content[:4].hex() or 'nothing'}; expected {magic.hex()}, "
+                         f"unsigned bytes in {dimensions} dimension{'s' if dimensions > 1 else ''}")
+    if len(content) < header:
+        raise ValueError(f"{path}: {len(content)} bytes; expected a header of {header}")
+    sizes = [int.from_bytes(content[i:i + 4], "big") for i in range(4, header, 4)]
+    if 0 in sizes:
+        raise ValueError(f"{path}: sizes {_shape(sizes)}; expected each to be 1 or more")
+    expected = header + math.prod(sizes)
+    if len(content) != expected:
+        raise ValueError(f"{path}: {len(content)} bytes; expected {expected} for sizes {_shape(sizes)}")
+    return path, np.frombuffer(content, np.uint8, offset=header).reshape(sizes)

@@ -1,0 +1,105 @@
+"""Rounding: nearest-even, truncate and stochastic, on scaled magnitudes. One rounding per operation.
+
+Source: numerics contract, section 2.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["NEAREST", "TRUNCATE", "Rounding", "round_scaled", "round_shift", "stochastic"]
+
+KINDS = ("nearest", "truncate", "stochastic")
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """How a magnitude loses its fraction.
+
+    Parameters
+    ----------
+    kind : str
+        ``nearest`` (ties to even), ``truncate`` (toward zero) or ``stochastic``: away from
+        zero when ``floor(d * 2**bits) + r >= 2**bits``, d the discarded fraction of one unit
+        in the last place and r the random word. That is low by 2**-(bits+1) units on average.
+    bits : int
+        Width of the random word, 1 to 16. Only ``stochastic`` uses it.
+    corrected : bool
+        One more bit of d and a half: ``floor(d * 2**(bits+1)) + 2*r + 1 >= 2**(bits+1)``,
+        which has no bias for a d of ``bits`` bits, nor on average for a d of many more.
+    """
+
+    kind: str
+    bits: int = 8
+    corrected: bool = False
+
+    def __post_init__(self):
+        if self.kind not in KINDS:
+            raise ValueError(f"rounding is {self.kind!r}; allowed: {', '.join(KINDS)}")
+        if type(self.bits) is not int or not 1 <= self.bits <= 16:
+            raise ValueError(f"bits is {self.bits!r}; allowed: an integer from 1 to 16")
+        if type(self.corrected) is not bool:
+            raise ValueError(f"corrected is {self.corrected!r}; allowed: true, false")
+
+    @property
+    def window(self):
+        """Bits of the discarded fraction that meet the noise."""
+        return self.bits + self.corrected
+
+    def noise(self, random):
+        """Return what is added to the window: the random word, with the half appended if corrected."""
+        return 2 * random + 1 if self.corrected else random
+
+
+NEAREST = Rounding("nearest")
+TRUNCATE = Rounding("truncate")
+
+
+def stochastic(bits=8, corrected=False):
+    """Return the stochastic rounding with `bits` random bits."""
+    return Rounding("stochastic", bits, corrected)
+
+
+def _random(rounding, random, shape):
+    if random is None:
+        raise ValueError("random is None; allowed: one random word per element, because rounding is stochastic")
+    random = np.broadcast_to(np.asarray(random).astype(np.int64), shape)
+    return rounding.noise(random)
+
+
+def round_scaled(magnitude, exponent, rounding, random=None):
+    """Round ``magnitude * 2**exponent`` to integers (int64).
+
+    Parameters
+    ----------
+    magnitude : array of float64
+        Finite and not negative; the scaled value must stay below 2**45.
+    exponent : int or array of int
+        Power-of-two scale.
+    rounding : Rounding
+    random : array of int, optional
+        Random words of the shape of `magnitude`.
+    """
+    magnitude = np.asarray(magnitude, np.float64)
+    if rounding.kind == "stochastic":
+        window = np.floor(np.ldexp(magnitude, np.asarray(exponent) + rounding.window)).astype(np.int64)
+        return (window + _random(rounding, random, magnitude.shape)) >> rounding.window
+    # ldexp rounds only below 2**-1022, far from any half: floor and rint see the exact value.
+    scaled = np.ldexp(magnitude, exponent)
+    return (np.rint(scaled) if rounding.kind == "nearest" else np.floor(scaled)).astype(np.int64)
+
+
+def round_shift(magnitude, shift, rounding, random=None):
+    """Round ``magnitude / 2**shift`` for integer arrays: not negative, below 2**40, shift 0 to 62 (int64)."""
+    magnitude = np.asarray(magnitude).astype(np.int64)
+    shift = np.asarray(shift).astype(np.int64)
+    if rounding.kind == "truncate":
+        return magnitude >> shift
+    if rounding.kind == "nearest":
+        quotient = magnitude >> shift
+        rest = 2 * (magnitude - (quotient << shift))
+        one = np.int64(1) << shift
+        return quotient + ((rest > one) | ((rest == one) & (quotient & 1 == 1)))
+    up = np.maximum(rounding.window - shift, 0)
+    window = (magnitude << up) >> np.maximum(shift - rounding.window, 0)
+    return (window + _random(rounding, random, np.broadcast(magnitude, shift).shape)) >> rounding.window

@@ -1,0 +1,1 @@
+"""Hardware: the golden models' twins as Amaranth components."""

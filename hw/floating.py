@@ -1,0 +1,275 @@
+"""Floating-point datapaths: an accumulator bank that adds scaled integers with one rounding."""
+
+from amaranth import *
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..golden.formats import Float
+from .pipeline import stage, sticky_status, sum_with_carry
+
+__all__ = ["AccumulatorBank", "normalise", "shift_right_sticky"]
+
+
+def normalise(m, name, value, widths, *, fill=0, limit=None, free=0):
+    """Shift `value` left by powers of two while its top bits are zero (combinational).
+
+    Parameters
+    ----------
+    m : Module
+    name : str
+        Prefix of the intermediate signals.
+    value : Value
+    widths : list of int
+        Powers of two to try, falling.
+    fill : Value
+        Bit that enters at the bottom.
+    limit : Value, optional
+        The total shift may not exceed this number, whose bit k belongs to the width 2**k.
+    free : Value
+        Set when an earlier call already found the limit out of reach.
+
+    Returns
+    -------
+    tuple
+        The shifted value, flags that tell which widths were shifted by (in the order of
+        `widths`), and the new `free`.
+    """
+    taken = []
+    for width in widths:
+        take = Signal(name=f"{name}_take{width}")
+        shifted = Signal(len(value), name=f"{name}_left{width}")
+        zero = value[-width:] == 0
+        if limit is None:
+            m.d.comb += take.eq(zero)
+        else:
+            # As long as every bit of the limit so far has been used up, only its next bit allows
+            # a shift; one bit that was allowed but not needed leaves more room than can be used.
+            room = limit[width.bit_length() - 1]
+            m.d.comb += take.eq(zero & (free | room))
+            free = free | (room & ~zero)
+        m.d.comb += shifted.eq(Mux(take, Cat(C(fill, 1).replicate(width) if isinstance(fill, int)
+                                             else fill.replicate(width), value[:-width]), value))
+        value = shifted
+        taken.append(take)
+    return value, taken, free
+
+
+def shift_right_sticky(m, name, value, amount, widths, *, fill=0, sticky=0):
+    """Shift `value` right by the bits of `amount` named in `widths`, `fill` entering at the top.
+
+    Returns the shifted value and `sticky` ORed with every bit that fell off.
+    """
+    for width in widths:
+        chosen = amount[width.bit_length() - 1]
+        shifted = Signal(len(value), name=f"{name}_right{width}")
+        m.d.comb += shifted.eq(Mux(chosen, Cat(value[width:], fill.replicate(min(width, len(value)))), value))
+        sticky = sticky | (chosen & value[:width].any())
+        value = shifted
+    return value, sticky
+
+
+class AccumulatorBank(wiring.Component):
+    """Bank of floating-point sums to which scaled integers are added.
+
+    Each transfer adds ``integer * 2**(field - fmt.bias - (integer width - 2))`` to one of the
+    sums: `field` is the exponent field that belongs to the integer's top magnitude bit. The
+    exact sum is rounded once, to nearest with ties to even. Gradual underflow is kept; a sum
+    beyond the largest finite value becomes Inf and stays Inf; an exactly zero sum is +0.
+
+    The adder is a pipeline around a small memory. Transfers to different sums follow each other
+    every cycle; a transfer to a sum with an addition under way waits for it. Nothing is lost or
+    repeated under back-pressure.
+
+    Source: numerics contract, sections 2 and 3.
+
+    Parameters
+    ----------
+    fmt : Float
+        Format of the sums (specials ``ieee``).
+    integer : int
+        Width of the signed integer, which must stay above its most negative value.
+    field : int
+        Width of the signed field.
+    sums : int
+        Number of sums, a power of two.
+
+    Members
+    -------
+    i : In(stream)
+        ``integer``, ``field``, ``slot`` (which sum), ``first`` (start from +0), ``last`` (emit
+        the new sum, which is kept as well).
+    o : Out(stream)
+        ``value`` (code of `fmt`) and ``slot``.
+    overflow : Out(1)
+        Sticky: a finite sum became infinite.
+    status_clear : In(1)
+        Clears `overflow`.
+
+    Attributes
+    ----------
+    latency : int
+        Cycles from an accepted transfer to its emitted sum.
+    interval : int
+        Cycles between transfers, to different sums.
+    recurrence : int
+        Cycles between two transfers to the same sum.
+    """
+
+    recurrence = 8
+    latency = recurrence + 1
+    interval = 1
+
+    def __init__(self, fmt: Float, *, integer, field, sums):
+        self.fmt, self.integer, self.field, self.sums = fmt, integer, field, sums
+        slot = (sums - 1).bit_length()
+        super().__init__({
+            "i": In(stream.Signature(data.StructLayout({
+                "integer": signed(integer), "field": signed(field), "slot": slot, "first": 1, "last": 1,
+            }))),
+            "o": Out(stream.Signature(data.StructLayout({"value": fmt.width, "slot": slot}))),
+            "overflow": Out(1),
+            "status_clear": In(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        fmt, payload = self.fmt, self.i.payload
+        p = fmt.mantissa + 1
+        n = self.integer - 1
+
+        # The adder moves as one; the stage before it also waits for a sum that is still under way.
+        advance, accept, hazard = Signal(), Signal(), Signal()
+        m.d.comb += [
+            advance.eq(~self.o.valid | self.o.ready),
+            accept.eq(advance & ~hazard),
+            self.i.ready.eq(accept),
+        ]
+
+        # Normalise the addend, as it is, in two's complement: shift out copies of its sign. A
+        # negative power of two goes one place further than its magnitude would, to exactly -2.
+        # The zeros that enter stop a negative number; how far zero itself goes does not matter.
+        negative, addend = payload.integer[-1], payload.integer[:n]
+        taken = []
+        for width in [1 << k for k in reversed(range(n.bit_length()))]:
+            take = Signal(name=f"addend_take{width}")
+            shifted = Signal(n, name=f"addend_left{width}")
+            m.d.comb += [
+                take.eq((addend[-width:] ^ negative.replicate(min(width, n))) == 0),
+                shifted.eq(Mux(take, addend << width, addend)),
+            ]
+            addend = shifted
+            taken.insert(0, take)
+        s1 = stage(m, accept, "s1", valid=self.i.valid, addend=Cat(addend, negative), taken=Cat(taken),
+                   field=payload.field, slot=payload.slot, first=payload.first, last=payload.last)
+
+        # L0: fetch the sum.
+        m.submodules.bank = bank = memory.Memory(shape=fmt.width, depth=self.sums, init=[])
+        read, write = bank.read_port(domain="comb"), bank.write_port()
+        bits = max(self.field, fmt.exponent + 1) + 1
+        m.d.comb += read.addr.eq(s1.slot)
+        l0 = stage(m, advance, "l0", valid=s1.valid & ~hazard, held=read.data, addend=s1.addend,
+                   field=(s1.field - s1.taken)[:bits].as_signed(), zero=(s1.addend[-2:] == 0), slot=s1.slot, last=s1.last)
+        with m.If(advance & s1.first):
+            m.d.sync += l0.held.eq(0)
+
+        # L1: subtract the exponents. gap = field - held exponent - 1, so that its sign says which
+        # operand is the larger, and either it or its complement is a distance.
+        held_field = l0.held[fmt.mantissa:-1]
+        normal = held_field.any()
+        held_exponent = Cat(held_field[0] | ~normal, held_field[1:])
+        gap = (l0.field + Cat(~held_exponent, C(1, 1)).as_signed())[:bits].as_signed()
+        l1 = stage(m, advance, "l1", valid=l0.valid, held=Cat(l0.held[:fmt.mantissa], normal),
+                   held_exponent=held_exponent, held_negative=l0.held[-1], infinite=held_field.all(),
+                   addend=l0.addend, zero=l0.zero, field=l0.field[:-1], gap=gap, slot=l0.slot, last=l0.last)
+
+        # L2: order by exponent and begin to align. The sum is made in the frame of the held sign:
+        # held + addend, or held - addend when held is negative. A window of `top` bits (the highest
+        # weighs 1) and a sticky bit: one bit more than either operand keeps a shift by one exact,
+        # two more than the result keep what rounding needs after one leading bit has cancelled.
+        top = max(max(p, n) + 1, p + 2)
+        swap = ~l1.gap[-1] & ~l1.zero
+        held = l1.held << (top - p)
+        addend = Cat(C(0, top - n), l1.addend)
+        larger, smaller, fill = Signal(top + 1), Signal(top + 1), Signal()
+        exponent = Signal(bits - 1)
+        levels = (top + 1).bit_length()
+        distance = Signal(levels)
+        far = Mux(l1.gap[-1], ~l1.gap[levels:].all(), l1.gap[levels:].any())
+        m.d.comb += [
+            exponent.eq(Mux(swap, l1.field, l1.held_exponent)),
+            larger.eq(Mux(swap, addend ^ l1.held_negative.replicate(top + 1), held)),
+            # With the addend on top the distance is gap + 1: the one is wired in here.
+            smaller.eq(Mux(swap, held >> 1, addend)),
+            fill.eq(~swap & l1.addend[-1]),
+            distance.eq((l1.gap[:levels] ^ l1.gap[-1].replicate(levels)) | far.replicate(levels)),
+        ]
+        shifts = [1 << k for k in reversed(range(levels))]
+        half = len(shifts) // 2
+        smaller, sticky = shift_right_sticky(m, "coarse", smaller, distance, shifts[:half], fill=fill)
+        l2 = stage(m, advance, "l2", valid=l1.valid, larger=larger, smaller=smaller, sticky=sticky, fill=fill,
+                   distance=distance[:levels - half], swap=swap, exponent=exponent, infinite=l1.infinite,
+                   held_negative=l1.held_negative, slot=l1.slot, last=l1.last)
+
+        # L3: finish aligning, and add. What is subtracted is complemented; the one that belongs to
+        # it enters at the bottom, unless a sticky bit of the same operand has absorbed it.
+        smaller, sticky = shift_right_sticky(m, "fine", l2.smaller, l2.distance, shifts[half:], fill=l2.fill,
+                                             sticky=l2.sticky)
+        complement = l2.held_negative & ~l2.swap
+        carry = l2.held_negative & (l2.swap | ~sticky)
+        augend = Cat(l2.larger, l2.larger[-1] & l2.swap).as_signed()
+        addend = (Cat(smaller, l2.fill) ^ complement.replicate(top + 2)).as_signed()
+        total = Signal(top + 2)
+        m.d.comb += total.eq(sum_with_carry(augend, addend, carry))
+        l3 = stage(m, advance, "l3", valid=l2.valid, total=total, sticky=sticky, exponent=l2.exponent,
+                   infinite=l2.infinite, held_negative=l2.held_negative, slot=l2.slot, last=l2.last)
+
+        # L4, L5: normalise, but not below the exponent of the smallest normal number: the highest
+        # bit here weighs 2, so that a shift by `exponent` is what makes a subnormal. A negative
+        # total is only complemented, and ones follow it in: the one that is missing at the bottom
+        # is added by the rounding.
+        flip = l3.total[-1]
+        value = Cat(l3.sticky, l3.total[:-1]) ^ flip.replicate(top + 2)
+        shifts = [1 << k for k in reversed(range((top + 1).bit_length()))]
+        half = len(shifts) // 2
+        limit = l3.exponent[:len(shifts)] | l3.exponent[len(shifts):].any().replicate(len(shifts))
+        value, taken, free = normalise(m, "coarse_sum", value, shifts[:half], fill=flip, limit=limit)
+        l4 = stage(m, advance, "l4", valid=l3.valid, value=value, flip=flip, taken=Cat(reversed(taken)), free=free,
+                   limit=limit[:len(shifts) - half], exponent=l3.exponent, infinite=l3.infinite,
+                   held_negative=l3.held_negative, slot=l3.slot, last=l3.last)
+        value, taken, _ = normalise(m, "fine_sum", l4.value, shifts[half:], fill=l4.flip, limit=l4.limit, free=l4.free)
+        l5 = stage(m, advance, "l5", valid=l4.valid, value=value, flip=l4.flip, taken=Cat(reversed(taken), l4.taken),
+                   exponent=l4.exponent, infinite=l4.infinite, held_negative=l4.held_negative,
+                   slot=l4.slot, last=l4.last)
+
+        # L6: the exponent, and whether it is out of range.
+        exponent = Signal(bits - 1)
+        m.d.comb += exponent.eq(l5.exponent + 1 - l5.taken)
+        infinite = l5.infinite | exponent[fmt.exponent:].any() | exponent[:fmt.exponent].all()
+        kept, guard, rest = l5.value[-p:], l5.value[-p - 1], l5.value[:-p - 1]
+        l6 = stage(m, advance, "l6", valid=l5.valid, kept=kept, guard=guard, tail=Mux(l5.flip, rest.all(), rest.any()),
+                   flip=l5.flip, exponent=exponent[:fmt.exponent], was_infinite=l5.infinite,
+                   negative=l5.held_negative ^ (l5.flip & ~l5.infinite), slot=l5.slot, last=l5.last)
+        with m.If(advance & infinite):
+            m.d.sync += [l6.kept.eq(1 << (p - 1)), l6.exponent.eq(~0), l6.guard.eq(0), l6.tail.eq(0)]
+
+        # L7: round to nearest even; a carry moves the exponent on, up to Inf. After a complement
+        # the discarded bits lack their one: they are above a half as soon as the guard is set.
+        up = Mux(l6.flip, l6.guard | (l6.tail & l6.kept[0]), l6.guard & (l6.tail | l6.kept[0]))
+        nonzero = l6.flip | l6.kept.any() | l6.guard | l6.tail
+        code = Signal(fmt.width)
+        m.d.comb += [
+            code.eq(Cat((Cat(l6.kept[:-1], l6.exponent & l6.kept[-1].replicate(fmt.exponent)) + up)[:fmt.width - 1],
+                        l6.negative & nonzero)),
+            write.addr.eq(l6.slot),
+            write.data.eq(code),
+            write.en.eq(l6.valid & advance),
+        ]
+        with m.If(advance):
+            m.d.sync += [self.o.valid.eq(l6.valid & l6.last), self.o.payload.value.eq(code),
+                         self.o.payload.slot.eq(l6.slot)]
+        became_infinite = code[fmt.mantissa:-1].all() & ~l6.was_infinite
+        sticky_status(m, self.overflow, l6.valid & advance & became_infinite, self.status_clear)
+
+        busy = [l.valid & (l.slot == s1.slot) for l in (l0, l1, l2, l3, l4, l5, l6)]
+        m.d.comb += hazard.eq(s1.valid & Cat(busy).any())
+        return m

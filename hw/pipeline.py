@@ -1,0 +1,104 @@
+"""What every pipelined unit shares: registers under one enable, and guarded stream connections."""
+
+from types import SimpleNamespace
+
+from amaranth import *
+from amaranth.lib import wiring
+
+__all__ = ["connect_streams", "packed_sums", "stage", "sticky_status", "sum_with_carry"]
+
+CHAIN = 64  # positions; a static timing analysis sees the whole chain as one path
+
+
+def stage(m, enable, name, *, valid=None, **values):
+    """Register values under a common enable; return them as a namespace.
+
+    `valid` is cleared by reset; the data registers are not, which saves their reset wiring.
+    """
+    out = {}
+    if valid is not None:
+        out["valid"] = Signal(name=f"{name}_valid")
+    for key, value in values.items():
+        out[key] = Signal.like(Value.cast(value), name=f"{name}_{key}", reset_less=True)
+    with m.If(enable):
+        m.d.sync += [out[key].eq(value) for key, value in values.items()]
+        if valid is not None:
+            m.d.sync += out["valid"].eq(valid)
+    return SimpleNamespace(**out)
+
+
+def sum_with_carry(a, b, carry):
+    """Return ``a + b + carry`` as one carry chain.
+
+    Written as a three-operand sum, the synthesiser would build two adders; here the carry
+    enters through a bit below both operands.
+    """
+    return (_below(a, carry) + _below(b, carry)) >> 1
+
+
+def _below(value, bit):
+    wide = Cat(bit, value)
+    return wide.as_signed() if value.shape().signed else wide
+
+
+def packed_sums(m, name, lanes):
+    """Add pairs of unsigned numbers side by side in few long carry chains (combinational).
+
+    A carry chain has a fixed cost at its ends (4 LUTs on ECP5), so many short ones are dear.
+    Between two lanes a position of zeros takes up the carry; a lane with a carry-in has a
+    position below its numbers in which the carry, added to itself, makes one.
+
+    Parameters
+    ----------
+    m : Module
+    name : str
+        Prefix of the intermediate signals.
+    lanes : list of (Value, Value, Value or None)
+        Two numbers of equal width, and a carry-in or None.
+
+    Returns
+    -------
+    list of Signal
+        The sums, one bit wider than the numbers.
+    """
+    sums, chain = [], []
+
+    def close():
+        left = Cat(Cat(*([c] if c is not None else []), a, C(0, 1)) for a, b, c in chain)
+        right = Cat(Cat(*([c] if c is not None else []), b, C(0, 1)) for a, b, c in chain)
+        total = Signal(len(left), name=f"{name}_chain{len(sums)}")
+        m.d.comb += total.eq(left + right)
+        position = 0
+        for a, _, c in chain:
+            position += c is not None
+            sums.append(total[position:position + len(a) + 1])
+            position += len(a) + 1
+        chain.clear()
+
+    length = 0
+    for a, b, c in lanes:
+        assert len(a) == len(b)
+        width = len(a) + 1 + (c is not None)
+        if chain and length + width > CHAIN:
+            close()
+            length = 0
+        chain.append((a, b, c))
+        length += width
+    if chain:
+        close()
+    return sums
+
+
+def sticky_status(m, flag, condition, clear):
+    """Drive a status flag that stays set until it is cleared; a condition met meanwhile wins."""
+    with m.If(condition):
+        m.d.sync += flag.eq(1)
+    with m.Elif(clear):
+        m.d.sync += flag.eq(0)
+
+
+def connect_streams(m, source, sink):
+    """Connect two streams after comparing their payload shapes, which Amaranth 0.5 does not."""
+    if source.payload.shape() != sink.payload.shape():
+        raise TypeError(f"payload {source.payload.shape()!r} does not fit {sink.payload.shape()!r}")
+    wiring.connect(m, source, sink)

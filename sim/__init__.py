@@ -1,0 +1,1 @@
+"""Benches: the hardware held against the golden models, code by code."""

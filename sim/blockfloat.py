@@ -1,0 +1,94 @@
+"""Vectors for the block-floating-point units."""
+
+import numpy as np
+
+from ..golden import blockfloat
+from .vectors import Vectors, pack, unpack
+
+__all__ = ["converter_vectors", "fmac_vectors"]
+
+
+def _precisions(rng, parameters, count):
+    """Precisions 2 .. mantissa, with a few outside, which the units clamp."""
+    width = parameters.mantissa.bit_length()
+    legal = rng.integers(2, parameters.mantissa + 1, count)
+    return np.where(rng.random(count) < 0.03, rng.integers(0, 1 << width, count), legal)
+
+
+def fmac_vectors(parameters, count, seed):
+    """Random and directed transfers for ``bfp-fmac``, with what the golden model makes of them."""
+    rng = np.random.default_rng(seed)
+    fmt, p = parameters.format, parameters
+    top = (1 << fmt.exponent) - 1
+    precision = [_precisions(rng, p, count) for _ in range(2)]
+    mantissas = []
+    for each in precision:
+        limit = (1 << np.clip(each, 2, p.mantissa)) - 1
+        q = rng.integers(0, limit[:, np.newaxis] + 1, (count, p.group))
+        kind = rng.random(count)[:, np.newaxis]
+        q = np.where(kind < 0.1, limit[:, np.newaxis], q)  # largest sums: every carry
+        q = np.where((kind > 0.9) & (rng.random((count, p.group)) < 0.9), 0, q)  # small sums: long normalising shifts
+        q = np.where(kind > 0.97, 0, q)  # zero groups
+        sign = np.where(rng.random(q.shape) < 0.5, -1, 1)
+        sign = np.where(rng.random(count)[:, np.newaxis] < 0.15, 1, sign)
+        mantissas.append(q * sign)
+    # The exponent of the product decides where the addition happens: in the middle of the
+    # accumulator's range, among its subnormals, at its top, or anywhere.
+    acc = p.accumulator
+    middle = 2 * fmt.bias + 2 * (p.mantissa - 1)
+    places = np.array([middle, middle + acc.emin - acc.mantissa, middle + acc.emin, middle + acc.emax])
+    place = places[rng.choice(4, count, p=[0.55, 0.15, 0.15, 0.15])]
+    place = np.where(rng.random(count) < 0.1, rng.integers(0, 2 * top + 1, count), place)
+    # Neighbours of one sum mostly share the place, or they would hardly ever meet.
+    run = rng.integers(0, p.accumulators, count)
+    for k in range(p.accumulators):
+        rows = np.flatnonzero(run == k)
+        place[rows] = place[rows[(np.arange(len(rows)) // 24) * 24]] if len(rows) else 0
+    total = np.clip(place + rng.integers(-8, 9, count), 0, 2 * top)
+    low = np.maximum(total - top, 0)
+    ea = low + rng.integers(0, np.minimum(total, top) - low + 1)
+    eb = total - ea
+    first = rng.random(count) < 0.08
+    last = rng.random(count) < 0.5
+    # Repeat some transfer of the same sum with one operand negated: cancellation, to zero or nearly.
+    for k in range(p.accumulators):
+        rows = np.flatnonzero(run == k)
+        again = np.flatnonzero(rng.random(max(len(rows) - 1, 0)) < 0.1)
+        source, target = rows[again], rows[again + 1]
+        mantissas[0][target], mantissas[1][target] = -mantissas[0][source], mantissas[1][source]
+        precision[0][target], precision[1][target] = precision[0][source], precision[1][source]
+        ea[target], eb[target] = ea[source], eb[source]
+        first[source], first[target] = rng.random(len(again)) < 0.7, False
+        last[target] = True
+        if len(rows):
+            first[rows[0]] = True
+    return fmac_transfers(parameters, (ea, mantissas[0], precision[0]), (eb, mantissas[1], precision[1]),
+                          run, first, last)
+
+
+def fmac_transfers(parameters, a, b, slot, first, last):
+    """Return the Vectors of given transfers (arguments as for `blockfloat.fmac`)."""
+    p, fmt = parameters, parameters.format
+    codes, overflow = blockfloat.fmac(parameters, a, b, slot, first, last)
+    slot_bits = (p.accumulators - 1).bit_length()
+    origin = np.flatnonzero(last)
+    inputs = pack(*_group_fields(fmt, *a), *_group_fields(fmt, *b), (slot, slot_bits), (first, 1), (last, 1))
+    outputs = pack((codes, p.accumulator.width), (np.asarray(slot)[origin], slot_bits))
+
+    def describe(k):
+        operands = ", ".join(f"{name}: precision {group[2][k]}, exponent {group[0][k]}, mantissas {list(map(int, group[1][k]))}"
+                             for name, group in (("a", a), ("b", b)))
+        return f"slot {slot[k]}, first {int(first[k])}, last {int(last[k])}, {operands}"
+
+    def show(payload):
+        code, index = unpack(payload, p.accumulator.width, slot_bits)
+        return f"slot {index}, code {code:#0{2 + (p.accumulator.width + 3) // 4}x} = {float(p.accumulator.decode(code))!r}"
+
+    return Vectors(inputs, outputs, origin, {"overflow": int(overflow)}, describe, show)
+
+
+def _group_fields(fmt, exponents, mantissas, precision):
+    """Return the fields of groups as `hw.formats.group_layout` lays them out."""
+    q = np.asarray(mantissas).astype(np.int64)
+    elements = np.abs(q) | (q < 0).astype(np.int64) << fmt.mantissa
+    return [(elements, fmt.mantissa + 1), (exponents, fmt.exponent), (precision, fmt.mantissa.bit_length())]

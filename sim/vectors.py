@@ -1,0 +1,63 @@
+"""Test vectors of one stream unit: transfers in, transfers out, and what each one stands for."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+__all__ = ["Vectors", "pack", "unpack"]
+
+
+@dataclass
+class Vectors:
+    """What a bench drives and expects.
+
+    Attributes
+    ----------
+    inputs, outputs : list of int
+        Payloads in order.
+    origin : sequence of int
+        The input that completes each output.
+    status : dict of str to int
+        Sticky status ports and their expected values after the last transfer.
+    describe : callable
+        ``describe(index)`` tells the operands of input `index` in words.
+    show : callable
+        ``show(payload)`` tells an output payload in words.
+    """
+
+    inputs: list
+    outputs: list
+    origin: list
+    status: dict = field(default_factory=dict)
+    describe: object = str
+    show: object = hex
+
+
+def pack(*fields):
+    """Pack fields into payloads, the first lowest.
+
+    Parameters
+    ----------
+    *fields : (array, width)
+        Arrays of shape (n,) or (n, k): k elements, element 0 lowest; negative numbers wrap.
+
+    Returns
+    -------
+    list of int
+    """
+    columns = []
+    for array, width in fields:
+        array = np.asarray(array).astype(np.int64)
+        bits = (array.reshape(len(array), -1, 1) >> np.arange(width)) & 1
+        columns.append(bits.reshape(len(array), -1).astype(np.uint8))
+    rows = np.packbits(np.concatenate(columns, axis=1), axis=1, bitorder="little")
+    return [int.from_bytes(row.tobytes(), "little") for row in rows]
+
+
+def unpack(payload, *widths):
+    """Split a payload into its fields, lowest first (unsigned ints)."""
+    fields = []
+    for width in widths:
+        fields.append(payload & ((1 << width) - 1))
+        payload >>= width
+    return fields

@@ -1,0 +1,356 @@
+import decimal
+import importlib.util
+import itertools
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from narrowgauge.golden import blockfloat, lfsr, network
+from narrowgauge.golden.datasets import Dataset, load
+from narrowgauge.golden.formats import BlockFloat
+from narrowgauge.golden.recipes import make
+from narrowgauge.golden.rounding import stochastic
+
+needs_digits = pytest.mark.skipif(importlib.util.find_spec("sklearn") is None, reason="scikit-learn is not installed")
+f32 = np.float32
+
+
+def small_data(count=11, features=7, classes=3):
+    rng = np.random.default_rng(4)
+    x, y = rng.random((count, features)).astype(f32), rng.integers(0, classes, count)
+    return Dataset("small", x, y, x[:5], y[:5], classes)
+
+
+def test_exp_is_within_1e_15_of_decimal():
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.uniform(-700, 700, 300), rng.uniform(-1, 1, 300), -np.exp2(rng.uniform(-60, 0, 100))])
+    with decimal.localcontext(decimal.Context(prec=40)):
+        for value, result in zip(x.tolist(), network._exp(x).tolist()):
+            exact = decimal.Decimal(value).exp()
+            assert abs(decimal.Decimal(result) - exact) <= exact * decimal.Decimal(1e-15), value
+
+
+def test_exp_at_its_ends():
+    x = np.array([0.0, -0.0, -745.0, -745.2, -1e300, -np.inf, 709.7, 710.0, np.inf, np.nan])
+    expected = [1.0, 1.0, 5e-324, 0.0, 0.0, 0.0, math.exp(709.7), np.inf, np.inf, np.nan]
+    np.testing.assert_allclose(network._exp(x), expected, rtol=1e-15, atol=0)
+
+
+def test_fp32_product_adds_in_rising_order():
+    rng = np.random.default_rng(1)
+    a = (rng.standard_normal((5, 40)) * np.exp2(rng.integers(-20, 20, (5, 40)))).astype(f32)
+    b = rng.standard_normal((40, 6)).astype(f32)
+    product = network.matmul_fp32(a, b)
+    for i, j in np.ndindex(5, 6):
+        total = f32(0)
+        for k in range(40):
+            total = f32(total + f32(a[i, k] * b[k, j]))
+        assert product[i, j] == total and product.dtype == f32
+    # 1 is lost beside 2**25 unless it comes last.
+    assert network.matmul_fp32(f32([[2**25, 1, -2**25]]), np.ones((3, 1), f32)) == 0
+    assert network.matmul_fp32(f32([[2**25, -2**25, 1]]), np.ones((3, 1), f32)) == 1
+
+
+def test_fp32_product_does_not_depend_on_slabs(monkeypatch):
+    rng = np.random.default_rng(2)
+    a, b = rng.random((33, 9)).astype(f32), rng.random((9, 5)).astype(f32)
+    whole = network.matmul_fp32(a, b)
+    monkeypatch.setattr(network, "SLAB", 20)
+    assert np.array_equal(network.matmul_fp32(a, b), whole)
+
+
+def test_relu_keeps_nan_and_drops_the_sign_of_zero():
+    result = network.relu(f32([-1, -0.0, 0, 2, np.nan, -np.inf]))
+    assert result[:4].tolist() == [0, 0, 0, 2] and not np.signbit(result[:4]).any()
+    assert np.isnan(result[4]) and result[5] == 0 and result.dtype == f32
+
+
+def reference_loss(layers, x, y):
+    """Mean cross-entropy in float64, by NumPy."""
+    for i, (weights, bias) in enumerate(layers):
+        x = (np.maximum(x, 0) if i else x) @ weights.T + bias
+    return np.mean(np.log(np.exp(x).sum(axis=1)) - x[np.arange(len(y)), y])
+
+
+def test_gradients_equal_central_differences():
+    data, rng = small_data(), np.random.default_rng(3)
+    layers = [(w, rng.standard_normal(len(b)).astype(f32)) for w, b in network.initialise((7, 6, 5, 3), rng)]
+    found = network.gradients(network.Gemms(make("fp32"), 1), layers, data.train_x, data.train_y, 0)
+    wide = [[p.astype(np.float64) for p in layer] for layer in layers]
+    for layer, slopes in zip(wide, found):
+        for parameter, slope in zip(layer, slopes):
+            assert slope.shape == parameter.shape and slope.dtype == f32
+            for index in np.ndindex(parameter.shape):
+                start, losses = parameter[index], []
+                for moved in (start + 1e-6, start - 1e-6):
+                    parameter[index] = moved
+                    losses.append(reference_loss(wide, data.train_x, data.train_y))
+                parameter[index] = start
+                assert slope[index] == pytest.approx((losses[0] - losses[1]) / 2e-6, rel=1e-5, abs=1e-7)
+
+
+def test_sgd_step_equals_scalar_arithmetic():
+    rng = np.random.default_rng(5)
+    w, v, g = (rng.standard_normal(200) * np.exp2(rng.integers(-40, 5, 200)) for _ in range(3))
+    v[:20] *= 1e-33  # subnormal velocities
+    g[:20] = 0
+    w, v, g = w.astype(f32), v.astype(f32), g.astype(f32)
+    next_w, next_v = network.sgd(w, v, g, 0.1, 0.9)
+    assert next_w.dtype == next_v.dtype == f32
+    for i in range(200):
+        velocity = f32(f32(f32(0.9) * v[i]) + g[i])
+        step = -f32(f32(0.1) * velocity)
+        assert next_v[i] == velocity and next_w[i] == f32(w[i] + step)
+
+
+def scalar_run(data, seed, epochs, lr, batch, momentum):
+    """The fp32 recipe with no hidden layer, one scalar operation at a time."""
+    rng = np.random.default_rng(seed)
+    x, y, classes, features = data.train_x, data.train_y, data.classes, data.features
+    bound = math.sqrt(6 / features)
+    # Column `features` is the bias.
+    w = [[*[f32((2.0 * rng.random() - 1.0) * bound) for _ in range(features)], f32(0)] for _ in range(classes)]
+    v = [[f32(0)] * (features + 1) for _ in range(classes)]
+    for _ in range(epochs):
+        numbers = rng.random(len(x)).tolist()
+        order = sorted(range(len(x)), key=numbers.__getitem__)
+        for start in range(0, len(x), batch):
+            chosen = order[start:start + batch]
+            slopes = [[f32(0)] * (features + 1) for _ in range(classes)]
+            for n in chosen:
+                z = []
+                for c in range(classes):
+                    total = f32(0)
+                    for k in range(features):
+                        total = f32(total + f32(x[n, k] * w[c][k]))
+                    z.append(float(f32(total + w[c][features])))
+                powers = [float(network._exp(np.float64(value - max(z)))) for value in z]
+                total = 0.0
+                for power in powers:
+                    total += power
+                for c in range(classes):
+                    delta = f32((powers[c] / total - (c == y[n])) / len(chosen))
+                    for k in range(features + 1):
+                        factor = x[n, k] if k < features else f32(1)
+                        slopes[c][k] = f32(slopes[c][k] + f32(delta * factor))
+            for c, k in itertools.product(range(classes), range(features + 1)):
+                v[c][k] = f32(f32(f32(momentum) * v[c][k]) + slopes[c][k])
+                w[c][k] = f32(w[c][k] - f32(f32(lr) * v[c][k]))
+    return np.array(w, f32)
+
+
+def test_run_equals_scalar_arithmetic():
+    data = small_data()
+    result = network.train(make("fp32"), data, seed=9, epochs=2, lr=0.3, batch=4, hidden=(), momentum=0.8)
+    expected = scalar_run(data, 9, 2, 0.3, 4, 0.8)
+    (weights, bias), = result.parameters
+    assert np.array_equal(expected[:, :-1], weights) and np.array_equal(bias, expected[:, -1])
+
+
+def to_float32(value):
+    """Round a Fraction to a normal float32 number, ties to even."""
+    if value == 0:
+        return Fraction(0)
+    unit = Fraction(2) ** (math.frexp(float(value))[1] - 24)
+    return round(value / unit) * unit
+
+
+def block(values, group, mantissa):
+    """Groups of exact values of one row in block floating point, nearest."""
+    values = [Fraction(float(v)) for v in values]
+    groups = []
+    for start in range(0, len(values), group):
+        part = values[start:start + group]
+        top = max(map(abs, part))
+        unit = Fraction(2) ** (math.frexp(float(top))[1] - mantissa) if top else 1
+        most = 2**mantissa - 1
+        groups.append([max(-most, min(most, round(v / unit))) * unit for v in part])
+    return groups
+
+
+def block_product(a, b, group, mantissa):
+    """(M, K) times (N, K): quantised along K, one rounding to fp32 per group."""
+    a, b = ([block(row, group, mantissa) for row in x] for x in (a, b))
+    result = np.zeros((len(a), len(b)), f32)
+    for i, j in np.ndindex(result.shape):
+        total = Fraction(0)
+        for x, y in zip(a[i], b[j]):
+            total = to_float32(total + sum(p * q for p, q in zip(x, y)))
+        result[i, j] = float(total)
+    return result
+
+
+@pytest.mark.parametrize(("gemm", "shapes"), [
+    ("forward", ((5, 10), (7, 10))),
+    ("input-gradient", ((5, 7), (7, 10))),
+    ("weight-gradient", ((5, 7), (5, 10))),
+])
+def test_gemm_quantises_along_its_reduction_axis(gemm, shapes):
+    rng = np.random.default_rng(6)
+    # Rows and columns of very different size: a group along the wrong axis would lose most of it.
+    x, y = ((rng.standard_normal(s) * np.exp2(rng.integers(-6, 6, s))).astype(f32) for s in shapes)
+    x[1], y[:, 2] = 0, 0
+    recipe = make("bfp", group=4, mantissa=3, gradients_rounding="nearest")
+    (_, x_axis), (_, y_axis) = network.GEMMS[gemm]
+    expected = block_product(x if x_axis else x.T, y if y_axis else y.T, 4, 3)
+    found = network.Gemms(recipe, 1).product(gemm, 0, x, y, 0)
+    assert np.array_equal(found, expected) and found.dtype == f32
+
+
+def recorded_run(recipe, **settings):
+    calls = []
+    result = network.train(recipe, small_data(), seed=2, epochs=1, batch=6, hidden=(5,),
+                           record=lambda *call: calls.append((*call, call[4].copy())), **settings)
+    return result, calls
+
+
+def test_record_sees_every_operand_of_every_gemm():
+    _, calls = recorded_run(make("bfp", group=4))
+    order = [("forward", 0), ("forward", 1), ("weight-gradient", 1), ("input-gradient", 1), ("weight-gradient", 0)]
+    expected = [(step, layer, gemm, kind, axis) for step in (0, 1) for gemm, layer in order
+                for kind, axis in network.GEMMS[gemm]]
+    assert [(step, layer, gemm, kind, axis) for step, layer, gemm, kind, _, axis, _ in calls] == expected
+    shapes = {(layer, gemm, kind): array.shape for step, layer, gemm, kind, array, *_ in calls if step == 0}
+    assert shapes[0, "forward", "weights"] == (5, 7) and shapes[0, "forward", "activations"] == (6, 7)
+    assert shapes[1, "input-gradient", "weights"] == (3, 5)
+    assert shapes[0, "weight-gradient", "gradients"] == (6, 5)
+
+
+def test_recorded_arrays_are_the_work_format_and_stay_as_they_were():
+    _, calls = recorded_run(make("bfp", group=4, mantissa=2))
+    for _, _, _, _, array, _, copy in calls:
+        assert array.dtype == f32 and np.array_equal(array, copy)
+    # Each use of the weights gets the same unquantised copy.
+    forward, back = (next(c[4] for c in calls if c[1:4] == (1, gemm, "weights")) for gemm in
+                     ("forward", "input-gradient"))
+    assert forward is back and len(np.unique(np.abs(forward))) == forward.size
+
+
+def test_recording_changes_nothing():
+    plain = network.train(make("bfp", group=4), small_data(), seed=2, epochs=1, batch=6, hidden=(5,))
+    assert recorded_run(make("bfp", group=4))[0].digest == plain.digest
+
+
+def test_stochastic_words_are_replayed_from_the_documented_seed():
+    rng = np.random.default_rng(7)
+    gradient, weights = rng.standard_normal((5, 7)).astype(f32), rng.standard_normal((7, 10)).astype(f32)
+    gemms = network.Gemms(make("bfp", group=4), 3)
+    results = [gemms.product("input-gradient", 1, gradient, weights, step) for step in (0, 1)]
+    fmt = BlockFloat(4, 4)
+    # Slot 2 of layer 1; two groups in each of five rows, so step 1 begins at draw 10.
+    words = lfsr.words(3 * 256 + 1 * 8 + 2, 4, 0, 20)
+    right = blockfloat.quantise(weights, fmt, axis=0)
+    for step, result in enumerate(results):
+        left = blockfloat.quantise(gradient, fmt, rounding=stochastic(8), random=words[10 * step:10 * step + 10])
+        assert np.array_equal(result, blockfloat.matmul(left, right))
+    assert not np.array_equal(*results)
+
+
+def test_stream_seeds_are_distinct_and_fit_the_hardware():
+    uses = [(layer, gemm, operand, False) for layer in range(network.MAX_LAYERS) for gemm in network.GEMMS
+            for operand in (0, 1)]
+    uses += [(layer, "forward", operand, True) for layer in range(network.MAX_LAYERS) for operand in (0, 1)]
+    seeds = [network.stream_seed(seed, *use) for seed in (0, 1, network.MAX_SEED) for use in uses]
+    assert len(set(seeds)) == len(seeds) and min(seeds) >= 0 and max(seeds) < 2**31
+
+
+def test_measuring_accuracy_draws_none_of_trainings_words():
+    rng = np.random.default_rng(8)
+    x, weights = rng.standard_normal((5, 8)).astype(f32), rng.standard_normal((3, 8)).astype(f32)
+    recipe = make("bfp", group=4, weights_rounding="stochastic", activations_rounding="stochastic")
+    undisturbed, disturbed = network.Gemms(recipe, 1), network.Gemms(recipe, 1)
+    evaluation = disturbed.product("forward", 0, x, weights)
+    training = disturbed.product("forward", 0, x, weights, 0)
+    assert np.array_equal(training, undisturbed.product("forward", 0, x, weights, 0))
+    assert not np.array_equal(training, evaluation)
+
+
+@pytest.mark.parametrize("settings", [{}, {"accumulator": "bf16"}, {"mantissa": 8, "accumulator": "fp16"}], ids=str)
+def test_gemms_return_accumulator_values(settings):
+    rng = np.random.default_rng(9)
+    recipe = make("bfp", **settings)
+    product = network.Gemms(recipe, 1).product("forward", 0, *rng.standard_normal((2, 6, 40)).astype(f32))
+    assert np.array_equal(product, recipe.accumulator.round(product)) and product.dtype == f32
+
+
+@pytest.mark.parametrize("name", ["fp32", "bfp"])
+def test_digest_repeats_and_follows_the_seed(name):
+    runs = [network.train(make(name), small_data(), seed=seed, epochs=2, batch=4) for seed in (1, 1, 2)]
+    assert runs[0].digest == runs[1].digest != runs[2].digest
+    assert runs[0].history == runs[1].history
+    assert runs[0].digest == network.digest(runs[0].parameters)
+
+
+def test_digest_covers_every_bit_in_layer_order():
+    layers = [(f32([[1, 2]]), f32([0])), (f32([[3]]), f32([-0.0]))]
+    changed = [(f32([[1, 2]]), f32([0])), (f32([[3]]), f32([0.0]))]
+    assert len({network.digest(layers), network.digest(changed), network.digest(layers[::-1])}) == 3
+    nan, other = f32([[np.nan]]), (np.array([[0xFFC00001]], np.uint32)).view(f32)
+    assert network.digest([(nan,)]) == network.digest([(other,)])
+
+
+def test_initial_weights_are_he_uniform():
+    layers = network.initialise((64, 200, 10), np.random.default_rng(1))
+    for (weights, bias), inputs in zip(layers, (64, 200)):
+        assert weights.dtype == bias.dtype == f32 and not bias.any()
+        assert np.abs(weights).max() <= f32(math.sqrt(6 / inputs))
+        assert weights.var() == pytest.approx(2 / inputs, rel=0.05)
+
+
+def test_progress_is_told_every_epoch():
+    told = []
+    result = network.train(make("fp32"), small_data(), epochs=3, batch=4, progress=lambda *call: told.append(call))
+    assert told == [(n, 3, result.history[n - 1]) for n in (1, 2, 3)]
+    assert result.accuracy == {"train": told[-1][2].train_accuracy, "test": told[-1][2].test_accuracy}
+
+
+def test_history_is_that_of_the_final_network():
+    data = small_data()
+    result = network.train(make("fp32"), data, epochs=2, batch=4)
+    wide = [[p.astype(np.float64) for p in layer] for layer in result.parameters]
+    assert result.history[-1].loss == pytest.approx(reference_loss(wide, data.train_x, data.train_y), rel=1e-5)
+
+
+@pytest.mark.filterwarnings("error")
+def test_diverging_run_ends_quietly_and_says_so():
+    data = small_data()
+    data.train_x[0, 0] = 3e38  # overflows, then Inf - Inf
+    diverged = network.train(make("fp32"), data, epochs=3, lr=10, batch=4, hidden=())
+    assert math.isnan(diverged.history[-1].loss)
+    data.train_x[0, 0] = np.nan
+    assert network.train(make("bfp"), data, epochs=1, batch=4).invalid
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"seed": -1}, "seed is -1; allowed: an integer from 0 to 8388607"),
+    ({"epochs": 0}, "epochs is 0; allowed: .*"),
+    ({"lr": 0}, "lr is 0; allowed: .*"),
+    ({"lr": float("nan")}, "lr is nan; allowed: .*"),
+    ({"batch": 12}, "batch is 12; allowed: an integer from 1 to 11"),
+    ({"hidden": (0,)}, r"hidden is \(0,\); allowed: .*"),
+    ({"hidden": 32}, "hidden is 32; allowed: .*"),
+    ({"momentum": 1}, "momentum is 1; allowed: .*"),
+])
+def test_bad_settings_are_named(settings, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        network.train(make("fp32"), small_data(), **{"batch": 4, **settings})
+
+
+@needs_digits
+def test_digits_are_learnt_and_bfp_follows_fp32():
+    results = {name: network.train(make(name), load("digits")) for name in ("fp32", "bfp")}
+    assert results["fp32"].accuracy["test"] >= 0.96
+    assert results["bfp"].accuracy["test"] >= results["fp32"].accuracy["test"] - 0.01
+    assert not results["bfp"].invalid
+
+
+@needs_digits
+@pytest.mark.parametrize(("name", "expected"), [
+    ("fp32", "07f943349b030e48711d91a721671c7d18a7f8a71c59d9f69ba02ed23250ca99"),
+    ("bfp", "d4a453ff677bc65a086714bef8db833de860585dcbad6fccea70133b71531175"),
+], ids=["fp32", "bfp"])
+def test_digest_is_the_same_on_every_machine(name, expected):
+    # Recorded once; a difference means that some operation's last bit is the machine's.
+    assert network.train(make(name), load("digits"), epochs=1).digest == expected
