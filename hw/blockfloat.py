@@ -5,11 +5,236 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..golden.blockfloat import ConverterParameters, FMACParameters
-from .floating import AccumulatorBank
+from .floating import AccumulatorBank, shift_right_sticky
 from .formats import group_layout
-from .pipeline import packed_sums, stage
+from .lfsr import LeapLFSR
+from .pipeline import CHAIN, packed_sums, stage, sticky_status, sum_with_carry
 
-__all__ = ["BFPFMAC"]
+__all__ = ["BFPConverter", "BFPFMAC"]
+
+
+class BFPConverter(wiring.Component):
+    """Converter from floating point to block floating point: one group per cycle.
+
+    Finds the shared exponent, aligns the significands to it and rounds them to the precision of
+    the transfer. Carry-outs saturate. A group above the exponent field, or one that holds an Inf
+    or a NaN, gets the top exponent code and saturates every non-zero element; below the field it
+    is aligned to the lowest exponent. A zero has no sign. Stochastic transfers, and only those,
+    draw one random word per lane. Source: numerics contract, sections 2 and 3 (FAST).
+
+    Parameters
+    ----------
+    parameters : ConverterParameters
+
+    Members
+    -------
+    i : In(stream)
+        ``elements`` (codes of the work format, element 0 lowest), ``precision`` (magnitude bits,
+        clamped to 2 .. mantissa) and ``rounding`` (0 nearest even, 1 truncate, 2 stochastic).
+    o : Out(stream)
+        One group; see `group_layout`.
+    invalid : Out(1)
+        Sticky: a NaN came in.
+    status_clear : In(1)
+        Clears `invalid`.
+
+    Attributes
+    ----------
+    latency : int
+        Cycles from an accepted transfer to its group.
+    interval : int
+        Cycles between transfers.
+    """
+
+    interval = 1
+
+    def __init__(self, parameters: ConverterParameters):
+        self.parameters = parameters
+        precision = parameters.mantissa.bit_length()
+        super().__init__({
+            "i": In(stream.Signature(data.StructLayout({
+                "elements": data.ArrayLayout(parameters.work.width, parameters.group),
+                "precision": precision, "rounding": 2,
+            }))),
+            "o": Out(stream.Signature(group_layout(parameters.format))),
+            "invalid": Out(1),
+            "status_clear": In(1),
+        })
+
+    @property
+    def latency(self):
+        return 8 + (max(self.parameters.group - 1, 1).bit_length() + 1) // 2
+
+    def elaborate(self, platform):
+        m = Module()
+        parameters, payload = self.parameters, self.i.payload
+        fmt, work, lanes = parameters.format, parameters.work, parameters.group
+        stochastic = parameters.roundings[2]
+        mantissa, fraction = fmt.mantissa, stochastic.window
+        window = mantissa + fraction
+
+        advance = Signal()
+        m.d.comb += [advance.eq(~self.o.valid | self.o.ready), self.i.ready.eq(advance)]
+
+        # Exponents are fields of the work format. All-subnormal groups may have exponents below
+        # that of the smallest normal number: `left` places, so far as the group format reaches.
+        lowest = max(1 - work.mantissa, fmt.emin + work.bias)
+        left = max(1 - lowest, 0)
+
+        # Take the elements apart. Of a significand, only the bits that a distance of zero puts
+        # into the window are kept; whether there is anything below them is one more bit.
+        keep = min(work.mantissa + 1, window + left)
+        fields, significands, below, nonzero, negative, nan = [], [], [], [], [], []
+        for k in range(lanes):
+            code = payload.elements[k]
+            field, rest = code[work.mantissa:-1], code[:work.mantissa]
+            low, high = rest[:work.mantissa + 1 - keep], rest[work.mantissa + 1 - keep:]
+            tail = Signal(name=f"tail{k}")
+            any_fraction = Signal(name=f"fraction{k}")
+            m.d.comb += [tail.eq(low.any() if len(low) else 0), any_fraction.eq(tail | high.any())]
+            fields.append(field)
+            significands.append(Cat(high, field.any()))
+            below.append(tail)
+            nonzero.append(field.any() | any_fraction)
+            negative.append(code[-1])
+            nan.append(field.all() & any_fraction)
+        # An all-subnormal group may have an exponent below all fields: the leading one of all
+        # fractions together tells how far below field 1.
+        depth = Signal(range(left + 1))
+        fractions = [code[:work.mantissa] for code in payload.elements]
+        m.d.comb += depth.eq(left)
+        for place in reversed(range(1, left)):
+            with m.If(Cat(each[-place] for each in fractions).any()):
+                m.d.comb += depth.eq(place)
+        precision = Signal.like(payload.precision)
+        m.d.comb += precision.eq(Mux(payload.precision < 2, 2, Mux(payload.precision > mantissa, mantissa,
+                                                                   payload.precision)))
+        nearest = ~(payload.rounding[0] ^ payload.rounding[1])
+        now = stage(m, advance, "split", valid=self.i.valid, fields=Cat(fields), significands=Cat(significands),
+                    below=Cat(below), nonzero=Cat(nonzero), negative=Cat(negative), nan=Cat(nan).any(), depth=depth,
+                    precision=precision, nearest=nearest, stochastic=payload.rounding == 2, best=Cat(fields),
+                    empty=~Cat(nonzero).any())
+        width = work.exponent
+
+        # Largest exponent: a tree of comparisons, two levels a stage.
+        best = [now.best[width * k:width * (k + 1)] for k in range(lanes)]
+        level = 0
+        while len(best) > 1:
+            for _ in range(2):
+                if len(best) == 1:
+                    break
+                level += 1
+                pairs = [(best[k], best[k + 1]) for k in range(0, len(best) - 1, 2)]
+                sums = packed_sums(m, f"max{level}", [(a, ~b, None) for a, b in pairs])
+                winners = []
+                for index, ((a, b), total) in enumerate(zip(pairs, sums, strict=True)):
+                    winner = Signal(width, name=f"max{level}_{index}")
+                    m.d.comb += winner.eq(Mux(total[-1], a, b))
+                    winners.append(winner)
+                best = winners + best[2 * len(pairs):]
+            now = stage(m, advance, f"max{level}_stage", now, best=Cat(best))
+            best = [now.best[width * k:width * (k + 1)] for k in range(len(best))]
+
+        # The group's exponent: `reach` as a field of the work format, for the distances, which
+        # counts `left` places more; `exponent` as a code of the group format.
+        best = best[0]
+        top = Signal(signed(max(width, left.bit_length()) + 1))
+        m.d.comb += top.eq(Mux(best.any(), best, 1 - now.depth))
+        floor, ceiling = fmt.emin + work.bias, fmt.emax + work.bias
+        under, above = Signal(), Signal()
+        m.d.comb += [
+            under.eq(now.empty | (top < floor)),
+            above.eq((top > ceiling) | best.all()),
+        ]
+        bits = max((1 << width) - 1 + left + mantissa, floor + left + mantissa).bit_length()
+        reach = Signal(bits)
+        m.d.comb += reach.eq(Mux(under, floor, top) + (left + mantissa) - now.precision)
+        exponent = Signal(fmt.exponent)
+        m.d.comb += exponent.eq(Mux(under, 0, Mux(above, ~C(0, fmt.exponent), top - floor)))
+        s1 = stage(m, advance, "reach", now, drop=("best", "depth", "empty"), reach=reach, exponent=exponent, above=above)
+
+        # Distances: reach - max(field, 1). None is negative, but in groups that saturate anyway, so
+        # the subtractions of all lanes can share carry chains with nothing between them.
+        steps = (window + left).bit_length()
+        distances, apart = [], []
+        together = max(CHAIN // bits, 1)
+        for start in range(0, lanes, together):
+            part = range(start, min(start + together, lanes))
+            difference = Signal(bits * len(part), name=f"distance{start}")
+            fields = [s1.fields[width * k:width * (k + 1)] for k in part]
+            fields = [Cat(each[0] | ~each.any(), each[1:], C(0, bits - width)) for each in fields]
+            m.d.comb += difference.eq(s1.reach.replicate(len(part)) - Cat(fields))
+            for k in range(len(part)):
+                distances.append(difference[bits * k:][:steps])
+                apart.append(difference[bits * k:][steps:bits].any())
+        s2 = stage(m, advance, "distance", s1, drop=("fields", "reach"), distances=Cat(distances), apart=Cat(apart))
+
+        # Align. What falls off matters to the nearest rounding alone.
+        shifts = [1 << k for k in reversed(range(steps))]
+        half = (len(shifts) + 1) // 2
+        coarse, sticky = [], []
+        for k in range(lanes):
+            value = Cat(C(0, window + left - keep), s2.significands[keep * k:keep * (k + 1)])
+            value, lost = shift_right_sticky(m, f"coarse{k}", value, s2.distances[steps * k:steps * (k + 1)],
+                                             shifts[:half], fill=C(0, 1), sticky=s2.below[k])
+            coarse.append(value & ~s2.apart[k].replicate(window + left))
+            sticky.append(lost | (s2.apart[k] & s2.nonzero[k]))
+        rest = steps - half
+        s3 = stage(m, advance, "coarse", s2, drop=("significands", "below", "apart"), values=Cat(coarse),
+                   sticky=Cat(sticky),
+                   distances=Cat(s2.distances[steps * k:steps * k + rest] for k in range(lanes)))
+        size = window + left
+        fine, sticky = [], []
+        for k in range(lanes):
+            value, lost = shift_right_sticky(m, f"fine{k}", s3.values[size * k:size * (k + 1)],
+                                             s3.distances[rest * k:rest * (k + 1)], shifts[half:], fill=C(0, 1),
+                                             sticky=s3.sticky[k])
+            fine.append(value[:window])
+            sticky.append(lost)
+        s4 = stage(m, advance, "fine", s3, drop=("distances",), values=Cat(fine), sticky=Cat(sticky))
+
+        # Noise: the random word below the magnitude, or the one that nearest adds to it.
+        m.submodules.lfsr = random = LeapLFSR(seed=parameters.seed, lanes=lanes, bits=parameters.random_bits)
+        m.d.comb += random.draw.eq(advance & s4.valid & s4.stochastic)
+        ups, noise = [], []
+        for k in range(lanes):
+            value = s4.values[window * k:window * (k + 1)]
+            q, guard, rest_bits = value[fraction:], value[fraction - 1], value[:fraction - 1]
+            ups.append(s4.nearest & guard & (q[0] | rest_bits.any() | s4.sticky[k]))
+            word = random.words[parameters.random_bits * k:parameters.random_bits * (k + 1)]
+            noise.append(Cat(C(1, 1), word) if parameters.corrected else word)
+        s5 = stage(m, advance, "noise", s4, drop=("sticky", "nearest", "stochastic"), ups=Cat(ups), noise=Cat(noise))
+        with m.If(advance & ~s4.stochastic):
+            m.d.sync += s5.noise.eq(0)
+        sums = packed_sums(m, "rounded", [
+            (s5.values[window * k:window * (k + 1)],
+             Cat(s5.noise[fraction * k:fraction * (k + 1)], s5.ups[k], C(0, mantissa - 1)), None)
+            for k in range(lanes)])
+        s6 = stage(m, advance, "rounded", s5, drop=("values", "ups", "noise"),
+                   sums=Cat(each[fraction:] for each in sums))
+
+        # Saturate. A carry-out is the one bit above the precision, with nothing but zeros below.
+        mask = Signal(mantissa)
+        m.d.comb += mask.eq(Cat(C(3, 2), (s6.precision > bit for bit in range(2, mantissa))))
+        elements = []
+        for k in range(lanes):
+            q = s6.sums[(mantissa + 1) * k:(mantissa + 1) * (k + 1)]
+            full = Signal(name=f"full{k}")
+            magnitude = Signal(mantissa, name=f"magnitude{k}")
+            m.d.comb += [
+                full.eq((q & ~Cat(mask, C(0, 1))).any() | (s6.above & s6.nonzero[k])),
+                magnitude.eq((q[:mantissa] | full.replicate(mantissa)) & mask),
+            ]
+            elements.append(Cat(magnitude, s6.negative[k] & magnitude.any()))
+        with m.If(advance):
+            m.d.sync += [
+                self.o.valid.eq(s6.valid),
+                self.o.payload.elements.as_value().eq(Cat(elements)),
+                self.o.payload.exponent.eq(s6.exponent),
+                self.o.payload.precision.eq(s6.precision),
+            ]
+        sticky_status(m, self.invalid, advance & s6.valid & s6.nan, self.status_clear)
+        return m
 
 
 def chunk_product(a, b):
@@ -19,6 +244,44 @@ def chunk_product(a, b):
 
 
 class BFPFMAC(wiring.Component):
+    """Dot product of two BFP groups, of a precision chosen per transfer, added to a float sum.
+
+    A transfer adds the exact dot product of its two groups to one of the accumulators, with one
+    rounding to nearest even; see `AccumulatorBank`. ``serial``: the magnitudes are multiplied one
+    pair of 2-bit chunks a cycle, in ceil(pa/2) * ceil(pb/2) cycles; the transfer is accepted with
+    its last pass, and the groups must stay at the port until then, as a stream holds them.
+    ``parallel``: one transfer a cycle, whatever the precisions. Source: numerics contract,
+    section 3 (FAST).
+
+    Parameters
+    ----------
+    parameters : FMACParameters
+
+    Members
+    -------
+    i : In(stream)
+        ``a`` and ``b`` (groups, see `group_layout`; magnitudes below ``2**precision``, precision
+        clamped to 2 .. mantissa), ``slot`` (which accumulator), ``first`` (start it from +0),
+        ``last`` (emit its new sum; the accumulator keeps it).
+    o : Out(stream)
+        ``value`` (code of the accumulator format) and ``slot``.
+    overflow : Out(1)
+        Sticky: a finite accumulator became infinite.
+    status_clear : In(1)
+        Clears `overflow`.
+
+    Attributes
+    ----------
+    latency : int
+        Cycles from an accepted transfer to its emitted sum.
+    interval : int
+        Cycles between transfers to different accumulators, at the greatest precision.
+    recurrence : int
+        Cycles between transfers to the same accumulator, at the least.
+    """
+
+    recurrence = AccumulatorBank.recurrence
+
     def __init__(self, parameters: FMACParameters):
         self.parameters = parameters
         group = group_layout(parameters.format)
@@ -33,96 +296,100 @@ class BFPFMAC(wiring.Component):
         })
 
     @property
-    def integer(self):
-        """Width of the signed sum of one pair of groups."""
-        return (self.parameters.group * (2**self.parameters.mantissa - 1) ** 2).bit_length() + 1
+    def _serial(self):
+        return self.parameters.chunks == "serial" and self.parameters.format.chunks > 1
+
+    @property
+    def _levels(self):
+        return (self.parameters.group - 1).bit_length()
+
+    @property
+    def latency(self):
+        products = 2 if self._serial or self.parameters.format.chunks == 1 else 1 + self.parameters.format.chunks
+        return products + self._levels + 1 + AccumulatorBank.latency
+
+    @property
+    def interval(self):
+        return self.parameters.format.chunks**2 if self._serial else 1
 
     def elaborate(self, platform):
         m = Module()
         parameters, payload = self.parameters, self.i.payload
-        fmt = parameters.format
-        field = self.field_width
-        m.submodules.bank = bank = AccumulatorBank(
-            parameters.accumulator, integer=self.integer, field=field, sums=parameters.accumulators)
-        m.d.comb += [
-            self.o.payload.eq(bank.o.payload), self.o.valid.eq(bank.o.valid), bank.o.ready.eq(self.o.ready),
-            self.overflow.eq(bank.overflow), bank.status_clear.eq(self.status_clear),
-        ]
+        fmt, lanes = parameters.format, parameters.group
         advance = Signal()
 
-        # Passes: pairs of chunks (c, d) in falling order of c + d, so that the sum of products
-        # is shifted by one chunk (times 4) between one c + d and the next.
-        def top_chunk(precision):
-            index = Signal(range(max(fmt.chunks, 2)))
-            for chunk in range(1, fmt.chunks):
-                with m.If(precision > 2 * chunk):
-                    m.d.comb += index.eq(chunk)
-            return index
+        # The sum of a pair of groups, and the exponent field that belongs to its top bit.
+        integer = (lanes * (2**fmt.mantissa - 1) ** 2).bit_length() + 1
+        offset = parameters.accumulator.bias + integer - 2 - 2 * fmt.bias
+        ends = (offset - 2 * (fmt.mantissa - 1) - integer, offset - 2 + 2 * (2**fmt.exponent - 1))
+        field = 1 + max((-end - 1 if end < 0 else end).bit_length() for end in ends)
 
-        top_a, top_b = top_chunk(payload.a.precision), top_chunk(payload.b.precision)
-        width = len(top_a)
-        running, c_next, d_next, shift_next = Signal(), Signal(width), Signal(width), Signal()
-        c, d = Mux(running, c_next, top_a)[:width], Mux(running, d_next, top_b)[:width]
-        final, same = (c == 0) & (d == 0), (c != 0) & (d != top_b)
-        below = (c + d - 1)[:width + 1]
-        jump = below > top_a
-        with m.If(advance & self.i.valid):
-            m.d.sync += [
-                running.eq(~final),
-                shift_next.eq(~same),
-                c_next.eq(Mux(same, c - 1, Mux(jump, top_a, below))),
-                d_next.eq(Mux(same, d + 1, Mux(jump, below - top_a, 0))),
-            ]
-        m.d.comb += self.i.ready.eq(advance & final)
+        m.submodules.bank = bank = AccumulatorBank(
+            parameters.accumulator, integer=integer, field=field, sums=parameters.accumulators)
+        m.d.comb += [
+            self.o.payload.eq(bank.o.payload),
+            self.o.valid.eq(bank.o.valid),
+            bank.o.ready.eq(self.o.ready),
+            self.overflow.eq(bank.overflow),
+            bank.status_clear.eq(self.status_clear),
+        ]
 
-        def pick(group, index):
-            return Cat(Array([Cat(e.magnitude[2 * k:2 * k + 2], C(0, 2))[:2] for k in range(fmt.chunks)])[index]
-                       for e in group.elements)
+        # What a precision takes off the exponent, for both operands: a table.
+        width = len(payload.a.precision)
+        clamped = [min(max(code, 2), fmt.mantissa) - 1 for code in range(1 << width)]
+        scale = Array(C(offset - pa - pb, signed(field)) for pb in clamped for pa in clamped)[
+            Cat(payload.a.precision, payload.b.precision)]
+        common = {
+            "a_sign": Cat(each.sign for each in payload.a.elements),
+            "b_sign": Cat(each.sign for each in payload.b.elements),
+            "a_exponent": payload.a.exponent, "b_exponent": payload.b.exponent, "scale": scale,
+            "slot": payload.slot, "first": payload.first, "last": payload.last,
+        }
+        if self._serial:
+            now, products = self._one_chunk_pair(m, advance, common)
+        else:
+            m.d.comb += self.i.ready.eq(advance)
+            now, products = self._all_chunk_pairs(m, advance, common)
 
-        s0 = stage(m, advance, "s0", valid=self.i.valid, a=pick(payload.a, c), b=pick(payload.b, d),
-                   a_sign=Cat(e.sign for e in payload.a.elements), b_sign=Cat(e.sign for e in payload.b.elements),
-                   start=~running, shift=running & shift_next, final=final,
-                   scale=self.scale(payload.a.precision, payload.b.precision),
-                   a_exponent=payload.a.exponent, b_exponent=payload.b.exponent,
-                   slot=payload.slot, first=payload.first, last=payload.last)
-
-        # Products with their signs, as complements: -x is ~x + 1, and the ones are the carries of
-        # the adder tree. The sign bit is inverted, which adds 16 and makes the numbers unsigned.
-        terms, signs = [], s0.a_sign ^ s0.b_sign
-        for k in range(parameters.group):
-            product = chunk_product(s0.a[2 * k:2 * k + 2], s0.b[2 * k:2 * k + 2])
-            terms.append(Cat(product ^ signs[k].replicate(4), ~signs[k]))
-        (exponent,) = packed_sums(m, "exponent", [(s0.a_exponent, s0.b_exponent, None)])
-        now = stage(m, advance, "s1", valid=s0.valid, terms=Cat(terms), signs=signs, exponent=exponent, scale=s0.scale,
-                    start=s0.start, shift=s0.shift, final=s0.final, slot=s0.slot, first=s0.first, last=s0.last)
-        carries = [now.signs[k] for k in range(parameters.group)]
-        count, bits, level = parameters.group, 5, 0
-        while count > 1:
-            level += 1
+        # Signed products as complements: -x is ~x + 1, and the ones are the carries of the adder
+        # tree. The sign is kept inverted, which adds a constant and makes the numbers unsigned;
+        # the tree doubles the constant with each level, so that it ends as the sum's top bit.
+        signs = now.a_sign ^ now.b_sign
+        terms = [Cat(each ^ signs[k].replicate(len(each)), ~signs[k]) for k, each in enumerate(products)]
+        zero = C(1 << (len(terms[0]) - 1), len(terms[0]))
+        terms += [zero] * ((1 << self._levels) - lanes)
+        (exponent,) = packed_sums(m, "exponent", [(now.a_exponent, now.b_exponent, None)])
+        now = stage(m, advance, "term", now, drop=("a", "b", "products", "a_sign", "b_sign", "a_exponent", "b_exponent"),
+                    terms=Cat(terms), signs=signs, exponent=exponent)
+        bits = len(terms[0])
+        for level in range(self._levels):
+            count = (1 << self._levels) >> level
             terms = [now.terms[bits * k:bits * (k + 1)] for k in range(count)]
-            pairs = [(terms[k], terms[k + 1], carries.pop()) for k in range(0, count, 2)]
-            extra = []
-            if level == 1:
-                w = max(len(now.exponent), field)
-                e = Cat(now.exponent, C(0, w))[:w]; sc = Cat(now.scale, now.scale[-1].replicate(w))[:w]
-                extra = [(e, sc, None)]
-            sums = packed_sums(m, f"level{level}", pairs + extra)
-            if level == 1:
-                f = sums.pop()[:field].as_signed()
-            else: f = now.field
-            count, bits = count // 2, bits + 1
-            now = stage(m, advance, f"t{level}", valid=now.valid, terms=Cat(sums), signs=Cat(carries) if carries else C(0, 1), field=f,
-                        start=now.start, shift=now.shift, final=now.final, slot=now.slot, first=now.first,
-                        last=now.last)
-            carries = [now.signs[k] for k in range(len(carries))]
+            carries = [now.signs[k] for k in range(len(now.signs))]
+            carries += [C(0, 1)] * (count // 2 - len(carries))
+            sums = [(terms[k], terms[k + 1], carries.pop()) for k in range(0, count, 2)]
+            drop = ()
+            if level == 0:
+                extended = Cat(now.exponent, C(0, field))[:field]
+                sums.append((extended, now.scale, None))
+                drop = ("exponent", "scale")
+            sums = packed_sums(m, f"level{level}", sums)
+            if level == 0:
+                now.field = sums.pop()[:field].as_signed()
+            bits += 1
+            now = stage(m, advance, f"level{level}", now, drop=drop, terms=Cat(sums),
+                        signs=Cat(carries) if carries else C(0, 1))
+
+        # Merge. The chunk pairs come with falling weights, so what there is moves up as they go.
         dot = Cat(now.terms[:-1], ~now.terms[-1]).as_signed()
-        merged = Signal(signed(self.integer))
-        base = Mux(now.start, 0, Mux(now.shift, merged << 2, merged))[:self.integer].as_signed()
-        from .pipeline import sum_with_carry
+        merged = Signal(signed(integer))
+        base = C(0, signed(integer))
+        if self._serial:
+            base = Mux(now.start, 0, Mux(now.shift, merged << 2, merged))[:integer].as_signed()
         with m.If(advance & now.valid):
-            m.d.sync += merged.eq(sum_with_carry(base, dot, carries.pop()))
-        out = stage(m, advance, "out", valid=now.valid & now.final, field=now.field, slot=now.slot, first=now.first,
-                    last=now.last)
+            m.d.sync += merged.eq(sum_with_carry(base, dot, now.signs[0]))
+        complete = now.valid & now.final if self._serial else now.valid
+        out = stage(m, advance, "merged", valid=complete, field=now.field, slot=now.slot, first=now.first, last=now.last)
         m.d.comb += [
             bank.i.valid.eq(out.valid),
             bank.i.payload.integer.eq(merged),
@@ -134,24 +401,88 @@ class BFPFMAC(wiring.Component):
         ]
         return m
 
-    @property
-    def offset(self):
-        fmt, acc = self.parameters.format, self.parameters.accumulator
-        return acc.bias + self.integer - 2 - 2 * fmt.bias
+    def _one_chunk_pair(self, m, advance, common):
+        """Sequence the passes of a transfer; return the stage and the products of its chunk pair.
 
-    @property
-    def field_width(self):
-        fmt = self.parameters.format
-        low = self.offset - 2 * (fmt.mantissa - 1)
-        high = 2 * (2**fmt.exponent - 1) + self.offset - 2
-        # The bank takes the integer's leading zeros off.
-        return max((-low + self.integer).bit_length(), high.bit_length()) + 1
+        Pairs (c, d) come in falling order of c + d, so that the merged sum moves up by one chunk
+        (times 4) from one c + d to the next.
+        """
+        payload, fmt = self.i.payload, self.parameters.format
 
-    def scale(self, pa, pb):
-        """Table: offset - (pa-1) - (pb-1)."""
-        fmt = self.parameters.format
-        def clamp(p):
-            return min(max(p, 2), fmt.mantissa)
-        w = len(pa)
-        table = Array(C(self.offset - clamp(i % 2**w) - clamp(i >> w) + 2, signed(self.field_width)) for i in range(4**w))
-        return table[Cat(pa, pb)]
+        def top_chunk(name, precision):
+            index = Signal(range(fmt.chunks), name=name)
+            for chunk in range(1, fmt.chunks):
+                with m.If(precision > 2 * chunk):
+                    m.d.comb += index.eq(chunk)
+            return index
+
+        def chunk_of(group, index):
+            padded = [Cat(each.magnitude, C(0, 1)) for each in group.elements]
+            return Cat(Array(each[2 * k:2 * k + 2] for k in range(fmt.chunks))[index] for each in padded)
+
+        top_a, top_b = top_chunk("top_a", payload.a.precision), top_chunk("top_b", payload.b.precision)
+        c, d, next_c, next_d = (Signal.like(top_a, name=name) for name in ("c", "d", "next_c", "next_d"))
+        running, moved = Signal(), Signal()
+        below = Signal(len(c) + 1)
+        m.d.comb += [
+            c.eq(Mux(running, next_c, top_a)),
+            d.eq(Mux(running, next_d, top_b)),
+            below.eq(c + d - 1),
+        ]
+        final = (c == 0) & (d == 0)
+        level = (c != 0) & (d != top_b)
+        with m.If(advance & self.i.valid):
+            m.d.sync += [running.eq(~final), moved.eq(~level)]
+            with m.If(level):
+                m.d.sync += [next_c.eq(c - 1), next_d.eq(d + 1)]
+            with m.Elif(below > top_a):
+                m.d.sync += [next_c.eq(top_a), next_d.eq(below - top_a)]
+            with m.Else():
+                m.d.sync += [next_c.eq(below), next_d.eq(0)]
+        m.d.comb += self.i.ready.eq(advance & final)
+        now = stage(m, advance, "chunk", valid=self.i.valid, a=chunk_of(payload.a, c), b=chunk_of(payload.b, d),
+                    start=~running, shift=moved, final=final, **common)
+        return now, [chunk_product(now.a[2 * k:2 * k + 2], now.b[2 * k:2 * k + 2])
+                     for k in range(self.parameters.group)]
+
+    def _all_chunk_pairs(self, m, advance, common):
+        """Multiply whole magnitudes; return the stage and the products.
+
+        Chunk products (c, d) of equal c - d do not overlap: side by side they are one number.
+        The numbers of c - d = k and -k are added first, then those of falling k.
+        """
+        payload, lanes, chunks = self.i.payload, self.parameters.group, self.parameters.format.chunks
+        now = stage(m, advance, "whole", valid=self.i.valid, a=Cat(each.magnitude for each in payload.a.elements),
+                    b=Cat(each.magnitude for each in payload.b.elements), **common)
+        width = self.parameters.mantissa
+        diagonals = []
+        for lane in range(lanes):
+            a, b = (Cat(each[width * lane:width * (lane + 1)], C(0, 1)) for each in (now.a, now.b))
+            diagonals.append({
+                k: Cat(chunk_product(a[2 * c:2 * c + 2], b[2 * (c - k):2 * (c - k) + 2])
+                       for c in range(max(k, 0), chunks + min(k, 0)))
+                for k in range(1 - chunks, chunks)})
+        if chunks == 1:
+            return now, [each[0] for each in diagonals]
+        pairs = range(1, chunks)
+        sums = packed_sums(m, "diagonal", [(each[k], each[-k], None) for each in diagonals for k in pairs])
+        flat = [Cat(each[0], sums[lane * len(pairs):(lane + 1) * len(pairs)]) for lane, each in enumerate(diagonals)]
+        widths = [4 * chunks] + [4 * (chunks - k) + 1 for k in pairs]
+        now = stage(m, advance, "diagonal", now, drop=("a", "b"), products=Cat(flat))
+        for k in reversed(pairs):
+            # Below the lowest bit of diagonal k, two bits of diagonal k - 1 pass by.
+            size, parts, additions = sum(widths[:k + 1]), [], []
+            for lane in range(lanes):
+                word = now.products[size * lane:size * (lane + 1)]
+                start = sum(widths[:k - 1])
+                lower, upper = word[start:start + widths[k - 1]], word[start + widths[k - 1]:]
+                top = max(widths[k - 1] - 2, widths[k])
+                additions.append((Cat(lower[2:], C(0, top))[:top], Cat(upper, C(0, top))[:top], None))
+                parts.append((word[:start], lower[:2]))
+            sums = packed_sums(m, f"product{k}", additions)
+            widths[k - 1] = 2 + len(sums[0])
+            flat = [Cat(*part, total) for part, total in zip(parts, sums, strict=True)]
+            if k > 1:
+                now = stage(m, advance, f"product{k}", now, products=Cat(flat))
+        product = 2 * self.parameters.mantissa
+        return now, [each[:product] for each in flat]

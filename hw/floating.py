@@ -35,10 +35,15 @@ def normalise(m, name, value, widths, *, fill=0, limit=None, free=0):
         `widths`), and the new `free`.
     """
     taken = []
+    fill = Value.cast(fill)
+    before, above = value, None
     for width in widths:
         take = Signal(name=f"{name}_take{width}")
         shifted = Signal(len(value), name=f"{name}_left{width}")
+        # Both cases of the shift before are looked at while that is still being decided.
         zero = value[-width:] == 0
+        if taken:
+            zero = Mux(taken[-1], Cat(fill.replicate(above), before[:-above])[-width:] == 0, before[-width:] == 0)
         if limit is None:
             m.d.comb += take.eq(zero)
         else:
@@ -47,9 +52,8 @@ def normalise(m, name, value, widths, *, fill=0, limit=None, free=0):
             room = limit[width.bit_length() - 1]
             m.d.comb += take.eq(zero & (free | room))
             free = free | (room & ~zero)
-        m.d.comb += shifted.eq(Mux(take, Cat(C(fill, 1).replicate(width) if isinstance(fill, int)
-                                             else fill.replicate(width), value[:-width]), value))
-        value = shifted
+        m.d.comb += shifted.eq(Mux(take, Cat(fill.replicate(width), value[:-width]), value))
+        before, above, value = value, width, shifted
         taken.append(take)
     return value, taken, free
 
@@ -116,7 +120,7 @@ class AccumulatorBank(wiring.Component):
     """
 
     recurrence = 8
-    latency = recurrence + 1
+    latency = recurrence + 2
     interval = 1
 
     def __init__(self, fmt: Float, *, integer, field, sums):
@@ -145,30 +149,27 @@ class AccumulatorBank(wiring.Component):
             self.i.ready.eq(accept),
         ]
 
-        # Normalise the addend, as it is, in two's complement: shift out copies of its sign. A
-        # negative power of two goes one place further than its magnitude would, to exactly -2.
-        # The zeros that enter stop a negative number; how far zero itself goes does not matter.
-        negative, addend = payload.integer[-1], payload.integer[:n]
-        taken = []
-        for width in [1 << k for k in reversed(range(n.bit_length()))]:
-            take = Signal(name=f"addend_take{width}")
-            shifted = Signal(n, name=f"addend_left{width}")
-            m.d.comb += [
-                take.eq((addend[-width:] ^ negative.replicate(min(width, n))) == 0),
-                shifted.eq(Mux(take, addend << width, addend)),
-            ]
-            addend = shifted
-            taken.insert(0, take)
-        s1 = stage(m, accept, "s1", valid=self.i.valid, addend=Cat(addend, negative), taken=Cat(taken),
+        # Normalise the addend in two's complement: shift out copies of its sign, which are zeros
+        # of the complement. A negative power of two goes one place further than its magnitude
+        # would, to exactly -2; what enters stops it there. How far a zero goes does not matter.
+        negative = payload.integer[-1]
+        widths = [1 << k for k in reversed(range(n.bit_length()))]
+        half = len(widths) // 2
+        value, taken, _ = normalise(m, "coarse_addend", payload.integer[:n] ^ negative.replicate(n), widths[:half],
+                                    fill=negative)
+        s0 = stage(m, accept, "s0", valid=self.i.valid, value=value, negative=negative, taken=Cat(reversed(taken)),
                    field=payload.field, slot=payload.slot, first=payload.first, last=payload.last)
+        value, taken, _ = normalise(m, "fine_addend", s0.value, widths[half:], fill=s0.negative)
+        s1 = stage(m, accept, "s1", s0, drop=("value", "negative"), taken=Cat(reversed(taken), s0.taken),
+                   addend=Cat(value ^ s0.negative.replicate(n), s0.negative))
 
         # L0: fetch the sum.
         m.submodules.bank = bank = memory.Memory(shape=fmt.width, depth=self.sums, init=[])
         read, write = bank.read_port(domain="comb"), bank.write_port()
         bits = max(self.field, fmt.exponent + 1) + 1
         m.d.comb += read.addr.eq(s1.slot)
-        l0 = stage(m, advance, "l0", valid=s1.valid & ~hazard, held=read.data, addend=s1.addend,
-                   field=(s1.field - s1.taken)[:bits].as_signed(), zero=(s1.addend[-2:] == 0), slot=s1.slot, last=s1.last)
+        l0 = stage(m, advance, "l0", s1, drop=("taken", "first"), valid=s1.valid & ~hazard, held=read.data,
+                   field=(s1.field - s1.taken)[:bits].as_signed(), zero=s1.addend[-2:] == 0)
         with m.If(advance & s1.first):
             m.d.sync += l0.held.eq(0)
 
@@ -178,9 +179,8 @@ class AccumulatorBank(wiring.Component):
         normal = held_field.any()
         held_exponent = Cat(held_field[0] | ~normal, held_field[1:])
         gap = (l0.field + Cat(~held_exponent, C(1, 1)).as_signed())[:bits].as_signed()
-        l1 = stage(m, advance, "l1", valid=l0.valid, held=Cat(l0.held[:fmt.mantissa], normal),
-                   held_exponent=held_exponent, held_negative=l0.held[-1], infinite=held_field.all(),
-                   addend=l0.addend, zero=l0.zero, field=l0.field[:-1], gap=gap, slot=l0.slot, last=l0.last)
+        l1 = stage(m, advance, "l1", l0, held=Cat(l0.held[:fmt.mantissa], normal), held_exponent=held_exponent,
+                   held_negative=l0.held[-1], infinite=held_field.all(), field=l0.field[:-1], gap=gap)
 
         # L2: order by exponent and begin to align. The sum is made in the frame of the held sign:
         # held + addend, or held - addend when held is negative. A window of `top` bits (the highest
@@ -206,9 +206,9 @@ class AccumulatorBank(wiring.Component):
         shifts = [1 << k for k in reversed(range(levels))]
         half = len(shifts) // 2
         smaller, sticky = shift_right_sticky(m, "coarse", smaller, distance, shifts[:half], fill=fill)
-        l2 = stage(m, advance, "l2", valid=l1.valid, larger=larger, smaller=smaller, sticky=sticky, fill=fill,
-                   distance=distance[:levels - half], swap=swap, exponent=exponent, infinite=l1.infinite,
-                   held_negative=l1.held_negative, slot=l1.slot, last=l1.last)
+        l2 = stage(m, advance, "l2", l1, drop=("held", "held_exponent", "addend", "zero", "field", "gap"),
+                   larger=larger, smaller=smaller, sticky=sticky, fill=fill, distance=distance[:levels - half],
+                   swap=swap, exponent=exponent)
 
         # L3: finish aligning, and add. What is subtracted is complemented; the one that belongs to
         # it enters at the bottom, unless a sticky bit of the same operand has absorbed it.
@@ -220,8 +220,8 @@ class AccumulatorBank(wiring.Component):
         addend = (Cat(smaller, l2.fill) ^ complement.replicate(top + 2)).as_signed()
         total = Signal(top + 2)
         m.d.comb += total.eq(sum_with_carry(augend, addend, carry))
-        l3 = stage(m, advance, "l3", valid=l2.valid, total=total, sticky=sticky, exponent=l2.exponent,
-                   infinite=l2.infinite, held_negative=l2.held_negative, slot=l2.slot, last=l2.last)
+        l3 = stage(m, advance, "l3", l2, drop=("larger", "smaller", "fill", "distance", "swap"),
+                   total=total, sticky=sticky)
 
         # L4, L5: normalise, but not below the exponent of the smallest normal number: the highest
         # bit here weighs 2, so that a shift by `exponent` is what makes a subnormal. A negative
@@ -233,32 +233,30 @@ class AccumulatorBank(wiring.Component):
         half = len(shifts) // 2
         limit = l3.exponent[:len(shifts)] | l3.exponent[len(shifts):].any().replicate(len(shifts))
         value, taken, free = normalise(m, "coarse_sum", value, shifts[:half], fill=flip, limit=limit)
-        l4 = stage(m, advance, "l4", valid=l3.valid, value=value, flip=flip, taken=Cat(reversed(taken)), free=free,
-                   limit=limit[:len(shifts) - half], exponent=l3.exponent, infinite=l3.infinite,
-                   held_negative=l3.held_negative, slot=l3.slot, last=l3.last)
+        l4 = stage(m, advance, "l4", l3, drop=("total", "sticky"), value=value, flip=flip,
+                   taken=Cat(reversed(taken)), free=free, limit=limit[:len(shifts) - half])
         value, taken, _ = normalise(m, "fine_sum", l4.value, shifts[half:], fill=l4.flip, limit=l4.limit, free=l4.free)
-        l5 = stage(m, advance, "l5", valid=l4.valid, value=value, flip=l4.flip, taken=Cat(reversed(taken), l4.taken),
-                   exponent=l4.exponent, infinite=l4.infinite, held_negative=l4.held_negative,
-                   slot=l4.slot, last=l4.last)
+        l5 = stage(m, advance, "l5", l4, drop=("free", "limit"), value=value, taken=Cat(reversed(taken), l4.taken))
 
-        # L6: the exponent, and whether it is out of range.
+        # L6: the exponent, plus one, which makes every one out of range reach 2**fmt.exponent.
         exponent = Signal(bits - 1)
-        m.d.comb += exponent.eq(l5.exponent + 1 - l5.taken)
-        infinite = l5.infinite | exponent[fmt.exponent:].any() | exponent[:fmt.exponent].all()
+        m.d.comb += exponent.eq(l5.exponent + 2 - l5.taken)
         kept, guard, rest = l5.value[-p:], l5.value[-p - 1], l5.value[:-p - 1]
-        l6 = stage(m, advance, "l6", valid=l5.valid, kept=kept, guard=guard, tail=Mux(l5.flip, rest.all(), rest.any()),
-                   flip=l5.flip, exponent=exponent[:fmt.exponent], was_infinite=l5.infinite,
-                   negative=l5.held_negative ^ (l5.flip & ~l5.infinite), slot=l5.slot, last=l5.last)
-        with m.If(advance & infinite):
-            m.d.sync += [l6.kept.eq(1 << (p - 1)), l6.exponent.eq(~0), l6.guard.eq(0), l6.tail.eq(0)]
+        l6 = stage(m, advance, "l6", l5, drop=("value", "taken", "held_negative"), kept=kept, guard=guard,
+                   tail=Mux(l5.flip, rest.all(), rest.any()), exponent=exponent[:fmt.exponent],
+                   negative=l5.held_negative ^ (l5.flip & ~l5.infinite))
+        with m.If(advance & (l5.infinite | exponent[fmt.exponent:].any())):
+            m.d.sync += [l6.kept.eq(1 << (p - 1)), l6.exponent.eq(0), l6.guard.eq(0), l6.tail.eq(0), l6.flip.eq(0)]
 
-        # L7: round to nearest even; a carry moves the exponent on, up to Inf. After a complement
-        # the discarded bits lack their one: they are above a half as soon as the guard is set.
+        # L7: round to nearest even; a carry moves the exponent on, up to Inf. The one too much in
+        # the exponent of a normal number is taken off by the same addition. After a complement the
+        # discarded bits lack their one: they are above a half as soon as the guard is set.
         up = Mux(l6.flip, l6.guard | (l6.tail & l6.kept[0]), l6.guard & (l6.tail | l6.kept[0]))
         nonzero = l6.flip | l6.kept.any() | l6.guard | l6.tail
+        normal = l6.kept[-1].replicate(fmt.exponent)
         code = Signal(fmt.width)
         m.d.comb += [
-            code.eq(Cat((Cat(l6.kept[:-1], l6.exponent & l6.kept[-1].replicate(fmt.exponent)) + up)[:fmt.width - 1],
+            code.eq(Cat((Cat(l6.kept[:-1], l6.exponent & normal) + Cat(up, C(0, p - 2), normal))[:fmt.width - 1],
                         l6.negative & nonzero)),
             write.addr.eq(l6.slot),
             write.data.eq(code),
@@ -267,9 +265,13 @@ class AccumulatorBank(wiring.Component):
         with m.If(advance):
             m.d.sync += [self.o.valid.eq(l6.valid & l6.last), self.o.payload.value.eq(code),
                          self.o.payload.slot.eq(l6.slot)]
-        became_infinite = code[fmt.mantissa:-1].all() & ~l6.was_infinite
+        became_infinite = code[fmt.mantissa:-1].all() & ~l6.infinite
         sticky_status(m, self.overflow, l6.valid & advance & became_infinite, self.status_clear)
 
-        busy = [l.valid & (l.slot == s1.slot) for l in (l0, l1, l2, l3, l4, l5, l6)]
-        m.d.comb += hazard.eq(s1.valid & Cat(busy).any())
+        # Whether the transfer that is in s1 next will find its sum still under way.
+        slot = Mux(accept, s0.slot, s1.slot)
+        under_way = [(s1.valid & accept, s1.slot)] + [(each.valid, each.slot) for each in (l0, l1, l2, l3, l4, l5)]
+        with m.If(advance):
+            m.d.sync += hazard.eq(Mux(accept, s0.valid, s1.valid)
+                                  & Cat(valid & (slot == other) for valid, other in under_way).any())
         return m

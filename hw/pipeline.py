@@ -1,29 +1,35 @@
-"""What every pipelined unit shares: registers under one enable, and guarded stream connections."""
+"""What every pipelined unit shares: registers under one enable, and carry chains used well."""
 
 from types import SimpleNamespace
 
 from amaranth import *
-from amaranth.lib import wiring
 
-__all__ = ["connect_streams", "packed_sums", "stage", "sticky_status", "sum_with_carry"]
+__all__ = ["CHAIN", "packed_sums", "stage", "sticky_status", "sum_with_carry"]
 
 CHAIN = 64  # positions; a static timing analysis sees the whole chain as one path
 
 
-def stage(m, enable, name, *, valid=None, **values):
+def stage(m, enable, name, before=None, *, drop=(), **values):
     """Register values under a common enable; return them as a namespace.
 
-    `valid` is cleared by reset; the data registers are not, which saves their reset wiring.
+    Parameters
+    ----------
+    m : Module
+    enable : Value
+    name : str
+        Prefix of the registers' names.
+    before : namespace, optional
+        An earlier stage, whose values are handed on as well unless named in `drop`.
+    drop : tuple of str
+    **values : Value
+        New values, which replace equal names of `before`. One called ``valid`` is cleared by
+        reset; the others are not, which saves their reset wiring.
     """
-    out = {}
-    if valid is not None:
-        out["valid"] = Signal(name=f"{name}_valid")
-    for key, value in values.items():
-        out[key] = Signal.like(Value.cast(value), name=f"{name}_{key}", reset_less=True)
+    values = {key: value for key, value in vars(before or SimpleNamespace()).items() if key not in drop} | values
+    out = {key: Signal.like(Value.cast(value), name=f"{name}_{key}", reset_less=key != "valid")
+           for key, value in values.items()}
     with m.If(enable):
         m.d.sync += [out[key].eq(value) for key, value in values.items()]
-        if valid is not None:
-            m.d.sync += out["valid"].eq(valid)
     return SimpleNamespace(**out)
 
 
@@ -95,10 +101,3 @@ def sticky_status(m, flag, condition, clear):
         m.d.sync += flag.eq(1)
     with m.Elif(clear):
         m.d.sync += flag.eq(0)
-
-
-def connect_streams(m, source, sink):
-    """Connect two streams after comparing their payload shapes, which Amaranth 0.5 does not."""
-    if source.payload.shape() != sink.payload.shape():
-        raise TypeError(f"payload {source.payload.shape()!r} does not fit {sink.payload.shape()!r}")
-    wiring.connect(m, source, sink)

@@ -92,3 +92,57 @@ def _group_fields(fmt, exponents, mantissas, precision):
     q = np.asarray(mantissas).astype(np.int64)
     elements = np.abs(q) | (q < 0).astype(np.int64) << fmt.mantissa
     return [(elements, fmt.mantissa + 1), (exponents, fmt.exponent), (precision, fmt.mantissa.bit_length())]
+
+
+def converter_vectors(parameters, count, seed):
+    """Random and directed transfers for ``bfp-converter``, with what the golden model makes of them."""
+    rng = np.random.default_rng(seed)
+    p, work = parameters, parameters.work
+    shape = (count, p.group)
+    fields = (1 << work.exponent) - 1
+    # Exponents: around a place of the group's own, so that distances cover the shifter; or anywhere.
+    place = rng.integers(0, fields + 1, (count, 1))
+    place = np.where(rng.random((count, 1)) < 0.15, rng.integers(0, 3, (count, 1)), place)
+    spread = rng.choice([1, 4, 12, 30], (count, 1))
+    field = np.clip(place + rng.integers(-spread, 1, shape), 0, fields)
+    field = np.where(rng.random(shape) < 0.03, rng.integers(0, fields + 1, shape), field)
+    fraction = rng.integers(0, 1 << work.mantissa, shape)
+    # Short fractions are where ties and exact values are; all-ones fractions carry out.
+    short = rng.integers(0, work.mantissa + 1, shape)
+    kind = rng.random(shape)
+    fraction = np.where(kind < 0.35, fraction >> short << short, fraction)
+    fraction = np.where(kind > 0.9, (1 << work.mantissa) - 1 >> short << short, fraction)
+    # Few Infs and NaNs: a group with one is spent.
+    special = (field == fields) & (rng.random(shape) < 0.8)
+    field = np.where(special, fields - 1, field)
+    codes = field << work.mantissa | fraction
+    codes = np.where(rng.random(shape) < 0.05, 0, codes)
+    codes = np.where(rng.random((count, 1)) < 0.02, 0, codes)
+    codes |= rng.integers(0, 2, shape) << (work.width - 1)
+    rounding = rng.integers(0, 3, count)
+    rounding = np.where(rng.random(count) < 0.01, 3, rounding)
+    return converter_transfers(parameters, codes, _precisions(rng, p, count), rounding)
+
+
+def converter_transfers(parameters, codes, precision, rounding):
+    """Return the Vectors of given transfers (arguments as for `blockfloat.convert`)."""
+    p, fmt = parameters, parameters.format
+    exponents, mantissas, invalid = blockfloat.convert(p, codes, precision, rounding)
+    precision_bits = p.mantissa.bit_length()
+    inputs = pack((codes, p.work.width), (precision, precision_bits), (rounding, 2))
+    used = np.clip(precision, 2, p.mantissa)
+    outputs = pack(*_group_fields(fmt, exponents, mantissas, used))
+
+    def describe(k):
+        return (f"precision {precision[k]}, rounding {rounding[k]} (0 nearest, 1 truncate, 2 stochastic), codes "
+                + " ".join(f"{code:#0{2 + (p.work.width + 3) // 4}x}" for code in map(int, codes[k])))
+
+    def show(payload):
+        elements, exponent, digits = unpack(payload, (p.mantissa + 1) * p.group, fmt.exponent, precision_bits)
+        signed = []
+        for _ in range(p.group):
+            magnitude, sign, elements = *unpack(elements, p.mantissa, 1), elements >> (p.mantissa + 1)
+            signed.append(("-" if sign else "") + str(magnitude))
+        return f"precision {digits}, exponent {exponent}, mantissas [{', '.join(signed)}]"
+
+    return Vectors(inputs, outputs, range(len(inputs)), {"invalid": int(invalid.any())}, describe, show)

@@ -1,0 +1,528 @@
+"""Number formats against ml_dtypes, NumPy and exact fractions."""
+
+import bisect
+import dataclasses
+import json
+from fractions import Fraction
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from narrowgauge.golden.blockfloat import ConverterParameters, FMACParameters
+from narrowgauge.golden.formats import PRESETS, BlockFloat, Fixed, Float, Log, name_of, parse
+from narrowgauge.golden.rounding import NEAREST, TRUNCATE, stochastic
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+FINITE = {"specials": "none", "overflow": "saturate"}
+
+# Not here: float8_e4m3fnuz, float8_e5m2fnuz, float8_e4m3b11fnuz put NaN where our -0 is and have one zero;
+# float8_e8m0fnu has neither sign nor zero.
+PEERS = {
+    "float16": (Float(5, 10), np.float16),
+    "bfloat16": (Float(8, 7), ml_dtypes.bfloat16),
+    "float8_e5m2": (Float(5, 2), ml_dtypes.float8_e5m2),
+    "float8_e4m3fn": (Float(4, 3, specials="fn"), ml_dtypes.float8_e4m3fn),
+    "float8_e4m3": (Float(4, 3), ml_dtypes.float8_e4m3),
+    "float8_e3m4": (Float(3, 4), ml_dtypes.float8_e3m4),
+    "float6_e3m2fn": (Float(3, 2, **FINITE), ml_dtypes.float6_e3m2fn),
+    "float6_e2m3fn": (Float(2, 3, **FINITE), ml_dtypes.float6_e2m3fn),
+    "float4_e2m1fn": (Float(2, 1, **FINITE), ml_dtypes.float4_e2m1fn),
+}
+UNUSUAL = {
+    "e8m23": Float(8, 23),
+    "e11m20": Float(11, 20),
+    "e2m29": Float(2, 29),
+    "e5m10-bias40": Float(5, 10, bias=40),
+    "e5m10-bias-negative": Float(5, 10, bias=-20),
+    "e4m3-bias1060": Float(4, 3, bias=1060),
+    "e4m3-bias-900": Float(4, 3, bias=-900, specials="fn"),
+    "e1m3-none": Float(1, 3, **FINITE),
+    "e1m0-none": Float(1, 0, **FINITE),
+    "e1m2-fn": Float(1, 2, specials="fn"),
+    "e4m0-ieee": Float(4, 0),
+    "e4m0-none": Float(4, 0, **FINITE),
+    "e3m1-saturating": Float(3, 1, overflow="saturate"),
+    "e4m3-fn-saturating": Float(4, 3, specials="fn", overflow="saturate"),
+}
+ALL = {name: fmt for name, (fmt, _) in PEERS.items()} | UNUSUAL
+ROUNDINGS = {
+    "nearest": NEAREST,
+    "truncate": TRUNCATE,
+    "stochastic1": stochastic(1),
+    "stochastic8": stochastic(8),
+    "stochastic16": stochastic(16),
+    "corrected1": stochastic(1, corrected=True),
+    "corrected8": stochastic(8, corrected=True),
+    "corrected16": stochastic(16, corrected=True),
+}
+
+
+def each(table):
+    """Parametrize over a dict, its keys as ids."""
+    return [pytest.param(*(value if isinstance(value, tuple) else (value,)), id=key) for key, value in table.items()]
+
+
+def exact_value(fmt, code):
+    """The value of a code without sign, by the definition; codes past the last finite one go on alike."""
+    field, fraction = divmod(code, 2**fmt.mantissa)
+    significand = fraction + (2**fmt.mantissa if field else 0)
+    shift = max(field, 1) - fmt.bias - fmt.mantissa
+    return Fraction(significand << max(shift, 0), 1 << max(-shift, 0))
+
+
+def rounds_up(discarded, odd, rounding, word):
+    """Whether a magnitude that loses `discarded` of a unit goes away from zero."""
+    if rounding.kind == "nearest":
+        return discarded > Fraction(1, 2) or discarded == Fraction(1, 2) and odd
+    if rounding.kind == "truncate":
+        return False
+    k = rounding.bits
+    if rounding.corrected:
+        return int(discarded * 2 ** (k + 1)) + 2 * word + 1 >= 2 ** (k + 1)
+    return int(discarded * 2**k) + word >= 2**k
+
+
+def exact_code(fmt, value, rounding=NEAREST, word=0):
+    """The code of a finite value: its neighbours among all codes, and the distance between them."""
+    magnitude = abs(Fraction(value))
+    codes = range(fmt.max_code + 2)
+    code = bisect.bisect_right(codes, magnitude, key=lambda c: exact_value(fmt, c)) - 1
+    if code <= fmt.max_code:
+        low, high = exact_value(fmt, code), exact_value(fmt, code + 1)
+        # Even is the integer significand's parity: without stored mantissa bits the hidden one is odd.
+        odd = low / (high - low) % 2 == 1
+        code += rounds_up((magnitude - low) / (high - low), odd, rounding, word)
+    if code > fmt.max_code:
+        code = fmt.max_code if rounding.kind == "truncate" else fmt.overflow_code
+    return code | (bool(np.signbit(value)) << (fmt.width - 1))
+
+
+def neighbourhood(fmt, codes, dtype=np.float64):
+    """Values of codes, midpoints, quarter points and their next numbers up and down, both signs."""
+    low = fmt.decode(codes)
+    below, above = fmt.decode(np.maximum(codes - 1, 0)), fmt.decode(np.minimum(codes + 1, fmt.max_code))
+    with np.errstate(over="ignore"):
+        gap = np.where(codes < fmt.max_code, above - low, low - below)
+        points = np.concatenate([low, low + gap / 2, low + gap / 4, low + gap * 0.75]).astype(dtype)
+        points = np.concatenate([points, np.nextafter(points, dtype(np.inf)), np.nextafter(points, dtype(-np.inf))])
+    return np.concatenate([points, -points])
+
+
+def codes_of(array):
+    return array.view({1: np.uint8, 2: np.uint16, 4: np.uint32}[array.dtype.itemsize]).astype(np.int64)
+
+
+def assert_encodes_like(fmt, dtype, values):
+    """Compare codes; where both are NaN ours must be the canonical one."""
+    ours = fmt.encode(values).astype(np.int64)
+    with np.errstate(all="ignore"):
+        theirs = values.astype(dtype)
+    nan = np.isnan(values)
+    if fmt.nan_code is None:
+        # ml_dtypes makes NaN a zero (with the sign inverted); ours is the largest finite value.
+        assert np.all(ours[nan] == fmt.max_code)
+        assert np.all(theirs[nan].astype(np.float32) == 0)
+    else:
+        nan = np.isnan(theirs.astype(np.float32))
+        assert np.all(ours[nan] & fmt.nan_code == fmt.nan_code)
+        assert np.all(ours[np.isnan(values)] == fmt.nan_code)
+        assert np.all(np.isnan(fmt.decode(ours[nan])))
+    different = np.flatnonzero((ours != codes_of(theirs)) & ~nan)
+    assert different.size == 0, [(float(values[i]).hex(), hex(ours[i]), theirs[i]) for i in different[:5]]
+
+
+@pytest.fixture(scope="module")
+def float32_patterns():
+    """10**7 float32 bit patterns: every exponent, NaN, Inf and subnormals as they come."""
+    return np.random.default_rng(2110).integers(0, 2**32, 10**7, dtype=np.uint32).view(np.float32)
+
+
+@pytest.mark.parametrize("fmt, dtype", each(PEERS))
+def test_decode_agrees_on_every_code(fmt, dtype):
+    codes = np.arange(2**fmt.width)
+    theirs = codes.astype(np.uint16 if fmt.width > 8 else np.uint8).view(dtype)
+    with np.errstate(invalid="ignore"):
+        theirs = theirs.astype(np.float64)
+    ours = fmt.decode(codes)
+    np.testing.assert_array_equal(ours, theirs)
+    number = ~np.isnan(ours)
+    np.testing.assert_array_equal(np.signbit(ours[number]), np.signbit(theirs[number]))
+
+
+@pytest.mark.parametrize("fmt, dtype", each(PEERS))
+def test_encode_agrees_on_every_float16(fmt, dtype):
+    values = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    with np.errstate(invalid="ignore"):
+        values = values.astype(np.float32)
+    assert_encodes_like(fmt, dtype, values)
+
+
+@pytest.mark.parametrize("fmt, dtype", each(PEERS))
+def test_encode_agrees_on_random_float32_patterns(fmt, dtype, float32_patterns):
+    for values in np.array_split(float32_patterns, 150):
+        assert_encodes_like(fmt, dtype, values)
+
+
+@pytest.mark.parametrize("fmt, dtype", each(PEERS))
+def test_encode_agrees_on_random_float32_in_range(fmt, dtype):
+    """The patterns above mostly miss a narrow range: exponents from below the subnormals to above the top."""
+    rng = np.random.default_rng(15456)
+    low, high = max(fmt.emin - fmt.mantissa - 3, -126), min(fmt.emax + 3, 128)
+    exponent = rng.integers(low, high, 10**5) + 127
+    bits = rng.integers(0, 2, 10**5) << 31 | exponent << 23 | rng.integers(0, 2**23, 10**5)
+    assert_encodes_like(fmt, dtype, bits.astype(np.uint32).view(np.float32))
+
+
+@pytest.mark.parametrize("fmt, dtype", each(PEERS))
+def test_encode_agrees_on_ties_and_their_neighbours(fmt, dtype):
+    assert_encodes_like(fmt, dtype, neighbourhood(fmt, np.arange(fmt.max_code + 1), np.float32))
+
+
+@pytest.mark.parametrize("fmt, dtype", each({"float16": PEERS["float16"], "float32": (Float(8, 23), np.float32)}))
+def test_encode_agrees_with_numpy_on_float64(fmt, dtype):
+    """ml_dtypes converts a float64 by way of float32, so NumPy's own formats are the peers here."""
+    rng = np.random.default_rng(1)
+    patterns = rng.integers(0, 2**64, 300_000, dtype=np.uint64).view(np.float64)
+    exponent = rng.integers(fmt.emin - fmt.mantissa - 3, fmt.emax + 3, 300_000)
+    sign = rng.choice([-1.0, 1.0], exponent.size)
+    codes = rng.integers(0, fmt.max_code, 20_000)
+    directed = neighbourhood(fmt, np.concatenate([codes, np.arange(2000), fmt.max_code - np.arange(2000)]))
+    values = np.concatenate([patterns, sign * np.ldexp(rng.random(exponent.size) + 1, exponent), directed])
+    assert_encodes_like(fmt, dtype, values)
+
+
+def test_float64_is_rounded_once():
+    # Just above a tie of bf16: by way of float32 it would become the tie and go down to 1.0.
+    assert Float(8, 7).round(1 + 2**-8 + 2**-40) == 1 + 2**-7
+    assert Float(8, 7).round(1 + 2**-8) == 1
+
+
+@pytest.mark.parametrize("fmt", each(ALL))
+def test_decode_is_the_definition(fmt):
+    top = fmt.max_code
+    codes = np.arange(top + 1) if top < 2**11 else np.random.default_rng(3).integers(0, top + 1, 2000)
+    codes = np.concatenate([codes, [0, min(1, top), top]])
+    values = fmt.decode(codes)
+    assert [Fraction(v) for v in values] == [exact_value(fmt, int(c)) for c in codes]
+    np.testing.assert_array_equal(fmt.decode(codes | 1 << (fmt.width - 1)), -values)
+    assert fmt.max == values.max() == values[-1]
+    assert fmt.max == 0 or np.frexp(fmt.max)[1] - 1 == fmt.emax
+
+
+@pytest.mark.parametrize("fmt", each(ALL))
+def test_encode_inverts_decode(fmt):
+    codes = np.random.default_rng(4).integers(0, fmt.max_code + 1, 5000)
+    codes = np.concatenate([codes, codes | 1 << (fmt.width - 1)])
+    for rounding in ROUNDINGS.values():
+        word = 2**rounding.bits - 1
+        np.testing.assert_array_equal(fmt.encode(fmt.decode(codes), rounding, word), codes)
+
+
+def spread(fmt, rng, count):
+    """Values of a format's whole range and past both ends, with ties and subnormals, and the ends of float64."""
+    low, high = max(fmt.emin - fmt.mantissa - 4, -1074), min(fmt.emax + 4, 1024)
+    random = np.ldexp(rng.random(count) + 1, rng.integers(low, high, count))
+    near = neighbourhood(fmt, rng.integers(0, fmt.max_code + 1, count // 8))
+    ends = neighbourhood(fmt, np.unique(np.maximum([0, 1, fmt.max_code - 1, fmt.max_code], 0)))
+    far = np.array([5e-324, 2.0**-1022, 1e-300, 1e300, np.finfo(np.float64).max])
+    values = np.concatenate([random, -random, near, ends, far, -far, [0.0, -0.0]])
+    return values[np.isfinite(values)]
+
+
+@pytest.mark.parametrize("rounding", each(ROUNDINGS))
+@pytest.mark.parametrize("fmt", each(ALL))
+def test_encode_is_the_definition(fmt, rounding):
+    rng = np.random.default_rng(5)
+    values = spread(fmt, rng, 32)
+    words = rng.integers(0, 2**rounding.bits, values.size)
+    words[::7], words[3::7] = 0, 2**rounding.bits - 1
+    codes = fmt.encode(values, rounding, words)
+    expected = [exact_code(fmt, float(v), rounding, int(w)) for v, w in zip(values, words)]
+    assert codes.dtype == np.uint32
+    different = [(v.hex(), w, c, e) for v, w, c, e in zip(values, words, codes, expected) if c != e]
+    assert not different, different[:5]
+
+
+@pytest.mark.parametrize("value", [1e6, 1e30, 3e38, 1e300, np.finfo(np.float64).max])
+@pytest.mark.parametrize("fmt", [pytest.param(PRESETS[n], id=n) for n in ("fp16", "fp8-e5m2", "fp8-e4m3", "fp4-e2m1")])
+def test_far_too_large_overflows(fmt, value):
+    """Scaled to the top exponent these do not fit an int64."""
+    assert fmt.encode(value) == fmt.overflow_code
+    assert fmt.encode(-value) == fmt.overflow_code | 1 << (fmt.width - 1)
+    assert fmt.encode(value, TRUNCATE) == fmt.max_code
+    assert fmt.encode(value, stochastic(8), 0) == fmt.overflow_code
+
+
+@pytest.mark.parametrize(
+    "fmt, infinity, nan",
+    [
+        pytest.param(Float(5, 2), 0x7C, 0x7E, id="ieee"),
+        pytest.param(Float(5, 2, overflow="saturate"), 0x7C, 0x7E, id="ieee-saturate"),
+        pytest.param(Float(4, 3, specials="fn"), 0x7F, 0x7F, id="fn"),
+        pytest.param(Float(4, 3, specials="fn", overflow="saturate"), 0x7E, 0x7F, id="fn-saturate"),
+        pytest.param(Float(2, 1, **FINITE), 0x7, 0x7, id="none"),
+        pytest.param(Float(4, 0), 0xF, 0xE, id="ieee-without-mantissa"),
+    ],
+)
+@pytest.mark.parametrize("rounding", each(ROUNDINGS))
+def test_inf_and_nan_bypass_rounding(fmt, infinity, nan, rounding):
+    word = 2**rounding.bits - 1
+    negative = 1 << (fmt.width - 1)
+    codes = fmt.encode([np.inf, -np.inf, np.nan, -np.nan], rounding, word)
+    assert codes.tolist() == [infinity, infinity | negative, nan, nan]
+
+
+def test_signalling_nan_becomes_canonical():
+    for values in (np.array([0x7F800001, 0xFF800001], np.uint32).view(np.float32),
+                   np.array([0x7C01, 0xFC01], np.uint16).view(np.float16)):
+        assert PRESETS["fp16"].encode(values).tolist() == [0x7E00, 0x7E00]
+
+
+def test_stochastic_without_words_is_an_error():
+    with pytest.raises(ValueError, match="random is None; allowed: one random word per element"):
+        Float(5, 10).encode([1.0], stochastic(8))
+
+
+def test_shapes_and_input_dtypes_are_kept_apart():
+    fmt = PRESETS["fp16"]
+    assert fmt.encode(1.5).shape == () and fmt.decode(0x3E00).shape == ()
+    assert fmt.encode(np.zeros((2, 0, 3))).shape == (2, 0, 3)
+    grid = np.arange(-12, 12).reshape(2, 3, 4)
+    for dtype in (np.int32, np.float16, np.float32, np.float64):
+        np.testing.assert_array_equal(fmt.round(grid.astype(dtype)), grid)
+    for dtype in (np.uint16, np.int16, np.int64):
+        np.testing.assert_array_equal(fmt.decode(fmt.encode(grid).astype(dtype)), grid)
+
+
+@pytest.mark.parametrize("rounding", each(ROUNDINGS))
+@pytest.mark.parametrize("bits, fraction",
+                         [(1, 0), (2, 1), (8, 7), (8, -3), (16, 20), (32, 31), (32, 0), (5, 64), (9, -64)])
+def test_fixed_encode_is_the_definition(bits, fraction, rounding):
+    fmt = Fixed(bits, fraction)
+    rng = np.random.default_rng(6)
+    top = 2 ** (bits - 1)
+    steps = np.concatenate([
+        rng.integers(-top - 2, top + 2, 40) + rng.integers(-4, 5, 40) / 4,
+        rng.uniform(-1.2 * top, 1.2 * top, 40),
+        rng.uniform(-2, 2, 20),
+        [0.0, -0.0, top - 1, top - 0.5, top, -top, -top - 0.5, -top - 1],
+        [1e280, -1e30, 5e-324, np.inf, -np.inf],
+    ])
+    values = np.ldexp(steps, -fraction)
+    words = rng.integers(0, 2**rounding.bits, values.size)
+    expected = []
+    for value, word in zip(values.tolist(), words.tolist()):
+        scaled = Fraction(min(max(value, -1e308), 1e308)) * Fraction(2) ** fraction
+        whole = int(abs(scaled))
+        magnitude = whole + rounds_up(abs(scaled) - whole, whole % 2 == 1, rounding, word)
+        expected.append(min(max(-magnitude if scaled < 0 else magnitude, -top), top - 1) % 2**bits)
+    codes = fmt.encode(values, rounding, words)
+    assert codes.dtype == np.uint32
+    assert codes.tolist() == expected
+
+
+@pytest.mark.parametrize("bits, fraction", [(1, 0), (8, 7), (8, -3), (12, 64)])
+def test_fixed_decode_is_the_definition(bits, fraction):
+    codes = np.arange(2**bits)
+    expected = [Fraction((c ^ 2 ** (bits - 1)) - 2 ** (bits - 1)) / Fraction(2) ** fraction for c in codes.tolist()]
+    assert [Fraction(v) for v in Fixed(bits, fraction).decode(codes)] == expected
+    np.testing.assert_array_equal(Fixed(bits, fraction).encode(Fixed(bits, fraction).decode(codes)), codes)
+
+
+def test_fixed_nan_is_zero_and_high_bits_are_ignored():
+    assert Fixed(8, 7).encode([np.nan]).tolist() == [0]
+    assert Fixed(8, 7).decode([0x1FF, -1]).tolist() == [-(2.0**-7)] * 2
+
+
+@pytest.mark.parametrize("bits, gamma", [(8, 8), (5, 1), (16, 2048)])
+def test_log_decode(bits, gamma):
+    codes = np.arange(2**bits)
+    values = Log(bits, gamma).decode(codes, scale=0.25)
+    half = 2 ** (bits - 1)
+    assert values[0] == values[half] == 0 and not np.signbit(values[half])
+    np.testing.assert_array_equal(values[half:], -values[:half])
+    octaves = np.arange(gamma, half, gamma)
+    np.testing.assert_array_equal(values[octaves], np.ldexp(0.25, octaves // gamma))
+    np.testing.assert_allclose(values[1:half], 0.25 * 2.0 ** (codes[1:half] / gamma), rtol=2**-52)
+
+
+# Widths, largest values, smallest subnormals and canonical NaN codes as IEEE 754 and the OCP specifications print them.
+PRESET_FACTS = {
+    "fp32": (32, 3.4028234663852886e38, 2.0**-149, 0x7FC00000),
+    "fp16": (16, 65504.0, 2.0**-24, 0x7E00),
+    "bf16": (16, 3.3895313892515355e38, 2.0**-133, 0x7FC0),
+    "fp8-e5m2": (8, 57344.0, 2.0**-16, 0x7E),
+    "fp8-e4m3": (8, 448.0, 2.0**-9, 0x7F),
+    "fp6-e3m2": (6, 28.0, 0.0625, None),
+    "fp6-e2m3": (6, 7.5, 0.125, None),
+    "fp4-e2m1": (4, 6.0, 0.5, None),
+}
+
+
+@pytest.mark.parametrize("name, facts", [pytest.param(name, facts, id=name) for name, facts in PRESET_FACTS.items()])
+def test_preset_floats_have_the_published_limits(name, facts):
+    fmt = PRESETS[name]
+    assert (fmt.width, fmt.max, float(fmt.decode(1)), fmt.nan_code) == facts
+
+
+def test_presets_are_those_of_the_contract():
+    assert set(PRESETS) == {*PRESET_FACTS, "fast-2", "fast-4", "lns8", "lns16-update"}
+    assert PRESETS["fast-2"] == BlockFloat(group=16, mantissa=2, exponent=8, bias=127)
+    assert PRESETS["fast-4"] == BlockFloat(group=16, mantissa=4, exponent=8, bias=127)
+    assert PRESETS["lns8"] == Log(bits=8, gamma=8)
+    assert PRESETS["lns16-update"] == Log(bits=16, gamma=2048)
+
+
+FORMATS = {**PRESETS, **UNUSUAL, "fixed": Fixed(12, -4), "block": BlockFloat(7, 3, 5, bias=0), "log": Log(6, 4)}
+
+
+@pytest.mark.parametrize("fmt", each(FORMATS))
+def test_format_goes_through_json_both_ways(fmt):
+    text = json.dumps(fmt.to_json())
+    for data in (fmt.to_json(), text):
+        again = type(fmt).from_json(data)
+        assert again == fmt and type(again) is type(fmt) and hash(again) == hash(fmt)
+    assert parse({"type": type(fmt).__name__, **json.loads(text)}) == fmt
+    assert parse(fmt) is fmt
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_preset_is_parsed_and_named(name):
+    assert parse(name) is PRESETS[name]
+    assert name_of(PRESETS[name]) == name
+
+
+def test_defaults_may_be_left_out_of_json():
+    assert Float.from_json({"exponent": 5, "mantissa": 10}) == PRESETS["fp16"]
+    assert BlockFloat.from_json("{}") == PRESETS["fast-4"]
+
+
+@pytest.mark.parametrize("fmt", [pytest.param(f, id=n) for n, f in ALL.items() if f.specials == "ieee" and f.mantissa])
+def test_converter_parameters_go_through_json_both_ways(fmt):
+    parameters = ConverterParameters(group=8, mantissa=3, exponent=5, work=fmt, random_bits=4, corrected=True, seed=7)
+    data = json.loads(json.dumps(parameters.to_json()))
+    assert data["work"] == (name_of(fmt) or {"type": "Float", **fmt.to_json()})
+    assert ConverterParameters.from_json(data) == parameters
+    assert ConverterParameters.from_json(json.dumps(data)) == parameters
+
+
+@pytest.mark.parametrize("fmt", each({"fp32": Float(8, 23), "bf16": Float(8, 7), "e6m9": Float(6, 9, bias=20)}))
+def test_fmac_parameters_go_through_json_both_ways(fmt):
+    parameters = FMACParameters(group=32, mantissa=8, exponent=4, accumulator=fmt, chunks="parallel", accumulators=2)
+    data = json.loads(json.dumps(parameters.to_json()))
+    assert FMACParameters.from_json(data) == parameters
+    assert FMACParameters.from_json(json.dumps(data)) == parameters
+
+
+@pytest.mark.parametrize("make", [ConverterParameters, FMACParameters, BlockFloat, Log, Fixed])
+def test_defaults_go_through_json_both_ways(make):
+    assert make.from_json(json.dumps(make().to_json())) == make()
+
+
+@pytest.mark.parametrize("fmt", each(FORMATS))
+def test_formats_are_frozen(fmt):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        fmt.bias = 1
+
+
+INTEGERS = [  # class, the other arguments, name, least, greatest
+    (Float, {"mantissa": 3}, "exponent", 2, 11),
+    (Float, {"exponent": 2}, "mantissa", 0, 29),
+    (BlockFloat, {}, "group", 1, 1024),
+    (BlockFloat, {}, "mantissa", 2, 8),
+    (BlockFloat, {}, "exponent", 2, 9),
+    (Log, {}, "bits", 3, 24),
+    (Fixed, {}, "bits", 1, 32),
+    (Fixed, {}, "fraction", -64, 64),
+    (ConverterParameters, {}, "group", 4, 64),
+    (ConverterParameters, {}, "mantissa", 2, 8),
+    (ConverterParameters, {}, "exponent", 3, 8),
+    (ConverterParameters, {}, "random_bits", 1, 16),
+    (ConverterParameters, {}, "seed", 0, 2**31 - 1),
+    (FMACParameters, {}, "group", 4, 64),
+    (FMACParameters, {}, "mantissa", 2, 8),
+    (FMACParameters, {}, "exponent", 3, 8),
+]
+
+
+@pytest.mark.parametrize("make, others, name, low, high",
+                         [pytest.param(*row, id=f"{row[0].__name__}-{row[2]}") for row in INTEGERS])
+def test_integer_parameters_accept_their_range_and_nothing_else(make, others, name, low, high):
+    for value in (low, high):
+        assert getattr(make(**others, **{name: value}), name) == value
+    # A Float with specials 'ieee' needs one exponent bit more than the others, and says so in its own words.
+    least = 1 if (make, name) == (Float, "exponent") else low
+    for wrong in (least - 1, high + 1, True, float(high), str(high), None, [high], np.int64(high)):
+        message = rf"^{name} is {re_escape(wrong)}; allowed: an integer from {least} to {high}$"
+        for call in (lambda: make(**others, **{name: wrong}), lambda: make.from_json({**others, name: wrong})):
+            with pytest.raises(ValueError, match=message):
+                call()
+
+
+def re_escape(value):
+    return "".join(c if c.isalnum() or c in " '_" else "\\" + c for c in repr(value))
+
+
+ERRORS = {
+    "width": (lambda: Float(11, 21), r"^1 \+ exponent \+ mantissa is 33; allowed: at most 32 bits$"),
+    "specials": (lambda: Float(5, 2, specials="inf"), r"^specials is 'inf'; allowed: ieee, fn, none$"),
+    "overflow": (lambda: Float(5, 2, overflow="wrap"), r"^overflow is 'wrap'; allowed: infinity, saturate$"),
+    "none-infinity": (lambda: Float(5, 2, specials="none"), r"^overflow is 'infinity'; allowed: saturate, because"),
+    "ieee-e1": (lambda: Float(1, 2), r"^exponent is 1; allowed: 2 or more with specials 'ieee'"),
+    "bias-high": (lambda: Float(5, 2, bias=1074), r"^bias is 1074; allowed: an integer that keeps every value within"),
+    "bias-low": (lambda: Float(5, 2, bias=-994), r"^bias is -994; allowed: an integer that keeps every value within"),
+    "bias-bool": (lambda: Float(5, 2, bias=True), r"^bias is True; allowed: an integer"),
+    "bias-float": (lambda: Float(5, 2, bias=15.0), r"^bias is 15.0; allowed: an integer"),
+    "bias-string": (lambda: Float(5, 2, bias="15"), r"^bias is '15'; allowed: an integer"),
+    "e11-none": (lambda: Float(11, 4, **FINITE), r"^bias is 1023; allowed: an integer that keeps"),
+    "block-bias-high": (lambda: BlockFloat(bias=481), r"^bias is 481; allowed: an integer that keeps the exponents"),
+    "block-bias-low": (lambda: BlockFloat(bias=-226), r"^bias is -226; allowed: an integer that keeps the exponents"),
+    "block-bias-bool": (lambda: BlockFloat(bias=False), r"^bias is False; allowed: an integer"),
+    "block-bias-float": (lambda: BlockFloat(bias=1.0), r"^bias is 1.0; allowed: an integer"),
+    "gamma-zero": (lambda: Log(8, 0), r"^gamma is 0; allowed: a power of two, 1 or more$"),
+    "gamma-three": (lambda: Log(8, 3), r"^gamma is 3; allowed: a power of two"),
+    "gamma-bool": (lambda: Log(8, True), r"^gamma is True; allowed: a power of two"),
+    "gamma-float": (lambda: Log(8, 8.0), r"^gamma is 8.0; allowed: a power of two"),
+    "parse-name": (lambda: parse("fp17"), r"^format is 'fp17'; allowed: fp32, fp16, .*lns16-update$"),
+    "parse-number": (lambda: parse(16), r"^format is 16; allowed: fp32"),
+    "parse-none": (lambda: parse(None), r"^format is None; allowed: fp32"),
+    "parse-list": (lambda: parse(["fp32"]), r"^format is \['fp32'\]; allowed: fp32"),
+    "parse-type": (lambda: parse({"type": "Posit"}), r"^type is 'Posit'; allowed: Float, BlockFloat, Log, Fixed$"),
+    "parse-type-list": (lambda: parse({"type": ["Float"]}), r"^type is \['Float'\]; allowed: Float"),
+    "parse-no-type": (lambda: parse({"bits": 8}), r"^type is None; allowed: Float"),
+    "parse-field": (lambda: parse({"type": "Log", "bits": 8.0}), r"^bits is 8.0; allowed: an integer from 3 to 24$"),
+    "json-key": (lambda: Fixed.from_json({"bit": 8}), r"^parameter is 'bit'; allowed: bits, fraction$"),
+    "json-text-key": (lambda: Fixed.from_json('{"bit": 8}'), r"^parameter is 'bit'; allowed: bits, fraction$"),
+    "json-missing": (lambda: Float.from_json({"exponent": 5}),
+        r"^mantissa is None; allowed: a value, because it has no default$"),
+    "json-list": (lambda: Fixed.from_json("[8]"), r"^parameters is \[8\]; allowed: a JSON object$"),
+    "json-number": (lambda: Fixed.from_json("8"), r"^parameters is 8; allowed: a JSON object$"),
+    "json-broken": (lambda: Fixed.from_json("{"), r"Expecting property name"),
+    "work-name": (lambda: ConverterParameters.from_json({"work": "fp17"}), r"^format is 'fp17'; allowed: fp32"),
+    "work-number": (lambda: ConverterParameters.from_json({"work": 16}), r"^format is 16; allowed: fp32"),
+    "work-block": (lambda: ConverterParameters.from_json({"work": "fast-4"}),
+        r"^work is BlockFloat.*; allowed: a Float"),
+    "work-string": (lambda: ConverterParameters(work="fp32"),
+        r"^work is 'fp32'; allowed: a Float with specials 'ieee'"),
+    "work-fn": (lambda: ConverterParameters(work=PRESETS["fp8-e4m3"]), r"^work is Float.*; allowed: a Float with spec"),
+    "work-m0": (lambda: ConverterParameters(work=Float(4, 0)), r"^work is Float.*; allowed: a Float with specials"),
+    "corrected": (lambda: ConverterParameters(corrected=1), r"^corrected is 1; allowed: true, false$"),
+    "corrected-text": (lambda: ConverterParameters.from_json({"corrected": "no"}),
+        r"^corrected is 'no'; allowed: true"),
+    "accumulator-none": (lambda: FMACParameters(accumulator=PRESETS["fp4-e2m1"]), r"^accumulator is Float.*; allowed:"),
+    "accumulator-saturating": (lambda: FMACParameters(accumulator=Float(5, 10, overflow="saturate")),
+        r"^accumulator is Float.*; allowed: a Float with specials 'ieee' and overflow 'infinity'"),
+    "accumulator-m1": (lambda: FMACParameters(accumulator=Float(5, 1)), r"^accumulator is Float.*; allowed: a Float"),
+    "chunks": (lambda: FMACParameters(chunks="both"), r"^chunks is 'both'; allowed: serial, parallel$"),
+    "accumulators": (lambda: FMACParameters(accumulators=3), r"^accumulators is 3; allowed: 2, 4, 8, 16$"),
+    "accumulators-float": (lambda: FMACParameters(accumulators=8.0), r"^accumulators is 8.0; allowed: 2, 4, 8, 16$"),
+    "accumulators-bool": (lambda: FMACParameters(accumulators=True), r"^accumulators is True; allowed: 2, 4, 8, 16$"),
+}
+
+
+@pytest.mark.parametrize("call, message", each(ERRORS))
+def test_senseless_parameters_raise_and_name_what_is_allowed(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
