@@ -3,10 +3,11 @@
 import os
 
 from amaranth.back import verilog
-from amaranth.hdl import Const, Value
+from amaranth.hdl import Const, Shape, Value
+from amaranth.lib import data
 from amaranth.lib.wiring import Out
 
-__all__ = ["emit", "ports_of"]
+__all__ = ["describe_ports", "emit", "ports_of"]
 
 
 def _flat(component):
@@ -20,6 +21,55 @@ def ports_of(component):
     """Return the ports as a list of (name, "in" or "out", width), clock and reset first."""
     ports = [("clk", "in", 1), ("rst", "in", 1)]
     return ports + [(name, "out" if flow == Out else "in", len(value)) for name, flow, value in _flat(component)]
+
+
+def describe_ports(component):
+    """Return a line for each port but clock and reset, and for each field of a payload its bits."""
+    lines = []
+    for path, member, value in component.signature.flatten(component):
+        if isinstance(Value.cast(value), Const):
+            continue
+        name, direction = "_".join(map(str, path)), "out" if member.flow == Out else "in"
+        meaning = _MEANINGS.get(path[-1], "")
+        lines.append(f"{name}  {direction} {len(Value.cast(value))}  {meaning}".rstrip())
+        if isinstance(member.shape, data.Layout):
+            lines += [f"  [{high}:{low}]  {field}" for field, low, high in _fields(member.shape)]
+    return lines
+
+
+# What the ports that every unit may have mean.
+_MEANINGS = {
+    "payload": "fields, lowest bit first:",
+    "valid": "a transfer happens on each clock edge with valid and ready",
+    "ready": "may depend on valid; a waiting payload does not change",
+    "overflow": "sticky: a finite sum became infinite",
+    "invalid": "sticky: a NaN came in",
+    "status_clear": "clears the sticky status",
+    # And the fields of payloads.
+    "exponent": "shared exponent, biased by 2**(width-1) - 1",
+    "precision": "magnitude bits in use",
+    "rounding": "0 nearest even, 1 truncate, 2 stochastic",
+    "slot": "which accumulator",
+    "first": "start that accumulator from +0",
+    "last": "emit its sum after this addition",
+    "value": "the sum, as a code of the accumulator format",
+}
+
+
+def _fields(layout, prefix="", base=0):
+    for key, field in layout:
+        low, name = base + field.offset, f"{prefix}{key}"
+        if isinstance(field.shape, data.StructLayout):
+            yield from _fields(field.shape, f"{name}.", low)
+        elif isinstance(field.shape, data.ArrayLayout):
+            element = field.shape.elem_shape
+            words = f"{field.shape.length} x {Shape.cast(element).width} bits, element 0 lowest"
+            if isinstance(element, data.StructLayout):
+                words += ": " + ", ".join(f"{key} [{low}:{high}]" for key, high, low in _fields(element))
+            yield f"{name}: {words}", low, low + field.width - 1
+        else:
+            meaning = _MEANINGS.get(key)
+            yield f"{name}: {meaning}" if meaning else name, low, low + field.width - 1
 
 
 def emit(component, name, header=""):

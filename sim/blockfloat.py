@@ -1,11 +1,16 @@
-"""Vectors for the block-floating-point units."""
+"""Vectors for the block-floating-point units: random with directed places, and recorded."""
+
+from dataclasses import replace
 
 import numpy as np
 
 from ..golden import blockfloat
+from . import recorded
 from .vectors import Vectors, pack, unpack
 
-__all__ = ["converter_vectors", "fmac_vectors"]
+__all__ = [
+    "converter_random", "converter_recorded", "converter_vectors", "fmac_random", "fmac_recorded", "fmac_vectors",
+]
 
 
 def _precisions(rng, parameters, count):
@@ -15,8 +20,8 @@ def _precisions(rng, parameters, count):
     return np.where(rng.random(count) < 0.03, rng.integers(0, 1 << width, count), legal)
 
 
-def fmac_vectors(parameters, count, seed):
-    """Random and directed transfers for ``bfp-fmac``, with what the golden model makes of them."""
+def fmac_random(parameters, count, seed):
+    """Return random transfers for ``bfp-fmac``, many of them at directed places: arguments of `fmac_vectors`."""
     rng = np.random.default_rng(seed)
     fmt, p = parameters.format, parameters
     top = (1 << fmt.exponent) - 1
@@ -62,13 +67,17 @@ def fmac_vectors(parameters, count, seed):
         last[target] = True
         if len(rows):
             first[rows[0]] = True
-    return fmac_transfers(parameters, (ea, mantissas[0], precision[0]), (eb, mantissas[1], precision[1]),
-                          run, first, last)
+    return ea, mantissas[0], precision[0], eb, mantissas[1], precision[1], run, first, last
 
 
-def fmac_transfers(parameters, a, b, slot, first, last):
-    """Return the Vectors of given transfers (arguments as for `blockfloat.fmac`)."""
+def fmac_vectors(parameters, ea, qa, pa, eb, qb, pb, slot, first, last):
+    """Return the Vectors of transfers, with what the golden model makes of them.
+
+    The groups' exponent codes, signed magnitudes and precisions, and the rest as for
+    `blockfloat.fmac`.
+    """
     p, fmt = parameters, parameters.format
+    a, b = (ea, qa, pa), (eb, qb, pb)
     codes, overflow = blockfloat.fmac(parameters, a, b, slot, first, last)
     slot_bits = (p.accumulators - 1).bit_length()
     origin = np.flatnonzero(last)
@@ -94,8 +103,8 @@ def _group_fields(fmt, exponents, mantissas, precision):
     return [(elements, fmt.mantissa + 1), (exponents, fmt.exponent), (precision, fmt.mantissa.bit_length())]
 
 
-def converter_vectors(parameters, count, seed):
-    """Random and directed transfers for ``bfp-converter``, with what the golden model makes of them."""
+def converter_random(parameters, count, seed):
+    """Return random transfers for ``bfp-converter``, many of them at directed places: arguments of `converter_vectors`."""
     rng = np.random.default_rng(seed)
     p, work = parameters, parameters.work
     shape = (count, p.group)
@@ -121,11 +130,11 @@ def converter_vectors(parameters, count, seed):
     codes |= rng.integers(0, 2, shape) << (work.width - 1)
     rounding = rng.integers(0, 3, count)
     rounding = np.where(rng.random(count) < 0.01, 3, rounding)
-    return converter_transfers(parameters, codes, _precisions(rng, p, count), rounding)
+    return codes, _precisions(rng, p, count), rounding
 
 
-def converter_transfers(parameters, codes, precision, rounding):
-    """Return the Vectors of given transfers (arguments as for `blockfloat.convert`)."""
+def converter_vectors(parameters, codes, precision, rounding):
+    """Return the Vectors of transfers (as for `blockfloat.convert`), with what the golden model makes of them."""
     p, fmt = parameters, parameters.format
     exponents, mantissas, invalid = blockfloat.convert(p, codes, precision, rounding)
     precision_bits = p.mantissa.bit_length()
@@ -146,3 +155,43 @@ def converter_transfers(parameters, codes, precision, rounding):
         return f"precision {digits}, exponent {exponent}, mantissas [{', '.join(signed)}]"
 
     return Vectors(inputs, outputs, range(len(inputs)), {"invalid": int(invalid.any())}, describe, show)
+
+
+def converter_recorded(parameters, count, seed):
+    """Return transfers for ``bfp-converter`` from recorded tensors: gradients stochastic, the rest nearest or truncated."""
+    rng = np.random.default_rng(seed)
+    p = parameters
+    groups, gradients = [], []
+    for kind, array in recorded.tensors():
+        padded = np.zeros((array.shape[0], -(-array.shape[1] // p.group) * p.group), np.float32)
+        padded[:, :array.shape[1]] = array
+        groups.append(padded.reshape(-1, p.group))
+        gradients.append(np.full(len(groups[-1]), kind == "gradients"))
+    groups, gradients = np.concatenate(groups), np.concatenate(gradients)
+    chosen = rng.integers(0, len(groups), count)
+    rounding = np.where(gradients[chosen], 2, rng.integers(0, 2, count))
+    return p.work.encode(groups[chosen]), _precisions(rng, p, count), rounding
+
+
+def fmac_recorded(parameters, count, seed):
+    """Return transfers for ``bfp-fmac`` from recorded GEMMs: rows times columns, one for each sum side by side."""
+    rng = np.random.default_rng(seed)
+    p, pieces, total = parameters, [], 0
+    gemms = recorded.products()
+    while total < count:
+        x, y = gemms[rng.integers(len(gemms))]
+        pa, pb = rng.integers(2, p.mantissa + 1, 2)
+        rows, columns = rng.integers(0, len(x), p.accumulators), rng.integers(0, len(y), p.accumulators)
+        a = blockfloat.quantise(x[rows], replace(p.format, mantissa=int(pa)))
+        b = blockfloat.quantise(y[columns], replace(p.format, mantissa=int(pb)))
+        steps = a.exponents.shape[1]
+        # All sums take their first group, then all their second: no sum waits for itself.
+        flat = [np.moveaxis(each, 1, 0).reshape(steps * p.accumulators, *each.shape[2:])
+                for each in (a.exponents, a.mantissas, b.exponents, b.mantissas)]
+        n = len(flat[0])
+        step = np.arange(n) // p.accumulators
+        pieces.append((*flat, np.full(n, pa), np.full(n, pb), np.arange(n) % p.accumulators, step == 0,
+                       step == steps - 1))
+        total += n
+    ea, qa, eb, qb, pa, pb, slot, first, last = (np.concatenate(each)[:count] for each in zip(*pieces, strict=True))
+    return ea, qa, pa, eb, qb, pb, slot, first, last

@@ -1,0 +1,290 @@
+"""The command line."""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from . import __version__
+
+__all__ = ["main"]
+
+EPILOG = """\
+examples:
+  narrowgauge list
+  narrowgauge generate bfp-fmac --set group=16 --set accumulator=bf16 -o fmac.v
+  narrowgauge simulate bfp-converter --vectors 20000 --waves converter.fst
+  narrowgauge train --recipe bfp --set mantissa=4 --data digits
+  narrowgauge synth bfp-fmac --target ecp5 --seeds 3 --json -
+  narrowgauge report
+"""
+
+
+def main(arguments=None):
+    """Run the command line; return its exit status: 0, 1 for mismatches or a misfit, 2 for an error."""
+    options = _parser().parse_args(arguments)
+    # Imported only now: --help answers at once, without NumPy and Amaranth.
+    from .golden.errors import MissingExtra
+    try:
+        return options.run(options) or 0
+    except (ValueError, MissingExtra, OSError, RuntimeError) as error:
+        text = str(error) if not isinstance(error, OSError) else f"{error.filename}: {error.strerror}"
+        print(f"narrowgauge {options.verb}: {text}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"narrowgauge {options.verb}: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="narrowgauge", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EPILOG,
+        description="Generate, simulate and synthesise hardware that trains neural networks in narrow numbers.")
+    parser.add_argument("--version", action="version", version=f"narrowgauge {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def add(name, run, summary, detail=""):
+        verb = verbs.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}. {detail}".strip(),
+                                formatter_class=argparse.RawDescriptionHelpFormatter)
+        verb.set_defaults(run=run)
+        return verb
+
+    def add_unit(verb):
+        verb.add_argument("unit", metavar="UNIT", help="a name that `narrowgauge list` shows")
+        verb.add_argument("--set", metavar="NAME=VALUE", action="append", default=[],
+                          help="set a parameter of the unit (repeatable); formats by preset name or as JSON")
+
+    def add_json(verb):
+        verb.add_argument("--json", metavar="FILE", help="also write the result as JSON (- for standard output)")
+
+    verb = add("list", _list, "show the units, their parameters and defaults")
+    verb.add_argument("--json", metavar="FILE", nargs="?", const="-", help="as JSON (default: standard output)")
+
+    verb = add("generate", _generate, "write a unit's Verilog",
+               "Plain Verilog-2005, the same bytes every time; its header explains every port.")
+    add_unit(verb)
+    verb.add_argument("-o", "--output", metavar="FILE", help="the file (default: standard output)")
+
+    verb = add("simulate", _simulate, "hold a unit's Verilog against its golden model, bit for bit",
+               "Random, directed and recorded vectors under random stalls; exit status 1 if any code differs.")
+    add_unit(verb)
+    verb.add_argument("--vectors", metavar="N", type=_count, default=10000, help="transfers to drive (default 10000)")
+    verb.add_argument("--seed", metavar="S", type=_natural, default=1, help="seed of vectors and stalls (default 1)")
+    verb.add_argument("--waves", metavar="FILE", help="write a waveform (VCD)")
+    add_json(verb)
+
+    verb = add("train", _train, "train a network with the golden model",
+               "A 64-32-10 perceptron on digits by default. Same seed, same digest.")
+    verb.add_argument("--recipe", metavar="NAME", default="bfp", help="fp32 or bfp (default bfp)")
+    verb.add_argument("--set", metavar="NAME=VALUE", action="append", default=[],
+                      help="set a parameter of the recipe (repeatable), such as mantissa=4, gradients_mantissa=2, "
+                           "weights_rounding=truncate, group=16, accumulator=bf16")
+    verb.add_argument("--data", metavar="NAME", default="digits", help="digits, or idx:/folder (default digits)")
+    verb.add_argument("--seed", metavar="S", type=_natural, default=1, help="default 1")
+    verb.add_argument("--epochs", metavar="N", type=_count, default=20, help="default 20")
+    verb.add_argument("--lr", metavar="R", type=float, default=0.1, help="learning rate (default 0.1)")
+    verb.add_argument("--batch", metavar="N", type=_count, default=32, help="default 32")
+    verb.add_argument("--hidden", metavar="N[,N...]", default="32", help="sizes of the hidden layers (default 32)")
+    add_json(verb)
+
+    verb = add("synth", _synth, "synthesise a unit, place and route it, and tell what it costs",
+               "Placed and routed: ecp5, ice40, gowin, nexus. Yosys only: xilinx, asic (gates, no library).")
+    add_unit(verb)
+    verb.add_argument("--target", metavar="NAME", required=True, help="ecp5, ice40, gowin, nexus, xilinx or asic")
+    verb.add_argument("--device", metavar="NAME", help="another device of the target, such as hx8k for ice40")
+    verb.add_argument("--seeds", metavar="N", type=_count, default=3, help="place-and-route seeds 1..N (default 3)")
+    add_json(verb)
+
+    verb = add("report", _report, "train, simulate, synthesise and write one report of it all",
+               "Writes report.html, report.md, report.json and the plots.")
+    verb.add_argument("--output", metavar="FOLDER", default="build", help="default build")
+    verb.add_argument("--seeds", metavar="N", type=_count, default=3, help="place-and-route seeds 1..N (default 3)")
+    return parser
+
+
+def _count(text):
+    value = int(text) if text.isascii() and text.isdecimal() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}; allowed: an integer of 1 or more")
+    return value
+
+
+def _natural(text):
+    if not (text.isascii() and text.isdecimal()) or int(text) >= 2**31:
+        raise argparse.ArgumentTypeError(f"{text!r}; allowed: an integer from 0 to {2**31 - 1}")
+    return int(text)
+
+
+def _settings(pairs):
+    """Return {name: value} of NAME=VALUE arguments; a value is JSON, or else text."""
+    settings = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name:
+            raise ValueError(f"--set is {pair!r}; allowed: NAME=VALUE")
+        if name in settings:
+            raise ValueError(f"--set names {name!r} twice; allowed: once")
+        try:
+            settings[name] = json.loads(text)
+        except json.JSONDecodeError:
+            settings[name] = text
+    return settings
+
+
+def _versions(*packages):
+    versions = {"narrowgauge": __version__, "python": sys.version.split()[0]}
+    return versions | {package: importlib.metadata.version(package) for package in ("numpy", *packages)}
+
+
+def _write(path, text):
+    """Write a file whole or not at all."""
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; allowed: a file")
+    if not path.parent.is_dir():
+        raise ValueError(f"{path.parent} is no folder; allowed: one that exists")
+    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    with os.fdopen(handle, "w") as file:
+        file.write(text)
+    umask = os.umask(0)
+    os.umask(umask)
+    os.chmod(scratch, 0o666 & ~umask)
+    os.replace(scratch, path)
+
+
+def _write_json(target, data):
+    text = json.dumps(data, indent=2) + "\n"
+    if target == "-":
+        sys.stdout.write(text)
+    elif target:
+        _write(target, text)
+
+
+def _say(options, text):
+    """Print a result line, unless standard output is the JSON's."""
+    if options.json != "-":
+        print(text)
+
+
+def _progress(text):
+    """Show progress on a terminal; stay quiet in a pipe."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def _progress_done():
+    _progress("")
+
+
+def _list(options):
+    from . import catalog
+    units = [{"unit": unit.name, "summary": unit.summary, "parameters": unit.parameters().to_json()}
+             for unit in catalog.UNITS.values()]
+    if options.json:
+        _write_json(options.json, {"tools": _versions("amaranth"), "units": units})
+        return
+    for unit in units:
+        print(f"{unit['unit']}: {unit['summary']}")
+        print("  " + ", ".join(f"{name}={value if isinstance(value, str) else json.dumps(value)}"
+                               for name, value in unit["parameters"].items()))
+
+
+def _generate(options):
+    from . import catalog
+    unit = catalog.find(options.unit)
+    text = unit.verilog(unit.configure(_settings(options.set)))
+    if options.output:
+        _write(options.output, text)
+    else:
+        sys.stdout.write(text)
+
+
+def _simulate(options):
+    from . import catalog
+    from .golden.errors import MissingExtra
+    from .sim import runner
+    unit = catalog.find(options.unit)
+    parameters = unit.configure(_settings(options.set))
+    tools = runner.simulator()
+    _progress("computing vectors")
+    recorded = True
+    try:
+        vectors = unit.vectors(parameters, options.vectors, options.seed)
+    except MissingExtra as error:
+        _say(options, f"no recorded vectors: {error}")
+        recorded = False
+        vectors = unit.vectors(parameters, options.vectors, options.seed, record=False)
+    _progress("building the simulator and running the bench")
+    outcome = runner.run(unit.component(parameters), unit.module_name(parameters), vectors, seed=options.seed,
+                         waves=options.waves, text=unit.verilog(parameters))
+    _progress_done()
+    _say(options, f"{unit.name}: {outcome.vectors} vectors, {outcome.mismatches} mismatches, {outcome.cycles} cycles, "
+                  f"seed {options.seed}, Verilator {tools['verilator']}")
+    for entry in outcome.report:
+        print(entry, file=sys.stderr)
+    _write_json(options.json, {
+        "unit": unit.name, "parameters": parameters.to_json(), "simulator": tools, "seed": options.seed,
+        "vectors": outcome.vectors, "recorded": recorded, "mismatches": outcome.mismatches, "cycles": outcome.cycles,
+        "latency": outcome.latency, "tools": _versions("amaranth", "cocotb", "verilator"),
+    })
+    return 1 if outcome.mismatches else 0
+
+
+def _train(options):
+    from .golden import datasets, network, recipes
+    recipe = recipes.make(options.recipe, **_settings(options.set))
+    data = datasets.load(options.data)
+    try:
+        hidden = tuple(int(size) for size in options.hidden.split(","))
+    except ValueError:
+        raise ValueError(f"hidden is {options.hidden!r}; allowed: sizes such as 32 or 64,32") from None
+
+    def progress(epoch, epochs, row):
+        _progress(f"epoch {epoch}/{epochs}: loss {row.loss:.4f}, train {row.train_accuracy:.4f}, "
+                  f"test {row.test_accuracy:.4f}")
+
+    result = network.train(recipe, data, seed=options.seed, epochs=options.epochs, lr=options.lr,
+                           batch=options.batch, hidden=hidden, progress=progress)
+    _progress_done()
+    accuracy = result.accuracy
+    _say(options, f"{recipe.name} on {data.name}, {options.epochs} epochs, seed {options.seed}: "
+                  f"train accuracy {accuracy['train']:.4f}, test accuracy {accuracy['test']:.4f}")
+    _say(options, f"digest {result.digest}")
+    _write_json(options.json, {
+        "recipe": recipe.name, "data": data.name, "seed": options.seed, "epochs": options.epochs, "lr": options.lr,
+        "batch": options.batch, "hidden": list(hidden), "accuracy": accuracy, "formats": recipe.formats(),
+        "digest": result.digest,
+        "history": [{"epoch": row.epoch, "loss": row.loss, "train": row.train_accuracy, "test": row.test_accuracy}
+                    for row in result.history],
+        "tools": _versions(),
+    })
+
+
+def _synth(options):
+    from . import catalog
+    from .hw import verilog
+    from .synth import flow
+    unit = catalog.find(options.unit)
+    parameters = unit.configure(_settings(options.set))
+    name = unit.module_name(parameters)
+    result = flow.synthesise(unit.verilog(parameters), name, verilog.ports_of(unit.component(parameters)),
+                             options.target, seeds=options.seeds, device=options.device, progress=_progress)
+    _progress_done()
+    result = {"unit": unit.name, "parameters": parameters.to_json(), **result,
+              "macs_per_cycle": unit.macs(parameters) if unit.macs else None,
+              "seed": list(range(1, options.seeds + 1)), "tools": _versions("amaranth") | result["tools"]}
+    _say(options, flow.summary(name, result))
+    _write_json(options.json, result)
+    return 0 if result["fits"] else 1
+
+
+def _report(options):
+    from . import report
+    report.write(Path(options.output), seeds=options.seeds, say=print)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
