@@ -9,7 +9,7 @@ import numpy as np
 
 from . import lfsr
 from .formats import PRESETS, BlockFloat, Float, Parameters, require, require_int
-from .rounding import NEAREST, TRUNCATE, Rounding, stochastic
+from .rounding import NEAREST, TRUNCATE, stochastic
 
 __all__ = [
     "Blocks", "ConverterParameters", "FMACParameters", "accumulate", "convert", "dot", "fmac", "matmul",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .rounding import NEAREST, Rounding, round_scaled
+from .rounding import NEAREST, round_scaled
 
 __all__ = ["BlockFloat", "Fixed", "Float", "Log", "Parameters", "PRESETS", "parse"]
 

@@ -125,7 +125,9 @@ class BFPConverter(wiring.Component):
                     break
                 level += 1
                 pairs = [(best[k], best[k + 1]) for k in range(0, len(best) - 1, 2)]
-                sums = packed_sums(m, f"max{level}", [(a, ~b, None) for a, b in pairs])
+                # The lowest bit of a as the carry-in: of two that differ there alone, it picks the
+                # larger, and of two equal ones either.
+                sums = packed_sums(m, f"max{level}", [(a[1:], ~b[1:], a[0]) for a, b in pairs])
                 winners = []
                 for index, ((a, b), total) in enumerate(zip(pairs, sums, strict=True)):
                     winner = Signal(width, name=f"max{level}_{index}")
@@ -151,7 +153,8 @@ class BFPConverter(wiring.Component):
         m.d.comb += reach.eq(Mux(under, floor, top) + (left + mantissa) - now.precision)
         exponent = Signal(fmt.exponent)
         m.d.comb += exponent.eq(Mux(under, 0, Mux(above, ~C(0, fmt.exponent), top - floor)))
-        s1 = stage(m, advance, "reach", now, drop=("best", "depth", "empty"), reach=reach, exponent=exponent, above=above)
+        s1 = stage(m, advance, "reach", now, drop=("best", "depth", "empty"), reach=reach, exponent=exponent,
+                   above=above)
 
         # Distances: reach - max(field, 1). None is negative, but in groups that saturate anyway, so
         # the subtractions of all lanes can share carry chains with nothing between them.
@@ -358,27 +361,29 @@ class BFPFMAC(wiring.Component):
         terms = [Cat(each ^ signs[k].replicate(len(each)), ~signs[k]) for k, each in enumerate(products)]
         zero = C(1 << (len(terms[0]) - 1), len(terms[0]))
         terms += [zero] * ((1 << self._levels) - lanes)
-        (exponent,) = packed_sums(m, "exponent", [(now.a_exponent, now.b_exponent, None)])
-        now = stage(m, advance, "term", now, drop=("a", "b", "products", "a_sign", "b_sign", "a_exponent", "b_exponent"),
-                    terms=Cat(terms), signs=signs, exponent=exponent)
+        now = stage(m, advance, "term", now, drop=("a", "b", "products", "a_sign", "b_sign"), terms=Cat(terms),
+                    signs=signs)
         bits = len(terms[0])
         for level in range(self._levels):
             count = (1 << self._levels) >> level
             terms = [now.terms[bits * k:bits * (k + 1)] for k in range(count)]
             carries = [now.signs[k] for k in range(len(now.signs))]
             carries += [C(0, 1)] * (count // 2 - len(carries))
-            sums = [(terms[k], terms[k + 1], carries.pop()) for k in range(0, count, 2)]
-            drop = ()
+            pairs = [(terms[k], terms[k + 1], carries.pop()) for k in range(0, count, 2)]
+            # The exponents are added in the same chains.
+            changed, drop = {}, ()
             if level == 0:
-                extended = Cat(now.exponent, C(0, field))[:field]
-                sums.append((extended, now.scale, None))
-                drop = ("exponent", "scale")
-            sums = packed_sums(m, f"level{level}", sums)
+                pairs.append((now.a_exponent, now.b_exponent, None))
+            elif level == 1:
+                pairs.append((Cat(now.exponent, C(0, field))[:field], now.scale, None))
+            sums = packed_sums(m, f"level{level}", pairs)
             if level == 0:
-                now.field = sums.pop()[:field].as_signed()
+                changed, drop = {"exponent": sums.pop()}, ("a_exponent", "b_exponent")
+            elif level == 1:
+                changed, drop = {"field": sums.pop()[:field].as_signed()}, ("exponent", "scale")
             bits += 1
             now = stage(m, advance, f"level{level}", now, drop=drop, terms=Cat(sums),
-                        signs=Cat(carries) if carries else C(0, 1))
+                        signs=Cat(carries) if carries else C(0, 1), **changed)
 
         # Merge. The chunk pairs come with falling weights, so what there is moves up as they go.
         dot = Cat(now.terms[:-1], ~now.terms[-1]).as_signed()
@@ -389,7 +394,8 @@ class BFPFMAC(wiring.Component):
         with m.If(advance & now.valid):
             m.d.sync += merged.eq(sum_with_carry(base, dot, now.signs[0]))
         complete = now.valid & now.final if self._serial else now.valid
-        out = stage(m, advance, "merged", valid=complete, field=now.field, slot=now.slot, first=now.first, last=now.last)
+        out = stage(m, advance, "merged", valid=complete, field=now.field, slot=now.slot, first=now.first,
+                    last=now.last)
         m.d.comb += [
             bank.i.valid.eq(out.valid),
             bank.i.payload.integer.eq(merged),

@@ -6,7 +6,7 @@ from amaranth import *
 
 __all__ = ["CHAIN", "packed_sums", "stage", "sticky_status", "sum_with_carry"]
 
-CHAIN = 64  # positions; a static timing analysis sees the whole chain as one path
+CHAIN = 72  # positions; a static timing analysis sees the whole chain as one path
 
 
 def stage(m, enable, name, before=None, *, drop=(), **values):
@@ -51,8 +51,10 @@ def packed_sums(m, name, lanes):
     """Add pairs of unsigned numbers side by side in few long carry chains (combinational).
 
     A carry chain has a fixed cost at its ends (4 LUTs on ECP5), so many short ones are dear.
-    Between two lanes a position of zeros takes up the carry; a lane with a carry-in has a
-    position below its numbers in which the carry, added to itself, makes one.
+    Between two lanes is one position in which the carry-in of the upper one is added to itself:
+    its sum is the carry-out of the lower lane, and its carry does not depend on that. The
+    position must not hold constants, or synthesis would cut the chain there; a lane without a
+    carry-in lends its lowest bit of the second number.
 
     Parameters
     ----------
@@ -67,31 +69,20 @@ def packed_sums(m, name, lanes):
     list of Signal
         The sums, one bit wider than the numbers.
     """
-    sums, chain = [], []
-
-    def close():
-        left = Cat(Cat(*([c] if c is not None else []), a, C(0, 1)) for a, b, c in chain)
-        right = Cat(Cat(*([c] if c is not None else []), b, C(0, 1)) for a, b, c in chain)
-        total = Signal(len(left), name=f"{name}_chain{len(sums)}")
-        m.d.comb += total.eq(left + right)
-        position = 0
-        for a, _, c in chain:
-            position += c is not None
+    sums, chain, length = [], [], 0
+    for index, (a, b, carry) in enumerate(lanes):
+        assert len(a) == len(b)
+        chain.append((a, b, carry) if carry is not None else (a, Cat(C(0, 1), b[1:]), b[0]))
+        length += len(a) + 1
+        if index + 1 < len(lanes) and length + len(lanes[index + 1][0]) + 1 <= CHAIN:
+            continue
+        total = Signal(length + 1, name=f"{name}_chain{len(sums)}")
+        m.d.comb += total.eq(Cat(Cat(c, a) for a, _, c in chain) + Cat(Cat(c, b) for _, b, c in chain))
+        position = 1
+        for a, _, _ in chain:
             sums.append(total[position:position + len(a) + 1])
             position += len(a) + 1
-        chain.clear()
-
-    length = 0
-    for a, b, c in lanes:
-        assert len(a) == len(b)
-        width = len(a) + 1 + (c is not None)
-        if chain and length + width > CHAIN:
-            close()
-            length = 0
-        chain.append((a, b, c))
-        length += width
-    if chain:
-        close()
+        chain, length = [], 0
     return sums
 
 

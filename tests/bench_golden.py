@@ -18,7 +18,6 @@ import statistics
 import time
 
 import numpy as np
-
 from narrowgauge.golden import blockfloat, lfsr
 from narrowgauge.golden.formats import PRESETS
 from narrowgauge.golden.rounding import NEAREST, TRUNCATE, stochastic

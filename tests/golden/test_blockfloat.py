@@ -5,7 +5,6 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-
 from narrowgauge.golden import blockfloat as bf
 from narrowgauge.golden import lfsr
 from narrowgauge.golden.formats import PRESETS, BlockFloat, Float

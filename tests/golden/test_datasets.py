@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-
 from narrowgauge.golden import datasets
 from narrowgauge.golden.datasets import Dataset, load
 

@@ -8,7 +8,6 @@ from fractions import Fraction
 import ml_dtypes
 import numpy as np
 import pytest
-
 from narrowgauge.golden.blockfloat import ConverterParameters, FMACParameters
 from narrowgauge.golden.formats import PRESETS, BlockFloat, Fixed, Float, Log, name_of, parse
 from narrowgauge.golden.rounding import NEAREST, TRUNCATE, stochastic

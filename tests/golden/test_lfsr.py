@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from narrowgauge.golden import lfsr
 
 pytestmark = pytest.mark.filterwarnings("error")

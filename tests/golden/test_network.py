@@ -6,7 +6,6 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-
 from narrowgauge.golden import blockfloat, lfsr, network
 from narrowgauge.golden.datasets import Dataset, load
 from narrowgauge.golden.formats import BlockFloat

@@ -2,7 +2,6 @@ import dataclasses
 import json
 
 import pytest
-
 from narrowgauge.golden.formats import PRESETS, BlockFloat, Float, parse
 from narrowgauge.golden.recipes import RECIPES, TENSORS, Quantiser, Recipe, make
 from narrowgauge.golden.rounding import NEAREST, TRUNCATE, stochastic

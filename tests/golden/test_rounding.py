@@ -4,7 +4,6 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-
 from narrowgauge.golden.rounding import NEAREST, TRUNCATE, Rounding, round_scaled, round_shift, stochastic
 
 pytestmark = pytest.mark.filterwarnings("error")
