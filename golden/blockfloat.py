@@ -398,8 +398,8 @@ def convert(parameters, codes, precision, rounding, step=0):
     exponents : ndarray of int16, shape (n,)
     mantissas : ndarray of int16, shape (n, group)
         Signed magnitudes.
-    invalid : ndarray of bool, shape (n,)
-        Whether the transfer raised the sticky status.
+    invalid, overflow : ndarray of bool, shape (n,)
+        Whether the transfer raised the sticky status: a NaN; a group above the exponent field.
     """
     x = parameters.work.decode(codes).reshape(-1, parameters.group)
     precision = np.clip(precision, 2, parameters.mantissa)
@@ -414,7 +414,8 @@ def convert(parameters, codes, precision, rounding, step=0):
         blocks = quantise(x[rows], replace(parameters.format, mantissa=m), rounding=parameters.roundings[kind],
                           random=words[draws[rows]] if kind == 2 else None)
         exponents[rows], mantissas[rows] = blocks.exponents[:, 0], blocks.mantissas[:, 0]
-    return exponents, mantissas, np.isnan(x).any(axis=1)
+    top = np.abs(x).max(axis=1)
+    return exponents, mantissas, np.isnan(top), ~(top < np.ldexp(1.0, parameters.format.emax + 1))
 
 
 def fmac(parameters, a, b, slot, first, last):

@@ -33,10 +33,10 @@ class BFPConverter(wiring.Component):
         clamped to 2 .. mantissa) and ``rounding`` (0 nearest even, 1 truncate, 2 stochastic).
     o : Out(stream)
         One group; see `group_layout`.
-    invalid : Out(1)
-        Sticky: a NaN came in.
+    invalid, overflow : Out(1)
+        Sticky: a NaN came in; a group was above the exponent field.
     status_clear : In(1)
-        Clears `invalid`.
+        Clears both.
 
     Attributes
     ----------
@@ -58,6 +58,7 @@ class BFPConverter(wiring.Component):
             }))),
             "o": Out(stream.Signature(group_layout(parameters.format))),
             "invalid": Out(1),
+            "overflow": Out(1),
             "status_clear": In(1),
         })
 
@@ -237,6 +238,7 @@ class BFPConverter(wiring.Component):
                 self.o.payload.precision.eq(s6.precision),
             ]
         sticky_status(m, self.invalid, advance & s6.valid & s6.nan, self.status_clear)
+        sticky_status(m, self.overflow, advance & s6.valid & s6.above, self.status_clear)
         return m
 
 

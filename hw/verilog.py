@@ -42,7 +42,7 @@ _MEANINGS = {
     "payload": "fields, lowest bit first:",
     "valid": "a transfer happens on each clock edge with valid and ready",
     "ready": "may depend on valid; a waiting payload does not change",
-    "overflow": "sticky: a finite sum became infinite",
+    "overflow": "sticky: a finite sum became infinite, or a group was above its exponent field",
     "invalid": "sticky: a NaN came in",
     "status_clear": "clears the sticky status",
     # And the fields of payloads.

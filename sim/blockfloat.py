@@ -136,7 +136,7 @@ def converter_random(parameters, count, seed):
 def converter_vectors(parameters, codes, precision, rounding):
     """Return the Vectors of transfers (as for `blockfloat.convert`), with what the golden model makes of them."""
     p, fmt = parameters, parameters.format
-    exponents, mantissas, invalid = blockfloat.convert(p, codes, precision, rounding)
+    exponents, mantissas, invalid, overflow = blockfloat.convert(p, codes, precision, rounding)
     precision_bits = p.mantissa.bit_length()
     inputs = pack((codes, p.work.width), (precision, precision_bits), (rounding, 2))
     used = np.clip(precision, 2, p.mantissa)
@@ -154,7 +154,7 @@ def converter_vectors(parameters, codes, precision, rounding):
             signed.append(("-" if sign else "") + str(magnitude))
         return f"precision {digits}, exponent {exponent}, mantissas [{', '.join(signed)}]"
 
-    return Vectors(inputs, outputs, range(len(inputs)), {"invalid": int(invalid.any())}, describe, show)
+    return Vectors(inputs, outputs, range(len(inputs)), {"invalid": int(invalid.any()), "overflow": int(overflow.any())}, describe, show)
 
 
 def converter_recorded(parameters, count, seed):

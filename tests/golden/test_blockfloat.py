@@ -638,7 +638,8 @@ def test_convert_is_the_scalar_loop(parameters, step):
         code, q = exact_group(x, fmt, kind, words.tolist())
         assert (int(result[0][i]), result[1][i].tolist()) == (code, q), i
         assert result[2][i] == any(v != v for v in x)
-    assert [r.dtype for r in result] == [np.int16, np.int16, bool]
+        assert result[3][i] == any(not abs(v) < 2.0 ** (fmt.emax + 1) for v in x)
+    assert [r.dtype for r in result] == [np.int16, np.int16, bool, bool]
 
 
 def test_convert_resumes_and_takes_nothing():
@@ -653,7 +654,7 @@ def test_convert_resumes_and_takes_nothing():
     for one, *two in zip(whole, *parts):
         np.testing.assert_array_equal(one, np.concatenate(two))
     empty = bf.convert(parameters, codes[:0], precision[:0], rounding[:0])
-    assert [r.shape for r in empty] == [(0,), (0, 16), (0,)]
+    assert [r.shape for r in empty] == [(0,), (0, 16), (0,), (0,)]
 
 
 FMACS = {

