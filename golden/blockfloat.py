@@ -355,7 +355,7 @@ class FMACParameters(Parameters):
     exponent: int = 8
     accumulator: Float = PRESETS["fp32"]
     chunks: str = "serial"
-    accumulators: int = 8
+    accumulators: int = 16
 
     def __post_init__(self):
         _require_unit_format(self)

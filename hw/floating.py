@@ -63,12 +63,17 @@ def shift_right_sticky(m, name, value, amount, widths, *, fill=0, sticky=0):
 
     Returns the shifted value and `sticky` ORed with every bit that fell off.
     """
+    before, moved = value, None
     for width in widths:
         chosen = amount[width.bit_length() - 1]
         shifted = Signal(len(value), name=f"{name}_right{width}")
         m.d.comb += shifted.eq(Mux(chosen, Cat(value[width:], fill.replicate(min(width, len(value)))), value))
-        sticky = sticky | (chosen & value[:width].any())
-        value = shifted
+        # Both cases of the shift before are looked at while that is still being made.
+        lost = before[:width].any()
+        if moved is not None:
+            lost = Mux(amount[moved.bit_length() - 1], before[moved:moved + width].any(), lost)
+        sticky = sticky | (chosen & lost)
+        before, moved, value = value, width, shifted
     return value, sticky
 
 
@@ -119,7 +124,7 @@ class AccumulatorBank(wiring.Component):
         Cycles between two transfers to the same sum.
     """
 
-    recurrence = 8
+    recurrence = 10
     latency = recurrence + 2
     interval = 1
 
@@ -180,14 +185,14 @@ class AccumulatorBank(wiring.Component):
         held_exponent = Cat(held_field[0] | ~normal, held_field[1:])
         gap = (l0.field + Cat(~held_exponent, C(1, 1)).as_signed())[:bits].as_signed()
         l1 = stage(m, advance, "l1", l0, held=Cat(l0.held[:fmt.mantissa], normal), held_exponent=held_exponent,
-                   held_negative=l0.held[-1], infinite=held_field.all(), field=l0.field[:-1], gap=gap)
+                   held_negative=l0.held[-1], infinite=held_field.all(), field=l0.field[:-1], gap=gap,
+                   swap=~gap[-1] & ~l0.zero)
 
         # L2: order by exponent and begin to align. The sum is made in the frame of the held sign:
         # held + addend, or held - addend when held is negative. A window of `top` bits (the highest
         # weighs 1) and a sticky bit: one bit more than either operand keeps a shift by one exact,
         # two more than the result keep what rounding needs after one leading bit has cancelled.
         top = max(max(p, n) + 1, p + 2)
-        swap = ~l1.gap[-1] & ~l1.zero
         held = l1.held << (top - p)
         addend = Cat(C(0, top - n), l1.addend)
         larger, smaller, fill = Signal(top + 1), Signal(top + 1), Signal()
@@ -196,11 +201,11 @@ class AccumulatorBank(wiring.Component):
         distance = Signal(levels)
         far = Mux(l1.gap[-1], ~l1.gap[levels:].all(), l1.gap[levels:].any())
         m.d.comb += [
-            exponent.eq(Mux(swap, l1.field, l1.held_exponent)),
-            larger.eq(Mux(swap, addend ^ l1.held_negative.replicate(top + 1), held)),
+            exponent.eq(Mux(l1.swap, l1.field, l1.held_exponent)),
+            larger.eq(Mux(l1.swap, addend ^ l1.held_negative.replicate(top + 1), held)),
             # With the addend on top the distance is gap + 1: the one is wired in here.
-            smaller.eq(Mux(swap, held >> 1, addend)),
-            fill.eq(~swap & l1.addend[-1]),
+            smaller.eq(Mux(l1.swap, held >> 1, addend)),
+            fill.eq(~l1.swap & l1.addend[-1]),
             distance.eq((l1.gap[:levels] ^ l1.gap[-1].replicate(levels)) | far.replicate(levels)),
         ]
         shifts = [1 << k for k in reversed(range(levels))]
@@ -208,70 +213,83 @@ class AccumulatorBank(wiring.Component):
         smaller, sticky = shift_right_sticky(m, "coarse", smaller, distance, shifts[:half], fill=fill)
         l2 = stage(m, advance, "l2", l1, drop=("held", "held_exponent", "addend", "zero", "field", "gap"),
                    larger=larger, smaller=smaller, sticky=sticky, fill=fill, distance=distance[:levels - half],
-                   swap=swap, exponent=exponent)
+                   exponent=exponent)
 
-        # L3: finish aligning, and add. What is subtracted is complemented; the one that belongs to
-        # it enters at the bottom, unless a sticky bit of the same operand has absorbed it.
+        # L3: finish aligning. What is subtracted is complemented; the one that belongs to it enters
+        # the sum at the bottom, unless a sticky bit of the same operand has absorbed it.
         smaller, sticky = shift_right_sticky(m, "fine", l2.smaller, l2.distance, shifts[half:], fill=l2.fill,
                                              sticky=l2.sticky)
         complement = l2.held_negative & ~l2.swap
         carry = l2.held_negative & (l2.swap | ~sticky)
-        augend = Cat(l2.larger, l2.larger[-1] & l2.swap).as_signed()
-        addend = (Cat(smaller, l2.fill) ^ complement.replicate(top + 2)).as_signed()
-        total = Signal(top + 2)
-        m.d.comb += total.eq(sum_with_carry(augend, addend, carry))
-        l3 = stage(m, advance, "l3", l2, drop=("larger", "smaller", "fill", "distance", "swap"),
-                   total=total, sticky=sticky)
+        l3 = stage(m, advance, "l3", l2, drop=("fill", "distance", "swap"), larger_sign=l2.larger[-1] & l2.swap,
+                   smaller=Cat(smaller, l2.fill) ^ complement.replicate(top + 2), carry=carry, sticky=sticky)
 
-        # L4, L5: normalise, but not below the exponent of the smallest normal number: the highest
+        # L4: add.
+        total = Signal(top + 2)
+        m.d.comb += total.eq(sum_with_carry(Cat(l3.larger, l3.larger_sign).as_signed(), l3.smaller.as_signed(),
+                                            l3.carry))
+        now = stage(m, advance, "l4", l3, drop=("larger", "larger_sign", "smaller", "carry", "sticky"),
+                    value=Cat(l3.sticky, total))
+        loop = [l0, l1, l2, l3, now]
+
+        # L5, L6, L7: normalise, but not below the exponent of the smallest normal number: the highest
         # bit here weighs 2, so that a shift by `exponent` is what makes a subnormal. A negative
         # total is only complemented, and ones follow it in: the one that is missing at the bottom
         # is added by the rounding.
-        flip = l3.total[-1]
-        value = Cat(l3.sticky, l3.total[:-1]) ^ flip.replicate(top + 2)
+        flip = now.value[-1]
+        value = now.value[:-1] ^ flip.replicate(top + 2)
         shifts = [1 << k for k in reversed(range((top + 1).bit_length()))]
-        half = len(shifts) // 2
-        limit = l3.exponent[:len(shifts)] | l3.exponent[len(shifts):].any().replicate(len(shifts))
-        value, taken, free = normalise(m, "coarse_sum", value, shifts[:half], fill=flip, limit=limit)
-        l4 = stage(m, advance, "l4", l3, drop=("total", "sticky"), value=value, flip=flip,
-                   taken=Cat(reversed(taken)), free=free, limit=limit[:len(shifts) - half])
-        value, taken, _ = normalise(m, "fine_sum", l4.value, shifts[half:], fill=l4.flip, limit=l4.limit, free=l4.free)
-        l5 = stage(m, advance, "l5", l4, drop=("free", "limit"), value=value, taken=Cat(reversed(taken), l4.taken))
+        limit = now.exponent[:len(shifts)] | now.exponent[len(shifts):].any().replicate(len(shifts))
+        drop, free, before = ("value",), C(0, 1), []
+        # The widest shift looks at the most bits: it has a stage of its own.
+        for name, part in (("l5", shifts[:1]), ("l6", shifts[1:3]), ("l7", shifts[3:])):
+            value, taken, free = normalise(m, name, value, part, fill=flip, limit=limit, free=free)
+            now = stage(m, advance, name, now, drop=drop, value=value, flip=flip, free=free,
+                        limit=limit, taken=Cat(reversed(taken), *before))
+            flip, value, limit, free, before = now.flip, now.value, now.limit, now.free, [now.taken]
+            loop.append(now)
 
-        # L6: the exponent, plus one, which makes every one out of range reach 2**fmt.exponent.
+        # L8: the exponent, plus one, which makes every one out of range reach 2**fmt.exponent.
         exponent = Signal(bits - 1)
-        m.d.comb += exponent.eq(l5.exponent + 2 - l5.taken)
-        kept, guard, rest = l5.value[-p:], l5.value[-p - 1], l5.value[:-p - 1]
-        l6 = stage(m, advance, "l6", l5, drop=("value", "taken", "held_negative"), kept=kept, guard=guard,
-                   tail=Mux(l5.flip, rest.all(), rest.any()), exponent=exponent[:fmt.exponent],
-                   negative=l5.held_negative ^ (l5.flip & ~l5.infinite))
-        with m.If(advance & (l5.infinite | exponent[fmt.exponent:].any())):
-            m.d.sync += [l6.kept.eq(1 << (p - 1)), l6.exponent.eq(0), l6.guard.eq(0), l6.tail.eq(0), l6.flip.eq(0)]
+        m.d.comb += exponent.eq(now.exponent + 2 - now.taken)
+        kept, guard, rest = value[-p:], value[-p - 1], value[:-p - 1]
+        out = stage(m, advance, "l8", now, drop=("value", "taken", "limit", "free", "held_negative"), kept=kept,
+                    guard=guard, tail=Mux(flip, rest.all(), rest.any()), exponent=exponent[:fmt.exponent],
+                    negative=now.held_negative ^ (flip & ~now.infinite))
+        with m.If(advance & (now.infinite | exponent[fmt.exponent:].any())):
+            m.d.sync += [out.kept.eq(1 << (p - 1)), out.exponent.eq(0), out.guard.eq(0), out.tail.eq(0),
+                         out.flip.eq(0)]
 
-        # L7: round to nearest even; a carry moves the exponent on, up to Inf. The one too much in
+        # L9: round to nearest even; a carry moves the exponent on, up to Inf. The one too much in
         # the exponent of a normal number is taken off by the same addition. After a complement the
         # discarded bits lack their one: they are above a half as soon as the guard is set.
-        up = Mux(l6.flip, l6.guard | (l6.tail & l6.kept[0]), l6.guard & (l6.tail | l6.kept[0]))
-        nonzero = l6.flip | l6.kept.any() | l6.guard | l6.tail
-        normal = l6.kept[-1].replicate(fmt.exponent)
+        up = Mux(out.flip, out.guard | (out.tail & out.kept[0]), out.guard & (out.tail | out.kept[0]))
+        nonzero = out.flip | out.kept.any() | out.guard | out.tail
+        normal = out.kept[-1].replicate(fmt.exponent)
         code = Signal(fmt.width)
         m.d.comb += [
-            code.eq(Cat((Cat(l6.kept[:-1], l6.exponent & normal) + Cat(up, C(0, p - 2), normal))[:fmt.width - 1],
-                        l6.negative & nonzero)),
-            write.addr.eq(l6.slot),
+            code.eq(Cat((Cat(out.kept[:-1], out.exponent & normal) + Cat(up, C(0, p - 2), normal))[:fmt.width - 1],
+                        out.negative & nonzero)),
+            write.addr.eq(out.slot),
             write.data.eq(code),
-            write.en.eq(l6.valid & advance),
+            write.en.eq(out.valid & advance),
         ]
+        # A sum that became infinite is told a cycle later, off the critical path.
+        finite_before = Signal()
         with m.If(advance):
-            m.d.sync += [self.o.valid.eq(l6.valid & l6.last), self.o.payload.value.eq(code),
-                         self.o.payload.slot.eq(l6.slot)]
-        became_infinite = code[fmt.mantissa:-1].all() & ~l6.infinite
-        sticky_status(m, self.overflow, l6.valid & advance & became_infinite, self.status_clear)
+            m.d.sync += [
+                self.o.valid.eq(out.valid & out.last),
+                self.o.payload.value.eq(code),
+                self.o.payload.slot.eq(out.slot),
+                finite_before.eq(out.valid & ~out.infinite),
+            ]
+        now_infinite = self.o.payload.value[fmt.mantissa:-1].all()
+        sticky_status(m, self.overflow, advance & finite_before & now_infinite, self.status_clear)
 
         # Whether the transfer that is in s1 next will find its sum still under way.
-        slot = Mux(accept, s0.slot, s1.slot)
-        under_way = [(s1.valid & accept, s1.slot)] + [(each.valid, each.slot) for each in (l0, l1, l2, l3, l4, l5)]
+        slot = Mux(hazard, s1.slot, s0.slot)
+        under_way = [(s1.valid & ~hazard, s1.slot)] + [(each.valid, each.slot) for each in loop]
         with m.If(advance):
-            m.d.sync += hazard.eq(Mux(accept, s0.valid, s1.valid)
+            m.d.sync += hazard.eq(Mux(hazard, s1.valid, s0.valid)
                                   & Cat(valid & (slot == other) for valid, other in under_way).any())
         return m

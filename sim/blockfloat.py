@@ -85,13 +85,15 @@ def fmac_vectors(parameters, ea, qa, pa, eb, qb, pb, slot, first, last):
     outputs = pack((codes, p.accumulator.width), (np.asarray(slot)[origin], slot_bits))
 
     def describe(k):
-        operands = ", ".join(f"{name}: precision {group[2][k]}, exponent {group[0][k]}, mantissas {list(map(int, group[1][k]))}"
-                             for name, group in (("a", a), ("b", b)))
-        return f"slot {slot[k]}, first {int(first[k])}, last {int(last[k])}, {operands}"
+        operands = "; ".join(
+            f"{name}: precision {group[2][k]}, exponent {group[0][k]}, mantissas {list(map(int, group[1][k]))}"
+            for name, group in (("a", a), ("b", b)))
+        return f"slot {slot[k]}, first {int(first[k])}, last {int(last[k])}; {operands}"
 
     def show(payload):
         code, index = unpack(payload, p.accumulator.width, slot_bits)
-        return f"slot {index}, code {code:#0{2 + (p.accumulator.width + 3) // 4}x} = {float(p.accumulator.decode(code))!r}"
+        digits = 2 + (p.accumulator.width + 3) // 4
+        return f"slot {index}, code {code:#0{digits}x} = {float(p.accumulator.decode(code))!r}"
 
     return Vectors(inputs, outputs, origin, {"overflow": int(overflow)}, describe, show)
 
@@ -104,7 +106,7 @@ def _group_fields(fmt, exponents, mantissas, precision):
 
 
 def converter_random(parameters, count, seed):
-    """Return random transfers for ``bfp-converter``, many of them at directed places: arguments of `converter_vectors`."""
+    """Return random transfers for ``bfp-converter``, many at directed places: arguments of `converter_vectors`."""
     rng = np.random.default_rng(seed)
     p, work = parameters, parameters.work
     shape = (count, p.group)
@@ -158,7 +160,7 @@ def converter_vectors(parameters, codes, precision, rounding):
 
 
 def converter_recorded(parameters, count, seed):
-    """Return transfers for ``bfp-converter`` from recorded tensors: gradients stochastic, the rest nearest or truncated."""
+    """Return transfers for ``bfp-converter`` from recorded tensors: gradients stochastic, the rest not."""
     rng = np.random.default_rng(seed)
     p = parameters
     groups, gradients = [], []
