@@ -150,13 +150,13 @@ def converter_vectors(parameters, codes, precision, rounding):
 
     def show(payload):
         elements, exponent, digits = unpack(payload, (p.mantissa + 1) * p.group, fmt.exponent, precision_bits)
-        signed = []
-        for _ in range(p.group):
-            magnitude, sign, elements = *unpack(elements, p.mantissa, 1), elements >> (p.mantissa + 1)
-            signed.append(("-" if sign else "") + str(magnitude))
-        return f"precision {digits}, exponent {exponent}, mantissas [{', '.join(signed)}]"
+        width = p.mantissa + 1
+        words = [elements >> (width * k) & ((1 << width) - 1) for k in range(p.group)]
+        signed = ", ".join(("-" if word >> p.mantissa else "") + str(word & ~(1 << p.mantissa)) for word in words)
+        return f"precision {digits}, exponent {exponent}, mantissas [{signed}]"
 
-    return Vectors(inputs, outputs, range(len(inputs)), {"invalid": int(invalid.any()), "overflow": int(overflow.any())}, describe, show)
+    status = {"invalid": int(invalid.any()), "overflow": int(overflow.any())}
+    return Vectors(inputs, outputs, range(len(inputs)), status, describe, show)
 
 
 def converter_recorded(parameters, count, seed):
