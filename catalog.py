@@ -93,7 +93,8 @@ class Unit:
 
 def _word(name, value, short):
     if isinstance(value, Float):
-        return name_of(value) or f"e{value.exponent}m{value.mantissa}b{value.bias}".replace("-", "n")
+        word = f"e{value.exponent}m{value.mantissa}b{value.bias}".replace("-", "n")
+        return (name_of(value) or word + "s" * (value.overflow == "saturate")).replace("-", "_")
     if isinstance(value, bool):
         return name
     return f"{short[name]}{value}" if name in short else str(value)

