@@ -1,0 +1,166 @@
+"""The command line: what it prints, what it writes, and how it refuses."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+
+import pytest
+from narrowgauge import catalog, cli
+
+VERBS = ("list", "generate", "simulate", "train", "synth", "report")
+
+
+def run(capsys, *arguments):
+    """Return exit status, standard output and standard error of a command line."""
+    try:
+        status = cli.main(list(arguments))
+    except SystemExit as left:  # argparse
+        status = left.code
+    return (status, *capsys.readouterr())
+
+
+def test_list_names_every_unit(capsys):
+    status, out, err = run(capsys, "list")
+    assert (status, err) == (0, "")
+    assert all(name in out for name in catalog.UNITS)
+
+
+def test_list_json_gives_defaults_that_configure_takes(capsys):
+    _, out, _ = run(capsys, "list", "--json")
+    data = json.loads(out)
+    assert data["tools"]["narrowgauge"]
+    assert [each["unit"] for each in data["units"]] == list(catalog.UNITS)
+    for each in data["units"]:
+        unit = catalog.find(each["unit"])
+        assert unit.configure(each["parameters"]) == unit.parameters()
+
+
+@pytest.mark.parametrize("unit", catalog.UNITS)
+def test_generate_writes_the_same_to_a_file_and_to_standard_output(unit, capsys, tmp_path):
+    path = tmp_path / "unit.v"
+    assert run(capsys, "generate", unit, "--set", "group=4", "-o", str(path)) == (0, "", "")
+    status, out, _ = run(capsys, "generate", unit, "--set", "group=4")
+    assert (status, out) == (0, path.read_text())
+    assert f"module {unit.replace('-', '_')}_g4_m4_e8(" in out
+    assert os.listdir(tmp_path) == ["unit.v"]
+
+
+def test_generate_replaces_a_file_only_by_a_whole_one(capsys, tmp_path):
+    path = tmp_path / "unit.v"
+    path.write_text("precious")
+    assert run(capsys, "generate", "bfp-fmac", "--set", "group=400", "-o", str(path))[0] == 2
+    assert path.read_text() == "precious"
+
+
+REFUSALS = {
+    "unknown unit": (("generate", "bfp-fma"), "unit is 'bfp-fma'; allowed: bfp-converter, bfp-fmac"),
+    "unknown parameter": (("generate", "bfp-fmac", "--set", "lanes=4"), "parameter is 'lanes'; allowed: group, "),
+    "value out of range": (("simulate", "bfp-fmac", "--set", "group=3"), "group is 3; allowed: an integer from 4 to 64"),
+    "value of another type": (("generate", "bfp-fmac", "--set", "group=four"), "group is 'four'; allowed: an integer"),
+    "a bool for a number": (("generate", "bfp-fmac", "--set", "group=true"), "group is True; allowed: an integer"),
+    "unknown choice": (("synth", "bfp-fmac", "--target", "ecp5", "--set", "chunks=both"),
+                       "chunks is 'both'; allowed: serial, parallel"),
+    "unknown format": (("generate", "bfp-fmac", "--set", "accumulator=fp99"), "format is 'fp99'; allowed: fp32, "),
+    "format without Inf": (("generate", "bfp-converter", "--set", "work=fp8-e4m3"), "work is Float("),
+    "no value": (("generate", "bfp-fmac", "--set", "group"), "--set is 'group'; allowed: NAME=VALUE"),
+    "set twice": (("generate", "bfp-fmac", "--set", "group=4", "--set", "group=8"), "--set names 'group' twice"),
+    "unknown target": (("synth", "bfp-fmac", "--target", "ecp6"), "target is 'ecp6'; allowed: ecp5, ice40, "),
+    "unknown device": (("synth", "bfp-fmac", "--target", "ice40", "--device", "25k"), "device is '25k'; allowed: "),
+    "unknown recipe": (("train", "--recipe", "int4"), "recipe is 'int4'; allowed: fp32, bfp"),
+    "setting of another recipe": (("train", "--recipe", "fp32", "--set", "mantissa=4"), "setting of recipe fp32"),
+    "unknown data": (("train", "--data", "cifar"), "'cifar'"),
+    "data folder that is not there": (("train", "--data", "idx:/nowhere"), "/nowhere"),
+    "learning rate below zero": (("train", "--lr", "-1", "--epochs", "1"), "lr is -1.0"),
+    "hidden sizes that are no numbers": (("train", "--hidden", "32,x"), "hidden is '32,x'"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_refusal_is_one_line_that_says_what_is_allowed(name, capsys):
+    arguments, expected = REFUSALS[name]
+    status, out, err = run(capsys, *arguments)
+    assert (status, out) == (2, "")
+    assert err.count("\n") == 1 and err.startswith(f"narrowgauge {arguments[0]}: ")
+    assert expected in err
+
+
+@pytest.mark.parametrize("arguments", [
+    ("simulate", "bfp-fmac", "--vectors", "0"), ("simulate", "bfp-fmac", "--seed", "-1"),
+    ("train", "--epochs", "many"), ("synth", "bfp-fmac"), ("nothing",), (),
+], ids=" ".join)
+def test_malformed_command_line_is_refused(arguments, capsys):
+    status, out, err = run(capsys, *arguments)
+    assert (status, out) == (2, "")
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("where", ["missing/unit.v", "."], ids=["no such folder", "a folder"])
+def test_output_that_cannot_be_written_leaves_nothing(where, capsys, tmp_path):
+    status, out, err = run(capsys, "generate", "bfp-fmac", "--set", "group=4", "-o", str(tmp_path / where))
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert os.listdir(tmp_path) == []
+
+
+def test_simulate_json_has_the_promised_keys(capsys, tmp_path):
+    path = tmp_path / "result.json"
+    status, out, _ = run(capsys, "simulate", "bfp-converter", "--set", "group=4", "--vectors", "300", "--seed", "5",
+                         "--json", str(path))
+    assert status == 0 and "300 vectors, 0 mismatches" in out
+    data = json.loads(path.read_text())
+    assert {"unit", "parameters", "simulator", "vectors", "mismatches", "cycles", "seed", "tools"} <= set(data)
+    assert (data["unit"], data["vectors"], data["mismatches"], data["seed"]) == ("bfp-converter", 300, 0, 5)
+    unit = catalog.find(data["unit"])
+    assert unit.configure(data["parameters"]).group == 4
+
+
+def test_simulate_writes_a_waveform(capsys, tmp_path):
+    path = tmp_path / "waves.vcd"
+    status, _, _ = run(capsys, "simulate", "bfp-converter", "--set", "group=4", "--vectors", "20", "--waves", str(path))
+    assert status == 0
+    text = path.read_text()
+    assert "$enddefinitions" in text and "i_payload" in text
+
+
+def test_train_repeats_itself_and_its_json_has_the_promised_keys(capsys):
+    arguments = ("train", "--recipe", "bfp", "--set", "mantissa=3", "--epochs", "1", "--seed", "4", "--json", "-")
+    results = [json.loads(run(capsys, *arguments)[1]) for _ in range(2)]
+    assert results[0] == results[1]
+    data = results[0]
+    assert {"recipe", "data", "seed", "epochs", "accuracy", "formats", "digest", "tools"} <= set(data)
+    assert set(data["accuracy"]) == {"train", "test"} and len(data["digest"]) == 64
+    assert data["formats"]["gradients"]["format"]["mantissa"] == 3
+
+
+def test_verbs_name_the_extra_they_miss(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "cocotb", None)
+    status, out, err = run(capsys, "simulate", "bfp-fmac")
+    assert (status, out) == (2, "")
+    assert "pip install 'narrowgauge[sim]'" in err and err.count("\n") == 1
+
+
+def processor_seconds(arguments, times):
+    """Return the least processor time of a command line, in a process of its own; other load does not matter."""
+    used = []
+    for _ in range(times):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-m", "narrowgauge", *arguments], check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        used.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return min(used)
+
+
+def test_help_is_fast():
+    assert processor_seconds(["--help"], 5) < 0.3
+
+
+def test_generate_is_fast():
+    assert processor_seconds(["generate", "bfp-fmac"], 3) < 3
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_each_verb_teaches(verb, capsys):
+    status, out, _ = run(capsys, verb, "--help")
+    assert status == 0 and "default" in out or verb in ("generate", "list")
+    assert verb in run(capsys, "--help")[1]
