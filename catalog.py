@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """The catalogue: every unit by name, with its parameters, component, bench and module name."""
 
 import importlib

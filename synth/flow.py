@@ -121,7 +121,7 @@ TARGETS = {
         # router2, the default, often finds no way from a pin to the clock network.
         devices={"LIFCL-40": Device("", "--device LIFCL-40-9BG400C --router router1 --pdc pins", "".join(
             f"ldc_set_location -site {{{site}}} [get_ports {pin}]\nldc_set_port -iobuf {{IO_TYPE=LVCMOS33}} "
-            f"[get_ports {pin}]\n" for pin, site in zip(PINS, ("L13", "E17", "F13"), strict=True)))}),
+            f"[get_ports {pin}]\n" for pin, site in zip(PINS, ("K2", "E17", "F13"), strict=True)))}),
     "xilinx": Target(
         "synth_xilinx -flatten", unit="-noiopad -noclkbuf", lut=r"LUT\d|INV|SRL\w+", ff=r"FD\w+",
         dsp=r"DSP48\w+", bram=r"RAMB\w+",
@@ -131,7 +131,7 @@ TARGETS = {
 }
 
 # Unit and wrapper are synthesised apart and joined as netlists, so that neither can be optimised by
-# looking at the other. abc9 swallows what is printed to the terminal: statistics go to files.
+# looking at the other. abc9 swallows what is printed afterwards: statistics go to files.
 FPGA = """\
 read_verilog unit.v
 {synth} {unit} -top {top}
@@ -181,12 +181,13 @@ opt_clean
 write_verilog -noattr netlist.v
 """
 
+# -defer: only the models that are used are worked out; all of the iCE40's take two minutes.
 NETLIST = """\
 read_verilog unit.v
 {synth} {unit} {nodsp} -top {top}
 write_verilog -noattr cells.v
 design -reset
-read_verilog cells.v {models}
+read_verilog -defer cells.v {models}
 hierarchy -check -top {top}
 proc
 flatten -noscopeinfo
@@ -365,17 +366,20 @@ def _tools(target, family):
 
 
 def _run(tool, arguments, work, log):
-    """Run a console script of this interpreter's environment; its output goes to `log`."""
+    """Run a console script of this interpreter's environment in folder `work`; return the text of its log."""
     path = shutil.which(tool, path=str(Path(sys.executable).parent)) or shutil.which(tool)
     if path is None:
         raise MissingExtra(f"synth needs the command {tool} beside {sys.executable} or on PATH")
-    with open(work / log, "w") as file:
-        code = subprocess.run([path, *arguments], cwd=work, stdout=file, stderr=subprocess.STDOUT).returncode
-    if code:
-        lines = [line.strip() for line in (work / log).read_text(errors="replace").splitlines() if line.strip()]
-        errors = [line for line in lines if line.startswith("ERROR")] or lines[-3:]
+    # The tool writes its log itself: once abc9 has run, nothing that Yosys prints arrives any more.
+    done = subprocess.run([path, "-q", "-l", log, *arguments], cwd=work, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, errors="replace")
+    text = (work / log).read_text(errors="replace") if (work / log).exists() else ""
+    if done.returncode:
+        (work / log).write_text(text + done.stdout)
+        lines = [line.strip() for line in (text + done.stdout).splitlines() if line.strip()]
+        errors = [line for line in dict.fromkeys(lines) if "ERROR" in line] or lines[-3:]
         raise RuntimeError(f"{tool} failed: {'; '.join(errors[-3:])} (log: {work / log})")
-    return (work / log).read_text(errors="replace")
+    return text
 
 
 def _yosys(work, script):

@@ -57,7 +57,8 @@ def test_generate_replaces_a_file_only_by_a_whole_one(capsys, tmp_path):
 REFUSALS = {
     "unknown unit": (("generate", "bfp-fma"), "unit is 'bfp-fma'; allowed: bfp-converter, bfp-fmac"),
     "unknown parameter": (("generate", "bfp-fmac", "--set", "lanes=4"), "parameter is 'lanes'; allowed: group, "),
-    "value out of range": (("simulate", "bfp-fmac", "--set", "group=3"), "group is 3; allowed: an integer from 4 to 64"),
+    "value out of range": (("simulate", "bfp-fmac", "--set", "group=3"),
+                           "group is 3; allowed: an integer from 4 to 64"),
     "value of another type": (("generate", "bfp-fmac", "--set", "group=four"), "group is 'four'; allowed: an integer"),
     "a bool for a number": (("generate", "bfp-fmac", "--set", "group=true"), "group is True; allowed: an integer"),
     "unknown choice": (("synth", "bfp-fmac", "--target", "ecp5", "--set", "chunks=both"),

@@ -52,7 +52,8 @@ FAULTS = {
         "hw/blockfloat.py", "m.d.sync += merged.eq(sum_with_carry(base, dot, now.signs[0]))",
         "m.d.sync += merged.eq(base + dot)", FMAC),
     "fMAC: a diagonal of chunk products is one place off": (
-        "hw/blockfloat.py", "parts.append((word[:start], lower[:2]))", "parts.append((word[:start], lower[1:3]))", PARALLEL),
+        "hw/blockfloat.py", "parts.append((word[:start], lower[:2]))", "parts.append((word[:start], lower[1:3]))",
+        PARALLEL),
     "accumulator: a tie is rounded up": (
         "hw/floating.py", "out.guard & (out.tail | out.kept[0])", "out.guard", FMAC),
     "accumulator: bits below the window are forgotten": (
