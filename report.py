@@ -247,9 +247,9 @@ def simulate(case):
     """Return how a unit's Verilog compares with golden; the keys are those of ``simulate --json`` and more."""
     vectors = case.unit.vectors(case.parameters, VECTORS, VECTOR_SEED)
     outcome = runner.run(case.component, case.module, vectors, seed=VECTOR_SEED, text=case.verilog)
-    return {**case.to_json(), "simulator": runner.simulator(), "seed": VECTOR_SEED, "vectors": outcome.vectors,
-            "outputs": len(vectors.outputs), "mismatches": outcome.mismatches, "cycles": outcome.cycles,
-            "latency": outcome.latency, "failures": outcome.report[:FAILURES],
+    return {**case.to_json(), "simulator": runner.simulator(), "seed": VECTOR_SEED, "recorded": True,
+            "vectors": outcome.vectors, "outputs": len(vectors.outputs), "mismatches": outcome.mismatches,
+            "cycles": outcome.cycles, "latency": outcome.latency, "failures": outcome.report[:FAILURES],
             "command": f"narrowgauge simulate {case.arguments} --vectors {VECTORS} --seed {VECTOR_SEED}"}
 
 
@@ -308,7 +308,7 @@ def _summary(results):
         ("bad" if results["mismatches"] else "good", _verdict(results) + "."),
         ("list", [f"**Training.** Median test accuracy on the digits: {', '.join(tests)} ({len(RUNS)} seeds each).",
                   f"**Cost on an {DEVICE_NAME}.** LUTs per multiply-accumulate per cycle: "
-                  f"{', '.join(costs) or 'nothing was placed'}; medians over the place-and-route seeds."]),
+                  f"{', '.join(costs) or 'nothing was placed'}. Frequencies: medians over the place-and-route seeds."]),
         ("text", "Networks were trained with the golden model, in NumPy. The hardware units were simulated one by one, "
                  "on random vectors and on tensors recorded in such a training, and placed and routed. No board is "
                  "attached: frequencies are what the timing analysis of nextpnr tells."),

