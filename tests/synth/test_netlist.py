@@ -1,0 +1,22 @@
+# amaranth: UnusedElaboratable=no
+"""The netlist after synthesis, under the same bench as the Verilog before it."""
+
+import pytest
+from narrowgauge import catalog
+from narrowgauge.sim import runner
+from narrowgauge.synth import flow
+
+
+@pytest.mark.parametrize("name, settings", [
+    ("bfp-converter", {"group": 4}),
+    ("bfp-fmac", {"group": 4}),
+    ("bfp-fmac", {"group": 4, "accumulator": "bf16", "chunks": "parallel"}),
+], ids=["converter", "fmac", "fmac-bf16-parallel"])
+def test_the_ecp5_netlist_is_golden(name, settings):
+    unit = catalog.find(name)
+    parameters = unit.configure(settings)
+    module = unit.module_name(parameters)
+    netlist = flow.netlist(unit.verilog(parameters), module, "ecp5")
+    assert " + " not in netlist.split("endmodule")[0]  # cells, not the source again
+    outcome = runner.run(unit.component(parameters), module, unit.vectors(parameters, 2000, 3), seed=3, text=netlist)
+    assert (outcome.mismatches, outcome.report) == (0, [])
