@@ -101,7 +101,7 @@ class BFPConverter(wiring.Component):
             nan.append(field.all() & any_fraction)
         # An all-subnormal group may have an exponent below all fields: the leading one of all
         # fractions together tells how far below field 1.
-        depth = Signal(range(left + 1))
+        depth = Signal(range(max(left, 1) + 1))  # no signal has zero width
         fractions = [code[:work.mantissa] for code in payload.elements]
         m.d.comb += depth.eq(left)
         for place in reversed(range(1, left)):
