@@ -117,7 +117,9 @@ def build(text, name, ports, waves=False):
 
     `ports` is what `verilog.ports_of` returns.
     """
-    key = hashlib.sha256("\0".join([text, *ARGUMENTS, str(waves), *simulator().values()]).encode()).hexdigest()[:12]
+    # A simulator finds cocotb's libraries where they were when it was linked.
+    key = [text, *ARGUMENTS, str(waves), *simulator().values(), sys.prefix]
+    key = hashlib.sha256("\0".join(key).encode()).hexdigest()[:12]
     folder = cache_folder("sim") / f"{name}-{key}"
     with open(cache_folder("sim") / "lock", "w") as lock:
         # One build at a time: they share the runtime library, and there are few cores.

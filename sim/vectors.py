@@ -48,8 +48,9 @@ def pack(*fields):
     columns = []
     for array, width in fields:
         array = np.asarray(array).astype(np.int64)
-        bits = (array.reshape(len(array), -1, 1) >> np.arange(width)) & 1
-        columns.append(bits.reshape(len(array), -1).astype(np.uint8))
+        count = array.shape[1] if array.ndim > 1 else 1  # not -1, which no transfers leave open
+        bits = (array.reshape(len(array), count, 1) >> np.arange(width)) & 1
+        columns.append(bits.reshape(len(array), count * width).astype(np.uint8))
     rows = np.packbits(np.concatenate(columns, axis=1), axis=1, bitorder="little")
     return [int.from_bytes(row.tobytes(), "little") for row in rows]
 
