@@ -507,10 +507,9 @@ def test_a_reset_at_any_moment_restores_the_start(unit, parameters):
     assert whole == vectors.outputs
     dice = random.Random(7)
     for stop in (1, 2, 7, 8, 13, 24, 37, 58):
-        stalls = {cycle: {"ready": dice.random() < 0.7, "valid": dice.random() < 0.7} for cycle in range(stop + 1)}
-        # Valid may fall only after a transfer, so the offer just stays up from here on.
-        record = harness.drive(vectors.inputs, lambda cycle, stop=stop, stalls=stalls:
-                               {"ready": stalls.get(cycle, {}).get("ready", 1), "reset": cycle == stop})
+        ready = [dice.random() < 0.7 for _ in range(stop + 1)]
+        record = harness.drive(vectors.inputs, lambda cycle, stop=stop, ready=ready: {
+            "ready": cycle > stop or ready[cycle], "reset": cycle == stop})
         after = [payload for cycle, payload in record.emitted if cycle > stop]
         assert after == vectors.outputs, f"reset in cycle {stop}"
         accepted = [cycle for cycle in record.accepted if cycle > stop]
