@@ -28,8 +28,8 @@ def require_int(name, value, low, high):
 class Parameters:
     """Mixin for frozen dataclasses: a JSON-ready dict out, the same object back in.
 
-    A field that holds a format becomes the name of its preset, or a nested dict
-    whose key ``type`` names the class.
+    A field that holds a format (it is annotated with a class of this module) becomes the name of its
+    preset, or a nested dict whose key ``type`` names the class; null where None is its default.
     """
 
     def to_json(self):
@@ -47,8 +47,10 @@ class Parameters:
         for field in dataclasses.fields(cls):
             needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
             require(field.name in data or not needed, field.name, None, "a value, because it has no default")
-        formats = {field.name for field in dataclasses.fields(cls) if field.type is Float}
-        return cls(**{name: parse(value) if name in formats else value for name, value in data.items()})
+        formats = {field.name: field.default for field in dataclasses.fields(cls) if field.type in _TYPES.values()}
+        # A format that need not be given is None in the making, and may be null.
+        return cls(**{name: parse(value) if name in formats and (value is not None or formats[name] is not None)
+                      else value for name, value in data.items()})
 
 
 def _plain(value):

@@ -10,6 +10,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from .formats import require_int
+
 __all__ = ["TAPS", "WIDTH", "Stream", "jump", "leap_matrix", "start_state", "words"]
 
 WIDTH = 32
@@ -85,6 +87,7 @@ def words(seed, lanes, step, count, bits=8):
     bits : int
         Width of a draw, 1 to 16.
     """
+    require_int("bits", bits, 1, 16)
     # Many short runs side by side instead of one long one: each run starts with a jump. Run r
     # makes draws r*depth .. of its lane, so NumPy works on (runs * lanes) states at a time.
     runs = max(1, min(4096, count // 16))

@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from narrowgauge.golden.blockfloat import ConverterParameters, FMACParameters
-from narrowgauge.golden.formats import PRESETS, BlockFloat, Fixed, Float, Log, name_of, parse
+from narrowgauge.golden.formats import PRESETS, BlockFloat, Fixed, Float, Log, Parameters, name_of, parse
 from narrowgauge.golden.rounding import NEAREST, TRUNCATE, stochastic
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -413,6 +413,42 @@ def test_fmac_parameters_go_through_json_both_ways(fmt):
     data = json.loads(json.dumps(parameters.to_json()))
     assert FMACParameters.from_json(data) == parameters
     assert FMACParameters.from_json(json.dumps(data)) == parameters
+
+
+@dataclasses.dataclass(frozen=True)
+class Nested(Parameters):
+    """A field of every format class, and two that need not be given."""
+
+    real: Float = PRESETS["fp16"]
+    block: BlockFloat = PRESETS["fast-4"]
+    log: Log = PRESETS["lns8"]
+    fixed: Fixed = Fixed(8, 7)
+    result: Float = None
+    scale: Log = None
+    count: int = None
+
+
+NESTED = {
+    "defaults": Nested(),
+    "presets": Nested(PRESETS["bf16"], PRESETS["fast-2"], PRESETS["lns16-update"], Fixed(4, 4), PRESETS["fp8-e4m3"]),
+    "others": Nested(Float(4, 0), BlockFloat(7, 3, 5), Log(6, 4), Fixed(12, -4), Float(2, 29), Log(5, 1), 3),
+}
+
+
+@pytest.mark.parametrize("parameters", each(NESTED))
+def test_every_nested_format_goes_through_json_both_ways(parameters):
+    data = parameters.to_json()
+    assert Nested.from_json(data) == Nested.from_json(json.dumps(data)) == parameters
+    assert all(value is None or isinstance(value, (str, int, dict)) for value in data.values())
+
+
+def test_null_is_a_format_only_where_none_is_the_default():
+    assert Nested.from_json('{"result": null, "scale": null, "count": null}') == Nested()
+    for name in ("real", "block", "log", "fixed"):
+        with pytest.raises(ValueError, match=r"^format is None; allowed: fp32, "):
+            Nested.from_json({name: None})
+    with pytest.raises(ValueError, match=r"^format is 'fp17'; allowed: fp32, "):
+        Nested.from_json({"result": "fp17"})
 
 
 @pytest.mark.parametrize("make", [ConverterParameters, FMACParameters, BlockFloat, Log, Fixed])

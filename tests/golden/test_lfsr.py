@@ -220,3 +220,11 @@ def test_streams_of_other_seeds_and_lanes_differ():
     columns = np.concatenate(words, axis=1).T
     assert len({column.tobytes() for column in columns}) == 32
     np.testing.assert_array_equal(lfsr.words(3, 9, 0, 64)[:, :4], words[3])
+
+
+@pytest.mark.parametrize("bits", [0, -1, 17, 32, 8.0, True, None, "8"])
+def test_a_draw_of_another_width_is_an_error(bits):
+    with pytest.raises(ValueError, match=rf"^bits is {bits!r}; allowed: an integer from 1 to 16$"):
+        lfsr.words(1, 1, 0, 4, bits)
+    with pytest.raises(ValueError, match=r"^bits is "):
+        lfsr.Stream(1, 1, bits=bits).draw(4)
