@@ -77,31 +77,49 @@ def quantise(x, fmt, *, axis=-1, rounding=NEAREST, random=None):
         exponent code, and every non-zero element of it saturates. Below the field the group
         is aligned to the lowest exponent. An all-zero group has exponent code 0.
     """
+    flat, shape, length = as_groups(x, axis, fmt.group)
+    words = draw_words(random, rounding, fmt.group, len(flat))
+    exponents = np.empty(len(flat), np.int16)
+    mantissas = np.empty(flat.shape, np.int8 if fmt.mantissa < 8 else np.int16)
+    rows, invalid = max(1, SLAB // fmt.group), False
+    for start in range(0, len(flat), rows):
+        part = slice(start, start + rows)
+        noise = None if words is None else words[part]
+        invalid |= _quantise_rows(flat[part], fmt, rounding, noise, exponents[part], mantissas[part])
+    return Blocks(fmt, exponents.reshape(shape), mantissas.reshape(*shape, fmt.group), length, axis, invalid)
+
+
+def as_groups(x, axis, group):
+    """Return the rows of one group each that `axis` of an array is cut into, its tail padded with zeros.
+
+    Returns ``(rows, shape, length)``: rows (n, group), float32 for float16 and float32 and float64 otherwise, in
+    C order with the grouped axis last; the shape (..., groups) of what there is one of per row; and the length
+    without padding.
+    """
     x = np.asarray(x)
     if x.dtype not in (np.float32, np.float64):
         x = x.astype(np.float32 if x.dtype == np.float16 else np.float64)
     x = np.moveaxis(x, axis, -1)
-    length, g = x.shape[-1], fmt.group
-    groups = -(-length // g)
-    if length % g:
-        x = np.concatenate([x, np.zeros((*x.shape[:-1], groups * g - length), x.dtype)], axis=-1)
-    flat = np.ascontiguousarray(x).reshape(-1, g)
-    if rounding.kind == "stochastic":
-        require(random is not None, "random", random, "a Stream or an array, because rounding is stochastic")
-        if isinstance(random, lfsr.Stream):
-            require(random.lanes == g and random.bits == rounding.bits, "random", (random.lanes, random.bits),
-                    f"a Stream of {g} lanes and {rounding.bits} bits")
-            random = random.draw(len(flat))
-        random = np.asarray(random).reshape(-1, g)
-    exponents = np.empty(len(flat), np.int16)
-    mantissas = np.empty(flat.shape, np.int8 if fmt.mantissa < 8 else np.int16)
-    rows, invalid = max(1, SLAB // g), False
-    for start in range(0, len(flat), rows):
-        part = slice(start, start + rows)
-        words = random[part] if rounding.kind == "stochastic" else None
-        invalid |= _quantise_rows(flat[part], fmt, rounding, words, exponents[part], mantissas[part])
-    shape = (*x.shape[:-1], groups)
-    return Blocks(fmt, exponents.reshape(shape), mantissas.reshape(*shape, g), length, axis, invalid)
+    length = x.shape[-1]
+    groups = -(-length // group)
+    if length % group:
+        x = np.concatenate([x, np.zeros((*x.shape[:-1], groups * group - length), x.dtype)], axis=-1)
+    return np.ascontiguousarray(x).reshape(-1, group), (*x.shape[:-1], groups), length
+
+
+def draw_words(random, rounding, group, rows):
+    """Return the random words (rows, group) that `quantise` rounds with: a Stream's next ones, or those given.
+
+    None unless the rounding is stochastic.
+    """
+    if rounding.kind != "stochastic":
+        return None
+    require(random is not None, "random", random, "a Stream or an array, because rounding is stochastic")
+    if isinstance(random, lfsr.Stream):
+        require(random.lanes == group and random.bits == rounding.bits, "random", (random.lanes, random.bits),
+                f"a Stream of {group} lanes and {rounding.bits} bits")
+        return random.draw(rows)
+    return np.asarray(random).reshape(-1, group)
 
 
 def _quantise_rows(x, fmt, rounding, random, exponents, mantissas):
@@ -204,33 +222,52 @@ def _offset(a, b):
     return a.bias + a.mantissa - 1 + b.bias + b.mantissa - 1
 
 
-def accumulate(total, integer, exponent, accumulator):
-    """Add ``integer * 2**exponent`` to accumulators with one rounding, to nearest even.
+def accumulate(total, integer, exponent, accumulator, low=0):
+    """Add ``(integer + low) * 2**exponent`` to accumulators with one rounding, to nearest even.
 
     Parameters
     ----------
     total : array of float64
-        Values of the accumulator format; an Inf stays.
-    integer, exponent : array of int
-        The addend: the integer below 2**31 in magnitude, the exponent within -1000 to 980.
+        Values of the accumulator format; an Inf or a NaN stays.
+    integer, exponent : array of int, or of float64 that are integers
+        The addend: the integer below 2**53 in magnitude, or any float64 integer with `low`; the exponent within
+        -1000 to 900.
     accumulator : Float
+    low : array of float64, optional
+        What the exact addend has beyond `integer`: at most half a unit in its last place.
 
     Returns
     -------
     array of float64
         New values. A sum that is exactly zero is +0.
     """
-    addend = np.ldexp(np.asarray(integer, np.float64), np.asarray(exponent, np.int32))
+    exponent = np.asarray(exponent, np.int32)
+    addend = np.ldexp(np.asarray(integer, np.float64), exponent)
     with np.errstate(invalid="ignore"):
-        # The float64 sum and its exact error (TwoSum) ...
-        rounded = total + addend
-        virtual = rounded - total
-        error = (total - (rounded - virtual)) + (addend - virtual)
-        # ... rounded to odd instead, keep what the rounding to the accumulator needs to know.
+        if np.any(low):
+            # The exact sum in three parts; each is at most half a unit in the last place of the one before it.
+            small, third = two_sum(total, np.ldexp(low, exponent))
+            rounded, second = two_sum(small, addend)
+            second, third = two_sum(second, third)
+            rounded, second = two_sum(rounded, second)
+            error = np.where(second != 0, second, third)
+        else:
+            rounded, error = two_sum(total, addend)
+        # Rounded to odd, the sum keeps what the rounding to the accumulator needs to know.
         even = (rounded.view(np.int64) & 1) == 0
         toward = np.where(error > 0, np.inf, -np.inf)
         odd = np.where((error != 0) & even & np.isfinite(total), np.nextafter(rounded, toward), rounded)
+    if accumulator == PRESETS["fp32"]:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return odd.astype(np.float32).astype(np.float64)
     return accumulator.round(odd)
+
+
+def two_sum(a, b):
+    """Return the float64 sum of two arrays, and its exact error."""
+    rounded = a + b
+    virtual = rounded - a
+    return rounded, (a - (rounded - virtual)) + (b - virtual)
 
 
 def matmul(a, b, accumulator=PRESETS["fp32"]):
@@ -250,16 +287,33 @@ def matmul(a, b, accumulator=PRESETS["fp32"]):
                 "the reduction axis of the product")
     require(a.length == b.length and a.format.group == b.format.group, "operands",
             ((a.length, a.format.group), (b.length, b.format.group)), "equal reduction lengths and groups")
-    rows, columns, groups = len(a.exponents), len(b.exponents), a.exponents.shape[1]
+    bits = (a.format.group << (a.format.mantissa + b.format.mantissa)).bit_length() - 1
+    return sum_groups((a.exponents, a.mantissas), (b.exponents, b.mantissas), _offset(a.format, b.format), bits,
+                      accumulator)
+
+
+def sum_groups(a, b, offset, bits, accumulator):
+    """Return what `matmul` does, from exponents and integers: any sums of scaled dot products of groups.
+
+    Parameters
+    ----------
+    a, b : tuple (exponents, integers)
+        Arrays of shapes (rows, groups) and (rows, groups, group): row i of `a` and row j of `b` make result (i, j).
+    offset : int
+        A group's dot product is ``(integer sum) * 2**(exponent of a + exponent of b - offset)``.
+    bits : int
+        Sums of products of integers, even of their magnitudes, do not exceed ``2**bits``; 53 or less.
+    accumulator : Float
+    """
+    (ea, qa), (eb, qb) = a, b
+    rows, columns, groups = len(ea), len(eb), ea.shape[1]
     # An all-zero group adds zero whatever its exponent: the top one leaves the range as it is.
-    ea, eb = (np.where(x.mantissas.any(axis=-1), x.exponents, x.exponents.max()).astype(np.int64) for x in (a, b))
-    offset = _offset(a.format, b.format)
-    # Products of group integers are below 2**24, so float32 sums of them are exact in any order.
-    qa = np.ascontiguousarray(np.moveaxis(a.mantissas, 1, 0)).astype(np.float32)
-    qb = np.ascontiguousarray(np.transpose(b.mantissas, (1, 2, 0))).astype(np.float32)
-    exact = a.format.group << (a.format.mantissa + b.format.mantissa) <= 1 << 24
-    if not exact:
-        qa, qb = qa.astype(np.float64), qb.astype(np.float64)
+    ea, eb = (np.where(q.any(axis=-1), e, e.max()).astype(np.int64) for e, q in ((ea, qa), (eb, qb)))
+    # So small, float32 or float64 sums of them are exact in any order.
+    exact = bits <= 24
+    kind = np.float32 if exact else np.float64
+    qa = np.ascontiguousarray(np.moveaxis(qa, 1, 0)).astype(kind)
+    qb = np.ascontiguousarray(np.transpose(qb, (1, 2, 0))).astype(kind)
     low, high = int(ea.min() + eb.min()) - offset, int(ea.max() + eb.max()) - offset
     # Where every addend is a normal float32 well inside the range, and so is every integer times
     # its scale of a, the machine's own float32 addition is the one rounding that is asked for.
@@ -443,19 +497,32 @@ def fmac(parameters, a, b, slot, first, last):
     integer = np.einsum("ij,ij->i", np.asarray(qa, np.int64), np.asarray(qb, np.int64))
     pa, pb = (np.clip(p, 2, parameters.mantissa) for p in (pa, pb))
     exponent = np.asarray(ea, np.int64) + eb - 2 * parameters.format.bias - (pa - 1) - (pb - 1)
-    # Each slot's transfers fall into runs that start at a `first`; runs are independent of each
-    # other, so the additions at equal depth in their runs are made together.
-    order = np.argsort(slot, kind="stable")
-    new_slot = np.diff(np.asarray(slot)[order], prepend=-1) != 0
-    starts = new_slot | np.asarray(first, bool)[order]
-    run = np.cumsum(starts) - 1
-    depth = np.arange(len(order)) - np.flatnonzero(starts)[run] if len(order) else order
-    totals, sums, overflow = np.zeros(run.max(initial=-1) + 1), np.zeros(len(order)), False
-    by_depth = np.argsort(depth, kind="stable")
-    for level in np.split(by_depth, np.cumsum(np.bincount(depth))[:-1] if len(order) else []):
-        where, rows = run[level], order[level]
+    count, levels = runs(slot, first)
+    totals, sums, overflow = np.zeros(count), np.zeros(len(integer)), False
+    for where, rows in levels:
         before = totals[where]
         totals[where] = accumulate(before, integer[rows], exponent[rows], parameters.accumulator)
         overflow |= bool((np.isinf(totals[where]) & ~np.isinf(before)).any())
         sums[rows] = totals[where]
     return parameters.accumulator.encode(sums[np.asarray(last, bool)]), overflow
+
+
+def runs(slot, first):
+    """Cut transfers into runs: those of one slot, from a `first` up to the next; each run is a sum of its own.
+
+    Returns
+    -------
+    count : int
+        Runs.
+    levels : list of (ndarray of int, ndarray of int)
+        For each depth within a run: the runs that reach it, and their transfers at that depth. Additions of one
+        level are independent of each other, so they can be made together.
+    """
+    order = np.argsort(slot, kind="stable")
+    if not len(order):
+        return 0, []
+    starts = (np.diff(np.asarray(slot)[order], prepend=-1) != 0) | np.asarray(first, bool)[order]
+    run = np.cumsum(starts) - 1
+    depth = np.arange(len(order)) - np.flatnonzero(starts)[run]
+    by_depth = np.split(np.argsort(depth, kind="stable"), np.cumsum(np.bincount(depth))[:-1])
+    return int(run[-1]) + 1, [(run[level], order[level]) for level in by_depth]
