@@ -5,10 +5,10 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..golden.blockfloat import ConverterParameters, FMACParameters
-from .floating import AccumulatorBank, shift_right_sticky
+from .accumulator import AccumulatorBank
 from .formats import group_layout
 from .lfsr import LeapLFSR
-from .pipeline import CHAIN, packed_sums, stage, sticky_status, sum_with_carry
+from .pipeline import CHAIN, packed_sums, shift_right_sticky, stage, sticky_status, sum_with_carry
 
 __all__ = ["BFPConverter", "BFPFMAC"]
 

@@ -409,9 +409,10 @@ def test_the_contract_vector(words, seed, four, two):
 
 
 def converter_case(*values):
+    """A group between two harmless ones."""
     parameters = catalog.find(CONVERTER).configure({"group": 4, "exponent": 4, "work": "fp16"})
-    codes = parameters.work.encode(np.array([values, (1, 2, 3, 4)], float))  # a harmless group follows
-    return parameters, bench.converter_vectors(parameters, codes, np.array([4, 4]), np.array([0, 0])).inputs
+    codes = parameters.work.encode(np.array([(1, 2, 3, 4), values, (1, 2, 3, 4)], float))
+    return parameters, bench.converter_vectors(parameters, codes, np.full(3, 4), np.full(3, 0)).inputs
 
 
 def fmac_case(*steps):
@@ -462,6 +463,17 @@ def test_the_right_event_and_no_other_sets_a_status_which_is_held(event):
         assert history[0] == 0
 
 
+@pytest.mark.parametrize("event", ["nan", "above-the-field", "first-overflows"])
+def test_what_is_not_offered_sets_nothing(event):
+    unit, make, _ = EVENTS[event]
+    parameters, payloads = make()
+    # The event's payload lies at the port for 60 cycles, without valid.
+    payloads = payloads[1:] if unit == CONVERTER else payloads
+    record = Harness(unit, parameters).drive(payloads, lambda cycle: {"valid": 0}, cycles=60)
+    assert finals(record) == []
+    assert record.emitted == []
+
+
 @pytest.mark.parametrize("event", ["nan", "above-the-field", "sum-overflows"])
 def test_a_clear_clears_what_was_set_before_it_and_loses_to_what_is_set_with_it(event):
     unit, make, expected = EVENTS[event]
@@ -501,7 +513,11 @@ def test_a_sum_that_stays_infinite_sets_nothing_again():
 @cases(lambda unit: [{"group": 4}, {"group": 5, "work": "fp16", "corrected": True, "random_bits": 11}]
        if unit == CONVERTER else [{"group": 4}, {"group": 5, "mantissa": 8}, {"group": 4, "chunks": "parallel"}])
 def test_a_reset_at_any_moment_restores_the_start(unit, parameters):
-    vectors = catalog.find(unit).vectors(parameters, 40, seed=3, record=False)
+    if unit == CONVERTER:
+        vectors = bench.converter_vectors(parameters, *bench.converter_random(parameters, 40, seed=3))
+    else:  # every sum comes out, so that none is made good by a later one
+        *transfers, _ = bench.fmac_random(parameters, 40, seed=3)
+        vectors = bench.fmac_vectors(parameters, *transfers, np.ones(40, bool))
     harness = Harness(unit, parameters)
     whole = [payload for _, payload in harness.drive(vectors.inputs).emitted]
     assert whole == vectors.outputs

@@ -43,9 +43,9 @@ FAULTS = {
         "hw/blockfloat.py", "advance.eq(~self.o.valid | self.o.ready), self.i.ready", "advance.eq(1), self.i.ready",
         CONVERTER),
     "fMAC: a stall repeats a transfer": (
-        "hw/floating.py", "valid=s1.valid & ~hazard", "valid=s1.valid", FMAC),
+        "hw/accumulator.py", "valid=s1.valid & ~hazard", "valid=s1.valid", FMAC),
     "fMAC: a busy sum is not waited for": (
-        "hw/floating.py", "Cat(valid & (slot == other) for valid, other in under_way).any()", "C(0, 1)", FMAC),
+        "hw/accumulator.py", "Cat(valid & (slot == other) for valid, other in under_way).any()", "C(0, 1)", FMAC),
     "fMAC: the last pass is merged without its weight": (
         "hw/blockfloat.py", "Mux(now.shift, merged << 2, merged)", "merged", FMAC),
     "fMAC: the carry of a negative product is dropped": (
@@ -55,18 +55,18 @@ FAULTS = {
         "hw/blockfloat.py", "parts.append((word[:start], lower[:2]))", "parts.append((word[:start], lower[1:3]))",
         PARALLEL),
     "accumulator: a tie is rounded up": (
-        "hw/floating.py", "out.guard & (out.tail | out.kept[0])", "out.guard", FMAC),
+        "hw/accumulator.py", "out.guard & (out.tail | out.kept[0])", "out.guard", FMAC),
     "accumulator: bits below the window are forgotten": (
-        "hw/floating.py", "sticky = sticky | (chosen & lost)", "sticky = sticky", FMAC),
+        "hw/pipeline.py", "sticky = sticky | (chosen & lost)", "sticky = sticky", FMAC),
     "accumulator: subnormals are normalised away": (
-        "hw/floating.py", "take.eq(zero & (free | room))", "take.eq(zero)", SMALL),
+        "hw/pipeline.py", "take.eq(zero & (free | room))", "take.eq(zero)", SMALL),
     "accumulator: the exponent's end is one too high": (
-        "hw/floating.py", "exponent.eq(now.exponent + 2 - now.taken)", "exponent.eq(now.exponent + 1 - now.taken)",
+        "hw/accumulator.py", "exponent.eq(now.exponent + 2 - now.taken)", "exponent.eq(now.exponent + 1 - now.taken)",
         SMALL),
     "accumulator: an exact zero keeps a sign": (
-        "hw/floating.py", "out.negative & nonzero", "out.negative", FMAC),
+        "hw/accumulator.py", "out.negative & nonzero", "out.negative", FMAC),
     "accumulator: overflow is not reported": (
-        "hw/floating.py", "advance & finite_before & now_infinite", "C(0, 1)", SMALL),
+        "hw/accumulator.py", "advance & finite_before & now_infinite", "C(0, 1)", SMALL),
 }
 
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 import pytest
 from amaranth.sim import Simulator
 from narrowgauge.golden.formats import PRESETS, Float
-from narrowgauge.hw.floating import AccumulatorBank
+from narrowgauge.hw.accumulator import AccumulatorBank
 from narrowgauge.sim import runner
 from narrowgauge.sim.vectors import Vectors, pack
 

@@ -1,80 +1,13 @@
-"""Floating-point datapaths: an accumulator bank that adds scaled integers with one rounding."""
+"""The accumulator bank: floating-point sums to which scaled integers are added with one rounding."""
 
 from amaranth import *
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..golden.formats import Float
-from .pipeline import stage, sticky_status, sum_with_carry
+from .pipeline import normalise, shift_right_sticky, stage, sticky_status, sum_with_carry
 
-__all__ = ["AccumulatorBank", "normalise", "shift_right_sticky"]
-
-
-def normalise(m, name, value, widths, *, fill=0, limit=None, free=0):
-    """Shift `value` left by powers of two while its top bits are zero (combinational).
-
-    Parameters
-    ----------
-    m : Module
-    name : str
-        Prefix of the intermediate signals.
-    value : Value
-    widths : list of int
-        Powers of two to try, falling.
-    fill : Value
-        Bit that enters at the bottom.
-    limit : Value, optional
-        The total shift may not exceed this number, whose bit k belongs to the width 2**k.
-    free : Value
-        Set when an earlier call already found the limit out of reach.
-
-    Returns
-    -------
-    tuple
-        The shifted value, flags that tell which widths were shifted by (in the order of
-        `widths`), and the new `free`.
-    """
-    taken = []
-    fill = Value.cast(fill)
-    before, above = value, None
-    for width in widths:
-        take = Signal(name=f"{name}_take{width}")
-        shifted = Signal(len(value), name=f"{name}_left{width}")
-        # Both cases of the shift before are looked at while that is still being decided.
-        zero = value[-width:] == 0
-        if taken:
-            zero = Mux(taken[-1], Cat(fill.replicate(above), before[:-above])[-width:] == 0, before[-width:] == 0)
-        if limit is None:
-            m.d.comb += take.eq(zero)
-        else:
-            # As long as every bit of the limit so far has been used up, only its next bit allows
-            # a shift; one bit that was allowed but not needed leaves more room than can be used.
-            room = limit[width.bit_length() - 1]
-            m.d.comb += take.eq(zero & (free | room))
-            free = free | (room & ~zero)
-        m.d.comb += shifted.eq(Mux(take, Cat(fill.replicate(width), value[:-width]), value))
-        before, above, value = value, width, shifted
-        taken.append(take)
-    return value, taken, free
-
-
-def shift_right_sticky(m, name, value, amount, widths, *, fill=0, sticky=0):
-    """Shift `value` right by the bits of `amount` named in `widths`, `fill` entering at the top.
-
-    Returns the shifted value and `sticky` ORed with every bit that fell off.
-    """
-    before, moved = value, None
-    for width in widths:
-        chosen = amount[width.bit_length() - 1]
-        shifted = Signal(len(value), name=f"{name}_right{width}")
-        m.d.comb += shifted.eq(Mux(chosen, Cat(value[width:], fill.replicate(min(width, len(value)))), value))
-        # Both cases of the shift before are looked at while that is still being made.
-        lost = before[:width].any()
-        if moved is not None:
-            lost = Mux(amount[moved.bit_length() - 1], before[moved:moved + width].any(), lost)
-        sticky = sticky | (chosen & lost)
-        before, moved, value = value, width, shifted
-    return value, sticky
+__all__ = ["AccumulatorBank"]
 
 
 class AccumulatorBank(wiring.Component):
