@@ -13,8 +13,8 @@ from .rounding import KINDS, NEAREST, TRUNCATE, stochastic
 
 __all__ = [
     "AdderParameters", "CastParameters", "FMAParameters", "MACParameters", "MultiplierParameters",
-    "add", "adder", "cast", "caster", "compare", "dot", "fma", "fused", "mac", "maximum", "multiplier", "multiply",
-    "subtract",
+    "add", "adder", "cast", "caster", "compare", "dot", "fma", "fused", "mac", "matmul", "maximum", "multiplier",
+    "multiply", "subtract",
 ]
 
 SUBNORMALS = ("keep", "flush")
@@ -660,3 +660,98 @@ def mac(parameters, a, b, slot, first, last):
         overflow |= bool(over.any())
         sums[rows] = totals[where]
     return sums[np.asarray(last, bool)], invalid, overflow
+
+
+def matmul(a, b, accumulator=PRESETS["fp16"], chunk=None):
+    """Return the matrix product, float64 values of `accumulator`: each element is `dot` of a row and a column.
+
+    Parameters
+    ----------
+    a : array of float, shape (M, K)
+        Numbers of at most 12 significant bits, such as those of fp16, or Inf or NaN.
+    b : array of float, shape (K, N)
+    accumulator : Float
+        With specials 'ieee', overflow 'infinity', and at most 50 bits from the first of its largest number to the
+        last of its smallest: fp16 and narrower.
+    chunk : int, optional
+        As in `dot` with the order ``chunked``; None is the order ``sequential``.
+    """
+    fmt = accumulator
+    require(isinstance(fmt, Float) and fmt.specials == "ieee" and fmt.overflow == "infinity" and
+            fmt.emax - fmt.emin + fmt.mantissa < 50, "accumulator", fmt,
+            "a Float with specials 'ieee', overflow 'infinity' and a range of at most 50 bits, such as fp16")
+    require(chunk is None or type(chunk) is int and chunk >= 1, "chunk", chunk, "None, or an integer, 1 or more")
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    require(a.ndim == b.ndim == 2 and a.shape[1] == len(b), "shapes", (a.shape, b.shape), "(M, K) and (K, N)")
+    if len(a) > b.shape[1]:  # the longer side comes last, where NumPy's loops are
+        return matmul(b.T, a.T, fmt, chunk).T
+    (rows, depth), columns = a.shape, b.shape[1]
+    result = np.zeros((rows, columns))
+    if not (depth and result.size):
+        return result
+    size = min(chunk or depth, depth)
+    whole = depth - depth % size
+    # Chunks side by side, (size, chunks, ...): they are independent of each other. The short last one follows.
+    parts = [(a[:, :whole].reshape(rows, -1, size).transpose(2, 1, 0), b[:whole].reshape(-1, size, columns)
+              .transpose(1, 0, 2)), (a[:, whole:].T[:, np.newaxis], b[whole:, np.newaxis])]
+    parts = [tuple(np.ascontiguousarray(x) for x in pair) for pair in parts[:1 + (whole < depth)]]
+    with np.errstate(invalid="ignore", over="ignore"):
+        # No sum on the way is above that of the magnitudes, and each of its roundings adds at most half a unit.
+        steps = min(size + whole // size + 1, 1 << 20)  # with more, the bound is above any limit
+        bound = np.abs(a) @ np.abs(b) + steps * 2.0 ** (fmt.emin - fmt.mantissa - 1)
+        bound *= (1 + 2.0 ** -(fmt.mantissa + 1)) ** steps
+        limit, height = fmt.max / 2, max(1, SLAB // columns)
+        for row in range(0, rows, height):
+            total = result[row:row + height]
+            inside = bool((bound[row:row + height] < limit).all())
+            several = max(1, SLAB // total.size)
+            for left, right in parts:
+                for first in range(0, left.shape[1], several):
+                    sums = _chunk_sums(left[:, first:first + several, row:row + height],
+                                       right[:, first:first + several], fmt, inside)
+                    if chunk is None:
+                        total[:] = sums[0]
+                        continue
+                    scratch = np.empty_like(total)
+                    for each in sums:
+                        _accumulate(total, each, scratch, fmt, inside)
+    return result
+
+
+def _chunk_sums(left, right, fmt, inside):
+    """Return sums of products, (chunks, rows, columns), of (size, chunks, rows) and (size, chunks, columns)."""
+    sums = np.zeros((*left.shape[1:], right.shape[2]))
+    product, scratch = np.empty_like(sums), np.empty_like(sums)
+    for column, row in zip(left[..., np.newaxis], right[:, :, np.newaxis]):
+        np.multiply(column, row, out=product)
+        _accumulate(sums, product, scratch, fmt, inside)
+    return sums
+
+
+def _accumulate(total, addend, scratch, fmt, inside):
+    """Add in place, rounded once to nearest even; `addend` is a product or a number of `fmt`, and is overwritten.
+
+    The float64 sum, rounded again, is the sum rounded once. An addend of 2**(emax + 2) or more overflows both ways.
+    Below that, every bit of the total is within 52 of the sum's first one, so the float64 sum is exact unless bits of
+    the addend are lost. That has 24 at most, so it is then less than a quarter of the total's last place, and the
+    float64 sum is no farther from the total: both round to the total.
+
+    `inside` tells that no sum is near overflow, Inf or NaN.
+    """
+    sums, power = addend.view(np.int64), scratch.view(np.int64)
+    lowest, highest = ((exponent + 1023) << 52 for exponent in (fmt.emin, fmt.emax))
+    np.add(addend, total, out=addend)
+    # Adding and subtracting 1.5 * 2**(52 - mantissa) times the sum's power of two rounds at the last place of `fmt`.
+    np.bitwise_and(sums, 0x7FF << 52, out=power)
+    np.maximum(power, lowest, out=power)
+    if not inside:
+        np.minimum(power, highest, out=power)
+    np.add(power, ((52 - fmt.mantissa) << 52) + (1 << 51), out=power)
+    np.add(addend, scratch, out=total)
+    np.subtract(total, scratch, out=total)
+    # A sum rounded to zero has lost its sign.
+    np.bitwise_and(sums, -1 << 63, out=sums)
+    np.bitwise_or(total.view(np.int64), sums, out=total.view(np.int64))
+    if not inside:  # from 2**(emax + 1) on, and only there, the first product is Inf
+        np.multiply(total, 2.0 ** (1023 - fmt.emax), out=total)
+        np.multiply(total, 2.0 ** (fmt.emax - 1023), out=total)
