@@ -1,0 +1,373 @@
+"""The scalar reference against gfloat and exact fractions; the vectorised model against the scalar reference.
+
+Both are held against libraries as well in test_floating.py; here the formats are random: every mantissa, exponent,
+bias, kind of special values and of overflow that `Float` allows.
+"""
+
+from fractions import Fraction
+
+import gfloat
+import numpy as np
+import pytest
+from gfloat.types import Domain, FormatInfo, RoundMode
+from narrowgauge.golden import floating, reference
+from narrowgauge.golden.formats import PRESETS, Float
+from narrowgauge.golden.rounding import NEAREST, TRUNCATE, stochastic
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+FINITE = {"specials": "none", "overflow": "saturate"}
+FP16, BF16, FP32 = PRESETS["fp16"], PRESETS["bf16"], PRESETS["fp32"]
+E5M2, E4M3, E2M1 = PRESETS["fp8-e5m2"], PRESETS["fp8-e4m3"], PRESETS["fp4-e2m1"]
+EXTREME = {
+    "e2m29": Float(2, 29),
+    "e1m29-none": Float(1, 29, **FINITE),
+    "e11m20": Float(11, 20),
+    "e11m20-fn-saturating": Float(11, 20, 1030, specials="fn", overflow="saturate"),
+    "e4m27-fn": Float(4, 27, specials="fn"),
+    "e5m10-low": Float(5, 10, bias=1064),
+    "e5m10-high": Float(5, 10, bias=-993),
+    "e1m0-none": Float(1, 0, **FINITE),
+    "e1m0-fn": Float(1, 0, specials="fn"),
+    "e2m0-ieee": Float(2, 0),
+    "e6m0-ieee": Float(6, 0),
+    "e4m3-ieee-saturating": Float(4, 3, overflow="saturate"),
+}
+
+
+def each(table):
+    """Parametrize over a dict, its keys as ids."""
+    return [pytest.param(*(value if isinstance(value, tuple) else (value,)), id=key) for key, value in table.items()]
+
+
+def random_format(rng):
+    """Any Float, all its parameters drawn alike; a bias that `Float` refuses is drawn again."""
+    while True:
+        exponent = int(rng.integers(1, 12))
+        mantissa = int(rng.integers(0, min(29, 31 - exponent) + 1))
+        specials = str(rng.choice(["ieee", "fn", "none"]))
+        overflow = "saturate" if specials == "none" else str(rng.choice(["infinity", "saturate"]))
+        bias = None if rng.random() < 0.5 else int(rng.integers(-1000, 1070))
+        try:
+            return Float(exponent, mantissa, bias, specials, overflow)
+        except ValueError:
+            pass
+
+
+def random_rounding(rng):
+    bits = int(rng.integers(1, 17))
+    return [NEAREST, TRUNCATE, stochastic(bits), stochastic(bits, corrected=True)][rng.integers(0, 4)]
+
+
+def random_codes(fmt, count, rng):
+    """Codes of any kind, one in four from the ends: zeros, subnormals, one binade's ends, the top, Inf and NaN."""
+    top = (1 << (fmt.width - 1)) - 1
+    ends = [0, 1, 2, (1 << fmt.mantissa) - 1, 1 << fmt.mantissa, fmt.max_code - 1, fmt.max_code, fmt.max_code + 1, top]
+    ends = np.array(ends) % (top + 1) | rng.integers(0, 2, len(ends)) << (fmt.width - 1)
+    return np.where(rng.integers(0, 4, count) == 0, rng.choice(ends, count), rng.integers(0, 2**fmt.width, count))
+
+
+def partners(codes, fmt, rng):
+    """Operands to go with others: one in three nearly cancels, one in three is some binades away, the rest are free."""
+    sign = 1 << (fmt.width - 1)
+    magnitude = codes & (sign - 1)
+    near = np.clip(magnitude + rng.integers(-2, 3, codes.size), 0, sign - 1) | ~codes & sign
+    away = magnitude + (rng.integers(-fmt.mantissa - 3, fmt.mantissa + 4, codes.size) << fmt.mantissa)
+    away = np.clip(away ^ rng.integers(0, 1 << fmt.mantissa, codes.size), 0, sign - 1) | rng.choice([0, sign])
+    return np.choose(rng.integers(0, 3, codes.size), [near, away, random_codes(fmt, codes.size, rng)])
+
+
+def as_fraction(number):
+    return (-1) ** number.sign * number.integer * Fraction(2) ** number.exponent
+
+
+def as_gfloat(fmt):
+    """The same format, as gfloat describes it."""
+    nans = {"ieee": (1 << fmt.mantissa) - 1, "fn": 1, "none": 0}[fmt.specials]
+    domain = Domain.Extended if fmt.specials == "ieee" else Domain.Finite
+    return FormatInfo("any", fmt.width, fmt.mantissa + 1, bias=fmt.bias, is_signed=True, domain=domain, has_nz=True,
+                      num_high_nans=nans, has_subnormals=True, is_twos_complement=False)
+
+
+def gfloat_formats(count, seed):
+    """Random formats that gfloat can say: no exponent of one bit, and some mantissa.
+
+    Without stored mantissa bits its ties go by the exponent's parity, ours by the hidden one's (docs/numerics.md).
+    """
+    rng = np.random.default_rng(seed)
+    formats = (random_format(rng) for _ in iter(int, 1))
+    return [fmt for fmt, _ in zip((f for f in formats if f.mantissa and f.exponent > 1), range(count))]
+
+
+def test_decode_agrees_with_gfloat():
+    rng = np.random.default_rng(1)
+    for fmt in gfloat_formats(100, 2):
+        info = as_gfloat(fmt)
+        assert info.max == fmt.max
+        for code in random_codes(fmt, 20, rng).tolist():
+            theirs = gfloat.decode_float(info, code).fval
+            ours = reference.decode(code, fmt)
+            if ours.kind == "finite":
+                assert as_fraction(ours) == Fraction(theirs) and ours.sign == np.signbit(theirs), (fmt, hex(code))
+            else:
+                assert np.isnan(theirs) if ours.kind == "nan" else theirs == (-1) ** ours.sign * np.inf
+
+
+# gfloat's StochasticFastest adds r / 2**k to the discarded fraction, its StochasticFast (r + 1/2) / 2**k, and asks
+# whether that reaches 1: with an integer r, the definitions of numerics.md, plain and corrected. Its mode called
+# Stochastic rounds the fraction to k bits first (to nearest even), which is neither of ours.
+MODES = {
+    "nearest": (NEAREST, RoundMode.TiesToEven),
+    "truncate": (TRUNCATE, RoundMode.TowardZero),
+    **{f"stochastic{k}": (stochastic(k), RoundMode.StochasticFastest) for k in (1, 5, 8, 16)},
+    **{f"corrected{k}": (stochastic(k, corrected=True), RoundMode.StochasticFast) for k in (1, 5, 8, 16)},
+}
+
+
+@pytest.mark.parametrize("rounding, mode", each(MODES))
+def test_round_exact_agrees_with_gfloat(rounding, mode):
+    rng = np.random.default_rng(3)
+    for fmt in gfloat_formats(40, 4):
+        info = as_gfloat(fmt)
+        sat = fmt.overflow == "saturate"
+        for _ in range(20):
+            # Up to 12 bits below the last place, so that gfloat's sum of fraction and noise is exact in float64.
+            bits = fmt.mantissa + 1 + int(rng.integers(0, 13))
+            integer = int(rng.integers(1, 1 << bits)) | int(rng.random() < 0.5) << bits - 1
+            low, high = max(fmt.emin - fmt.mantissa - 3, -1074), fmt.emax - fmt.mantissa + 2
+            exponent = int(rng.integers(low, high)) - (bits - fmt.mantissa - 1)
+            exponent = min(max(exponent, -1074), 1023 - bits)
+            word, sign = int(rng.integers(0, 2**rounding.bits)), int(rng.integers(0, 2))
+            theirs = gfloat.round_float(info, (-1) ** sign * np.ldexp(float(integer), exponent), mode, sat,
+                                        word, rounding.bits)
+            code, invalid, overflow = reference.round_exact(reference.Number("finite", sign, integer, exponent), fmt,
+                                                            rounding, word)
+            case = (fmt, hex(integer), exponent, word)
+            if np.isnan(theirs):
+                assert code & (1 << (fmt.width - 1)) - 1 == fmt.nan_code and overflow, case
+            else:
+                assert fmt.decode(code) == theirs and np.signbit(fmt.decode(code)) == np.signbit(theirs), case
+            assert not invalid
+
+
+def test_exact_results_are_those_of_fractions():
+    rng = np.random.default_rng(5)
+    for _ in range(60):
+        f, g = random_format(rng), random_format(rng)
+        for a, b in zip(random_codes(f, 10, rng).tolist(), random_codes(g, 10, rng).tolist()):
+            x, y = reference.decode(a, f), reference.decode(b, g)
+            if x.kind == y.kind == "finite":
+                first, second = Fraction(float(f.decode(a))), Fraction(float(g.decode(b)))
+                assert as_fraction(reference.product(x, y)) == first * second
+                assert as_fraction(reference.total(x, y)) == first + second
+
+
+def vector_and_scalar(fmt, other, rounding, flush, count, rng):
+    """Yield the name, the vectorised results and the scalar ones of every operation on operands of all kinds."""
+    a, c = random_codes(fmt, count, rng), random_codes(other, count, rng)
+    b, w = partners(a, fmt, rng), rng.integers(0, 2**rounding.bits, count)
+    w[::5], w[1::5] = 0, 2**rounding.bits - 1
+    # For fma, one addend in three that nearly cancels the product, as far as its format allows.
+    with np.errstate(all="ignore"):
+        product = np.nan_to_num(fmt.decode(a) * fmt.decode(b))
+    c = np.where(rng.random(count) < 0.33, other.encode(-np.clip(product, -other.max, other.max)), c)
+    rows = list(zip(a.tolist(), b.tolist(), c.tolist(), w.tolist()))
+    yield ("add", floating._add(a, b, fmt, rounding, w, flush),
+           [reference.add(a, b, fmt, rounding, w, flush) for a, b, _, w in rows], rows)
+    yield ("multiply", floating._multiply(a, b, fmt, other, rounding, w, flush),
+           [reference.multiply(a, b, fmt, rounding, w, flush, other) for a, b, _, w in rows], rows)
+    yield ("fma", floating._fma(a, b, c, fmt, other, rounding, w, flush),
+           [reference.fma(a, b, c, fmt, rounding, w, flush, other) for a, b, c, w in rows], rows)
+    yield ("cast", floating._cast(a, fmt, other, rounding, w, flush),
+           [reference.cast(a, fmt, other, rounding, w, flush) for a, _, _, w in rows], rows)
+    yield ("subtract", [floating.subtract(a, b, fmt, rounding, w, flush=flush)],
+           [reference.subtract(a, b, fmt, rounding, w, flush)[:1] for a, b, _, w in rows], rows)
+    yield ("compare", [floating.compare(a, b, fmt, flush=flush)],
+           [[reference.compare(a, b, fmt, flush)] for a, b, _, _ in rows], rows)
+    yield ("maximum", [floating.maximum(a, b, fmt, flush=flush)],
+           [[reference.maximum(a, b, fmt, flush)] for a, b, _, _ in rows], rows)
+
+
+def assert_same(fmt, other, rounding, flush, count, rng):
+    for name, vector, scalar, rows in vector_and_scalar(fmt, other, rounding, flush, count, rng):
+        for ours, expected in zip(vector, zip(*scalar)):
+            different = np.flatnonzero(ours != np.array(expected))
+            assert not different.size, (name, fmt, other, rounding, flush, [
+                ([hex(v) for v in rows[i]], hex(ours[i]), hex(expected[i])) for i in different[:3]])
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("flush", [False, True], ids=["keep", "flush"])
+def test_vectorised_operations_are_the_reference(flush, seed):
+    """Codes and both flags, between two random formats under a random rounding."""
+    rng = np.random.default_rng(100 + seed)
+    for _ in range(12):
+        assert_same(random_format(rng), random_format(rng), random_rounding(rng), flush, 100, rng)
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("seed", range(100))
+def test_vectorised_operations_are_the_reference_at_length(seed):
+    rng = np.random.default_rng(1000 + seed)
+    for _ in range(40):
+        assert_same(random_format(rng), random_format(rng), random_rounding(rng), bool(rng.random() < 0.5), 100, rng)
+
+
+@pytest.mark.parametrize("rounding", [pytest.param(value[0], id=name) for name, value in MODES.items()])
+@pytest.mark.parametrize("fmt", each(EXTREME | {"fp32": FP32, "fp16": FP16, "e5m2": E5M2, "e4m3": E4M3}))
+def test_extreme_formats_under_every_rounding(fmt, rounding):
+    rng = np.random.default_rng(7)
+    for flush in (False, True):
+        assert_same(fmt, FP32, rounding, flush, 20, rng)
+        assert_same(fmt, fmt, rounding, flush, 20, rng)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_vectorised_dot_is_the_reference(seed):
+    rng = np.random.default_rng(200 + seed)
+    words = {"sequential": 7, "chunked": 10, "exact": 1}
+    for _ in range(6):
+        fmt, accumulator, rounding = random_format(rng), random_format(rng), random_rounding(rng)
+        a = random_codes(fmt, 42, rng)
+        b = partners(a, fmt, rng)
+        if rng.random() < 0.5:  # Inf and NaN would soon be everywhere: half of the cases go without
+            a, b = (np.where(x & (1 << (fmt.width - 1)) - 1 > fmt.max_code, 1, x) for x in (a, b))
+        a, b = a.reshape(6, 7), b.reshape(6, 7)
+        a[:, 1], b[:, 1] = a[:, 0], b[:, 0] ^ 1 << (fmt.width - 1)  # cancels the first product
+        for order, count in words.items():
+            w, flush = rng.integers(0, 2**rounding.bits, (6, count)), bool(rng.random() < 0.3)
+            ours = floating.dot(a, b, fmt, rounding, w, accumulator=accumulator, order=order, chunk=3, flush=flush)
+            expected = [reference.dot(*(v.tolist() for v in row[:2]), fmt, rounding, row[2].tolist(), flush,
+                                      accumulator, order, 3) for row in zip(a, b, w)]
+            assert ours.tolist() == expected, (order, fmt, accumulator, rounding, flush)
+
+
+N, T, S8, C8 = NEAREST, TRUNCATE, stochastic(8), stochastic(8, corrected=True)
+# (operation, format, operands, rounding, random word, flush) -> code, invalid, overflow; codes worked out by hand.
+# FP16: 0x3C00 is 1.0, an ulp of it 2**-10; 0x0400 is the smallest normal number, 0x7BFF the largest, 0x7C00 Inf.
+CORNERS = {
+    "tie down to even": ("add", FP16, (0x3C00, 0x1000), N, 0, False, 0x3C00, 0, 0),
+    "tie up to even": ("add", FP16, (0x3C01, 0x1000), N, 0, False, 0x3C02, 0, 0),
+    "just above a tie": ("add", FP16, (0x3C00, 0x1001), N, 0, False, 0x3C01, 0, 0),
+    "just below a tie": ("add", FP16, (0x3C01, 0x0FFF), N, 0, False, 0x3C01, 0, 0),
+    "far below: only sticky, and a tie would be wrong": ("fma", FP16, (0x0001, 0x0001, 0x3C00), N, 0, False,
+                                                        0x3C00, 0, 0),
+    "tie of fma broken by a product below it": ("fma", FP16, (0x3C01, 0x1001, 0x3C00), N, 0, False, 0x3C01, 0, 0),
+    "carry into the next binade": ("add", FP16, (0x3FFF, 0x1000), N, 0, False, 0x4000, 0, 0),
+    "truncation keeps below the carry": ("add", FP16, (0x3FFF, 0x13FF), T, 0, False, 0x3FFF, 0, 0),
+    "borrow: one ulp below 1 is half an ulp of 1": ("subtract", FP16, (0x3C00, 0x1000), N, 0, False, 0x3BFF, 0, 0),
+    "tie below a power of two": ("subtract", FP16, (0x3C00, 0x0C00), N, 0, False, 0x3C00, 0, 0),
+    "just below a power of two, truncated": ("subtract", FP16, (0x3C00, 0x0001), T, 0, False, 0x3BFF, 0, 0),
+    "cancellation to a subnormal is exact": ("subtract", FP16, (0x0401, 0x0400), N, 0, False, 0x0001, 0, 0),
+    "subnormal plus subnormal is normal": ("add", FP16, (0x03FF, 0x0001), N, 0, False, 0x0400, 0, 0),
+    "tie between 0 and the smallest subnormal": ("multiply", FP16, (0x0001, 0x3800), N, 0, False, 0x0000, 0, 0),
+    "negative: rounds to -0": ("multiply", FP16, (0x8001, 0x3800), N, 0, False, 0x8000, 0, 0),
+    "just above that tie": ("multiply", FP16, (0x0001, 0x3801), N, 0, False, 0x0001, 0, 0),
+    "three halves of the smallest subnormal, a tie": ("multiply", FP16, (0x0003, 0x3800), N, 0, False, 0x0002, 0, 0),
+    "subnormal product rounds up to normal": ("multiply", FP16, (0x3BFF, 0x0400), N, 0, False, 0x0400, 0, 0),
+    "the same, truncated": ("multiply", FP16, (0x3BFF, 0x0400), T, 0, False, 0x03FF, 0, 0),
+    "largest plus just under half an ulp": ("add", FP16, (0x7BFF, 0x4BFF), N, 0, False, 0x7BFF, 0, 0),
+    "largest plus half an ulp is Inf": ("add", FP16, (0x7BFF, 0x4C00), N, 0, False, 0x7C00, 0, 1),
+    "half an ulp truncated is no overflow": ("add", FP16, (0x7BFF, 0x4C00), T, 0, False, 0x7BFF, 0, 0),
+    "a whole ulp truncated is one": ("add", FP16, (0x7BFF, 0x5000), T, 0, False, 0x7BFF, 0, 1),
+    "negative overflow": ("multiply", FP16, (0xFBFF, 0x4000), N, 0, False, 0xFC00, 0, 1),
+    "fn: beyond 448 by a tie stays": ("add", E4M3, (0x7E, 0x58), N, 0, False, 0x7E, 0, 0),
+    "fn: above the tie is NaN, and keeps its sign": ("add", E4M3, (0xFE, 0xD9), N, 0, False, 0xFF, 0, 1),
+    "none: saturates": ("multiply", E2M1, (0x7, 0xF), N, 0, False, 0xF, 0, 1),
+    "x - x is +0": ("subtract", FP16, (0x3C01, 0x3C01), N, 0, False, 0x0000, 0, 0),
+    "x - x is +0 truncated": ("subtract", FP16, (0xBC01, 0xBC01), T, 0, False, 0x0000, 0, 0),
+    "-0 + -0 is -0": ("add", FP16, (0x8000, 0x8000), N, 0, False, 0x8000, 0, 0),
+    "-0 + +0 is +0": ("add", FP16, (0x8000, 0x0000), N, 0, False, 0x0000, 0, 0),
+    "+0 - +0 is +0": ("subtract", FP16, (0x0000, 0x0000), N, 0, False, 0x0000, 0, 0),
+    "-0 - +0 is -0": ("subtract", FP16, (0x8000, 0x0000), N, 0, False, 0x8000, 0, 0),
+    "-0 times 1 is -0": ("multiply", FP16, (0x8000, 0x3C00), N, 0, False, 0x8000, 0, 0),
+    "fma of a zero product of the addend's sign": ("fma", FP16, (0x8000, 0x3C00, 0x8000), N, 0, False, 0x8000, 0, 0),
+    "fma of zeros of unlike signs": ("fma", FP16, (0x8000, 0x3C00, 0x0000), N, 0, False, 0x0000, 0, 0),
+    "fma that cancels": ("fma", FP16, (0xBC00, 0x3C00, 0x3C00), N, 0, False, 0x0000, 0, 0),
+    "fma: the product is not rounded": ("fma", FP16, (0x3C01, 0x3C01, 0xBC02), N, 0, False, 0x0010, 0, 0),
+    "fma: nor does it overflow": ("fma", FP16, (0x7BFF, 0x4000, 0xFBFF), N, 0, False, 0x7BFF, 0, 0),
+    "Inf + 1": ("add", FP16, (0x7C00, 0x3C00), N, 0, False, 0x7C00, 0, 0),
+    "1 - Inf": ("subtract", FP16, (0x3C00, 0x7C00), N, 0, False, 0xFC00, 0, 0),
+    "Inf - Inf": ("subtract", FP16, (0x7C00, 0x7C00), N, 0, False, 0x7E00, 1, 0),
+    "-Inf + -Inf": ("add", FP16, (0xFC00, 0xFC00), N, 0, False, 0xFC00, 0, 0),
+    "0 * Inf": ("multiply", FP16, (0x8000, 0x7C00), N, 0, False, 0x7E00, 1, 0),
+    "Inf * subnormal": ("multiply", FP16, (0x7C00, 0x8001), N, 0, False, 0xFC00, 0, 0),
+    "Inf * subnormal, flushed: 0 * Inf": ("multiply", FP16, (0x7C00, 0x8001), N, 0, True, 0x7E00, 1, 0),
+    "a negative NaN with payload": ("add", FP16, (0xFC01, 0x3C00), N, 0, False, 0x7E00, 1, 0),
+    "fma: 0 * Inf + NaN": ("fma", FP16, (0x0000, 0x7C00, 0x7C01), N, 0, False, 0x7E00, 1, 0),
+    "fma: Inf * 1 - Inf": ("fma", FP16, (0x7C00, 0x3C00, 0xFC00), N, 0, False, 0x7E00, 1, 0),
+    "fma: Inf beats an overflowing product": ("fma", FP16, (0x7BFF, 0x7BFF, 0xFC00), N, 0, False, 0xFC00, 0, 0),
+    "flush: a subnormal operand": ("add", FP16, (0x03FF, 0x8000), N, 0, True, 0x0000, 0, 0),
+    "flush: it keeps its sign": ("add", FP16, (0x83FF, 0x8000), N, 0, True, 0x8000, 0, 0),
+    "flush: a subnormal result, of the result's sign": ("subtract", FP16, (0x0400, 0x0401), N, 0, True, 0x8000, 0, 0),
+    "flush: rounds up to the smallest normal": ("multiply", FP16, (0x3BFF, 0x0401), N, 0, True, 0x0400, 0, 0),
+    "flush: p bits hold it, so it stays below": ("multiply", FP16, (0x3BFF, 0x0400), N, 0, True, 0x0000, 0, 0),
+    "stochastic: half an ulp and the least word that carries": ("add", FP16, (0x3C00, 0x1000), S8, 128, False,
+                                                                0x3C01, 0, 0),
+    "stochastic: the word below": ("add", FP16, (0x3C00, 0x1000), S8, 127, False, 0x3C00, 0, 0),
+    "stochastic: the window floors the exact fraction": ("add", FP16, (0x3C00, 0x0FFF), S8, 128, False, 0x3C00, 0, 0),
+    "stochastic: floor of a difference, not difference of floors": (
+        "subtract", FP16, (0x3C00, 0x0001), S8, 0, False, 0x3BFF, 0, 0),
+    "stochastic: and its greatest word": ("subtract", FP16, (0x3C00, 0x0001), S8, 255, False, 0x3C00, 0, 0),
+    "stochastic: an exact sum never changes": ("add", FP16, (0x3C00, 0x1400), S8, 255, False, 0x3C01, 0, 0),
+    "stochastic: of a subnormal's own ulp": ("multiply", FP16, (0x0001, 0x3800), S8, 128, False, 0x0001, 0, 0),
+    "stochastic: and just not": ("multiply", FP16, (0x0001, 0x3800), S8, 127, False, 0x0000, 0, 0),
+    "stochastic: far below the window": ("multiply", FP16, (0x0001, 0x0001), S8, 255, False, 0x0000, 0, 0),
+    "stochastic: overflow by the word": ("add", FP16, (0x7BFF, 0x4C00), S8, 128, False, 0x7C00, 0, 1),
+    "corrected: a 512th and the greatest word": ("fma", FP16, (0x0400, 0x1400, 0x0040), C8, 255, False,
+                                                 0x0041, 0, 0),
+    "corrected: less than a 512th": ("multiply", FP16, (0x0001, 0x17FF), C8, 255, False, 0x0000, 0, 0),
+}
+
+
+@pytest.mark.parametrize("operation, fmt, operands, rounding, word, flush, code, invalid, overflow", each(CORNERS))
+def test_corners(operation, fmt, operands, rounding, word, flush, code, invalid, overflow):
+    assert getattr(reference, operation)(*operands, fmt, rounding, word, flush) == (code, invalid, overflow)
+    assert getattr(floating, operation)(*operands, fmt, rounding, word, flush=flush) == code
+
+
+# (from, to, code, rounding) -> code, invalid, overflow: what the other format lacks.
+CASTS = {
+    "Inf to fn is NaN": (FP16, E4M3, 0x7C00, N, 0x7F, 0, 1),
+    "-Inf to fn keeps its sign": (FP16, E4M3, 0xFC00, N, 0xFF, 0, 1),
+    "Inf to fn under truncation too": (FP16, E4M3, 0x7C00, T, 0x7F, 0, 1),
+    "Inf to saturating fn": (FP16, Float(4, 3, specials="fn", overflow="saturate"), 0x7C00, N, 0x7E, 0, 1),
+    "Inf to saturating ieee stays": (FP16, Float(5, 2, overflow="saturate"), 0x7C00, N, 0x7C, 0, 0),
+    "overflow to saturating ieee": (FP32, Float(5, 2, overflow="saturate"), 0x7F000000, N, 0x7B, 0, 1),
+    "Inf to none": (FP16, E2M1, 0xFC00, N, 0xF, 0, 1),
+    "NaN to none is the largest value": (FP16, E2M1, 0xFE00, N, 0x7, 1, 0),
+    "NaN to fn": (FP16, E4M3, 0xFE01, N, 0x7F, 1, 0),
+    "fn's NaN to ieee": (E4M3, FP16, 0xFF, N, 0x7E00, 1, 0),
+    "NaN to a format without mantissa or NaN": (FP16, Float(4, 0), 0x7E00, N, 0x0E, 1, 0),
+    "448 is finite in fn": (E4M3, FP16, 0x7E, N, 0x5F00, 0, 0),
+    "464 is a tie": (FP16, E4M3, 0x5F40, N, 0x7E, 0, 0),
+    "464.25 is above it": (FP16, E4M3, 0x5F41, N, 0x7F, 0, 1),
+    "-0": (FP16, E4M3, 0x8000, N, 0x80, 0, 0),
+    "a normal becomes subnormal, a tie": (FP16, E4M3, 0x1A00, N, 0x02, 0, 0),
+    "a subnormal becomes normal": (FP16, FP32, 0x0001, N, 0x33800000, 0, 0),
+    "the smallest fp32 is nothing in fp16": (FP32, FP16, 0x80000001, N, 0x8000, 0, 0),
+}
+
+
+@pytest.mark.parametrize("fmt, result, code, rounding, expected, invalid, overflow", each(CASTS))
+def test_casts_to_what_lacks_it(fmt, result, code, rounding, expected, invalid, overflow):
+    assert reference.cast(code, fmt, result, rounding) == (expected, invalid, overflow)
+    assert [v.item() for v in floating._cast(code, fmt, result, rounding, None, False)] == [expected, invalid, overflow]
+    if rounding == N:  # Float.encode is the authority
+        assert result.encode(fmt.decode(code)) == expected
+
+
+def test_a_flushed_result_is_that_of_a_wider_exponent():
+    """Rounded as if exponents had no lower end: in a format that has room below, by `Float.encode`."""
+    rng = np.random.default_rng(9)
+    wide = Float(8, 10)
+    a, b = rng.integers(0, 2**16, (2, 50_000))
+    number = (np.abs(FP16.decode(a)) < 2) & (np.abs(FP16.decode(b)) < 2) & (a & 0x7C00 > 0) & (b & 0x7C00 > 0)
+    a, b = a[number], b[number]
+    b[::2] = (b[::2] & 0x83FF) | (1 << 10)  # the products of these are near the smallest normal number
+    for rounding in (N, T, S8, C8):
+        w = rng.integers(0, 256, a.size)
+        value = wide.decode(wide.encode(FP16.decode(a) * FP16.decode(b), rounding, w))
+        value = np.where(np.abs(value) < 2.0**-14, np.copysign(0, value), value)
+        assert np.mean(value == 0) > 0.3
+        np.testing.assert_array_equal(floating.multiply(a, b, FP16, rounding, w, flush=True), FP16.encode(value))
