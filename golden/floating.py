@@ -3,6 +3,7 @@
 Source: numerics contract, sections 1, 2 and 4.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -343,18 +344,18 @@ def dot(a, b, fmt, rounding=NEAREST, random=None, *, accumulator=None, order="se
 
 def _dot_exact(a, b, fmt, accumulator, rounding, random, flush):
     """Round the exact sums of products once."""
-    shape, n = a.shape[:-1], a.shape[-1]
+    shape, rows = a.shape[:-1], (math.prod(a.shape[:-1]), a.shape[-1])
     x, y = (_unpack(codes.reshape(-1).astype(np.int64), fmt, flush) for codes in (a, b))
     # Significands as integers of the format's own width, so that narrow formats need few bits.
     drop = TOP - fmt.mantissa
     product = (x.integer >> drop) * (y.integer >> drop)
-    product = np.where(x.negative ^ y.negative, -product, product).reshape(-1, n)
-    exponent = (x.exponent + y.exponent).reshape(-1, n)
+    product = np.where(x.negative ^ y.negative, -product, product).reshape(rows)
+    exponent = (x.exponent + y.exponent).reshape(rows)
     exponent = np.where(product == 0, exponent.max(initial=LOWEST), exponent)
     low = exponent.min(initial=0)
     parts = _product(x, y)
     shift = exponent - low
-    if shift.max(initial=0) + 2 * (fmt.mantissa + 1) + n.bit_length() <= TOP:
+    if shift.max(initial=0) + 2 * (fmt.mantissa + 1) + rows[1].bit_length() <= TOP:
         total = (product << shift).sum(axis=-1)
         integer, top = _normalise(np.abs(total), np.full(total.shape, low - 2 * fmt.mantissa + TOP))
     else:  # too wide for int64: Python's integers, of any size
@@ -363,8 +364,8 @@ def _dot_exact(a, b, fmt, accumulator, rounding, random, flush):
         kept = np.array([_leading(abs(int(value))) for value in total], np.int64).reshape(-1, 2)
         integer, top = _normalise(kept[:, 0], kept[:, 1] + (low - 2 * fmt.mantissa + TOP))
     negative = (total < 0).astype(bool)
-    inf, nan = parts.inf.reshape(-1, n), parts.nan.reshape(-1, n).any(axis=-1)
-    minus = parts.negative.reshape(-1, n)
+    inf, nan = parts.inf.reshape(rows), parts.nan.reshape(rows).any(axis=-1)
+    minus = parts.negative.reshape(rows)
     down, up = (inf & minus).any(axis=-1), (inf & ~minus).any(axis=-1)
     total = _Parts(np.where(down | up, down, negative), integer, top, down | up, nan | down & up)
     words = None if random is None else np.broadcast_to(random, shape).reshape(-1).astype(np.int64)
