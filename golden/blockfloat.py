@@ -229,12 +229,11 @@ def accumulate(total, integer, exponent, accumulator, low=0):
     ----------
     total : array of float64
         Values of the accumulator format; an Inf or a NaN stays.
-    integer, exponent : array of int, or of float64 that are integers
-        The addend: the integer below 2**53 in magnitude, or any float64 integer with `low`; the exponent within
-        -1000 to 900.
+    integer, exponent : array of int
+        The addend: the integer below 2**53 in magnitude (or any float64), the exponent within -1000 to 900.
     accumulator : Float
     low : array of float64, optional
-        What the exact addend has beyond `integer`: at most half a unit in its last place.
+        What the exact addend has beyond a float64 `integer`: at most half a unit in its last place.
 
     Returns
     -------
