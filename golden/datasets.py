@@ -1,4 +1,4 @@
-"""Training data: scikit-learn's digits, and any folder of IDX files (MNIST, Fashion-MNIST).
+"""Training data: scikit-learn's digits, Debian's Fashion-MNIST, and any folder of IDX files.
 
 No data is shipped: `load` reads what is installed or downloaded, and checks it.
 """
@@ -9,17 +9,25 @@ import importlib.util
 import io
 import math
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from .formats import require
+from .formats import require, require_int
 
 __all__ = ["Dataset", "load"]
 
 DIGITS_SHA256 = "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22"
 DIGITS_TRAIN = 1437  # of 1797
+
+FASHION = Path("/usr/share/datasets/fashion-mnist")  # where the Debian package puts it
+FASHION_SHA256 = {
+    "train-images-idx3-ubyte.gz": "b0564c3eedabfbf835052cff8503ea422014ce006caf5b757f851416ee8300c7",
+    "train-labels-idx1-ubyte.gz": "0ae29f65d86684f32d1b9c85147786c547b9c6aebcaf235f0400a0cce308b056",
+    "t10k-images-idx3-ubyte.gz": "cc1d090a38ace84dfa1aa66e3ada7c336ef481a96936906477e6dd344da56eaa",
+    "t10k-labels-idx1-ubyte.gz": "8d3605d196f4be44669e46906da9733c8131fef761fdbfec72c424d5222f1a05",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +43,8 @@ class Dataset:
     train_y, test_y : ndarray of int64, shape (n,)
         Labels, 0 .. classes-1.
     classes : int
+    image : (int, int), optional
+        Height and width, when the features are the pixels of an image, row by row.
     """
 
     name: str
@@ -43,6 +53,7 @@ class Dataset:
     test_x: np.ndarray
     test_y: np.ndarray
     classes: int
+    image: tuple = None
 
     def __post_init__(self):
         for part, x, y in (("train", self.train_x, self.train_y), ("test", self.test_x, self.test_y)):
@@ -52,11 +63,21 @@ class Dataset:
                     f"int64 of shape ({len(x)},)")
             require(y.min() >= 0 and y.max() < self.classes, f"{part}_y", (int(y.min()), int(y.max())),
                     f"labels from 0 to {self.classes - 1}")
+        require(self.image is None or math.prod(self.image) == self.features, "image", self.image,
+                f"None, or a height and a width whose product is {self.features}")
 
     @property
     def features(self):
         """Values of one example."""
         return self.train_x.shape[1]
+
+    def first(self, train, test):
+        """Return the data set of the first examples alone: numbers of them, None for all."""
+        for part, count, y in (("train", train, self.train_y), ("test", test, self.test_y)):
+            if count is not None:
+                require_int(f"{part} examples", count, 1, len(y))
+        return replace(self, train_x=self.train_x[:train], train_y=self.train_y[:train],
+                       test_x=self.test_x[:test], test_y=self.test_y[:test])
 
 
 def load(name):
@@ -66,7 +87,8 @@ def load(name):
     ----------
     name : str
         ``digits``: 1797 handwritten digits of 8x8 pixels, from the installed scikit-learn.
-        ``idx:FOLDER``: the four IDX files in that folder.
+        ``fashion-mnist``: 70,000 pictures of clothes of 28x28 pixels, from the installed Debian
+        package dataset-fashion-mnist. ``idx:FOLDER``: the four IDX files in that folder.
 
     Returns
     -------
@@ -79,7 +101,10 @@ def load(name):
     """
     if name == "digits":
         return _digits()
-    require(isinstance(name, str) and name.startswith("idx:") and name != "idx:", "data", name, "digits, idx:FOLDER")
+    if name == "fashion-mnist":
+        return _fashion()
+    require(isinstance(name, str) and name.startswith("idx:") and name != "idx:", "data", name,
+            "digits, fashion-mnist, idx:FOLDER")
     return _idx_folder(name, Path(name[len("idx:"):]).expanduser())
 
 
@@ -91,15 +116,28 @@ def _digits():
         raise ValueError("data 'digits' needs scikit-learn, which is not installed; pip install 'narrowgauge[data]'")
     path = Path(folders[0], "datasets", "data", "digits.csv.gz")
     packed = _read(path, "a file of scikit-learn (pip install 'narrowgauge[data]')")
-    found = hashlib.sha256(packed).hexdigest()
-    if found != DIGITS_SHA256:
-        raise ValueError(f"{path}: SHA-256 is {found}; expected {DIGITS_SHA256}")
+    _check(path, packed, DIGITS_SHA256)
     table = np.loadtxt(io.StringIO(gzip.decompress(packed).decode()), delimiter=",", dtype=np.uint8)
     # The split is part of every reported accuracy: the rows in the order of 1797 seeded random
     # numbers, the first 1437 for training. It does not depend on a run's seed.
     table = table[np.argsort(np.random.default_rng(0).random(len(table)), kind="stable")]
     x, y = table[:, :-1].astype(np.float32) / np.float32(16), table[:, -1].astype(np.int64)
-    return Dataset("digits", x[:DIGITS_TRAIN], y[:DIGITS_TRAIN], x[DIGITS_TRAIN:], y[DIGITS_TRAIN:], 10)
+    return Dataset("digits", x[:DIGITS_TRAIN], y[:DIGITS_TRAIN], x[DIGITS_TRAIN:], y[DIGITS_TRAIN:], 10, (8, 8))
+
+
+def _fashion():
+    if not FASHION.is_dir():
+        raise ValueError(f"data 'fashion-mnist' is not in {FASHION}; on Debian and Ubuntu: "
+                         "apt-get install dataset-fashion-mnist")
+    for name, expected in FASHION_SHA256.items():
+        _check(FASHION / name, _read(FASHION / name, "a file of the package dataset-fashion-mnist"), expected)
+    return _idx_folder("fashion-mnist", FASHION)
+
+
+def _check(path, content, expected):
+    found = hashlib.sha256(content).hexdigest()
+    if found != expected:
+        raise ValueError(f"{path}: SHA-256 is {found}; expected {expected}")
 
 
 def _read(path, expected):
@@ -125,7 +163,8 @@ def _idx_folder(name, folder):
     train_x, train_y, test_x, test_y = parts
     classes = int(max(train_y.max(), test_y.max())) + 1
     scaled = [x.reshape(len(x), -1).astype(np.float32) / np.float32(255) for x in (train_x, test_x)]
-    return Dataset(name, scaled[0], train_y.astype(np.int64), scaled[1], test_y.astype(np.int64), classes)
+    return Dataset(name, scaled[0], train_y.astype(np.int64), scaled[1], test_y.astype(np.int64), classes,
+                   train_x.shape[1:])
 
 
 def _shape(sizes):

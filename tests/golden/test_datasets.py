@@ -10,6 +10,7 @@ from narrowgauge.golden import datasets
 from narrowgauge.golden.datasets import Dataset, load
 
 needs_digits = pytest.mark.skipif(importlib.util.find_spec("sklearn") is None, reason="scikit-learn is not installed")
+needs_fashion = pytest.mark.skipif(not datasets.FASHION.is_dir(), reason="dataset-fashion-mnist is not installed")
 IMAGES = np.arange(5 * 2 * 3, dtype=np.uint8).reshape(5, 2, 3) * 8
 LABELS = np.array([0, 3, 1, 2, 3], np.uint8)
 
@@ -36,6 +37,7 @@ def write(folder, *, dot=False, packed=False, **replaced):
 def test_digits_are_scaled_and_split():
     data = load("digits")
     assert (data.train_x.shape, data.test_x.shape, data.classes) == ((1437, 64), (360, 64), 10)
+    assert data.image == (8, 8)
     x, y = np.concatenate([data.train_x, data.test_x]), np.concatenate([data.train_y, data.test_y])
     assert x.dtype == np.float32 and y.dtype == np.int64
     assert set(np.unique(x * 16)) == set(range(17))
@@ -82,13 +84,50 @@ def test_changed_digits_file_is_refused(monkeypatch, tmp_path):
         load("digits")
 
 
+@needs_fashion
+def test_fashion_mnist_is_whole_and_balanced():
+    data = load("fashion-mnist")
+    assert (data.train_x.shape, data.test_x.shape, data.image) == ((60000, 784), (10000, 784), (28, 28))
+    assert (data.name, data.classes) == ("fashion-mnist", 10)
+    # As published with the data: the same number of each class.
+    assert set(np.bincount(data.train_y)) == {6000} and set(np.bincount(data.test_y)) == {1000}
+    assert data.train_x.min() == 0 and data.train_x.max() == 1
+
+
+def test_missing_fashion_mnist_names_the_package(monkeypatch, tmp_path):
+    monkeypatch.setattr(datasets, "FASHION", tmp_path / "none")
+    with pytest.raises(ValueError, match=rf"^data 'fashion-mnist' is not in {tmp_path}/none; on Debian and Ubuntu: "
+                                         "apt-get install dataset-fashion-mnist$"):
+        load("fashion-mnist")
+
+
+def test_incomplete_or_changed_fashion_mnist_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(datasets, "FASHION", tmp_path)
+    with pytest.raises(ValueError, match=r"^.*/train-images-idx3-ubyte\.gz: No such file or directory; expected .*$"):
+        load("fashion-mnist")
+    write(tmp_path, packed=True)
+    with pytest.raises(ValueError, match=r"^.*/train-images-idx3-ubyte\.gz: SHA-256 is .*; expected b0564c3e.*$"):
+        load("fashion-mnist")
+
+
+def test_first_examples_alone(tmp_path):
+    data = load(write(tmp_path))
+    part = data.first(3, None)
+    assert np.array_equal(part.train_x, data.train_x[:3]) and part.train_y.tolist() == [0, 3, 1]
+    assert np.array_equal(part.test_x, data.test_x) and (part.classes, part.image) == (4, (2, 3))
+    assert len(data.first(None, 1).test_y) == 1
+    for wrong in (0, 6, 2.0):
+        with pytest.raises(ValueError, match=f"^train examples is {wrong}; allowed: an integer from 1 to 5$"):
+            data.first(wrong, None)
+
+
 @pytest.mark.parametrize("dot", [False, True], ids=["dash", "dot"])
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gz"])
 def test_idx_folder_is_read(tmp_path, dot, packed):
     data = load(write(tmp_path, dot=dot, packed=packed))
     assert np.array_equal(data.train_x, IMAGES.reshape(5, 6).astype(np.float32) / np.float32(255))
     assert data.train_y.tolist() == LABELS.tolist() and data.test_y.tolist() == [0, 3]
-    assert (data.test_x.shape, data.classes, data.features) == ((2, 6), 4, 6)
+    assert (data.test_x.shape, data.classes, data.features, data.image) == ((2, 6), 4, 6, (2, 3))
     assert data.train_x.dtype == np.float32 and data.train_y.dtype == np.int64
 
 
@@ -136,7 +175,7 @@ def test_missing_folder_is_named(tmp_path):
 
 @pytest.mark.parametrize("name", ["mnist", "", "idx:", None])
 def test_unknown_names_are_refused(name):
-    with pytest.raises(ValueError, match="^data is .*; allowed: digits, idx:FOLDER$"):
+    with pytest.raises(ValueError, match="^data is .*; allowed: digits, fashion-mnist, idx:FOLDER$"):
         load(name)
 
 
@@ -145,6 +184,7 @@ def test_unknown_names_are_refused(name):
     ({"test_x": np.zeros((3, 4), np.float32)}, "test_x is .*; allowed: .* features equal in both"),
     ({"train_y": np.zeros(2, np.int64)}, r"train_y is .*; allowed: int64 of shape \(3,\)"),
     ({"test_y": np.array([0, 1, 2])}, r"test_y is \(0, 2\); allowed: labels from 0 to 1"),
+    ({"image": (2, 2)}, r"image is \(2, 2\); allowed: None, or a height and a width whose product is 2"),
 ])
 def test_inconsistent_data_set_is_refused(changed, message):
     x, y = np.zeros((3, 2), np.float32), np.array([0, 1, 1])
