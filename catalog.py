@@ -3,15 +3,17 @@
 
 import importlib
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from . import __version__
 from .golden.blockfloat import ConverterParameters, FMACParameters
+from .golden.floating import AdderParameters, CastParameters, FMAParameters, MultiplierParameters
 from .golden.formats import Float, name_of, require
 from .hw import verilog
 from .hw.blockfloat import BFPFMAC, BFPConverter
+from .hw.floating import FloatAdder, FloatCast, FloatFMA, FloatMultiplier
 
 __all__ = ["UNITS", "Unit", "find"]
 
@@ -51,13 +53,19 @@ class Unit:
 
     def module_name(self, parameters):
         """Return the Verilog module name: unit, group, mantissa, exponent, and what is not default."""
-        short = {"group": "g", "mantissa": "m", "exponent": "e", "accumulators": "a", "random_bits": "k", "seed": "s"}
-        words = [self.name.replace("-", "_")]
+        short = {"group": "g", "mantissa": "m", "exponent": "e", "accumulators": "a", "random_bits": "k", "seed": "s",
+                 "latency": "l"}
+        words, usual = [self.name.replace("-", "_")], self.parameters()
+        if hasattr(parameters, "format"):
+            # Other formats are named where they differ from it.
+            usual = replace(usual, **{name: parameters.format for name in ("format", "result", "accumulator")
+                                      if hasattr(usual, name)})
+            words.append(_word("format", parameters.format, short))
         for field in fields(parameters):
             value = getattr(parameters, field.name)
             if field.name in ("group", "mantissa", "exponent"):
                 words.append(f"{short[field.name]}{value}")
-            elif value != field.default:
+            elif value != getattr(usual, field.name):
                 words.append(_word(field.name, value, short))
         return "_".join(words)
 
@@ -95,7 +103,8 @@ class Unit:
 def _word(name, value, short):
     if isinstance(value, Float):
         word = f"e{value.exponent}m{value.mantissa}b{value.bias}".replace("-", "n")
-        return (name_of(value) or word + "s" * (value.overflow == "saturate")).replace("-", "_")
+        special = value.specials if value.specials != "ieee" else ""
+        return (name_of(value) or word + special + "s" * (value.overflow == "saturate")).replace("-", "_")
     if isinstance(value, bool):
         return name
     return f"{short[name]}{value}" if name in short else str(value)
@@ -111,6 +120,22 @@ UNITS = {unit.name: unit for unit in (
         FMACParameters, BFPFMAC, "blockfloat",
         lambda p: p.group / (1 if p.chunks == "parallel" else p.format.chunks**2),
         lambda p: p.group * (p.format.chunks**2 if p.chunks == "parallel" else 1),
+    ),
+    Unit(
+        "float-adder", "sum or difference of two floating-point numbers, rounded once",
+        AdderParameters, FloatAdder, "floating",
+    ),
+    Unit(
+        "float-multiplier", "product of two floating-point numbers, rounded once",
+        MultiplierParameters, FloatMultiplier, "floating",
+    ),
+    Unit(
+        "float-fma", "fused multiply-add of floating-point numbers, rounded once",
+        FMAParameters, FloatFMA, "floating", lambda p: 1,
+    ),
+    Unit(
+        "float-cast", "conversion between two floating-point formats, rounded once",
+        CastParameters, FloatCast, "floating",
     ),
 )}
 

@@ -460,7 +460,7 @@ class MultiplierParameters(_FloatUnit):
     result: Float = None
     multiplier: str = "dsp"
 
-    MOST, USUAL = 6, 5
+    MOST, USUAL = 5, 5
 
     def __post_init__(self):
         super().__post_init__()
@@ -483,7 +483,7 @@ class FMAParameters(_FloatUnit):
     accumulator: Float = None
     multiplier: str = "dsp"
 
-    MOST, USUAL = 8, 7
+    MOST, USUAL = 7, 7
 
     def __post_init__(self):
         super().__post_init__()

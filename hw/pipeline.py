@@ -9,7 +9,7 @@ __all__ = ["CHAIN", "normalise", "packed_sums", "shift_right_sticky", "stage", "
 CHAIN = 72  # positions; a static timing analysis sees the whole chain as one path
 
 
-def stage(m, enable, name, before=None, *, drop=(), **values):
+def stage(m, enable, name, before=None, *, drop=(), registered=True, **values):
     """Register values under a common enable; return them as a namespace.
 
     Parameters
@@ -21,6 +21,9 @@ def stage(m, enable, name, before=None, *, drop=(), **values):
     before : namespace, optional
         An earlier stage, whose values are handed on as well unless named in `drop`.
     drop : tuple of str
+    registered : bool
+        False: name the values, but let them through. Units whose latency is a parameter choose so
+        which of their cuts hold registers.
     **values : Value
         New values, which replace equal names of `before`. One called ``valid`` is cleared by
         reset; the others are not, which saves their reset wiring.
@@ -28,6 +31,9 @@ def stage(m, enable, name, before=None, *, drop=(), **values):
     values = {key: value for key, value in vars(before or SimpleNamespace()).items() if key not in drop} | values
     out = {key: Signal.like(Value.cast(value), name=f"{name}_{key}", reset_less=key != "valid")
            for key, value in values.items()}
+    if not registered:
+        m.d.comb += [out[key].eq(value) for key, value in values.items()]
+        return SimpleNamespace(**out)
     with m.If(enable):
         m.d.sync += [out[key].eq(value) for key, value in values.items()]
     return SimpleNamespace(**out)

@@ -78,4 +78,5 @@ def emit(component, name, header=""):
     os.environ["AMARANTH_USE_YOSYS"] = "builtin"
     ports = {port: (value, None) for port, _, value in _flat(component)}
     text = verilog.convert(component, name=name, ports=ports, emit_src=False, strip_internal_attrs=True)
+    text += getattr(component, "text", "")
     return "".join(f"// {line}".rstrip() + "\n" for line in header.splitlines()) + text

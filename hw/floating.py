@@ -1,0 +1,490 @@
+"""Floating-point units of any format: adder, multiplier, fused multiply-add, cast, accumulating multiply-add."""
+
+from types import SimpleNamespace
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..golden.floating import AdderParameters, CastParameters, FMAParameters, MultiplierParameters
+from .lfsr import LeapLFSR
+from .multiplier import Multiplier
+from .pipeline import normalise, shift_right_sticky, stage, sticky_status
+
+__all__ = ["FloatAdder", "FloatCast", "FloatFMA", "FloatMAC", "FloatMultiplier", "round_and_pack", "unpack"]
+
+
+def unpack(m, name, fmt, code, flush=False):
+    """Take a code apart (combinational).
+
+    Returns
+    -------
+    namespace
+        ``negative``; ``significand`` (fmt.mantissa + 1 bits, the hidden one on top); ``field``, the exponent field,
+        1 for subnormals, which have no hidden one instead; and the classes ``zero``, ``infinite``, ``nan``. With
+        `flush`, subnormals are zeros. The significand of an Inf or a NaN means nothing.
+    """
+    field, fraction = code[fmt.mantissa:-1], code[:fmt.mantissa]
+    normal, some, top = (Signal(name=f"{name}_{word}") for word in ("normal", "fraction", "top"))
+    m.d.comb += [normal.eq(field.any()), some.eq(fraction.any()), top.eq(field.all())]
+    significand = Cat(fraction & normal.replicate(len(fraction)) if flush else fraction, normal)
+    infinite, nan = {
+        "ieee": (top & ~some, top & some),
+        "fn": (C(0, 1), top & fraction.all()),
+        "none": (C(0, 1), C(0, 1)),
+    }[fmt.specials]
+    return SimpleNamespace(
+        negative=code[-1], significand=significand, field=Cat(field[0] | ~normal, field[1:]),
+        zero=~normal if flush else ~(normal | some), infinite=infinite, nan=nan)
+
+
+def round_and_pack(m, fmt, mode, value, top, *, flush=False, sticky=0, flip=0, noise=None):
+    """Round a normalised value to a format (combinational): the one place where codes are made.
+
+    Parameters
+    ----------
+    m : Module
+    fmt : Float
+    mode : Rounding
+    value : Value
+        Unsigned, its top bit the leading one; or not, if it is subnormal (never with `flush`, but for zero).
+    top : Value
+        Exponent field that belongs to the top bit, less one; with `flush` signed, else never negative.
+    sticky : Value
+        Whether there is anything below the value. Not looked at by stochastic rounding, which needs
+        ``fmt.mantissa + 1 + mode.window`` exact bits.
+    flip : Value
+        The value lacks a one in its lowest place, below which nothing is (and `sticky` is clear): it is the
+        complement of a negative number.
+    noise : Value, optional
+        What `Rounding.noise` makes of a random word.
+
+    Returns
+    -------
+    namespace
+        ``magnitude``: the code without its sign. ``over``: beyond the largest finite value; then `magnitude` means
+        nothing. ``nonzero``: the exact value is not zero.
+    """
+    p, sticky, flip = fmt.mantissa + 1, Value.cast(sticky), Value.cast(flip)
+    window = {"nearest": 1, "truncate": 0, "stochastic": mode.window}[mode.kind]
+    missing = max(p + window - len(value), 0)
+    if missing:
+        value = Cat(flip.replicate(missing), value)
+    kept, below, rest = value[-p:], value[len(value) - p - window:len(value) - p], value[:len(value) - p - window]
+    # All ones below, and the one that is missing, carry into what is kept.
+    ones = flip & rest.all() if len(rest) else flip
+    tail = (rest.any() | sticky) if len(rest) else sticky
+    # One bit more than `top` needs; with flush, it is the sign of the field. Without, a zero has the field 0, however
+    # far it could have been shifted.
+    above = top[-1] if flush else C(0, 1)
+    top = top if flush else top & kept[-1].replicate(len(top))
+    number = Cat(kept[:-1], top, above.replicate(max(fmt.exponent - len(top), 1)))
+    # The hidden one adds itself to the exponent field, and so does a carry.
+    hidden = Cat(C(0, p - 1), kept[-1])
+    code = Signal(len(number), name="code")
+    if mode.kind == "stochastic":
+        m.d.comb += code.eq((Cat(ones, below, number) + Cat(ones, noise, hidden))[1 + window:])
+    else:
+        up = ones
+        if mode.kind == "nearest":
+            up = Mux(flip, below | (ones & kept[0]), below & (tail | kept[0]))
+        m.d.comb += code.eq(number + Cat(up, hidden[1:]))
+    field, magnitude = code[p - 1:], code[:fmt.width - 1]
+    beyond = field[fmt.exponent:].any()
+    over = {"ieee": beyond | field[:fmt.exponent].all(), "fn": beyond | magnitude.all(), "none": beyond}[fmt.specials]
+    if flush:
+        tiny = ~kept[-1] | field[-1] | ~field.any()
+        over, magnitude = over & ~tiny, magnitude & ~tiny.replicate(len(magnitude))
+    return SimpleNamespace(magnitude=magnitude, over=over, nonzero=kept.any() | below.any() | tail | flip)
+
+
+class _FloatUnit(wiring.Component):
+    """What the pipelined units share: ports, cuts, and the way from an exact value to the result.
+
+    Attributes
+    ----------
+    CUTS : tuple of str
+        Places for registers, the most useful first: a unit of latency n has the first n.
+    """
+
+    interval = 1
+    # The macros are documented with the modules that need them.
+    text = ""
+
+    def __init__(self, parameters, operands, result):
+        self.parameters, self.result, self.latency = parameters, result, parameters.latency
+        self.flush = parameters.subnormals == "flush"
+        super().__init__({
+            "i": In(stream.Signature(data.StructLayout(operands))),
+            "o": Out(stream.Signature(data.StructLayout({"value": result.width}))),
+            "invalid": Out(1),
+            "overflow": Out(1),
+            "status_clear": In(1),
+        })
+
+    @property
+    def window(self):
+        """Bits below the last place that rounding looks at one by one."""
+        mode = self.parameters.mode
+        return {"nearest": 1, "truncate": 0, "stochastic": mode.window}[mode.kind]
+
+    def elaborate(self, platform):
+        m = Module()
+        advance = Signal()
+        m.d.comb += [advance.eq(~self.o.valid | self.o.ready), self.i.ready.eq(advance)]
+
+        def cut(name, before=None, *, drop=(), **values):
+            return stage(m, advance, name, before, drop=drop, registered=name in self.CUTS[:self.latency], **values)
+
+        self._finish(m, advance, cut, self._exact(m, advance, cut))
+        return m
+
+    def _multiplier(self):
+        cuts = self.CUTS[:self.latency]
+        return Multiplier(self.parameters.format.mantissa + 1, before="inputs" in cuts, behind="product" in cuts,
+                          kind=self.parameters.multiplier)
+
+    def _product(self, m, advance, a, b):
+        """Return the product of two significands, behind the cuts ``inputs`` and ``product``."""
+        m.submodules.multiplier = multiplier = self._multiplier()
+        m.d.comb += [multiplier.a.eq(a), multiplier.b.eq(b), multiplier.enable.eq(advance)]
+        return multiplier.p
+
+    def _finish(self, m, advance, cut, now):
+        """Normalise, round, encode.
+
+        `now` has ``valid``; ``value``, ``top``, ``sticky`` and ``flip`` as for `round_and_pack`, but with the leading
+        one anywhere; ``depth``, the greatest number of leading zeros (an int); ``limited``, whether subnormal results
+        are to be expected (a bool); ``negative``; ``cancels``: a zero is +0; ``infinite`` and ``nan``.
+        """
+        fmt, mode, depth, limited = self.result, self.parameters.mode, now.depth, now.limited
+        del now.depth, now.limited
+        shifts = [1 << k for k in reversed(range(depth.bit_length()))]
+        half = (len(shifts) + 1) // 2
+        limit, free, before = None, C(0, 1), []
+        if limited:
+            n = len(shifts)
+            limit = now.top[:n] | now.top[n:].any().replicate(n) if len(now.top) > n else Cat(now.top, C(0, n))[:n]
+        for name, part in (("coarse", shifts[:half]), ("fine", shifts[half:])):
+            value, taken, free = normalise(m, name, now.value, part, fill=now.flip, limit=limit, free=free)
+            values = {"limit": limit, "free": free} if limited else {}
+            before = [*reversed(taken), *before]
+            now = cut(name, now, value=value, taken=Cat(before) if before else C(0, 1), **values)
+            before = [now.taken] if before else []
+            if limited:
+                limit, free = now.limit, now.free
+
+        noise = None
+        if mode.kind == "stochastic":
+            m.submodules.lfsr = random = LeapLFSR(seed=self.parameters.seed, lanes=1, bits=mode.bits)
+            m.d.comb += random.draw.eq(advance & now.valid)
+            noise = Cat(C(1, 1), random.words) if mode.corrected else random.words
+        top = Signal(signed(len(now.top) + 1) if self.flush else len(now.top), name="top")
+        m.d.comb += top.eq(now.top - now.taken)
+        packed = round_and_pack(m, fmt, mode, now.value, top, flush=self.flush, sticky=now.sticky, flip=now.flip,
+                                noise=noise)
+        over = fmt.max_code if mode.kind == "truncate" else fmt.overflow_code
+        infinity = fmt.overflow_code if fmt.inf_code is None else fmt.inf_code
+        nan = fmt.max_code if fmt.nan_code is None else fmt.nan_code
+        magnitude = Signal(fmt.width - 1, name="magnitude")
+        m.d.comb += magnitude.eq(Mux(now.nan, nan, Mux(now.infinite, infinity,
+                                                       Mux(packed.over, over, packed.magnitude))))
+        negative = now.negative & ~now.nan & ~(now.cancels & ~packed.nonzero & ~now.infinite)
+        lost = packed.over & ~now.infinite if fmt.inf_code is not None else packed.over | now.infinite
+        with m.If(advance):
+            m.d.sync += [self.o.valid.eq(now.valid), self.o.payload.value.eq(Cat(magnitude, negative))]
+        sticky_status(m, self.invalid, advance & now.valid & now.nan, self.status_clear)
+        sticky_status(m, self.overflow, advance & now.valid & lost & ~now.nan, self.status_clear)
+
+
+class FloatAdder(_FloatUnit):
+    """Sum or difference of two floating-point numbers, rounded once.
+
+    Source: numerics contract, sections 1, 2 and 4.
+
+    Parameters
+    ----------
+    parameters : AdderParameters
+
+    Members
+    -------
+    i : In(stream)
+        ``a``, ``b`` (codes) and ``subtract`` (a - b).
+    o : Out(stream)
+        ``value`` (code).
+    invalid, overflow : Out(1)
+        Sticky: a result was NaN; a result of finite operands was beyond the largest finite value.
+    status_clear : In(1)
+        Clears both.
+
+    Attributes
+    ----------
+    latency : int
+        Cycles from an accepted transfer to its result.
+    interval : int
+        Cycles between transfers: 1.
+    """
+
+    CUTS = ("out", "sum", "ordered", "fine", "aligned", "coarse")
+
+    def __init__(self, parameters: AdderParameters):
+        width = parameters.format.width
+        super().__init__(parameters, {"a": width, "b": width, "subtract": 1}, parameters.format)
+
+    def _exact(self, m, advance, cut):
+        fmt, payload = self.parameters.format, self.i.payload
+        a, b = (unpack(m, name, fmt, payload[name], self.flush) for name in "ab")
+        # The larger magnitude first: then no difference is negative.
+        swap, apart = Signal(), Signal()
+        m.d.comb += [
+            swap.eq(payload.a[:-1] < payload.b[:-1]),
+            apart.eq(a.negative ^ b.negative ^ payload.subtract),
+        ]
+        distance = Mux(swap, (b.field - a.field)[:fmt.exponent], (a.field - b.field)[:fmt.exponent])
+        now = cut(
+            "ordered", valid=self.i.valid, larger=Mux(swap, b.significand, a.significand),
+            smaller=Mux(swap, a.significand, b.significand), top=Mux(swap, b.field, a.field), distance=distance,
+            apart=apart, negative=Mux(swap, b.negative ^ payload.subtract, a.negative),
+            infinite=a.infinite | b.infinite, nan=a.nan | b.nan | (a.infinite & b.infinite & apart))
+
+        # Of two far apart, the difference has one leading zero at the most, so that one bit more than rounding
+        # looks at is enough; of two nearer than that, nothing falls off.
+        extra = self.window + 1
+        width = fmt.mantissa + 1 + extra
+        levels = min(width.bit_length(), fmt.exponent)
+        far = now.distance[levels:].any()
+        value, sticky = shift_right_sticky(
+            m, "smaller", Cat(C(0, extra), now.smaller), now.distance, [1 << k for k in reversed(range(levels))],
+            fill=C(0, 1), sticky=C(0, 1))
+        sticky = Mux(far, now.smaller.any(), sticky)
+        now = cut("aligned", now, drop=("distance",), smaller=value & ~far.replicate(width), sticky=sticky)
+
+        # What is lost of a subtrahend leaves the difference a little below: floor, and sticky.
+        total = Signal(width + 1, name="total")
+        m.d.comb += total.eq(
+            (Cat(now.apart & ~now.sticky, C(0, extra), now.larger, C(0, 1))
+             + Cat(now.apart & ~now.sticky, now.smaller ^ now.apart.replicate(width), now.apart))[1:])
+        now = cut("sum", now, drop=("larger", "smaller", "apart"), value=total, cancels=now.apart, flip=C(0, 1))
+        # The top bit is the carry. To the bottom of the number, a difference can only cancel without a sticky bit.
+        now.depth, now.limited = width, not self.flush
+        return now
+
+
+class FloatMultiplier(_FloatUnit):
+    """Product of two floating-point numbers, rounded once.
+
+    Source: numerics contract, sections 1, 2 and 4.
+
+    Parameters
+    ----------
+    parameters : MultiplierParameters
+
+    Members
+    -------
+    i : In(stream)
+        ``a``, ``b`` (codes).
+    o : Out(stream)
+        ``value`` (code of the result format).
+    invalid, overflow, status_clear
+        As in `FloatAdder`.
+
+    Attributes
+    ----------
+    latency, interval : int
+        As in `FloatAdder`.
+    """
+
+    CUTS = ("out", "product", "inputs", "fine", "coarse")
+
+    def __init__(self, parameters: MultiplierParameters):
+        width = parameters.format.width
+        super().__init__(parameters, {"a": width, "b": width}, parameters.result)
+
+    @property
+    def text(self):
+        return self._multiplier().text
+
+    def _exact(self, m, advance, cut):
+        fmt, result, payload = self.parameters.format, self.result, self.i.payload
+        a, b = (unpack(m, name, fmt, payload[name], self.flush) for name in "ab")
+        p = fmt.mantissa + 1
+        # The product's top bit belongs to field a + b + offset of the result format. Where that may be below 1, zeros
+        # on top make the shift to the right of a subnormal one to the left; what is then still below is nothing
+        # but less than a half, or than the random window.
+        offset = 1 - 2 * fmt.bias + result.bias
+        above = min(max(1 - (2 + offset), 0), result.mantissa + 1 + self.window)
+        limited = 2 + offset - (2 * p - 1) < 1
+        if self.flush:
+            above, limited = 0, False
+        now = cut(
+            "inputs", valid=self.i.valid, field=(a.field + b.field)[:fmt.exponent + 1],
+            negative=a.negative ^ b.negative, infinite=a.infinite | b.infinite,
+            nan=a.nan | b.nan | (a.infinite & b.zero) | (a.zero & b.infinite))
+        product = self._product(m, advance, a.significand, b.significand)
+        low, high = 2 + offset + above - 1, 2 * ((1 << fmt.exponent) - 1) + offset + above - 1
+        top = _top(m, now.field, offset + above - 1, low, high, self.flush)
+        now = cut("product", now, drop=("field",), top=top, sticky=C(0, 1), flip=C(0, 1), cancels=C(0, 1))
+        now.value = Cat(product, C(0, above))
+        now.depth, now.limited = (1 if self.flush else 2 * p - 1 + above), limited
+        return now
+
+
+def _top(m, field, offset, low, high, flush):
+    """Return field + offset, which is from `low` to `high`: signed with `flush`, else not below 0."""
+    shape = signed(max(low.bit_length(), high.bit_length()) + 1)
+    top = Signal(shape, name="sum_top")
+    m.d.comb += top.eq(field + offset)
+    if flush:
+        return top
+    return (top & ~top[-1].replicate(len(top)))[:-1] if low < 0 else top.as_unsigned()[:-1]
+
+
+class FloatFMA(_FloatUnit):
+    """Fused multiply-add: a * b + c with one rounding.
+
+    Source: numerics contract, sections 1, 2 and 4.
+
+    Parameters
+    ----------
+    parameters : FMAParameters
+
+    Members
+    -------
+    i : In(stream)
+        ``a``, ``b`` (codes of the operand format) and ``c`` (code of the accumulator format).
+    o : Out(stream)
+        ``value`` (code of the accumulator format).
+    invalid, overflow, status_clear
+        As in `FloatAdder`.
+
+    Attributes
+    ----------
+    latency, interval : int
+        As in `FloatAdder`.
+    """
+
+    CUTS = ("out", "sum", "product", "inputs", "fine", "aligned", "coarse")
+
+    def __init__(self, parameters: FMAParameters):
+        width, accumulator = parameters.format.width, parameters.accumulator
+        super().__init__(parameters, {"a": width, "b": width, "c": accumulator.width}, accumulator)
+
+    @property
+    def text(self):
+        return self._multiplier().text
+
+    def _exact(self, m, advance, cut):
+        fmt, result, payload = self.parameters.format, self.result, self.i.payload
+        a, b = (unpack(m, name, fmt, payload[name], self.flush) for name in "ab")
+        c = unpack(m, "c", result, payload.c, self.flush)
+        p, q = fmt.mantissa + 1, result.mantissa + 1
+        offset = 1 - 2 * fmt.bias + result.bias
+
+        # The window in which the sum is made: `above` bits in which the addend may stand clear of the product, with
+        # room for what rounding looks at and for one leading zero; the product; and as many bits below it as a result
+        # may reach that begins in the product's lowest leading place.
+        above = q + self.window + 1
+        lowest = 2 + offset - (2 * p - 1)  # field of the product's lowest bit, when both operands are subnormal
+        both = lowest - (max(lowest - (q - 1), 1 - result.mantissa) - self.window - 1)
+        below = max(q - p + self.window + 1, both, 0)
+        if self.flush:
+            below = max(q - (2 * p - 1) + self.window + 1, 0)
+        width = above + 2 * p + below
+
+        product_infinite = (a.infinite & ~b.zero) | (b.infinite & ~a.zero)
+        product_negative, apart, nan = Signal(), Signal(), Signal()
+        m.d.comb += [
+            product_negative.eq(a.negative ^ b.negative),
+            apart.eq(product_negative ^ c.negative),
+            nan.eq(a.nan | b.nan | c.nan | (a.infinite & b.zero) | (a.zero & b.infinite)
+                   | (product_infinite & c.infinite & apart)),
+        ]
+        # `top`: the field of the window's top bit, less one, if the product stands where it should. The addend's
+        # distance from there is negative when it is so large that the product is nothing but a sticky bit.
+        n = max(fmt.exponent + 1, result.exponent, abs(offset + above - 1).bit_length()) + 2
+        top = Signal(signed(n))
+        m.d.comb += top.eq(a.field + b.field + (offset + above - 1))
+        now = cut(
+            "inputs", valid=self.i.valid, top=top, addend=c.significand, field=c.field, none=a.zero | b.zero,
+            product_negative=product_negative, apart=apart, nan=nan, infinite=product_infinite | c.infinite,
+            infinite_negative=Mux(product_infinite, product_negative, c.negative))
+        product = self._product(m, advance, a.significand, b.significand)
+
+        distance = Signal(signed(n + 1))
+        m.d.comb += distance.eq(now.top + 1 - now.field)
+        alone = distance[-1] | now.none
+        levels = width.bit_length()
+        far = distance[levels:-1].any() & ~alone
+        shifts = [1 << k for k in reversed(range(levels))]
+        now = cut(
+            "product", now, drop=("none", "field"), top=Mux(alone, now.field - 1, now.top)[:n - 1],
+            addend=now.addend & ~far.replicate(q), gone=far & now.addend.any(),
+            distance=distance[:levels] & ~alone.replicate(levels))
+        value, sticky = shift_right_sticky(
+            m, "addend", Cat(C(0, width - q), now.addend), now.distance, shifts, fill=C(0, 1), sticky=now.gone)
+        now = cut("aligned", now, drop=("distance", "gone"), addend=value, sticky=sticky)
+        if "aligned" in self.CUTS[:self.latency]:
+            held = Signal.like(product, name="product_held", reset_less=True)
+            with m.If(advance):
+                m.d.sync += held.eq(product)
+            product = held
+
+        # product + addend, or product - addend: floor, where the addend has lost bits, and sticky. A negative
+        # difference, which has lost none, is complemented; the one that it lacks is left to the rounding.
+        borrow = now.apart & ~now.sticky
+        total = Signal(width + 1, name="total")
+        m.d.comb += total.eq((Cat(borrow, C(0, below), product, C(0, above + 1))
+                              + Cat(borrow, now.addend ^ now.apart.replicate(width), now.apart))[1:])
+        flip = total[-1]
+        now = cut(
+            "sum", now, drop=("addend", "apart", "product_negative", "infinite_negative"),
+            value=total[:-1] ^ flip.replicate(width), flip=flip, cancels=now.apart,
+            negative=Mux(now.infinite, now.infinite_negative, now.product_negative ^ flip))
+        now.depth, now.limited = width - 1, not self.flush
+        return now
+
+
+class FloatCast(_FloatUnit):
+    """Conversion from one floating-point format to another, rounded once.
+
+    Source: numerics contract, sections 1, 2 and 4.
+
+    Parameters
+    ----------
+    parameters : CastParameters
+
+    Members
+    -------
+    i : In(stream)
+        ``a`` (code of the operand format).
+    o : Out(stream)
+        ``value`` (code of the result format).
+    invalid, overflow, status_clear
+        As in `FloatAdder`.
+
+    Attributes
+    ----------
+    latency, interval : int
+        As in `FloatAdder`.
+    """
+
+    CUTS = ("out", "fine", "coarse")
+
+    def __init__(self, parameters: CastParameters):
+        super().__init__(parameters, {"a": parameters.format.width}, parameters.result)
+
+    def _exact(self, m, advance, cut):
+        fmt, result = self.parameters.format, self.result
+        a = unpack(m, "a", fmt, self.i.payload.a, self.flush)
+        p, offset = fmt.mantissa + 1, result.bias - fmt.bias
+        # As in the multiplier.
+        above = min(max(1 - (1 + offset), 0), result.mantissa + 1 + self.window)
+        limited = 1 + offset - (p - 1) < 1
+        if self.flush:
+            above, limited = 0, False
+        low, high = offset + above, (1 << fmt.exponent) - 1 + offset + above - 1
+        return SimpleNamespace(
+            valid=self.i.valid, value=Cat(a.significand, C(0, above)),
+            top=_top(m, a.field, offset + above - 1, low, high, self.flush), sticky=C(0, 1), flip=C(0, 1),
+            negative=a.negative, cancels=C(0, 1), infinite=a.infinite, nan=a.nan,
+            depth=0 if self.flush else p - 1 + above, limited=limited)

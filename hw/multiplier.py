@@ -1,0 +1,125 @@
+"""Integer multipliers: a family's multiplier block with its registers inside, or LUTs."""
+
+from amaranth import *
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+__all__ = ["Multiplier"]
+
+# Widest operands of the blocks below. Wider products are written as `*`, which synthesis cuts up.
+WIDEST = 18
+
+# Yosys does not move registers into the ECP5's and Gowin's blocks, so the blocks are named here. Each family's text
+# stands behind its macro; simulators and other families take `*` and plain registers, which mean the same.
+TEXT = """\
+module {name}(input clk, input ce, input [{top}:0] a, input [{top}:0] b, output [{end}:0] p);
+`ifdef NARROWGAUGE_ECP5
+  wire [17:0] wide_a = a, wide_b = b;
+  wire [35:0] wide_p;
+  assign p = wide_p[{end}:0];
+  MULT18X18D #(
+    .REG_INPUTA_CLK("{first}"), .REG_INPUTA_CE("CE0"), .REG_INPUTA_RST("RST0"),
+    .REG_INPUTB_CLK("{first}"), .REG_INPUTB_CE("CE0"), .REG_INPUTB_RST("RST0"),
+    .REG_INPUTC_CLK("NONE"), .REG_PIPELINE_CLK("NONE"),
+    .REG_OUTPUT_CLK("{second}"), .REG_OUTPUT_CE("CE0"), .REG_OUTPUT_RST("RST0"), .GSR("DISABLED")
+  ) block (
+    .CLK0(clk), .CLK1(1'b0), .CLK2(1'b0), .CLK3(1'b0), .CE0(ce), .CE1(1'b0), .CE2(1'b0), .CE3(1'b0),
+    .RST0(1'b0), .RST1(1'b0), .RST2(1'b0), .RST3(1'b0),
+    .SIGNEDA(1'b0), .SIGNEDB(1'b0), .SOURCEA(1'b0), .SOURCEB(1'b0),
+{pins}
+  );
+`else
+{plain}
+`endif
+endmodule
+"""
+PLAIN = {
+    (False, False): "  assign p = a * b;",
+    (True, False): ("  reg [{top}:0] held_a, held_b;\n  assign p = held_a * held_b;\n"
+                    "  always @(posedge clk) if (ce) begin held_a <= a; held_b <= b; end"),
+    (False, True): "  reg [{end}:0] held_p;\n  assign p = held_p;\n  always @(posedge clk) if (ce) held_p <= a * b;",
+    (True, True): ("  reg [{top}:0] held_a, held_b;\n  reg [{end}:0] held_p;\n  assign p = held_p;\n"
+                   "  always @(posedge clk) if (ce) begin held_a <= a; held_b <= b; held_p <= held_a * held_b; end"),
+}
+
+
+class Multiplier(wiring.Component):
+    """Product of two unsigned numbers, with registers before and behind it.
+
+    Parameters
+    ----------
+    width : int
+        Of both operands.
+    before, behind : bool
+        Whether operands, and whether the product, are registered.
+    kind : str
+        ``dsp`` or ``lut``; see `golden.floating.MultiplierParameters`.
+
+    Members
+    -------
+    a, b : In(width)
+    p : Out(2 * width)
+    enable : In(1)
+        Of the registers.
+
+    Attributes
+    ----------
+    text : str
+        Verilog of the module that the component instantiates; empty when it instantiates none.
+    """
+
+    def __init__(self, width, *, before, behind, kind):
+        self.width, self.before, self.behind, self.kind = width, before, behind, kind
+        super().__init__({"a": In(width), "b": In(width), "p": Out(2 * width), "enable": In(1)})
+
+    @property
+    def name(self):
+        """Name of the instantiated module."""
+        return f"narrowgauge_multiplier_{self.width}" + "_before" * self.before + "_behind" * self.behind
+
+    @property
+    def text(self):
+        if self.kind == "lut" or self.width > WIDEST:
+            return ""
+        top, end = self.width - 1, 2 * self.width - 1
+        pins = [f".{port}{k}(wide_{port.lower()}[{k}])" for port, count in (("A", 18), ("B", 18), ("P", 36))
+                for k in range(count)]
+        lines = [", ".join(pins[start:start + 6]) for start in range(0, len(pins), 6)]
+        return TEXT.format(
+            name=self.name, top=top, end=end, first="CLK0" if self.before else "NONE",
+            second="CLK0" if self.behind else "NONE", pins=",\n".join(f"    {line}" for line in lines),
+            plain=PLAIN[self.before, self.behind].format(top=top, end=end))
+
+    def elaborate(self, platform):
+        m = Module()
+        if self.text:
+            m.submodules.block = Instance(
+                self.name, i_clk=ClockSignal(), i_ce=self.enable, i_a=self.a, i_b=self.b, o_p=self.p)
+            return m
+        a, b, p = Signal(self.width), Signal(self.width), Signal(2 * self.width)
+        m.d.comb += p.eq(a * b if self.kind == "dsp" else rows(m, a, b))
+        for target, source, registered in ((a, self.a, self.before), (b, self.b, self.before),
+                                           (self.p, p, self.behind)):
+            if registered:
+                with m.If(self.enable):
+                    m.d.sync += target.eq(source)
+            else:
+                m.d.comb += target.eq(source)
+        return m
+
+
+def rows(m, a, b):
+    """Return a * b as a balanced sum of rows, which synthesis does not take for a multiplication."""
+    terms = [(k, a & b[k].replicate(len(a))) for k in range(len(b))]
+    level = 0
+    while len(terms) > 1:
+        sums = []
+        for index, ((low, x), (high, y)) in enumerate(zip(terms[::2], terms[1::2])):
+            # The bits of x below y's lowest pass by.
+            apart = high - low
+            total = Signal(max(len(x) - apart, len(y)) + 1, name=f"rows{level}_{index}")
+            m.d.comb += total.eq(x[apart:] + y)
+            sums.append((low, Cat(x[:apart], total)))
+        terms = sums + terms[len(sums) * 2:]
+        level += 1
+    return terms[0][1]

@@ -1,0 +1,161 @@
+"""Vectors for the floating-point units: random with directed places, and recorded."""
+
+import numpy as np
+
+from ..golden import floating
+from . import recorded
+from .vectors import Vectors, pack
+
+__all__ = [
+    "adder_random", "adder_recorded", "adder_vectors", "cast_random", "cast_recorded", "cast_vectors", "fma_random",
+    "fma_recorded", "fma_vectors", "multiplier_random", "multiplier_recorded", "multiplier_vectors",
+]
+
+
+def _codes(rng, fmt, count, field=None):
+    """Random codes of every class; `field` (signed, any) is where finite ones of them shall lie."""
+    fields = (1 << fmt.exponent) - 1
+    anywhere = rng.integers(0, fields + 1, count)
+    field = anywhere if field is None else np.where(rng.random(count) < 0.1, anywhere, np.clip(field, 0, fields))
+    fraction = rng.integers(0, 1 << fmt.mantissa, count)
+    # Short fractions are where ties and exact values are; all-ones fractions carry out.
+    short, kind = rng.integers(0, fmt.mantissa + 1, count), rng.random(count)
+    fraction = np.where(kind < 0.35, fraction >> short << short, fraction)
+    fraction = np.where(kind > 0.85, (1 << fmt.mantissa) - 1 >> short << short, fraction)
+    codes = field << fmt.mantissa | fraction
+    kind = rng.random(count)
+    ends = np.array([0, 1, (1 << fmt.mantissa) - 1, 1 << fmt.mantissa, fmt.max_code,
+                     fmt.inf_code or fmt.max_code, fmt.nan_code or 0])
+    codes = np.where(kind < 0.06, ends[rng.integers(0, len(ends), count)], codes)
+    # Few Infs and NaNs: there is little to see in their results.
+    codes = np.where((codes > fmt.max_code) & (kind > 0.1), codes - (1 << fmt.mantissa), codes)
+    return codes | rng.integers(0, 2, count) << (fmt.width - 1)
+
+
+def _field(fmt, codes):
+    return np.maximum(codes >> fmt.mantissa & ((1 << fmt.exponent) - 1), 1)
+
+
+def _near(rng, fmt, codes):
+    """Some of the codes a few units away: differences that cancel."""
+    moved = np.clip((codes & fmt.max_code) + rng.integers(-3, 4, len(codes)), 0, fmt.max_code)
+    return moved | codes & (1 << (fmt.width - 1))
+
+
+def adder_random(parameters, count, seed):
+    """Return random transfers for ``float-adder``: arguments of `adder_vectors`."""
+    rng, fmt = np.random.default_rng(seed), parameters.format
+    a = _codes(rng, fmt, count)
+    reach = fmt.mantissa + 4
+    b = _codes(rng, fmt, count, _field(fmt, a) + rng.integers(-reach, reach + 1, count))
+    b = np.where(rng.random(count) < 0.1, _near(rng, fmt, a), b)
+    return a, b, rng.integers(0, 2, count)
+
+
+def adder_vectors(parameters, a, b, subtract):
+    """Return the Vectors of transfers, with what the golden model makes of them."""
+    width = parameters.format.width
+    return _vectors(parameters.format, floating.adder(parameters, a, b, subtract),
+                    {"a": (a, width), "b": (b, width), "subtract": (subtract, 1)})
+
+
+def multiplier_random(parameters, count, seed):
+    """Return random transfers for ``float-multiplier``: arguments of `multiplier_vectors`."""
+    return _factors(np.random.default_rng(seed), parameters.format, parameters.result, count)
+
+
+def _factors(rng, fmt, result, count):
+    """Two arrays of codes; half of the products are near one of the ends of the result format, or beyond."""
+    a = _codes(rng, fmt, count)
+    ends = np.array([result.emin - result.mantissa, result.emin, result.emax])
+    target = ends[rng.integers(0, 3, count)] + rng.integers(-3, 4, count) + 2 * fmt.bias - _field(fmt, a)
+    b = np.where(rng.random(count) < 0.5, _codes(rng, fmt, count, target), _codes(rng, fmt, count))
+    return a, b
+
+
+def multiplier_vectors(parameters, a, b):
+    """Return the Vectors of transfers, with what the golden model makes of them."""
+    width = parameters.format.width
+    return _vectors(parameters.result, floating.multiplier(parameters, a, b), {"a": (a, width), "b": (b, width)})
+
+
+def fma_random(parameters, count, seed):
+    """Return random transfers for ``float-fma``: arguments of `fma_vectors`."""
+    rng, fmt, sums = np.random.default_rng(seed), parameters.format, parameters.accumulator
+    a, b = _factors(rng, fmt, sums, count)
+    # The addend: around the product, as far as either reaches below the other; or minus the product, nearly.
+    reach = 2 * fmt.mantissa + sums.mantissa + 6
+    product = _field(fmt, a) + _field(fmt, b) - 2 * fmt.bias + sums.bias
+    c = _codes(rng, sums, count, product + rng.integers(-reach, reach + 1, count))
+    rounded = floating.multiply(a, b, fmt, result=sums).astype(np.int64)
+    opposite = _near(rng, sums, rounded ^ 1 << (sums.width - 1))
+    return a, b, np.where(rng.random(count) < 0.15, opposite, c)
+
+
+def fma_vectors(parameters, a, b, c):
+    """Return the Vectors of transfers, with what the golden model makes of them."""
+    width, sums = parameters.format.width, parameters.accumulator
+    return _vectors(sums, floating.fused(parameters, a, b, c), {"a": (a, width), "b": (b, width), "c": (c, sums.width)})
+
+
+def cast_random(parameters, count, seed):
+    """Return random transfers for ``float-cast``: arguments of `cast_vectors`."""
+    rng, fmt, result = np.random.default_rng(seed), parameters.format, parameters.result
+    ends = np.array([result.emin - result.mantissa, result.emin, result.emax])
+    field = ends[rng.integers(0, 3, count)] + rng.integers(-3, 4, count) + fmt.bias
+    return (np.where(rng.random(count) < 0.5, _codes(rng, fmt, count, field), _codes(rng, fmt, count)),)
+
+
+def cast_vectors(parameters, a):
+    """Return the Vectors of transfers, with what the golden model makes of them."""
+    return _vectors(parameters.result, floating.caster(parameters, a), {"a": (a, parameters.format.width)})
+
+
+def _vectors(fmt, golden, operands):
+    codes, invalid, overflow = golden
+
+    def describe(k):
+        return ", ".join(f"{name} {int(array[k]):#0{2 + (width + 3) // 4}x}"
+                         for name, (array, width) in operands.items())
+
+    def show(payload):
+        return f"code {payload:#0{2 + (fmt.width + 3) // 4}x} = {float(fmt.decode(payload))!r}"
+
+    status = {"invalid": int(invalid.any()), "overflow": int(overflow.any())}
+    return Vectors(pack(*operands.values()), pack((codes, fmt.width)), range(len(codes)), status, describe, show)
+
+
+def _operands(parameters, count, seed):
+    """Pairs that training multiplies: codes of the operand format."""
+    rng, gemms = np.random.default_rng(seed), recorded.products()
+    left, right, total = [], [], 0
+    while total < count:
+        x, y = gemms[rng.integers(len(gemms))]
+        left.append(x[rng.integers(len(x))])
+        right.append(y[rng.integers(len(y))])
+        total += len(left[-1])
+    return tuple(parameters.format.encode(np.concatenate(each)[:count]).astype(np.int64) for each in (left, right))
+
+
+def adder_recorded(parameters, count, seed):
+    """Return transfers for ``float-adder`` from recorded GEMMs: neighbouring products, as a sum would take them."""
+    fmt = parameters.format
+    products = floating.multiply(*_operands(parameters, count + 1, seed), fmt).astype(np.int64)
+    return products[:-1], products[1:], np.zeros(count, np.int64)
+
+
+def multiplier_recorded(parameters, count, seed):
+    """Return transfers for ``float-multiplier``: the operands of recorded GEMMs."""
+    return _operands(parameters, count, seed)
+
+
+def fma_recorded(parameters, count, seed):
+    """Return transfers for ``float-fma``: the operands of recorded GEMMs, and the product before as the addend."""
+    a, b = _operands(parameters, count, seed)
+    products = floating.multiply(a, b, parameters.format, result=parameters.accumulator).astype(np.int64)
+    return a, b, np.roll(products, 1)
+
+
+def cast_recorded(parameters, count, seed):
+    """Return transfers for ``float-cast``: the operands of recorded GEMMs."""
+    return _operands(parameters, count, seed)[:1]
