@@ -420,6 +420,29 @@ def test_long_sums_meet_ties_and_cancel(name):
             assert got[i, j] == total
 
 
+def test_the_lowest_bits_of_e5m2_products_survive_cancellation():
+    # 2**30 leaves again and 2**-32, 63 bits below, is what remains; then beside a tie of fp32, either way.
+    fmt = mx.MX("fp8-e5m2", 8)
+    large, small = 0x78, 0x01  # 2**15 and 2**-16
+    cases = [
+        ((large | 0x80, 0, 0), (large, small, 0), 2.0**-32),
+        ((large | 0x80, 0, 0), (large, small | 0x80, 0), -2.0**-32),
+        ((large, 0, 0), (0, small, 0x54), 2.0**30 + 128),  # 0x54 is 2**6, half a unit of fp32 at 2**30
+        ((large, 0, 0), (0, small | 0x80, 0x54), 2.0**30),
+    ]
+    for before, after, expected in cases:
+        rows = np.zeros((1, 2, 8), np.uint8)
+        rows[0, :, :3] = before, after
+        columns = np.zeros((1, 2, 8), np.uint8)
+        columns[0, :, :3] = [(large, 0x3C, 0x3C), (large, small, 0x3C)]
+        scales = np.full((1, 2), 127, np.uint8)
+        a, b = mx.Blocks(fmt, scales, rows, 16), mx.Blocks(fmt, scales, columns, 16, 0)
+        assert mx.matmul(a, b)[0, 0] == expected
+        p = mx.DotParameters("fp8-e5m2", block=8, lanes=4)
+        codes, _, _ = mx.dots(p, (scales[0], rows[0]), (scales[0], columns[0]), [0, 0], [True, False], [False, True])
+        assert p.accumulator.decode(codes).tolist() == [expected]
+
+
 def test_matmul_with_nan_blocks():
     x = np.ones((3, 64))
     x[1, 40] = np.nan
@@ -563,6 +586,19 @@ def test_nvfp4_is_its_definition():
                 for v, got in zip(part, values[row, 16 * j:16 * j + 16]):
                     q = element_values_[nearest_code(abs(v) / step, element_values_)] if step else Fraction(0)
                     assert Fraction(float(got)) == (q if v >= 0 else -q) * step
+
+
+def test_nvfp4_rounds_its_quotients_once():
+    values = grid("mxfp8-e4m3")
+    middles = [(p + q) / 2 for p, q in zip(values, values[1:])]
+    for tensor_scale in np.float32([1.1, 0.7, 2.0**-9 / 3]):
+        near = np.float32([float(6 * Fraction(float(tensor_scale)) * m) for m in middles])
+        near = np.concatenate([near, np.nextafter(near, np.float32(0)), np.nextafter(near, np.float32(1e9))])
+        x = np.zeros((len(near), 16), np.float32)
+        x[:, 5] = near
+        quantised = mx.quantise_nvfp4(x, tensor_scale=tensor_scale)
+        assert quantised.scales[:, 0].tolist() == [
+            nearest_code(Fraction(float(v)) / 6 / Fraction(float(tensor_scale)), values) for v in near]
 
 
 def test_nvfp4_uses_its_whole_range():
