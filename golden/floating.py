@@ -27,7 +27,7 @@ SLAB = 1 << 14  # elements worked on at a time, so that every intermediate array
 # Every number on its way through an operation is an integer whose top bit is bit TOP: it holds the product of two
 # 30-bit significands (the widest Float) exactly, and a sum of two still fits an int64.
 TOP = 60
-LOWEST = -(1 << 14)  # exponent given to zeros, below every other; two of them and a shift still fit anything
+LOWEST = -(1 << 14)  # exponent of a zero: times the greatest number it is still below every other
 
 
 @dataclass(frozen=True)
@@ -86,12 +86,8 @@ def _product(x, y):
     # Both fit 30 bits, so the product has its top bit at 58 or 59.
     product = (x.integer >> (TOP - 29)) * (y.integer >> (TOP - 29))
     high = product >> 59
-    integer = product << (2 - high)
-    zero = integer == 0
-    exponent = x.exponent + y.exponent + high
-    exponent[zero] = LOWEST
     nan = x.nan | y.nan | x.inf & (y.integer == 0) | y.inf & (x.integer == 0)
-    return _Parts(x.negative ^ y.negative, integer, exponent, x.inf | y.inf, nan)
+    return _Parts(x.negative ^ y.negative, product << (2 - high), x.exponent + y.exponent + high, x.inf | y.inf, nan)
 
 
 def _sum(x, y, signed_zeros=True):
@@ -351,7 +347,7 @@ def _dot_exact(a, b, fmt, accumulator, rounding, random, flush):
     product = (x.integer >> drop) * (y.integer >> drop)
     product = np.where(x.negative ^ y.negative, -product, product).reshape(rows)
     exponent = (x.exponent + y.exponent).reshape(rows)
-    exponent = np.where(product == 0, exponent.max(initial=LOWEST), exponent)
+    exponent = np.where(product == 0, exponent.max(initial=2 * LOWEST), exponent)  # zeros need no room
     low = exponent.min(initial=0)
     parts = _product(x, y)
     shift = exponent - low

@@ -370,6 +370,9 @@ def test_dot_of_inf_and_nan():
         result = floating.dot(rows, np.full(3, one), FP16, order=order, chunk=2)
         assert result.tolist() == [inf, minus, nan, nan, 0x4200]
     assert floating.dot([inf], [0], FP16, order="exact") == nan
+    # The sign is that of the Inf, however great the finite products are.
+    assert floating.dot([0x7BFF, inf], [0x7BFF, 0x8001], FP16, order="exact") == minus
+    assert floating.dot([0xFBFF, minus], [0x7BFF, 0x8001], FP16, order="exact") == inf
 
 
 def test_dot_of_nothing_and_of_broadcast_shapes():

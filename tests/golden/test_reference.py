@@ -242,6 +242,44 @@ def test_vectorised_dot_is_the_reference(seed):
             assert ours.tolist() == expected, (order, fmt, accumulator, rounding, flush)
 
 
+@pytest.mark.parametrize("rounding", [pytest.param(value[0], id=name) for name, value in MODES.items()])
+@pytest.mark.parametrize("fmt", each({"fp32": FP32, "bf16": BF16, "e5m2": E5M2} | {
+    name: fmt for name, fmt in EXTREME.items() if fmt.max_code}))
+def test_exact_dot_keeps_every_bit(fmt, rounding):
+    """Sums whose end is far below their start: ones, a half ulp of the result, and the least products there are."""
+    rng = np.random.default_rng(10)
+    one = min(max(fmt.bias, 1) << fmt.mantissa, fmt.max_code)
+    half = max(one - (fmt.mantissa + 1 << fmt.mantissa), 0)
+    for _ in range(10):
+        a = np.array([one, half, 1, *rng.integers(1, fmt.max_code + 1, 3)])[rng.permutation(6)]
+        b = np.array([one, one, 1, *rng.integers(one // 2, one + 1, 3)])[rng.permutation(6) if rng.random() < 0.5
+                                                                          else slice(None)]
+        a ^= rng.integers(0, 2, 6) << (fmt.width - 1)
+        a, b = (np.where(rng.random(6) < 0.2, 0, v) for v in (a, b))
+        for accumulator in (fmt, FP32, Float(2, 29)):
+            word = int(rng.integers(0, 2**rounding.bits))
+            ours = floating.dot(a, b, fmt, rounding, [word], accumulator=accumulator, order="exact")
+            assert ours == reference.dot(a.tolist(), b.tolist(), fmt, rounding, [word], False, accumulator, "exact")
+
+
+def test_exact_dot_breaks_a_tie_far_below():
+    """1 + 2**-24 + 2**-298 in fp32."""
+    ones, tiny = [0x3F800000, 0x33800000, 0x00000001], [0x3F800000, 0x3F800000, 0x00000001]
+    assert floating.dot(ones, tiny, FP32, order="exact") == 0x3F800001
+    assert floating.dot(ones[:2], tiny[:2], FP32, order="exact") == 0x3F800000
+
+
+@pytest.mark.parametrize("shift", range(8, 24))
+def test_exact_dot_where_int64_ends(shift):
+    """Eight products of 42 bits, all but one of them `shift` places up: their sum has 46 + shift bits and no zeros."""
+    fmt = Float(11, 20)
+    a = np.array([fmt.bias + shift << 20 | 0xFFFFF] * 7 + [fmt.bias << 20 | 0xFFFFF])
+    b = np.full(8, fmt.bias << 20 | 0xFFFFF)
+    for accumulator in (fmt, FP32, Float(2, 29)):
+        ours = floating.dot(a, b, fmt, stochastic(16), [12345], accumulator=accumulator, order="exact")
+        assert ours == reference.dot(a.tolist(), b.tolist(), fmt, stochastic(16), [12345], False, accumulator, "exact")
+
+
 N, T, S8, C8 = NEAREST, TRUNCATE, stochastic(8), stochastic(8, corrected=True)
 # (operation, format, operands, rounding, random word, flush) -> code, invalid, overflow; codes worked out by hand.
 # FP16: 0x3C00 is 1.0, an ulp of it 2**-10; 0x0400 is the smallest normal number, 0x7BFF the largest, 0x7C00 Inf.
@@ -284,6 +322,9 @@ CORNERS = {
     "fma of a zero product of the addend's sign": ("fma", FP16, (0x8000, 0x3C00, 0x8000), N, 0, False, 0x8000, 0, 0),
     "fma of zeros of unlike signs": ("fma", FP16, (0x8000, 0x3C00, 0x0000), N, 0, False, 0x0000, 0, 0),
     "fma that cancels": ("fma", FP16, (0xBC00, 0x3C00, 0x3C00), N, 0, False, 0x0000, 0, 0),
+    # 2 - 2**-23 + 2**-22 * (1 + 2**-46): a tie but for 2**-68. The factors are 8392705 and 8384513, of 2**46 + 1.
+    "fma: a carry leaves the sticky bit": ("fma", FP32, (0x4B001001, 0x28FFE002, 0x3FFFFFFF), N, 0, False,
+                                           0x40000001, 0, 0),
     "fma: the product is not rounded": ("fma", FP16, (0x3C01, 0x3C01, 0xBC02), N, 0, False, 0x0010, 0, 0),
     "fma: nor does it overflow": ("fma", FP16, (0x7BFF, 0x4000, 0xFBFF), N, 0, False, 0x7BFF, 0, 0),
     "Inf + 1": ("add", FP16, (0x7C00, 0x3C00), N, 0, False, 0x7C00, 0, 0),
