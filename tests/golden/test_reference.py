@@ -269,6 +269,15 @@ def test_exact_dot_breaks_a_tie_far_below():
     assert floating.dot(ones[:2], tiny[:2], FP32, order="exact") == 0x3F800000
 
 
+@pytest.mark.parametrize("word", [0, 1, 40000, 65535])
+def test_exact_dot_keeps_the_widest_window(word):
+    """1 + j * 2**-46 + 2**-298 in the widest format under the widest window: the least j that the word carries."""
+    fmt, rounding, ulp = Float(2, 29), stochastic(16, corrected=True), 2.0**-23
+    for j, up in ((2**17 - 1 - 2 * word, 1), (2**17 - 2 - 2 * word, 0)):
+        a, b = FP32.encode([1, j * ulp, 2.0**-149]), FP32.encode([1, ulp, 2.0**-149])
+        assert floating.dot(a, b, FP32, rounding, [word], accumulator=fmt, order="exact") == fmt.encode(1.0) + up
+
+
 @pytest.mark.parametrize("shift", range(8, 24))
 def test_exact_dot_where_int64_ends(shift):
     """Eight products of 42 bits, all but one of them `shift` places up: their sum has 46 + shift bits and no zeros."""
