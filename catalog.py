@@ -10,7 +10,7 @@ import numpy as np
 from . import __version__
 from .golden.blockfloat import ConverterParameters, FMACParameters
 from .golden.floating import AdderParameters, CastParameters, FMAParameters, MultiplierParameters
-from .golden.formats import Float, name_of, require
+from .golden.formats import Fixed, Float, name_of, require
 from .hw import verilog
 from .hw.blockfloat import BFPFMAC, BFPConverter
 from .hw.floating import FloatAdder, FloatCast, FloatFMA, FloatMultiplier
@@ -54,9 +54,9 @@ class Unit:
     def module_name(self, parameters):
         """Return the Verilog module name: unit, group, mantissa, exponent, and what is not default."""
         short = {"group": "g", "mantissa": "m", "exponent": "e", "accumulators": "a", "random_bits": "k", "seed": "s",
-                 "latency": "l"}
+                 "latency": "l", "block": "b", "lanes": "n"}
         words, usual = [self.name.replace("-", "_")], self.parameters()
-        if hasattr(parameters, "format"):
+        if "format" in (field.name for field in fields(parameters)):
             # Other formats are named where they differ from it.
             usual = replace(usual, **{name: parameters.format for name in ("format", "result", "accumulator")
                                       if hasattr(usual, name)})
@@ -105,6 +105,8 @@ def _word(name, value, short):
         word = f"e{value.exponent}m{value.mantissa}b{value.bias}".replace("-", "n")
         special = value.specials if value.specials != "ieee" else ""
         return (name_of(value) or word + special + "s" * (value.overflow == "saturate")).replace("-", "_")
+    if isinstance(value, Fixed):
+        return f"fixed{value.bits}f{value.fraction}"
     if isinstance(value, bool):
         return name
     return f"{short[name]}{value}" if name in short else str(value)
