@@ -437,7 +437,7 @@ class _FloatUnit(Parameters):
 class AdderParameters(_FloatUnit):
     """Parameters of the unit ``float-adder``; see `_FloatUnit`."""
 
-    MOST, USUAL = 6, 5
+    MOST, USUAL = 6, 6
 
 
 @dataclass(frozen=True)

