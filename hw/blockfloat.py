@@ -117,30 +117,11 @@ class BFPConverter(wiring.Component):
                     empty=~Cat(nonzero).any())
         width = work.exponent
 
-        # Largest exponent: a tree of comparisons, two levels a stage.
-        best = [now.best[width * k:width * (k + 1)] for k in range(lanes)]
-        level = 0
-        while len(best) > 1:
-            for _ in range(2):
-                if len(best) == 1:
-                    break
-                level += 1
-                pairs = [(best[k], best[k + 1]) for k in range(0, len(best) - 1, 2)]
-                # The lowest bit of a as the carry-in: of two that differ there alone, it picks the
-                # larger, and of two equal ones either.
-                sums = packed_sums(m, f"max{level}", [(a[1:], ~b[1:], a[0]) for a, b in pairs])
-                winners = []
-                for index, ((a, b), total) in enumerate(zip(pairs, sums, strict=True)):
-                    winner = Signal(width, name=f"max{level}_{index}")
-                    m.d.comb += winner.eq(Mux(total[-1], a, b))
-                    winners.append(winner)
-                best = winners + best[2 * len(pairs):]
-            now = stage(m, advance, f"max{level}_stage", now, best=Cat(best))
-            best = [now.best[width * k:width * (k + 1)] for k in range(len(best))]
+        # Largest exponent.
+        now, best = largest(m, advance, now, width)
 
         # The group's exponent: `reach` as a field of the work format, for the distances, which
         # counts `left` places more; `exponent` as a code of the group format.
-        best = best[0]
         top = Signal(signed(max(width, left.bit_length()) + 1))
         m.d.comb += top.eq(Mux(best.any(), best, 1 - now.depth))
         floor, ceiling = fmt.emin + work.bias, fmt.emax + work.bias
@@ -246,6 +227,92 @@ def chunk_product(a, b):
     """Return the 4-bit product of two 2-bit chunks: four functions of four inputs, a LUT4 each."""
     low = a[0] & b[0]
     return Cat(low, (a[1] & b[0]) ^ (a[0] & b[1]), a[1] & b[1] & ~low, a[1] & b[1] & low)
+
+
+def largest(m, advance, now, width):
+    """Find the largest of the unsigned numbers that stand side by side in ``now.best``, `width` bits each.
+
+    A tree of comparisons, two levels a stage. Returns the last stage and the number.
+    """
+    best = [now.best[width * k:width * (k + 1)] for k in range(len(now.best) // width)]
+    level = 0
+    while len(best) > 1:
+        for _ in range(2):
+            if len(best) == 1:
+                break
+            level += 1
+            pairs = [(best[k], best[k + 1]) for k in range(0, len(best) - 1, 2)]
+            # The lowest bit of a as the carry-in: of two that differ there alone, it picks the
+            # larger, and of two equal ones either.
+            sums = packed_sums(m, f"max{level}", [(a[1:], ~b[1:], a[0]) for a, b in pairs])
+            winners = []
+            for index, ((a, b), total) in enumerate(zip(pairs, sums, strict=True)):
+                winner = Signal(width, name=f"max{level}_{index}")
+                m.d.comb += winner.eq(Mux(total[-1], a, b))
+                winners.append(winner)
+            best = winners + best[2 * len(pairs):]
+        now = stage(m, advance, f"max{level}_stage", now, best=Cat(best))
+        best = [now.best[width * k:width * (k + 1)] for k in range(len(best))]
+    return now, best[0]
+
+
+def sum_products(m, advance, now, products, signs, field, drop=()):
+    """Add signed products in a tree, one level a stage, and the exponents of both operands in the same chains.
+
+    Parameters
+    ----------
+    m : Module
+    advance : Value
+    now : namespace
+        Stage of the operands, with ``a_exponent``, ``b_exponent`` and ``scale``, a constant that belongs to them.
+    products : list of Value
+        Magnitudes of equal width, of 3 or more lanes.
+    signs : Value
+        A bit for each product.
+    field : int
+        Width of the sum of the exponents and the scale.
+    drop : tuple of str
+        Values of `now` that go no further.
+
+    Returns
+    -------
+    now : namespace
+        The last stage, with the signed ``field`` instead of what went into it.
+    total : Value
+        The signed sum, but for
+    carry : Value
+        a one that may still have to be added to it.
+    """
+    # Signed products as complements: -x is ~x + 1, and the ones are the carries of the adder
+    # tree. The sign is kept inverted, which adds a constant and makes the numbers unsigned;
+    # the tree doubles the constant with each level, so that it ends as the sum's top bit.
+    levels = (len(products) - 1).bit_length()
+    terms = [Cat(each ^ signs[k].replicate(len(each)), ~signs[k]) for k, each in enumerate(products)]
+    zero = C(1 << (len(terms[0]) - 1), len(terms[0]))
+    terms += [zero] * ((1 << levels) - len(products))
+    now = stage(m, advance, "term", now, drop=drop, terms=Cat(terms), signs=signs)
+    bits = len(terms[0])
+    for level in range(levels):
+        count = (1 << levels) >> level
+        terms = [now.terms[bits * k:bits * (k + 1)] for k in range(count)]
+        carries = [now.signs[k] for k in range(len(now.signs))]
+        carries += [C(0, 1)] * (count // 2 - len(carries))
+        pairs = [(terms[k], terms[k + 1], carries.pop()) for k in range(0, count, 2)]
+        # The exponents are added in the same chains.
+        changed, gone = {}, ()
+        if level == 0:
+            pairs.append((now.a_exponent, now.b_exponent, None))
+        elif level == 1:
+            pairs.append((Cat(now.exponent, C(0, field))[:field], now.scale, None))
+        sums = packed_sums(m, f"level{level}", pairs)
+        if level == 0:
+            changed, gone = {"exponent": sums.pop()}, ("a_exponent", "b_exponent")
+        elif level == 1:
+            changed, gone = {"field": sums.pop()[:field].as_signed()}, ("exponent", "scale")
+        bits += 1
+        now = stage(m, advance, f"level{level}", now, drop=gone, terms=Cat(sums),
+                    signs=Cat(carries) if carries else C(0, 1), **changed)
+    return now, Cat(now.terms[:-1], ~now.terms[-1]).as_signed(), now.signs[0]
 
 
 class BFPFMAC(wiring.Component):
@@ -356,45 +423,16 @@ class BFPFMAC(wiring.Component):
             m.d.comb += self.i.ready.eq(advance)
             now, products = self._all_chunk_pairs(m, advance, common)
 
-        # Signed products as complements: -x is ~x + 1, and the ones are the carries of the adder
-        # tree. The sign is kept inverted, which adds a constant and makes the numbers unsigned;
-        # the tree doubles the constant with each level, so that it ends as the sum's top bit.
-        signs = now.a_sign ^ now.b_sign
-        terms = [Cat(each ^ signs[k].replicate(len(each)), ~signs[k]) for k, each in enumerate(products)]
-        zero = C(1 << (len(terms[0]) - 1), len(terms[0]))
-        terms += [zero] * ((1 << self._levels) - lanes)
-        now = stage(m, advance, "term", now, drop=("a", "b", "products", "a_sign", "b_sign"), terms=Cat(terms),
-                    signs=signs)
-        bits = len(terms[0])
-        for level in range(self._levels):
-            count = (1 << self._levels) >> level
-            terms = [now.terms[bits * k:bits * (k + 1)] for k in range(count)]
-            carries = [now.signs[k] for k in range(len(now.signs))]
-            carries += [C(0, 1)] * (count // 2 - len(carries))
-            pairs = [(terms[k], terms[k + 1], carries.pop()) for k in range(0, count, 2)]
-            # The exponents are added in the same chains.
-            changed, drop = {}, ()
-            if level == 0:
-                pairs.append((now.a_exponent, now.b_exponent, None))
-            elif level == 1:
-                pairs.append((Cat(now.exponent, C(0, field))[:field], now.scale, None))
-            sums = packed_sums(m, f"level{level}", pairs)
-            if level == 0:
-                changed, drop = {"exponent": sums.pop()}, ("a_exponent", "b_exponent")
-            elif level == 1:
-                changed, drop = {"field": sums.pop()[:field].as_signed()}, ("exponent", "scale")
-            bits += 1
-            now = stage(m, advance, f"level{level}", now, drop=drop, terms=Cat(sums),
-                        signs=Cat(carries) if carries else C(0, 1), **changed)
+        now, dot, carry = sum_products(m, advance, now, products, now.a_sign ^ now.b_sign, field,
+                                       drop=("a", "b", "products", "a_sign", "b_sign"))
 
         # Merge. The chunk pairs come with falling weights, so what there is moves up as they go.
-        dot = Cat(now.terms[:-1], ~now.terms[-1]).as_signed()
         merged = Signal(signed(integer))
         base = C(0, signed(integer))
         if self._serial:
             base = Mux(now.start, 0, Mux(now.shift, merged << 2, merged))[:integer].as_signed()
         with m.If(advance & now.valid):
-            m.d.sync += merged.eq(sum_with_carry(base, dot, now.signs[0]))
+            m.d.sync += merged.eq(sum_with_carry(base, dot, carry))
         complete = now.valid & now.final if self._serial else now.valid
         out = stage(m, advance, "merged", valid=complete, field=now.field, slot=now.slot, first=now.first,
                     last=now.last)

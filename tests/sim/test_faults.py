@@ -49,7 +49,7 @@ FAULTS = {
     "fMAC: the last pass is merged without its weight": (
         "hw/blockfloat.py", "Mux(now.shift, merged << 2, merged)", "merged", FMAC),
     "fMAC: the carry of a negative product is dropped": (
-        "hw/blockfloat.py", "m.d.sync += merged.eq(sum_with_carry(base, dot, now.signs[0]))",
+        "hw/blockfloat.py", "m.d.sync += merged.eq(sum_with_carry(base, dot, carry))",
         "m.d.sync += merged.eq(base + dot)", FMAC),
     "fMAC: a diagonal of chunk products is one place off": (
         "hw/blockfloat.py", "parts.append((word[:start], lower[:2]))", "parts.append((word[:start], lower[1:3]))",
