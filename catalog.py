@@ -3,17 +3,17 @@
 
 import importlib
 import json
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from . import __version__
 from .golden.blockfloat import ConverterParameters, FMACParameters
-from .golden.floating import AdderParameters, CastParameters, FMAParameters, MultiplierParameters
+from .golden.floating import AdderParameters, CastParameters, FMAParameters, MACParameters, MultiplierParameters
 from .golden.formats import Fixed, Float, name_of, require
 from .hw import verilog
 from .hw.blockfloat import BFPFMAC, BFPConverter
-from .hw.floating import FloatAdder, FloatCast, FloatFMA, FloatMultiplier
+from .hw.floating import FloatAdder, FloatCast, FloatFMA, FloatMAC, FloatMultiplier
 
 __all__ = ["UNITS", "Unit", "find"]
 
@@ -55,18 +55,17 @@ class Unit:
         """Return the Verilog module name: unit, group, mantissa, exponent, and what is not default."""
         short = {"group": "g", "mantissa": "m", "exponent": "e", "accumulators": "a", "random_bits": "k", "seed": "s",
                  "latency": "l", "block": "b", "lanes": "n"}
-        words, usual = [self.name.replace("-", "_")], self.parameters()
-        if "format" in (field.name for field in fields(parameters)):
-            # Other formats are named where they differ from it.
-            usual = replace(usual, **{name: parameters.format for name in ("format", "result", "accumulator")
-                                      if hasattr(usual, name)})
+        words = [self.name.replace("-", "_")]
+        usual = vars(self.parameters())
+        if "format" in usual:
+            # Further formats are named where they differ from it.
+            usual = {name: parameters.format if isinstance(value, Float) else value for name, value in usual.items()}
             words.append(_word("format", parameters.format, short))
-        for field in fields(parameters):
-            value = getattr(parameters, field.name)
-            if field.name in ("group", "mantissa", "exponent"):
-                words.append(f"{short[field.name]}{value}")
-            elif value != getattr(usual, field.name):
-                words.append(_word(field.name, value, short))
+        for name, value in vars(parameters).items():
+            if name in ("group", "mantissa", "exponent"):
+                words.append(f"{short[name]}{value}")
+            elif value != usual[name]:
+                words.append(_word(name, value, short))
         return "_".join(words)
 
     def header(self, parameters):
@@ -138,6 +137,10 @@ UNITS = {unit.name: unit for unit in (
     Unit(
         "float-cast", "conversion between two floating-point formats, rounded once",
         CastParameters, FloatCast, "floating",
+    ),
+    Unit(
+        "float-mac", "product of two floating-point numbers, added to a floating-point sum",
+        MACParameters, FloatMAC, "floating", lambda p: 1,
     ),
 )}
 

@@ -34,18 +34,22 @@ class AccumulatorBank(wiring.Component):
         Width of the signed field.
     sums : int
         Number of sums, a power of two.
+    specials : bool
+        Addends may be Inf and NaN. Inf + -Inf is NaN, and a NaN stays.
 
     Members
     -------
     i : In(stream)
         ``integer``, ``field``, ``slot`` (which sum), ``first`` (start from +0), ``last`` (emit
-        the new sum, which is kept as well).
+        the new sum, which is kept as well); with `specials`, ``infinite`` (of the integer's sign) and ``nan``.
     o : Out(stream)
         ``value`` (code of `fmt`) and ``slot``.
     overflow : Out(1)
-        Sticky: a finite sum became infinite.
+        Sticky: a finite sum, to which something finite was added, became infinite.
+    invalid : Out(1)
+        With `specials`. Sticky: a sum was or became NaN.
     status_clear : In(1)
-        Clears `overflow`.
+        Clears both.
 
     Attributes
     ----------
@@ -61,16 +65,19 @@ class AccumulatorBank(wiring.Component):
     latency = recurrence + 2
     interval = 1
 
-    def __init__(self, fmt: Float, *, integer, field, sums):
-        self.fmt, self.integer, self.field, self.sums = fmt, integer, field, sums
+    def __init__(self, fmt: Float, *, integer, field, sums, specials=False):
+        self.fmt, self.integer, self.field, self.sums, self.specials = fmt, integer, field, sums, specials
         slot = (sums - 1).bit_length()
+        classes = {"infinite": 1, "nan": 1} if specials else {}
         super().__init__({
             "i": In(stream.Signature(data.StructLayout({
                 "integer": signed(integer), "field": signed(field), "slot": slot, "first": 1, "last": 1,
+                **classes,
             }))),
             "o": Out(stream.Signature(data.StructLayout({"value": fmt.width, "slot": slot}))),
             "overflow": Out(1),
             "status_clear": In(1),
+            **({"invalid": Out(1)} if specials else {}),
         })
 
     def elaborate(self, platform):
@@ -95,8 +102,9 @@ class AccumulatorBank(wiring.Component):
         half = len(widths) // 2
         value, taken, _, _ = normalise(m, "coarse_addend", payload.integer[:n] ^ negative.replicate(n), widths[:half],
                                     fill=negative)
+        classes = {"infinite": payload.infinite, "nan": payload.nan} if self.specials else {}
         s0 = stage(m, accept, "s0", valid=self.i.valid, value=value, negative=negative, taken=Cat(reversed(taken)),
-                   field=payload.field, slot=payload.slot, first=payload.first, last=payload.last)
+                   field=payload.field, slot=payload.slot, first=payload.first, last=payload.last, **classes)
         value, taken, _, _ = normalise(m, "fine_addend", s0.value, widths[half:], fill=s0.negative)
         s1 = stage(m, accept, "s1", s0, drop=("value", "negative"), taken=Cat(reversed(taken), s0.taken),
                    addend=Cat(value ^ s0.negative.replicate(n), s0.negative))
@@ -117,9 +125,16 @@ class AccumulatorBank(wiring.Component):
         normal = held_field.any()
         held_exponent = Cat(held_field[0] | ~normal, held_field[1:])
         gap = (l0.field + Cat(~held_exponent, C(1, 1)).as_signed())[:bits].as_signed()
+        infinite, negative = held_field.all(), l0.held[-1]
+        if self.specials:
+            # Held and added Infs are told apart from here on by the sign alone.
+            held_nan = infinite & l0.held[:fmt.mantissa].any()
+            classes = {"nan": l0.nan | held_nan | (infinite & l0.infinite & (negative ^ l0.addend[-1]))}
+            negative = Mux(l0.infinite, l0.addend[-1], negative)
+            infinite = infinite | l0.infinite | l0.nan
         l1 = stage(m, advance, "l1", l0, held=Cat(l0.held[:fmt.mantissa], normal), held_exponent=held_exponent,
-                   held_negative=l0.held[-1], infinite=held_field.all(), field=l0.field[:-1], gap=gap,
-                   swap=~gap[-1] & ~l0.zero)
+                   held_negative=negative, field=l0.field[:-1], gap=gap, swap=~gap[-1] & ~l0.zero,
+                   **classes | {"infinite": infinite})
 
         # L2: order by exponent and begin to align. The sum is made in the frame of the held sign:
         # held + addend, or held - addend when held is negative. A window of `top` bits (the highest
@@ -192,6 +207,9 @@ class AccumulatorBank(wiring.Component):
         with m.If(advance & (now.infinite | exponent[fmt.exponent:].any())):
             m.d.sync += [out.kept.eq(1 << (p - 1)), out.exponent.eq(0), out.guard.eq(0), out.tail.eq(0),
                          out.flip.eq(0)]
+        if self.specials:
+            with m.If(advance & now.nan):
+                m.d.sync += [out.kept.eq(3 << (p - 2)), out.negative.eq(0)]
 
         # L9: round to nearest even; a carry moves the exponent on, up to Inf. The one too much in
         # the exponent of a normal number is taken off by the same addition. After a complement the
@@ -218,6 +236,11 @@ class AccumulatorBank(wiring.Component):
             ]
         now_infinite = self.o.payload.value[fmt.mantissa:-1].all()
         sticky_status(m, self.overflow, advance & finite_before & now_infinite, self.status_clear)
+        if self.specials:
+            is_nan = Signal()
+            with m.If(advance):
+                m.d.sync += is_nan.eq(out.valid & out.nan)
+            sticky_status(m, self.invalid, advance & is_nan, self.status_clear)
 
         # Whether the transfer that is in s1 next will find its sum still under way.
         slot = Mux(hazard, s1.slot, s0.slot)

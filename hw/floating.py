@@ -6,9 +6,10 @@ from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..golden.floating import AdderParameters, CastParameters, FMAParameters, MultiplierParameters
+from ..golden.floating import AdderParameters, CastParameters, FMAParameters, MACParameters, MultiplierParameters
+from .accumulator import AccumulatorBank
 from .lfsr import LeapLFSR
-from .multiplier import Multiplier
+from .multiplier import Multiplier, block
 from .pipeline import normalise, shift_right_sticky, stage, sticky_status
 
 __all__ = ["FloatAdder", "FloatCast", "FloatFMA", "FloatMAC", "FloatMultiplier", "round_and_pack", "unpack"]
@@ -98,6 +99,11 @@ def round_and_pack(m, fmt, mode, value, top, *, flush=False, sticky=0, flip=0, n
     return SimpleNamespace(magnitude=magnitude, over=over, nonzero=kept.any() | below.any() | tail | flip)
 
 
+def _text(multiplier):
+    instance = block(**multiplier)
+    return instance[1] if instance else ""
+
+
 class _FloatUnit(wiring.Component):
     """What the pipelined units share: ports, cuts, and the way from an exact value to the result.
 
@@ -108,8 +114,6 @@ class _FloatUnit(wiring.Component):
     """
 
     interval = 1
-    # The macros are documented with the modules that need them.
-    text = ""
 
     def __init__(self, parameters, operands, result):
         self.parameters, self.result, self.latency = parameters, result, parameters.latency
@@ -140,13 +144,19 @@ class _FloatUnit(wiring.Component):
         return m
 
     def _multiplier(self):
+        """Return what `Multiplier` and `block` take."""
         cuts = self.CUTS[:self.latency]
-        return Multiplier(self.parameters.format.mantissa + 1, before="inputs" in cuts, behind="product" in cuts,
-                          kind=self.parameters.multiplier)
+        return {"width": self.parameters.format.mantissa + 1, "before": "inputs" in cuts, "behind": "product" in cuts,
+                "kind": self.parameters.multiplier}
+
+    @property
+    def text(self):
+        """Verilog of the module that the unit instantiates."""
+        return _text(self._multiplier()) if hasattr(self.parameters, "multiplier") else ""
 
     def _product(self, m, advance, a, b):
         """Return the product of two significands, behind the cuts ``inputs`` and ``product``."""
-        m.submodules.multiplier = multiplier = self._multiplier()
+        m.submodules.multiplier = multiplier = Multiplier(**self._multiplier())
         m.d.comb += [multiplier.a.eq(a), multiplier.b.eq(b), multiplier.enable.eq(advance)]
         return multiplier.p
 
@@ -306,10 +316,6 @@ class FloatMultiplier(_FloatUnit):
         width = parameters.format.width
         super().__init__(parameters, {"a": width, "b": width}, parameters.result)
 
-    @property
-    def text(self):
-        return self._multiplier().text
-
     def _exact(self, m, advance, cut):
         fmt, result, payload = self.parameters.format, self.result, self.i.payload
         a, b = (unpack(m, name, fmt, payload[name], self.flush) for name in "ab")
@@ -374,10 +380,6 @@ class FloatFMA(_FloatUnit):
     def __init__(self, parameters: FMAParameters):
         width, accumulator = parameters.format.width, parameters.accumulator
         super().__init__(parameters, {"a": width, "b": width, "c": accumulator.width}, accumulator)
-
-    @property
-    def text(self):
-        return self._multiplier().text
 
     def _exact(self, m, advance, cut):
         fmt, result, payload = self.parameters.format, self.result, self.i.payload
@@ -494,3 +496,95 @@ class FloatCast(_FloatUnit):
             top=_top(m, a.field, offset + above - 1, low, high, self.flush), sticky=C(0, 1), flip=C(0, 1),
             negative=a.negative, cancels=C(0, 1), infinite=a.infinite, nan=a.nan,
             depth=0 if self.flush else p - 1 + above, limited=limited)
+
+
+class FloatMAC(wiring.Component):
+    """Accumulating multiply-add: the exact product of two numbers, added to a floating-point sum.
+
+    One rounding per addition, to nearest even; a sum that is exactly zero is +0. See `AccumulatorBank` for the sums.
+    Source: numerics contract, sections 1, 2 and 4.
+
+    Parameters
+    ----------
+    parameters : MACParameters
+
+    Members
+    -------
+    i : In(stream)
+        ``a``, ``b`` (codes of the operand format), ``slot`` (which accumulator), ``first`` (start it from +0),
+        ``last`` (emit its new sum; the accumulator keeps it).
+    o : Out(stream)
+        ``value`` (code of the accumulator format) and ``slot``.
+    invalid : Out(1)
+        Sticky: a sum was or became NaN.
+    overflow : Out(1)
+        Sticky: a finite sum, to which a finite product was added, became infinite.
+    status_clear : In(1)
+        Clears both.
+
+    Attributes
+    ----------
+    latency : int
+        Cycles from an accepted transfer to its emitted sum.
+    interval : int
+        Cycles between transfers to different accumulators: 1.
+    recurrence : int
+        Cycles between transfers to the same accumulator, at the least.
+    """
+
+    latency = 3 + AccumulatorBank.latency
+    interval = 1
+    recurrence = AccumulatorBank.recurrence
+
+    def __init__(self, parameters: MACParameters):
+        self.parameters = parameters
+        fmt, slot = parameters.format, (parameters.accumulators - 1).bit_length()
+        self._multiplier = {"width": fmt.mantissa + 1, "before": True, "behind": True, "kind": parameters.multiplier}
+        super().__init__({
+            "i": In(stream.Signature(data.StructLayout({
+                "a": fmt.width, "b": fmt.width, "slot": slot, "first": 1, "last": 1,
+            }))),
+            "o": Out(stream.Signature(data.StructLayout({"value": parameters.accumulator.width, "slot": slot}))),
+            "invalid": Out(1),
+            "overflow": Out(1),
+            "status_clear": In(1),
+        })
+
+    @property
+    def text(self):
+        """Verilog of the module that the unit instantiates."""
+        return _text(self._multiplier)
+
+    def elaborate(self, platform):
+        m = Module()
+        fmt, sums, payload = self.parameters.format, self.parameters.accumulator, self.i.payload
+        a, b = (unpack(m, name, fmt, payload[name]) for name in "ab")
+        width = 2 * fmt.mantissa + 2
+        # Field of the product's top bit; see `FloatMultiplier`.
+        offset = 1 - 2 * fmt.bias + sums.bias
+        ends = (2 + offset, 2 * ((1 << fmt.exponent) - 1) + offset)
+        bits = 1 + max(end.bit_length() for end in ends)
+        m.submodules.bank = bank = AccumulatorBank(
+            sums, integer=width + 1, field=bits, sums=self.parameters.accumulators, specials=True)
+        wiring.connect(m, wiring.flipped(self.o), bank.o)
+        m.d.comb += [self.overflow.eq(bank.overflow), self.invalid.eq(bank.invalid),
+                     bank.status_clear.eq(self.status_clear)]
+
+        advance = Signal()
+        field = Signal(signed(bits))
+        m.d.comb += [self.i.ready.eq(advance), field.eq(a.field + b.field + offset)]
+        now = stage(
+            m, advance, "inputs", valid=self.i.valid, field=field, negative=a.negative ^ b.negative,
+            infinite=a.infinite | b.infinite, nan=a.nan | b.nan | (a.infinite & b.zero) | (a.zero & b.infinite),
+            slot=payload.slot, first=payload.first, last=payload.last)
+        m.submodules.multiplier = multiplier = Multiplier(**self._multiplier)
+        m.d.comb += [multiplier.a.eq(a.significand), multiplier.b.eq(b.significand), multiplier.enable.eq(advance)]
+        now = stage(m, advance, "product", now)
+        # An Inf has a significand, so that its product with anything but a zero has a sign.
+        integer = Signal(signed(width + 1))
+        m.d.comb += integer.eq(Mux(now.negative, -multiplier.p, multiplier.p))
+        now = stage(m, advance, "signed", now, drop=("negative",), integer=integer)
+        m.d.comb += [advance.eq(~now.valid | bank.i.ready), bank.i.valid.eq(now.valid)]
+        m.d.comb += [bank.i.payload[name].eq(getattr(now, name)) for name in
+                     ("integer", "field", "slot", "first", "last", "infinite", "nan")]
+        return m

@@ -4,7 +4,7 @@ from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["Multiplier"]
+__all__ = ["Multiplier", "block"]
 
 # Widest operands of the blocks below. Wider products are written as `*`, which synthesis cuts up.
 WIDEST = 18
@@ -43,6 +43,20 @@ PLAIN = {
 }
 
 
+def block(width, *, before, behind, kind):
+    """Return (name, Verilog text) of the module that a `Multiplier` of these parameters instantiates, or None."""
+    if kind == "lut" or width > WIDEST:
+        return None
+    name = f"narrowgauge_multiplier_{width}" + "_before" * before + "_behind" * behind
+    top, end = width - 1, 2 * width - 1
+    pins = [f".{port}{k}(wide_{port.lower()}[{k}])" for port, count in (("A", 18), ("B", 18), ("P", 36))
+            for k in range(count)]
+    lines = [", ".join(pins[start:start + 6]) for start in range(0, len(pins), 6)]
+    return name, TEXT.format(
+        name=name, top=top, end=end, first="CLK0" if before else "NONE", second="CLK0" if behind else "NONE",
+        pins=",\n".join(f"    {line}" for line in lines), plain=PLAIN[before, behind].format(top=top, end=end))
+
+
 class Multiplier(wiring.Component):
     """Product of two unsigned numbers, with registers before and behind it.
 
@@ -61,40 +75,18 @@ class Multiplier(wiring.Component):
     p : Out(2 * width)
     enable : In(1)
         Of the registers.
-
-    Attributes
-    ----------
-    text : str
-        Verilog of the module that the component instantiates; empty when it instantiates none.
     """
 
     def __init__(self, width, *, before, behind, kind):
         self.width, self.before, self.behind, self.kind = width, before, behind, kind
         super().__init__({"a": In(width), "b": In(width), "p": Out(2 * width), "enable": In(1)})
 
-    @property
-    def name(self):
-        """Name of the instantiated module."""
-        return f"narrowgauge_multiplier_{self.width}" + "_before" * self.before + "_behind" * self.behind
-
-    @property
-    def text(self):
-        if self.kind == "lut" or self.width > WIDEST:
-            return ""
-        top, end = self.width - 1, 2 * self.width - 1
-        pins = [f".{port}{k}(wide_{port.lower()}[{k}])" for port, count in (("A", 18), ("B", 18), ("P", 36))
-                for k in range(count)]
-        lines = [", ".join(pins[start:start + 6]) for start in range(0, len(pins), 6)]
-        return TEXT.format(
-            name=self.name, top=top, end=end, first="CLK0" if self.before else "NONE",
-            second="CLK0" if self.behind else "NONE", pins=",\n".join(f"    {line}" for line in lines),
-            plain=PLAIN[self.before, self.behind].format(top=top, end=end))
-
     def elaborate(self, platform):
         m = Module()
-        if self.text:
+        instance = block(self.width, before=self.before, behind=self.behind, kind=self.kind)
+        if instance:
             m.submodules.block = Instance(
-                self.name, i_clk=ClockSignal(), i_ce=self.enable, i_a=self.a, i_b=self.b, o_p=self.p)
+                instance[0], i_clk=ClockSignal(), i_ce=self.enable, i_a=self.a, i_b=self.b, o_p=self.p)
             return m
         a, b, p = Signal(self.width), Signal(self.width), Signal(2 * self.width)
         m.d.comb += p.eq(a * b if self.kind == "dsp" else rows(m, a, b))

@@ -4,11 +4,12 @@ import numpy as np
 
 from ..golden import floating
 from . import recorded
-from .vectors import Vectors, pack
+from .vectors import Vectors, pack, unpack
 
 __all__ = [
     "adder_random", "adder_recorded", "adder_vectors", "cast_random", "cast_recorded", "cast_vectors", "fma_random",
-    "fma_recorded", "fma_vectors", "multiplier_random", "multiplier_recorded", "multiplier_vectors",
+    "fma_recorded", "fma_vectors", "mac_random", "mac_recorded", "mac_vectors", "multiplier_random",
+    "multiplier_recorded", "multiplier_vectors",
 ]
 
 
@@ -111,18 +112,78 @@ def cast_vectors(parameters, a):
     return _vectors(parameters.result, floating.caster(parameters, a), {"a": (a, parameters.format.width)})
 
 
+def mac_random(parameters, count, seed):
+    """Return random transfers for ``float-mac``: arguments of `mac_vectors`."""
+    rng, fmt, sums = np.random.default_rng(seed), parameters.format, parameters.accumulator
+    a, b = _factors(rng, fmt, sums, count)
+    slot = rng.integers(0, parameters.accumulators, count)
+    first, last = rng.random(count) < 0.15, rng.random(count) < 0.5
+    # Neighbours of one sum: many of one size, some that cancel, and few that make an end of it.
+    for k in range(parameters.accumulators):
+        rows = np.flatnonzero(slot == k)
+        first[rows[:1]] = True
+        source = rows[np.maximum(np.arange(len(rows)) - 1, 0)]
+        kind = rng.random(len(rows))
+        near, opposite = kind < 0.6, kind < 0.15
+        span = rng.integers(-2, 3, len(rows)) << fmt.mantissa
+        top = (1 << fmt.width - 1) - 1
+        for index in np.flatnonzero(near):
+            moved = np.clip((a[source[index]] & top) + (0 if opposite[index] else span[index]), 0, fmt.max_code)
+            sign = a[source[index]] & ~top ^ (top + 1 if opposite[index] else 0)
+            a[rows[index]], b[rows[index]] = moved | sign, b[source[index]]
+            first[rows[index]] &= not opposite[index]
+    specials = ((a & (1 << fmt.width - 1) - 1) > fmt.max_code) | ((b & (1 << fmt.width - 1) - 1) > fmt.max_code)
+    follows = np.roll(specials, parameters.accumulators)
+    return a, b, slot, first | follows, last | specials
+
+
+def mac_vectors(parameters, a, b, slot, first, last):
+    """Return the Vectors of transfers, with what the golden model makes of them."""
+    fmt, sums = parameters.format, parameters.accumulator
+    codes, invalid, overflow = floating.mac(parameters, a, b, slot, first, last)
+    bits = (parameters.accumulators - 1).bit_length()
+    origin = np.flatnonzero(last)
+    inputs = {"a": (a, fmt.width), "b": (b, fmt.width), "slot": (slot, bits), "first": (first, 1), "last": (last, 1)}
+
+    def show(payload):
+        code, index = unpack(payload, sums.width, bits)
+        return f"slot {index}, {_show(sums, code)}"
+
+    return Vectors(pack(*inputs.values()), pack((codes, sums.width), (slot[origin], bits)), origin,
+                   {"invalid": int(invalid), "overflow": int(overflow)}, _describe(inputs), show)
+
+
+def mac_recorded(parameters, count, seed):
+    """Return transfers for ``float-mac`` from recorded GEMMs: rows times columns, one for each sum side by side."""
+    rng, gemms, pieces, total = np.random.default_rng(seed), recorded.products(), [], 0
+    n = parameters.accumulators
+    while total < count:
+        x, y = gemms[rng.integers(len(gemms))]
+        rows, columns = rng.integers(0, len(x), n), rng.integers(0, len(y), n)
+        steps = np.repeat(np.arange(x.shape[1]), n)
+        codes = [parameters.format.encode(each.T.reshape(-1)).astype(np.int64) for each in (x[rows], y[columns])]
+        pieces.append((*codes, np.tile(np.arange(n), x.shape[1]), steps == 0, steps == x.shape[1] - 1))
+        total += len(steps)
+    return tuple(np.concatenate(each)[:count] for each in zip(*pieces, strict=True))
+
+
 def _vectors(fmt, golden, operands):
     codes, invalid, overflow = golden
+    status = {"invalid": int(invalid.any()), "overflow": int(overflow.any())}
+    return Vectors(pack(*operands.values()), pack((codes, fmt.width)), range(len(codes)), status,
+                   _describe(operands), lambda payload: _show(fmt, payload))
 
+
+def _describe(operands):
     def describe(k):
         return ", ".join(f"{name} {int(array[k]):#0{2 + (width + 3) // 4}x}"
                          for name, (array, width) in operands.items())
 
-    def show(payload):
-        return f"code {payload:#0{2 + (fmt.width + 3) // 4}x} = {float(fmt.decode(payload))!r}"
+    return describe
 
-    status = {"invalid": int(invalid.any()), "overflow": int(overflow.any())}
-    return Vectors(pack(*operands.values()), pack((codes, fmt.width)), range(len(codes)), status, describe, show)
+
+def _show(fmt, code):
+    return f"code {code:#0{2 + (fmt.width + 3) // 4}x} = {float(fmt.decode(code))!r}"
 
 
 def _operands(parameters, count, seed):
