@@ -8,12 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import __version__
+from .golden import mx
 from .golden.blockfloat import ConverterParameters, FMACParameters
 from .golden.floating import AdderParameters, CastParameters, FMAParameters, MACParameters, MultiplierParameters
 from .golden.formats import Fixed, Float, name_of, require
 from .hw import verilog
 from .hw.blockfloat import BFPFMAC, BFPConverter
 from .hw.floating import FloatAdder, FloatCast, FloatFMA, FloatMAC, FloatMultiplier
+from .hw.mx import MXConverter, MXDot
 
 __all__ = ["UNITS", "Unit", "find"]
 
@@ -105,7 +107,8 @@ def _word(name, value, short):
         special = value.specials if value.specials != "ieee" else ""
         return (name_of(value) or word + special + "s" * (value.overflow == "saturate")).replace("-", "_")
     if isinstance(value, Fixed):
-        return f"fixed{value.bits}f{value.fraction}"
+        named = next((word for word, element in mx.ELEMENTS.items() if element == value), None)
+        return named or f"fixed{value.bits}f{value.fraction}"
     if isinstance(value, bool):
         return name
     return f"{short[name]}{value}" if name in short else str(value)
@@ -141,6 +144,14 @@ UNITS = {unit.name: unit for unit in (
     Unit(
         "float-mac", "product of two floating-point numbers, added to a floating-point sum",
         MACParameters, FloatMAC, "floating", lambda p: 1,
+    ),
+    Unit(
+        "mx-converter", "floating point to an OCP microscaling (MX) format, one block per cycle",
+        mx.ConverterParameters, MXConverter, "mx",
+    ),
+    Unit(
+        "mx-dot", "dot product of two microscaling (MX) blocks, added to a floating-point sum",
+        mx.DotParameters, MXDot, "mx", lambda p: p.lanes,
     ),
 )}
 

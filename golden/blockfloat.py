@@ -249,6 +249,7 @@ def accumulate(total, integer, exponent, accumulator, low=0):
             rounded, second = two_sum(small, addend)
             second, third = two_sum(second, third)
             rounded, second = two_sum(rounded, second)
+            rounded = np.where(np.isfinite(total), rounded, total + addend)
             error = np.where(second != 0, second, third)
         else:
             rounded, error = two_sum(total, addend)

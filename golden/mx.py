@@ -40,13 +40,14 @@ class _WithElement(Parameters):
         elif isinstance(element, dict):
             element = formats.parse(element)
         object.__setattr__(self, "element", element)
-        allowed = ", ".join(ELEMENTS) + ", a Float of 3 to 8 bits with 1 to 5 of exponent and a bias from 0 to 31, " \
-            "a Fixed of 3 to 8 bits with a fraction from 0 to 31"
-        if isinstance(element, Fixed):
-            require(3 <= element.bits <= 8 and 0 <= element.fraction <= 31, "element", element, allowed)
+        if isinstance(element, Float):
+            fits = element.width <= 8 and element.exponent <= 5 and element.mantissa >= 1
+            fits = fits and element.bias >= 0 and element.emax >= 0
         else:
-            require(isinstance(element, Float) and 3 <= element.width <= 8 and element.exponent <= 5 and
-                    0 <= element.bias <= 31, "element", element, allowed)
+            fits = isinstance(element, Fixed) and 3 <= element.bits <= 8 and 0 <= element.fraction <= element.bits - 2
+        require(fits, "element", element,
+                ", ".join(ELEMENTS) + ", a Float of up to 8 bits, 5 or fewer of them exponent and 1 or more mantissa, "
+                "a Fixed of 3 to 8 bits; the largest value 1 or more and the bias or fraction not negative")
 
 
 @dataclass(frozen=True)

@@ -256,7 +256,7 @@ def largest(m, advance, now, width):
     return now, best[0]
 
 
-def sum_products(m, advance, now, products, signs, field, drop=()):
+def sum_products(m, advance, now, products, signs, field, *, scale=None, drop=()):
     """Add signed products in a tree, one level a stage, and the exponents of both operands in the same chains.
 
     Parameters
@@ -264,13 +264,15 @@ def sum_products(m, advance, now, products, signs, field, drop=()):
     m : Module
     advance : Value
     now : namespace
-        Stage of the operands, with ``a_exponent``, ``b_exponent`` and ``scale``, a constant that belongs to them.
+        Stage of the operands, with ``a_exponent``, ``b_exponent`` and ``scale``, what their sum lacks.
     products : list of Value
         Magnitudes of equal width, of 3 or more lanes.
     signs : Value
         A bit for each product.
     field : int
         Width of the sum of the exponents and the scale.
+    scale : Value, optional
+        A constant instead of ``now.scale``.
     drop : tuple of str
         Values of `now` that go no further.
 
@@ -303,7 +305,9 @@ def sum_products(m, advance, now, products, signs, field, drop=()):
         if level == 0:
             pairs.append((now.a_exponent, now.b_exponent, None))
         elif level == 1:
-            pairs.append((Cat(now.exponent, C(0, field))[:field], now.scale, None))
+            exponent = Cat(now.exponent, C(0, field))[:field]
+            # The second number of a lane must not be constant; see `packed_sums`.
+            pairs.append((exponent, now.scale, None) if scale is None else (scale, exponent, None))
         sums = packed_sums(m, f"level{level}", pairs)
         if level == 0:
             changed, gone = {"exponent": sums.pop()}, ("a_exponent", "b_exponent")

@@ -89,7 +89,7 @@ class MXConverter(wiring.Component):
         # Subnormal numbers are normalised as far as it matters: to where elements under the lowest scale become
         # subnormal themselves, and to where a largest number would have a scale above the lowest. A place is the
         # exponent field of the leading bit, with a top bit; without that top bit it is `reach` less, plus one.
-        left = min(max(fmt.bias, 1 - fmt.emax), work.mantissa)
+        left = min(max(fmt.bias, 1), work.mantissa)
         reach = (1 << left.bit_length()) - 1
         shifts = [1 << k for k in reversed(range(left.bit_length()))]
         kept = max(size, fmt.mantissa + 2)
@@ -137,7 +137,7 @@ class MXConverter(wiring.Component):
         now = stage(m, advance, "top", now, drop=("places", "normal_base", "small_base"),
                     tops=Cat(top[:bits] for top in tops))
         steps = size.bit_length()
-        fields = max(fmt.bias + max(fmt.emax, 0) - 1, 1).bit_length()
+        fields = max(fmt.bias + fmt.emax - 1, 1).bit_length()
         distances, tops = [], []
         for k in range(lanes):
             top = now.tops[bits * k:bits * (k + 1)]
@@ -151,16 +151,16 @@ class MXConverter(wiring.Component):
         shifts = [1 << k for k in reversed(range(steps))]
         half = (steps + 1) // 2
         for name, part in (("coarse", shifts[:half]), ("fine", shifts[half:])):
-            values, sticky, places = [], [], len(now.distances) // lanes
-            rest = places - len(part)
+            values, sticky, bits = [], [], len(now.distances) // lanes
+            rest = bits - len(part)
             for k in range(lanes):
                 value, lost = shift_right_sticky(m, f"{name}{k}", now.values[size * k:size * (k + 1)],
-                                                 now.distances[places * k:places * (k + 1)], part, fill=C(0, 1),
+                                                 now.distances[bits * k:bits * (k + 1)], part, fill=C(0, 1),
                                                  sticky=now.sticky[k])
                 values.append(value)
                 sticky.append(lost)
-            left = {"distances": Cat(now.distances[places * k:places * k + rest] for k in range(lanes))} if rest else {}
-            now = stage(m, advance, name, now, drop=("distances",), values=Cat(values), sticky=Cat(sticky), **left)
+            later = [now.distances[bits * k:bits * k + rest] for k in range(lanes)]
+            now = stage(m, advance, name, now, values=Cat(values), sticky=Cat(sticky), distances=Cat(later))
 
         # Round.
         noise = [None] * lanes
@@ -172,7 +172,7 @@ class MXConverter(wiring.Component):
         packed = [round_and_pack(m, fmt, mode, now.values[size * k:size * (k + 1)],
                                  now.tops[fields * k:fields * (k + 1)], sticky=now.sticky[k], noise=noise[k])
                   for k in range(lanes)]
-        now = stage(m, advance, "rounded", now, drop=("values", "sticky", "tops"),
+        now = stage(m, advance, "rounded", now, drop=("values", "sticky", "tops", "distances"),
                     magnitudes=Cat(each.magnitude for each in packed), over=Cat(each.over for each in packed))
 
         # Saturate.
@@ -211,3 +211,182 @@ class MXConverter(wiring.Component):
             limit = fmt.max_code & ((1 << fmt.mantissa) - 1)
             above = (fraction > limit) | ((fraction == limit) & rest)
         return above & value[-1]
+
+
+class MXDot(wiring.Component):
+    """Dot product of two MX blocks, added to a float sum.
+
+    A transfer adds the exact dot product of its two blocks to one of the accumulators, with one rounding to nearest
+    even; see `AccumulatorBank`. In each of block / lanes cycles, as many products as there are lanes are made as
+    integers and added. A transfer is accepted with its last cycle, and the blocks must stay at the port until then, as
+    a stream holds them. A NaN scale, or an element that is Inf or NaN, makes the sum NaN. Source: numerics contract,
+    section 5; OCP MX 1.0.
+
+    Parameters
+    ----------
+    parameters : DotParameters
+
+    Members
+    -------
+    i : In(stream)
+        ``a`` and ``b`` (blocks, see `block_layout`), ``slot`` (which accumulator), ``first`` (start it from +0),
+        ``last`` (emit its new sum; the accumulator keeps it).
+    o : Out(stream)
+        ``value`` (code of the accumulator format) and ``slot``.
+    invalid, overflow : Out(1)
+        Sticky: a sum was or became NaN; a finite accumulator became infinite.
+    status_clear : In(1)
+        Clears both.
+
+    Attributes
+    ----------
+    latency : int
+        Cycles from an accepted transfer to its emitted sum.
+    interval : int
+        Cycles between transfers to different accumulators.
+    recurrence : int
+        Cycles between transfers to the same accumulator, at the least.
+    """
+
+    recurrence = AccumulatorBank.recurrence
+
+    def __init__(self, parameters: DotParameters):
+        self.parameters = parameters
+        block = block_layout(parameters.format)
+        slot = (parameters.accumulators - 1).bit_length()
+        super().__init__({
+            "i": In(stream.Signature(data.StructLayout({
+                "a": block, "b": block, "slot": slot, "first": 1, "last": 1,
+            }))),
+            "o": Out(stream.Signature(data.StructLayout({"value": parameters.accumulator.width, "slot": slot}))),
+            "invalid": Out(1),
+            "overflow": Out(1),
+            "status_clear": In(1),
+        })
+
+    @property
+    def _places(self):
+        """Powers of two to shift a product of significands up by, rising."""
+        fmt = self.parameters.format
+        highest = 2 * (fmt.bits - fmt.magnitude.mantissa - 1) if not isinstance(fmt.element, Fixed) else 0
+        return [1 << k for k in range(highest.bit_length())]
+
+    @property
+    def latency(self):
+        return 4 + (len(self._places) > 3) + (self.parameters.lanes - 1).bit_length() + AccumulatorBank.latency
+
+    @property
+    def interval(self):
+        return self.parameters.block // self.parameters.lanes
+
+    def elaborate(self, platform):
+        m = Module()
+        parameters, payload = self.parameters, self.i.payload
+        fmt, lanes, passes = parameters.format, parameters.lanes, self.interval
+        advance = Signal()
+
+        # The sum of a pair of blocks, and the exponent field that belongs to its top bit.
+        fixed = isinstance(fmt.element, Fixed)
+        worst = 1 << (fmt.bits - 1) if fixed else int(fmt.magnitude.max / 2.0**fmt.unit)
+        integer = (fmt.block * worst**2).bit_length() + 1
+        offset = parameters.accumulator.bias + integer - 2 + 2 * (fmt.unit - SCALE_BIAS)
+        ends = (offset - integer, offset + 2 * SCALE_NAN)
+        field = 1 + max((-end - 1 if end < 0 else end).bit_length() for end in ends)
+
+        m.submodules.bank = bank = AccumulatorBank(
+            parameters.accumulator, integer=integer, field=field, sums=parameters.accumulators, specials=True)
+        m.d.comb += [
+            self.o.payload.eq(bank.o.payload),
+            self.o.valid.eq(bank.o.valid),
+            bank.o.ready.eq(self.o.ready),
+            self.invalid.eq(bank.invalid),
+            self.overflow.eq(bank.overflow),
+            bank.status_clear.eq(self.status_clear),
+        ]
+
+        # Choose the elements of a pass.
+        turn = Signal(range(passes))
+        final = turn == passes - 1
+        m.d.comb += self.i.ready.eq(advance & final)
+        with m.If(advance & self.i.valid):
+            m.d.sync += turn.eq(Mux(final, 0, turn + 1))
+        chosen = [Array(Cat(operand.elements[each * lanes + k] for k in range(lanes)) for each in range(passes))[turn]
+                  for operand in (payload.a, payload.b)]
+        now = stage(m, advance, "chosen", valid=self.i.valid, a=chosen[0], b=chosen[1], a_exponent=payload.a.scale,
+                    b_exponent=payload.b.scale, start=turn == 0, final=final, slot=payload.slot, first=payload.first,
+                    last=payload.last)
+
+        # Multiply significands; their exponents tell how far up the product belongs.
+        products, places, signs = [], [], []
+        nan = now.a_exponent.all() | now.b_exponent.all()
+        for k in range(lanes):
+            (a, a_place, a_negative, a_bad), (b, b_place, b_negative, b_bad) = (
+                self._element(m, f"{name}{k}", codes.word_select(k, len(codes) // lanes))
+                for name, codes in (("a", now.a), ("b", now.b)))
+            products.append(chunk_product(a, b) if len(a) == 2 else rows(m, a, b)[:2 * len(a)])
+            places.append((a_place + b_place)[:len(self._places)])
+            signs.append(a_negative ^ b_negative)
+            nan = nan | a_bad | b_bad
+        now = stage(m, advance, "product", now, drop=("a", "b"), products=Cat(products), places=Cat(places),
+                    signs=Cat(signs), nan=nan)
+
+        # Up to there: the low bits of the place first, while the product is short.
+        shifts = self._places
+        if len(shifts) > 3:
+            now = self._shift(m, advance, now, shifts[:-3])
+            shifts = shifts[-3:]
+        length, rest = len(now.products) // lanes, len(now.places) // lanes
+        products = []
+        for k in range(lanes):
+            value = now.products[length * k:length * (k + 1)]
+            for index, width in enumerate(shifts):
+                value = Mux(now.places[rest * k + index], Cat(C(0, width), value), value)
+            products.append(value[:2 * fmt.bits])
+        now, dot, carry = sum_products(m, advance, now, products, now.signs, field, scale=C(offset, field),
+                                       drop=("products", "places"))
+
+        # Add the passes of a transfer.
+        merged, bad = Signal(signed(integer)), Signal()
+        base = Mux(now.start, 0, merged).as_signed() if passes > 1 else C(0, signed(integer))
+        with m.If(advance & now.valid):
+            m.d.sync += [merged.eq(sum_with_carry(base, dot, carry)), bad.eq(now.nan | (bad & ~now.start))]
+        out = stage(m, advance, "merged", valid=now.valid & now.final, field=now.field, slot=now.slot, first=now.first,
+                    last=now.last)
+        m.d.comb += [
+            bank.i.valid.eq(out.valid),
+            bank.i.payload.integer.eq(merged),
+            bank.i.payload.field.eq(out.field),
+            bank.i.payload.slot.eq(out.slot),
+            bank.i.payload.first.eq(out.first),
+            bank.i.payload.last.eq(out.last),
+            bank.i.payload.infinite.eq(0),
+            bank.i.payload.nan.eq(bad),
+            advance.eq(~out.valid | bank.i.ready),
+        ]
+        return m
+
+    def _element(self, m, name, code):
+        """Return an element's significand, the place of its lowest bit, its sign and whether it is Inf or NaN."""
+        element = self.parameters.element
+        if isinstance(element, Fixed):
+            negative = code[-1]
+            magnitude = Signal(len(code), name=f"{name}_magnitude")
+            m.d.comb += magnitude.eq((code ^ negative.replicate(len(code))) + negative)
+            return magnitude, C(0, 1), negative, C(0, 1)
+        parts = unpack(m, name, element, code)
+        place = Signal(element.exponent, name=f"{name}_place")
+        m.d.comb += place.eq(parts.field - 1)
+        return parts.significand, place, parts.negative, parts.infinite | parts.nan
+
+    def _shift(self, m, advance, now, shifts):
+        """Shift the products up by the lowest bits of their places, in a stage of its own."""
+        lanes = self.parameters.lanes
+        length, bits = len(now.products) // lanes, len(now.places) // lanes
+        products = []
+        for k in range(lanes):
+            value = now.products[length * k:length * (k + 1)]
+            for index, width in enumerate(shifts):
+                value = Mux(now.places[bits * k + index], Cat(C(0, width), value), Cat(value, C(0, width)))
+            products.append(value)
+        return stage(m, advance, "shifted", now, products=Cat(products), places=Cat(
+            now.places[bits * k + len(shifts):bits * (k + 1)] for k in range(lanes)))

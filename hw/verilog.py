@@ -43,11 +43,12 @@ _MEANINGS = {
     "valid": "a transfer happens on each clock edge with valid and ready",
     "ready": "may depend on valid; a waiting payload does not change",
     "overflow": "sticky: a finite sum became infinite, or a group was above its exponent field",
-    "invalid": "sticky: a NaN came in",
+    "invalid": "sticky: a NaN came in or was made",
     "status_clear": "clears the sticky status",
     # And the fields of payloads.
     "exponent": "shared exponent, biased by 2**(width-1) - 1",
     "precision": "magnitude bits in use",
+    "scale": "shared scale 2**(scale - 127); 255 is NaN",
     "rounding": "0 nearest even, 1 truncate, 2 stochastic",
     "slot": "which accumulator",
     "first": "start that accumulator from +0",

@@ -129,7 +129,7 @@ def test_presets_are_those_of_ocp(name):
 
 
 def test_a_format_of_ones_own_survives_json():
-    for element in (Float(3, 3, bias=5), Float(4, 0, specials="none", overflow="saturate"), Fixed(5, 2)):
+    for element in (Float(3, 3, bias=5), Float(1, 5, bias=0, specials="none", overflow="saturate"), Fixed(5, 2)):
         fmt = mx.MX(element, 20)
         assert mx.MX.from_json(json.dumps(fmt.to_json())) == fmt
         hash(fmt)
@@ -137,11 +137,14 @@ def test_a_format_of_ones_own_survives_json():
 
 @pytest.mark.parametrize("settings, message", [
     ({"element": "fp16"}, r"^element is 'fp16'; allowed: fp8-e5m2, fp8-e4m3, fp6-e3m2, fp6-e2m3, fp4-e2m1, int8, "),
-    ({"element": PRESETS["fp16"]}, r"^element is Float\(.*; allowed: .*a Float of 3 to 8 bits"),
+    ({"element": PRESETS["fp16"]}, r"^element is Float\(.*; allowed: .*a Float of up to 8 bits"),
     ({"element": Fixed(9, 6)}, r"^element is Fixed\(bits=9, fraction=6\); allowed: .*a Fixed of 3 to 8 bits"),
     ({"element": Float(6, 1)}, r"^element is Float\("),
     ({"element": None}, r"^element is None; allowed"),
-    ({"element": Float(3, 2, bias=40)}, r"^element is Float\("),
+    ({"element": Float(3, 2, bias=7)}, r"^element is Float\("),
+    ({"element": Float(3, 2, bias=-1)}, r"^element is Float\("),
+    ({"element": Float(5, 0)}, r"^element is Float\("),
+    ({"element": Fixed(8, 7)}, r"^element is Fixed\("),
     ({"block": 0}, r"^block is 0; allowed: an integer from 1 to 1024$"),
 ])
 def test_formats_that_make_no_sense(settings, message):
@@ -526,6 +529,21 @@ def test_dots_reports_overflow():
         assert (invalid, overflow) == (False, expected[-1] == inf)
 
 
+@every_format
+def test_a_sum_stays_infinite_until_it_is_nan_until_it_starts_again(name):
+    p = mx.DotParameters(mx.PRESETS[name].element, block=8, lanes=8)
+    rng = np.random.default_rng(39)
+    a, b = (random_blocks(name, rng, (1, 7), 8, 0) for _ in range(2))
+    a.elements[0, :] = b.elements[0, :] = p.format.encode(np.ones(8))
+    a.scales[0, :3] = b.scales[0, :3] = 254
+    a.elements[0, 1:3] = rng.integers(0, 8, (2, 8))
+    b.scales[0, 3] = 255
+    codes, invalid, overflow = mx.dots(p, (a.scales[0], a.elements[0]), (b.scales[0], b.elements[0]), np.zeros(7, int),
+                                       np.arange(7) == 5, np.ones(7, bool))
+    assert [str(value) for value in p.accumulator.decode(codes)] == ["inf"] * 3 + ["nan"] * 2 + ["8.0", "16.0"]
+    assert invalid and overflow
+
+
 def test_units_take_nothing():
     p = mx.ConverterParameters(rounding="stochastic")
     scales, elements, invalid, overflow = mx.convert(p, np.zeros((0, 32), int))
@@ -641,6 +659,8 @@ def test_the_shared_addition_takes_addends_of_two_parts():
     cancel = rng.random(4000) < 0.3
     high[cancel] = -totals[cancel]
     low = np.spacing(high) / 2 * rng.choice([0, 1, -1, 0.5, 2.0**-20, -(2.0**-40)], 4000)
+    for total in (np.inf, -np.inf, np.nan):
+        assert str(blockfloat.accumulate(np.array([total]), high[:1], 0, fmt, np.ones(1))[0]) == str(total)
     got = blockfloat.accumulate(totals, high, 0, fmt, low)
     for total, h, lower, new in zip(totals, high, low, got):
         assert new == exact_round(Fraction(total) + Fraction(h) + Fraction(lower), fmt)
