@@ -79,16 +79,23 @@ def _parser():
 
     verb = add("train", _train, "train a network with the golden model",
                "A 64-32-10 perceptron on digits by default. Same seed, same digest.")
-    verb.add_argument("--recipe", metavar="NAME", default="bfp", help="fp32 or bfp (default bfp)")
+    verb.add_argument("--recipe", metavar="NAME", default="bfp", help="fp32, bfp or fp16 (default bfp)")
     verb.add_argument("--set", metavar="NAME=VALUE", action="append", default=[],
                       help="set a parameter of the recipe (repeatable), such as mantissa=4, gradients_mantissa=2, "
-                           "weights_rounding=truncate, group=16, accumulator=bf16")
-    verb.add_argument("--data", metavar="NAME", default="digits", help="digits, or idx:/folder (default digits)")
+                           "weights_rounding=truncate, group=16, accumulator=bf16; of fp16: chunk=64, "
+                           "loss_scale=1024, growth_interval=200, each of which may be null")
+    verb.add_argument("--data", metavar="NAME", default="digits",
+                      help="digits, fashion-mnist, or idx:/folder (default digits)")
+    verb.add_argument("--examples", metavar="N[,N]", help="only the first N training (and test) examples")
     verb.add_argument("--seed", metavar="S", type=_natural, default=1, help="default 1")
     verb.add_argument("--epochs", metavar="N", type=_count, default=20, help="default 20")
     verb.add_argument("--lr", metavar="R", type=float, default=0.1, help="learning rate (default 0.1)")
     verb.add_argument("--batch", metavar="N", type=_count, default=32, help="default 32")
-    verb.add_argument("--hidden", metavar="N[,N...]", default="32", help="sizes of the hidden layers (default 32)")
+    verb.add_argument("--model", metavar="NAME", default="mlp",
+                      help="mlp, or cnn: two 3x3 convolutions and a linear layer (default mlp)")
+    verb.add_argument("--hidden", metavar="N[,N...]",
+                      help="sizes of the hidden layers (default 32), or channels of the convolutions (default 8,16)")
+    verb.add_argument("--batch-norm", action="store_true", help="normalise hidden layers by the batch's statistics")
     add_json(verb)
 
     verb = add("synth", _synth, "synthesise a unit, place and route it, and tell what it costs",
@@ -133,6 +140,14 @@ def _settings(pairs):
         except json.JSONDecodeError:
             settings[name] = text
     return settings
+
+
+def _sizes(name, text, allowed):
+    """Return the integers of N[,N...], or None for no text."""
+    try:
+        return tuple(int(size) for size in text.split(",")) if text is not None else None
+    except ValueError:
+        raise ValueError(f"{name} is {text!r}; allowed: {allowed}") from None
 
 
 def _versions(*packages):
@@ -236,27 +251,33 @@ def _simulate(options):
 
 def _train(options):
     from .golden import datasets, network, recipes
+    from .golden.formats import require
     recipe = recipes.make(options.recipe, **_settings(options.set))
-    data = datasets.load(options.data)
-    try:
-        hidden = tuple(int(size) for size in options.hidden.split(","))
-    except ValueError:
-        raise ValueError(f"hidden is {options.hidden!r}; allowed: sizes such as 32 or 64,32") from None
+    hidden = _sizes("hidden", options.hidden, "sizes such as 32 or 64,32")
+    examples = _sizes("examples", options.examples, "numbers such as 8000 or 8000,2000") or ()
+    require(len(examples) <= 2, "examples", options.examples, "numbers such as 8000 or 8000,2000")
+    data = datasets.load(options.data).first(*examples, *[None] * (2 - len(examples)))
 
     def progress(epoch, epochs, row):
         _progress(f"epoch {epoch}/{epochs}: loss {row.loss:.4f}, train {row.train_accuracy:.4f}, "
                   f"test {row.test_accuracy:.4f}")
 
     result = network.train(recipe, data, seed=options.seed, epochs=options.epochs, lr=options.lr,
-                           batch=options.batch, hidden=hidden, progress=progress)
+                           batch=options.batch, model=options.model, hidden=hidden, batch_norm=options.batch_norm,
+                           progress=progress)
     _progress_done()
     accuracy = result.accuracy
     _say(options, f"{recipe.name} on {data.name}, {options.epochs} epochs, seed {options.seed}: "
                   f"train accuracy {accuracy['train']:.4f}, test accuracy {accuracy['test']:.4f}")
+    if recipe.scale:
+        _say(options, f"loss scale {result.loss_scale}, {result.skipped} steps skipped")
     _say(options, f"digest {result.digest}")
     _write_json(options.json, {
-        "recipe": recipe.name, "data": data.name, "seed": options.seed, "epochs": options.epochs, "lr": options.lr,
-        "batch": options.batch, "hidden": list(hidden), "accuracy": accuracy, "formats": recipe.formats(),
+        "recipe": recipe.name, "data": data.name, "examples": {"train": len(data.train_x), "test": len(data.test_x)},
+        "seed": options.seed, "epochs": options.epochs, "lr": options.lr, "batch": options.batch,
+        "model": options.model, "hidden": list(hidden or network.MODELS[options.model][1]),
+        "batch_norm": options.batch_norm, "accuracy": accuracy, "formats": recipe.formats(),
+        "chunk": recipe.chunk, "loss_scale": result.loss_scale, "skipped_steps": result.skipped,
         "digest": result.digest,
         "history": [{"epoch": row.epoch, "loss": row.loss, "train": row.train_accuracy, "test": row.test_accuracy}
                     for row in result.history],

@@ -1,13 +1,15 @@
-"""A training run: linear layers, ReLU, softmax cross-entropy, SGD with momentum.
+"""A training run: linear and convolutional layers, batch statistics, ReLU, softmax cross-entropy, SGD with momentum.
 
-Every bit that reaches a weight comes from single IEEE operations on float32 or float64 in an
-order fixed here, so a run ends with the same digest on every machine. That is why there is no
-float matrix product, sum, exp or log of NumPy on that path: their last bit is the machine's.
+Every bit that reaches a weight comes from single IEEE operations on float16, float32 or float64
+in an order fixed here, so a run ends with the same digest on every machine. That is why there is
+no float matrix product, sum, exp or log of NumPy on that path: their last bit is the machine's.
 
-Tensors are kept in the work format, fp32: weights (outputs, inputs), activations (batch,
+Tensors are kept in the work format, fp32 or fp16: weights (outputs, inputs), activations (batch,
 features), gradients (batch, features). A GEMM's operands are quantised for that GEMM alone,
-each along its reduction axis and from the work-format copy. Source: numerics contract,
-sections 3 and 6; initialisation, shuffling and the seeds of streams are ours.
+each along its reduction axis and from the work-format copy. A convolution is a GEMM over patches:
+its rows are the positions of every example. Source: numerics contract, sections 3 and 6;
+initialisation, shuffling, the seeds of streams and the order in which overlapping patches are
+added are ours.
 """
 
 import hashlib
@@ -16,12 +18,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import blockfloat, lfsr
+from . import blockfloat, floating, lfsr
 from .formats import PRESETS, require, require_int
-from .recipes import Recipe
+from .recipes import LARGEST_SCALE, Recipe
 
-__all__ = ["GEMMS", "Epoch", "Gemms", "Result", "digest", "forward", "gradients", "initialise", "matmul_fp32",
-           "relu", "sgd", "softmax_gradient", "stream_seed", "train"]
+__all__ = ["Convolution", "Epoch", "GEMMS", "Gemms", "Linear", "MODELS", "Result", "convolutional", "digest", "forward",
+           "gradients", "initialise", "matmul_fp32", "normalise", "normalise_gradient", "perceptron", "relu", "sgd",
+           "softmax_gradient", "stream_seed", "train"]
 
 # The operands of each GEMM in order: kind of tensor, and its reduction axis as it is stored.
 GEMMS = {
@@ -30,8 +33,12 @@ GEMMS = {
     "weight-gradient": (("gradients", 0), ("activations", 0)),
 }
 SLAB = 1 << 14  # sums worked on at a time, so that they stay in the cache
+FEW = 64  # sums, at most, whose additions NumPy is given all at once
 MAX_LAYERS = 32
 MAX_SEED = (1 << 23) - 1
+EVALUATED = 1 << 22  # elements of a layer's patches at a time, when accuracy is measured
+VARIANCE_FLOOR = 2.0**-10  # added to a variance; a power of two, so that fp16 has it too
+RUNNING = 0.1  # the part of a batch's statistics in the running ones
 
 
 def stream_seed(seed, layer, gemm, operand, evaluation=False):
@@ -45,8 +52,125 @@ def stream_seed(seed, layer, gemm, operand, evaluation=False):
     return seed * 256 + layer * 8 + slot
 
 
+@dataclass(frozen=True)
+class Linear:
+    """A layer that takes every feature of an example to each of its outputs."""
+
+    inputs: int
+    outputs: int
+
+    @property
+    def patch(self):
+        """Products in a sum of the forward GEMM: columns of the weights."""
+        return self.inputs
+
+    @property
+    def positions(self):
+        """Rows of the forward GEMM for each example."""
+        return 1
+
+    def unroll(self, x):
+        """Return the forward GEMM's first operand for features of shape (batch, inputs)."""
+        return x
+
+    def fold(self, patches):
+        """Return the gradient of the features for that of what `unroll` made of them."""
+        return patches
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution with square kernels and no padding, as a GEMM over unrolled patches.
+
+    An example's features lie row by row, in a row pixel by pixel, in a pixel channel by channel;
+    the columns of the weights (outputs, patch) lie in the same order.
+
+    Parameters
+    ----------
+    height, width, channels : int
+        Of the input.
+    outputs : int
+        Channels of the output.
+    kernel, stride : int
+        The same in both directions.
+    """
+
+    height: int
+    width: int
+    channels: int
+    outputs: int
+    kernel: int = 3
+    stride: int = 1
+
+    @property
+    def shape(self):
+        """Height and width of the output."""
+        return tuple((side - self.kernel) // self.stride + 1 for side in (self.height, self.width))
+
+    @property
+    def patch(self):
+        """Products in a sum of the forward GEMM: columns of the weights."""
+        return self.kernel * self.kernel * self.channels
+
+    @property
+    def positions(self):
+        """Rows of the forward GEMM for each example: (batch, positions * outputs) are the output's features."""
+        return math.prod(self.shape)
+
+    def unroll(self, x):
+        """Return the patches (batch * positions, patch) of features (batch, height * width * channels)."""
+        images = x.reshape(len(x), self.height, self.width, self.channels)
+        windows = np.lib.stride_tricks.sliding_window_view(images, (self.kernel, self.kernel), axis=(1, 2))
+        windows = windows[:, ::self.stride, ::self.stride].transpose(0, 1, 2, 4, 5, 3)
+        return windows.reshape(len(x) * self.positions, self.patch)
+
+    def fold(self, patches):
+        """Return the gradient of the features for that of their patches.
+
+        A pixel's is the sum over the patches that it is in, from +0 in rising order of its place in the patch, each
+        addition rounded to the dtype.
+        """
+        height, width = self.shape
+        patches = patches.reshape(-1, height, width, self.kernel, self.kernel, self.channels)
+        total = np.zeros((len(patches), self.height, self.width, self.channels), patches.dtype)
+        for y, x in np.ndindex(self.kernel, self.kernel):
+            rows, columns = (slice(at, at + self.stride * (count - 1) + 1, self.stride)
+                             for at, count in ((y, height), (x, width)))
+            total[:, rows, columns] += patches[:, :, :, y, x]
+        return total.reshape(len(total), -1)
+
+
+def perceptron(dataset, hidden):
+    """Return the layers of a multilayer perceptron with these sizes of hidden layers."""
+    require(isinstance(hidden, (tuple, list)) and len(hidden) < MAX_LAYERS and
+            all(type(size) is int and 1 <= size <= 65536 for size in hidden), "hidden", hidden,
+            f"at most {MAX_LAYERS - 1} integers from 1 to 65536")
+    sizes = (dataset.features, *hidden, dataset.classes)
+    return tuple(Linear(inputs, outputs) for inputs, outputs in zip(sizes, sizes[1:]))
+
+
+def convolutional(dataset, hidden):
+    """Return the layers of a network of two 3x3 convolutions, with these channels, and a linear layer.
+
+    The second one has stride 2; so has the first, for images of more than 16 pixels in height or width.
+    """
+    require(dataset.image is not None and min(dataset.image) >= 5, "image", dataset.image,
+            "a data set of images of 5x5 pixels or more, because the model is cnn")
+    require(isinstance(hidden, (tuple, list)) and len(hidden) == 2 and
+            all(type(size) is int and 1 <= size <= 4096 for size in hidden), "hidden", hidden,
+            "two integers from 1 to 4096, the channels of the convolutions, because the model is cnn")
+    first = Convolution(*dataset.image, 1, hidden[0], stride=2 if max(dataset.image) > 16 else 1)
+    require(min(first.shape) >= 3, "image", dataset.image, "one that leaves 3x3 pixels to the second convolution")
+    second = Convolution(*first.shape, hidden[0], hidden[1], stride=2)
+    return first, second, Linear(second.positions * second.outputs, dataset.classes)
+
+
+# By name: what makes the layers, and the default of `hidden`.
+MODELS = {"mlp": (perceptron, (32,)), "cnn": (convolutional, (8, 16))}
+
+
 class Gemms:
-    """The matrix products of one run: quantise, multiply, return to the work format.
+    """The matrix products and sums of one run: quantise, multiply, return to the work format.
 
     Parameters
     ----------
@@ -70,7 +194,7 @@ class Gemms:
         self._streams = {}
 
     def product(self, gemm, layer, x, y, step=None):
-        """Return one GEMM of `GEMMS` as float32, from operands as they are stored.
+        """Return one GEMM of `GEMMS` in the work format, from operands as they are stored.
 
         `step` counts training steps from 0; None means that accuracy is measured.
         """
@@ -83,8 +207,18 @@ class Gemms:
                 array, axis = array.T, 1 - axis
             operands.append(self._quantise(array, axis, kind, (layer, gemm, operand, step is None)))
         if self.recipe.weights.format is None:
-            return matmul_fp32(*operands)
+            return self._plain(*operands)
         return blockfloat.matmul(*operands, self.recipe.accumulator).astype(np.float32)
+
+    def totals(self, x, *factors):
+        """Return the sums over rows of factor * x, for each factor: GEMMs of the work format, in its order."""
+        return self._plain(np.repeat(np.array(factors, self.recipe.dtype)[:, np.newaxis], len(x), axis=1), x)
+
+    def _plain(self, a, b):
+        """Return a product of operands in the work format."""
+        if self.recipe.dtype == np.float32:
+            return matmul_fp32(a, b)
+        return floating.matmul(a, b, self.recipe.accumulator, self.recipe.chunk).astype(np.float16)
 
     def _quantise(self, array, axis, kind, use):
         quantiser = self.recipe.quantiser(kind)
@@ -108,6 +242,9 @@ def matmul_fp32(a, b):
     """
     columns, b = np.ascontiguousarray(a.T), np.ascontiguousarray(b)
     total = np.zeros((len(a), b.shape[1]), np.float32)
+    if total.size <= FEW:  # so few sums that calls would cost more than their additions
+        products = columns[:, :, np.newaxis] * b[:, np.newaxis]
+        return np.add.accumulate(np.concatenate([total[np.newaxis], products]), axis=0)[-1]
     rows = max(1, SLAB // b.shape[1])
     product = np.empty_like(total[:rows])
     for start in range(0, len(total), rows):
@@ -119,7 +256,7 @@ def matmul_fp32(a, b):
 
 def relu(z):
     """Return z where it is not zero or below, else +0. A NaN stays."""
-    return np.where(z <= 0, np.float32(0), z)
+    return np.where(z <= 0, z.dtype.type(0), z)
 
 
 def _exp(x):
@@ -150,86 +287,155 @@ def _shifted(logits):
     return z, total, powers
 
 
-def softmax_gradient(logits, y):
-    """Return the gradient of the mean cross-entropy, (p - y) / batch.
+def softmax_gradient(logits, y, scale=1):
+    """Return the gradient of the mean cross-entropy times `scale`, (p - y) * scale / batch.
 
     Parameters
     ----------
-    logits : ndarray of float32, shape (batch, classes)
+    logits : ndarray of float32 or float16, shape (batch, classes)
     y : ndarray of int, shape (batch,)
+    scale : int
 
     Returns
     -------
-    ndarray of float32, shape (batch, classes)
-        Computed in float64, classes summed in rising order, rounded once at the end.
+    ndarray, shape and dtype of the logits
+        float32: computed in float64, classes summed in rising order, rounded once at the end.
+        float16: each of these rounded once: z - max z, its exponential, the sum of those in rising order from +0,
+        p, p - y, the constant scale / batch, and the product with it.
     """
-    _, total, p = _shifted(logits)
-    p /= total[:, np.newaxis]
-    p[np.arange(len(y)), y] -= 1.0
-    return (p / len(y)).astype(np.float32)
+    if logits.dtype == np.float32:
+        _, total, p = _shifted(logits)
+        p /= total[:, np.newaxis]
+        p[np.arange(len(y)), y] -= 1.0
+        return (p * scale / len(y)).astype(np.float32)
+    powers = _exp((logits - logits.max(axis=1, keepdims=True)).astype(np.float64)).astype(np.float16)
+    total = np.zeros(len(powers), np.float16)
+    for column in powers.T:
+        total += column
+    p = powers / total[:, np.newaxis]
+    p[np.arange(len(y)), y] -= np.float16(1)
+    return p * np.float16(scale / len(y))
 
 
-def initialise(sizes, rng):
-    """Return [(weights, bias)] of float32 for layers of these sizes, inputs first.
+def initialise(layers, rng, dtype=np.float32, batch_norm=False):
+    """Return the parameters of each layer: (weights, bias), or (weights, gain, shift) before batch statistics.
 
-    Weights are He-uniform, on +-sqrt(6 / inputs), from ``rng.random()`` in layer order, row
-    by row; biases are zero.
+    Weights are He-uniform, on +-sqrt(6 / patch), from ``rng.random()`` in layer order, row by
+    row; biases and shifts are zero, gains one. With `batch_norm`, all layers but the last have statistics.
     """
-    layers = []
-    for inputs, outputs in zip(sizes, sizes[1:]):
-        bound = math.sqrt(6 / inputs)
-        weights = (2.0 * rng.random((outputs, inputs)) - 1.0) * bound
-        layers.append((weights.astype(np.float32), np.zeros(outputs, np.float32)))
-    return layers
+    parameters = []
+    for i, layer in enumerate(layers):
+        bound = math.sqrt(6 / layer.patch)
+        weights = (2.0 * rng.random((layer.outputs, layer.patch)) - 1.0) * bound
+        rest = [np.zeros(layer.outputs, dtype)]
+        if batch_norm and i < len(layers) - 1:
+            rest.insert(0, np.ones(layer.outputs, dtype))
+        parameters.append((weights.astype(dtype), *rest))
+    return parameters
 
 
-def forward(gemms, layers, x, step=None):
-    """Return (inputs of each layer, logits) for float32 examples of shape (batch, features)."""
-    inputs = [x]
-    for i, (weights, bias) in enumerate(layers):
-        z = gemms.product("forward", i, inputs[-1], weights, step) + bias
-        inputs.append(relu(z))
-    return inputs[:-1], z
+def normalise(gemms, z, gain, shift, running=None):
+    """Return (gain * (z - mean) / deviation + shift, what `normalise_gradient` needs, (mean, variance)).
 
+    Every operation is rounded to the dtype, in the order in which it is written here, sums as in `Gemms.totals`:
+    mean = sum(part * z), d = z - mean, variance = sum(part * (d * d)), with part = 1 / rows rounded;
+    inverse = 1 / sqrt(variance + `VARIANCE_FLOOR`), x = d * inverse, gain * x + shift.
 
-def gradients(gemms, layers, x, y, step):
-    """Return [(weights' gradient, bias' gradient)] of the mean cross-entropy, float32, in layer order.
-
-    A bias' gradient is summed in fp32 over the batch in rising order, from +0. From the last
-    layer to the first: the weight gradient, then the input gradient, which the first has not.
+    Parameters
+    ----------
+    z : ndarray, shape (rows, channels)
+    gain, shift : ndarray, shape (channels,)
+    running : (mean, variance), optional
+        Taken in place of z's own.
     """
-    inputs, logits = forward(gemms, layers, x, step)
-    delta = softmax_gradient(logits, y)
-    found = []
+    number = z.dtype.type
+    part = number(1 / len(z))
+    mean = gemms.totals(z, part)[0] if running is None else running[0]
+    d = z - mean
+    variance = gemms.totals(d * d, part)[0] if running is None else running[1]
+    inverse = number(1) / np.sqrt(variance + number(VARIANCE_FLOOR))
+    x = d * inverse
+    return gain * x + shift, (x, inverse), (mean, variance)
+
+
+def normalise_gradient(gemms, delta, gain, x, inverse):
+    """Return the gradients of z, of the gain and of the shift, for that of `normalise`'s result.
+
+    With part = 1 / rows rounded: the shift's is sum(delta), the gain's sum(delta * x), and z's is
+    (gain * inverse) * ((delta - part * shift's) - x * (part * gain's)).
+    """
+    part = delta.dtype.type(1 / len(delta))
+    by_shift, by_gain = gemms.totals(np.concatenate([delta, delta * x], axis=1), 1).reshape(2, -1)
+    return gain * inverse * ((delta - part * by_shift) - x * (part * by_gain)), by_gain, by_shift
+
+
+def forward(gemms, layers, parameters, x, step=None, running=None):
+    """Return (what `gradients` needs of each layer, logits) for examples (batch, features) in the work format.
+
+    `step` as in `Gemms.product`. `running` are the statistics of each layer, (mean, variance) or None, to be taken in
+    place of the batch's own. Of each layer are kept its input, the patches of that, and its normalisation.
+    """
+    kept = []
+    for i, (layer, (weights, *rest)) in enumerate(zip(layers, parameters)):
+        patches = layer.unroll(x)
+        z = gemms.product("forward", i, patches, weights, step)
+        normalised = None
+        if len(rest) == 1:
+            z = z + rest[0]
+        else:
+            z, *normalised = normalise(gemms, z, *rest, running and running[i])
+        kept.append((x, patches, normalised))
+        x = relu(z).reshape(len(x), -1)
+    return kept, z
+
+
+def gradients(gemms, layers, parameters, x, y, step, scale=1):
+    """Return the gradients of the mean cross-entropy times `scale`, as `parameters`, and each layer's statistics.
+
+    A bias' gradient is summed in the work format over the rows in rising order, from +0. From the last
+    layer to the first: the normalisation's gradients, the weight gradient, then the input gradient, which the
+    first has not. Statistics are (mean, variance), or None for a layer that has none.
+    """
+    kept, logits = forward(gemms, layers, parameters, x, step)
+    delta = softmax_gradient(logits, y, scale)
+    found, statistics = [], []
     for i in reversed(range(len(layers))):
-        by_weights = gemms.product("weight-gradient", i, delta, inputs[i], step)
-        by_bias = matmul_fp32(np.ones((1, len(delta)), np.float32), delta)[0]
-        found.append((by_weights, by_bias))
+        inputs, patches, normalised = kept[i]
+        delta = delta.reshape(len(patches), layers[i].outputs)
+        if normalised:
+            delta, *rest = normalise_gradient(gemms, delta, parameters[i][1], *normalised[0])
+        else:
+            rest = [gemms.totals(delta, 1)[0]]
+        statistics.append(normalised and normalised[1])
+        found.append((gemms.product("weight-gradient", i, delta, patches, step), *rest))
         if i > 0:
-            delta = gemms.product("input-gradient", i, delta, layers[i][0], step)
+            delta = layers[i].fold(gemms.product("input-gradient", i, delta, parameters[i][0], step))
             # relu's output is zero or below exactly where its input is.
-            delta = np.where(inputs[i] <= 0, np.float32(0), delta)
-    return found[::-1]
+            delta = np.where(inputs <= 0, delta.dtype.type(0), delta)
+    return found[::-1], statistics[::-1]
 
 
-def sgd(parameter, velocity, gradient, lr, momentum):
-    """Return the next (parameter, velocity), float32, every operation rounded to nearest even.
+def sgd(parameter, velocity, gradient, lr, momentum, scale=1):
+    """Return the next (parameter, velocity), every operation rounded to nearest even in their dtype.
 
-    v <- momentum*v + g; u <- -(lr*v); w <- w + u: numerics contract, section 6, ``plain``.
+    v <- momentum*v + g; u <- -(lr*v); w <- w + u: numerics contract, section 6, ``plain``. Where
+    gradients and velocities carry a loss scale, a power of two, u is divided by it before it is added.
     """
-    velocity = np.float32(momentum) * velocity + gradient
-    return parameter + -(np.float32(lr) * velocity), velocity
+    number = parameter.dtype.type
+    velocity = number(momentum) * velocity + gradient
+    return parameter + -(number(lr) * velocity * number(1 / scale)), velocity
 
 
 def digest(layers):
-    """Return the SHA-256 over the fp32 codes, little-endian: weights, then bias, layer by layer.
+    """Return the SHA-256 over the codes of the dtype's format, little-endian, parameter by parameter in order.
 
     Codes rather than the machine's bytes: a NaN has one code.
     """
     state = hashlib.sha256()
     for layer in layers:
         for parameter in layer:
-            state.update(PRESETS["fp32"].encode(parameter).astype("<u4").tobytes())
+            fmt = PRESETS["fp16" if parameter.dtype == np.float16 else "fp32"]
+            state.update(fmt.encode(parameter).astype(f"<u{fmt.width // 8}").tobytes())
     return state.hexdigest()
 
 
@@ -262,20 +468,31 @@ class Result:
     recipe : Recipe
     seed : int
     history : tuple of Epoch
-    parameters : tuple of (weights, bias)
-        Per layer, float32 of shapes (outputs, inputs) and (outputs,).
+    layers : tuple of Linear or Convolution
+    parameters : tuple of (weights, bias) or (weights, gain, shift)
+        Per layer, in the work format, of shapes (outputs, patch) and (outputs,).
+    statistics : tuple of None or (mean, variance)
+        Per layer: the running ones, in the work format.
     digest : str
-        See `digest`.
+        See `digest`: of each layer, its parameters and then its statistics.
     invalid : bool
         A quantiser met a NaN, and saturated it.
+    skipped : int
+        Steps that the loss scale made skip.
+    loss_scale : int
+        The final one; 1 without.
     """
 
     recipe: Recipe
     seed: int
     history: tuple
+    layers: tuple
     parameters: tuple
+    statistics: tuple
     digest: str
     invalid: bool
+    skipped: int
+    loss_scale: int
 
     @property
     def accuracy(self):
@@ -283,17 +500,68 @@ class Result:
         return {"train": self.history[-1].train_accuracy, "test": self.history[-1].test_accuracy}
 
 
-def _evaluate(gemms, layers, x, y):
+class _State:
+    """What steps change: parameters, velocities, running statistics, loss scale."""
+
+    def __init__(self, recipe, parameters):
+        self.limits, self.parameters = recipe.scale, parameters
+        self.velocities = [tuple(np.zeros_like(each) for each in layer) for layer in parameters]
+        self.statistics = [(np.zeros_like(layer[1]), np.ones_like(layer[1])) if len(layer) == 3 else None
+                           for layer in parameters]
+        self.scale = recipe.scale.start if recipe.scale else 1
+        self.skipped = self.accepted = 0
+
+    def step(self, slopes, statistics, lr, momentum):
+        """Take the gradients of one batch, which carry the scale, and its statistics."""
+        moved = [[sgd(*each, lr, momentum, self.scale) for each in zip(*layer)]
+                 for layer in zip(self.parameters, self.velocities, slopes)]
+        velocities = [tuple(velocity for _, velocity in layer) for layer in moved]
+        # An Inf or NaN in a gradient is one in its velocity.
+        if self.limits and not _finite(velocities):
+            self.skipped += 1
+            self.accepted = 0
+            if self.scale > 1:
+                self._rescale(0.5, self.velocities)
+            return
+        self.parameters = [tuple(parameter for parameter, _ in layer) for layer in moved]
+        self.velocities = velocities
+        for i, batch in enumerate(statistics):
+            if batch:
+                self.statistics[i] = tuple(old + old.dtype.type(RUNNING) * (new - old)
+                                           for old, new in zip(self.statistics[i], batch))
+        self.accepted += 1
+        if self.limits and self.accepted == self.limits.interval:
+            self.accepted = 0
+            if self.scale < LARGEST_SCALE:
+                self._rescale(2, velocities)
+
+    def _rescale(self, factor, velocities):
+        """Multiply the scale and the velocities, unless one of those would become Inf."""
+        velocities = [tuple(velocity * velocity.dtype.type(factor) for velocity in layer) for layer in velocities]
+        if _finite(velocities):
+            self.velocities, self.scale = velocities, int(self.scale * factor)
+
+
+def _finite(layers):
+    return all(np.isfinite(array).all() for layer in layers for array in layer)
+
+
+def _evaluate(gemms, layers, state, x, y):
     """Return (mean cross-entropy, accuracy); of equal logits the first counts."""
-    logits = forward(gemms, layers, x)[1]
-    z, total, _ = _shifted(logits)
-    loss = math.fsum(np.log(total) - z[np.arange(len(y)), y]) / len(y)
-    return loss, float(np.count_nonzero(logits.argmax(axis=1) == y) / len(y))
+    losses, right = [], 0
+    count = max(1, EVALUATED // max(layer.positions * layer.patch for layer in layers))
+    for start in range(0, len(x), count):
+        part = y[start:start + count]
+        logits = forward(gemms, layers, state.parameters, x[start:start + count], running=state.statistics)[1]
+        z, total, _ = _shifted(logits)
+        losses.append(np.log(total) - z[np.arange(len(part)), part])
+        right += np.count_nonzero(logits.argmax(axis=1) == part)
+    return math.fsum(np.concatenate(losses)) / len(y), float(right / len(y))
 
 
-def train(recipe, dataset, *, seed=1, epochs=20, lr=0.1, batch=32, hidden=(32,), momentum=0.9, progress=None,
-          record=None):
-    """Train a multilayer perceptron.
+def train(recipe, dataset, *, seed=1, epochs=20, lr=0.1, batch=32, model="mlp", hidden=None, batch_norm=False,
+          momentum=0.9, progress=None, record=None):
+    """Train a multilayer perceptron or a small convolutional network.
 
     Parameters
     ----------
@@ -305,50 +573,58 @@ def train(recipe, dataset, *, seed=1, epochs=20, lr=0.1, batch=32, hidden=(32,),
     epochs, batch : int
         The last batch of an epoch may be smaller; its gradient is divided by its own size.
     lr, momentum : float
-        Constant; rounded to fp32.
-    hidden : tuple of int
-        Sizes of the hidden layers.
+        Constant; rounded to the work format.
+    model : str
+        ``mlp``: see `perceptron`. ``cnn``: see `convolutional`.
+    hidden : tuple of int, optional
+        Sizes of the hidden layers, or channels of the two convolutions: (32,) and (8, 16) when not given.
+    batch_norm : bool
+        Whether every layer but the last has batch statistics (see `normalise`) in place of its bias. Accuracy is
+        measured with running ones, from mean 0 and variance 1: r <- r + 0.1 * (batch's - r), three operations.
     progress : callable, optional
         Called after each epoch with (epoch, epochs, Epoch).
     record : callable, optional
         Called before each GEMM of training, once per operand, with (step, layer, gemm, kind,
         array, axis): gemm a key of `GEMMS`; kind ``weights``, ``activations`` or ``gradients``;
-        the array in the work format as it is stored, never changed later; its reduction axis.
+        the array in the work format as it is stored (a convolution's activations as patches), never
+        changed later; its reduction axis.
 
     Returns
     -------
     Result
     """
-    _require_run(dataset, seed, epochs, lr, batch, hidden, momentum)
+    _require_run(dataset, seed, epochs, lr, batch, model, batch_norm, momentum)
+    make, usual = MODELS[model]
+    layers = make(dataset, usual if hidden is None else hidden)
     gemms, rng = Gemms(recipe, seed, record), np.random.default_rng(seed)
-    layers = initialise((dataset.features, *hidden, dataset.classes), rng)
-    velocities = [tuple(np.zeros_like(p) for p in layer) for layer in layers]
+    state = _State(recipe, initialise(layers, rng, recipe.dtype, batch_norm))
     history, step, count = [], 0, len(dataset.train_x)
     # A run that diverges shows it in its loss; NumPy's warnings would only repeat that.
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
+        train_x, test_x = (x.astype(recipe.dtype) for x in (dataset.train_x, dataset.test_x))
         for epoch in range(1, epochs + 1):
             order = np.argsort(rng.random(count), kind="stable")
             for start in range(0, count, batch):
                 chosen = order[start:start + batch]
-                slopes = gradients(gemms, layers, dataset.train_x[chosen], dataset.train_y[chosen], step)
-                for i, layer in enumerate(layers):
-                    moved = [sgd(*each, lr, momentum) for each in zip(layer, velocities[i], slopes[i])]
-                    layers[i], velocities[i] = zip(*moved)
+                found = gradients(gemms, layers, state.parameters, train_x[chosen], dataset.train_y[chosen], step,
+                                  state.scale)
+                state.step(*found, lr, momentum)
                 step += 1
-            loss, train_accuracy = _evaluate(gemms, layers, dataset.train_x, dataset.train_y)
-            _, test_accuracy = _evaluate(gemms, layers, dataset.test_x, dataset.test_y)
+            loss, train_accuracy = _evaluate(gemms, layers, state, train_x, dataset.train_y)
+            _, test_accuracy = _evaluate(gemms, layers, state, test_x, dataset.test_y)
             history.append(Epoch(epoch, loss, train_accuracy, test_accuracy))
             if progress:
                 progress(epoch, epochs, history[-1])
-    return Result(recipe, seed, tuple(history), tuple(layers), digest(layers), gemms.invalid)
+    whole = [(*layer, *(kept or ())) for layer, kept in zip(state.parameters, state.statistics)]
+    return Result(recipe, seed, tuple(history), layers, tuple(state.parameters), tuple(state.statistics),
+                  digest(whole), gemms.invalid, state.skipped, state.scale)
 
 
-def _require_run(dataset, seed, epochs, lr, batch, hidden, momentum):
+def _require_run(dataset, seed, epochs, lr, batch, model, batch_norm, momentum):
     require_int("seed", seed, 0, MAX_SEED)
     require_int("epochs", epochs, 1, 10**6)
     require(type(lr) in (int, float) and 0 < lr <= 1e6, "lr", lr, "a number above 0, at most 1e6")
     require_int("batch", batch, 1, len(dataset.train_x))
-    require(isinstance(hidden, (tuple, list)) and len(hidden) < MAX_LAYERS and
-            all(type(size) is int and 1 <= size <= 65536 for size in hidden), "hidden", hidden,
-            f"at most {MAX_LAYERS - 1} integers from 1 to 65536")
+    require(model in MODELS, "model", model, ", ".join(MODELS))
+    require(type(batch_norm) is bool, "batch_norm", batch_norm, "true, false")
     require(type(momentum) in (int, float) and 0 <= momentum < 1, "momentum", momentum, "a number from 0 to below 1")

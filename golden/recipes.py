@@ -3,12 +3,15 @@
 import inspect
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from .formats import PRESETS, BlockFloat, Float, parse, require, require_int
 from .rounding import KINDS, NEAREST, Rounding
 
-__all__ = ["RECIPES", "TENSORS", "Quantiser", "Recipe", "bfp", "fp32", "make"]
+__all__ = ["LARGEST_SCALE", "LossScale", "RECIPES", "TENSORS", "Quantiser", "Recipe", "bfp", "fp16", "fp32", "make"]
 
 TENSORS = ("weights", "activations", "gradients")
+LARGEST_SCALE = 1 << 24  # its reciprocal is the smallest number of fp16
 
 
 @dataclass(frozen=True)
@@ -18,25 +21,57 @@ class Quantiser:
     Parameters
     ----------
     format : BlockFloat, optional
-        None: as it is, in the work format fp32.
+        None: as it is, in the work format.
     rounding : Rounding
     """
 
     format: BlockFloat = None
     rounding: Rounding = NEAREST
 
-    def describe(self):
+    def describe(self, work=PRESETS["fp32"]):
         """Return ``{"format", "rounding"}`` and, if stochastic, ``bits`` and ``corrected``: JSON-ready.
 
         ``format`` is what `formats.parse` reads.
         """
         if self.format is None:
-            return {"format": "fp32", "rounding": "nearest"}
+            return {"format": _named(work), "rounding": "nearest"}
         # Spelled out, not a preset's name: "fast-4" would promise FAST's roundings as well.
         described = {"format": {"type": "BlockFloat", **self.format.to_json()}, "rounding": self.rounding.kind}
         if self.rounding.kind == "stochastic":
             described.update(bits=self.rounding.bits, corrected=self.rounding.corrected)
         return described
+
+
+def _named(fmt):
+    """Return a Float's preset name, or else what `formats.parse` reads."""
+    named = next((name for name, preset in PRESETS.items() if preset == fmt), None)
+    return named or {"type": "Float", **fmt.to_json()}
+
+
+@dataclass(frozen=True)
+class LossScale:
+    """The power of two by which the loss, and so every gradient and momentum, is multiplied.
+
+    A step that would make a momentum Inf or NaN is skipped, and the scale halves, down to 1. After `interval` steps
+    in a row that were not, it doubles, up to `LARGEST_SCALE`, unless a momentum would become Inf by it.
+
+    Parameters
+    ----------
+    start : int
+        1 to `LARGEST_SCALE`.
+    interval : int, optional
+        None: it never doubles.
+    """
+
+    start: int = 1024
+    interval: int = 200
+
+    def __post_init__(self):
+        start = self.start
+        require(type(start) is int and 1 <= start <= LARGEST_SCALE and start & (start - 1) == 0, "loss_scale", start,
+                f"a power of two from 1 to {LARGEST_SCALE}, or null")
+        if self.interval is not None:
+            require_int("growth_interval", self.interval, 1, 10**6)
 
 
 @dataclass(frozen=True)
@@ -47,11 +82,18 @@ class Recipe:
     ----------
     name : str
     weights, activations, gradients : Quantiser
-        Operands of the GEMMs: all three in fp32, or all three in block floating point with
-        equal groups.
+        Operands of the GEMMs: all three in the work format, or all three in block floating point
+        with equal groups.
     accumulator : Float
-        What GEMMs add in; each of its values is an fp32 number, so going back to the work
-        format is exact. fp32 when the operands are.
+        What GEMMs add in; each of its values is a number of the work format, so going back to
+        that is exact. The work format when the operands are.
+    work : Float
+        What every tensor is kept in between GEMMs, and every other operation rounds to: fp32, or
+        fp16 when the operands are.
+    chunk : int, optional
+        With work in fp16, products that are summed apart before the sums are: see `floating.matmul`.
+    scale : LossScale, optional
+        None: the loss is as it is, and no step is skipped.
     """
 
     name: str
@@ -59,6 +101,9 @@ class Recipe:
     activations: Quantiser = Quantiser()
     gradients: Quantiser = Quantiser()
     accumulator: Float = PRESETS["fp32"]
+    work: Float = PRESETS["fp32"]
+    chunk: int = None
+    scale: LossScale = None
 
     def __post_init__(self):
         formats = [self.quantiser(tensor).format for tensor in TENSORS]
@@ -71,7 +116,18 @@ class Recipe:
                 2 <= acc.mantissa <= 23 and acc.emax <= 127 and acc.emin - acc.mantissa >= -149,
                 "accumulator", acc, "a Float with specials 'ieee', overflow 'infinity' and values within fp32, "
                 "such as fp32, bf16, fp16")
-        require(not all(plain) or acc == PRESETS["fp32"], "accumulator", acc, "fp32, because the operands are")
+        require(self.work in (PRESETS["fp32"], PRESETS["fp16"]), "work", self.work, "fp32, fp16")
+        require(all(plain) or self.work == PRESETS["fp32"], "work", self.work, "fp32, because the operands are blocks")
+        require(not all(plain) or acc == self.work, "accumulator", acc,
+                f"{_named(self.work)}, because the operands are")
+        require(self.chunk is None or self.work == PRESETS["fp16"], "chunk", self.chunk, "None, because work is fp32")
+        if self.chunk is not None:
+            require_int("chunk", self.chunk, 1, 10**6)
+
+    @property
+    def dtype(self):
+        """NumPy's type of the work format."""
+        return np.dtype(np.float32 if self.work == PRESETS["fp32"] else np.float16)
 
     def quantiser(self, tensor):
         """Return the Quantiser of ``weights``, ``activations`` or ``gradients``."""
@@ -79,10 +135,8 @@ class Recipe:
 
     def formats(self):
         """Return {tensor: `Quantiser.describe`}, and the same for ``accumulator``. JSON-ready."""
-        described = {tensor: self.quantiser(tensor).describe() for tensor in TENSORS}
-        named = next((name for name, preset in PRESETS.items() if preset == self.accumulator), None)
-        accumulator = named or {"type": "Float", **self.accumulator.to_json()}
-        return {**described, "accumulator": {"format": accumulator, "rounding": "nearest"}}
+        described = {tensor: self.quantiser(tensor).describe(self.work) for tensor in TENSORS}
+        return {**described, "accumulator": {"format": _named(self.accumulator), "rounding": "nearest"}}
 
 
 def fp32():
@@ -127,7 +181,25 @@ def bfp(*, group=16, mantissa=4, exponent=8, weights_mantissa=None, activations_
     return Recipe("bfp", **quantisers, accumulator=accumulator)
 
 
-RECIPES = {"fp32": fp32, "bfp": bfp}
+def fp16(*, chunk=64, loss_scale=1024, growth_interval=200):
+    """Everything in IEEE FP16, every operation's result rounded once, to nearest even; after arXiv 1911.07384.
+
+    Only the paper's abstract could be read: the recipe is ours. docs/fp16.md tells what each setting does.
+
+    Parameters
+    ----------
+    chunk : int, optional
+        Products that each sum of a GEMM, of a bias' gradient or of a statistic takes apart before those sums are
+        added; None: one sum of them all.
+    loss_scale, growth_interval : int, optional
+        `LossScale.start` and `LossScale.interval`. No `loss_scale`: no scaling, and no step is skipped.
+    """
+    half = PRESETS["fp16"]
+    scale = None if loss_scale is None else LossScale(loss_scale, growth_interval)
+    return Recipe("fp16", accumulator=half, work=half, chunk=chunk, scale=scale)
+
+
+RECIPES = {"fp32": fp32, "bfp": bfp, "fp16": fp16}
 
 
 def make(name, **settings):

@@ -69,12 +69,15 @@ REFUSALS = {
     "set twice": (("generate", "bfp-fmac", "--set", "group=4", "--set", "group=8"), "--set names 'group' twice"),
     "unknown target": (("synth", "bfp-fmac", "--target", "ecp6"), "target is 'ecp6'; allowed: ecp5, ice40, "),
     "unknown device": (("synth", "bfp-fmac", "--target", "ice40", "--device", "25k"), "device is '25k'; allowed: "),
-    "unknown recipe": (("train", "--recipe", "int4"), "recipe is 'int4'; allowed: fp32, bfp"),
+    "unknown recipe": (("train", "--recipe", "int4"), "recipe is 'int4'; allowed: fp32, bfp, fp16"),
     "setting of another recipe": (("train", "--recipe", "fp32", "--set", "mantissa=4"), "setting of recipe fp32"),
     "unknown data": (("train", "--data", "cifar"), "'cifar'"),
     "data folder that is not there": (("train", "--data", "idx:/nowhere"), "/nowhere"),
     "learning rate below zero": (("train", "--lr", "-1", "--epochs", "1"), "lr is -1.0"),
     "hidden sizes that are no numbers": (("train", "--hidden", "32,x"), "hidden is '32,x'"),
+    "unknown model": (("train", "--model", "rnn"), "model is 'rnn'; allowed: mlp, cnn"),
+    "three numbers of examples": (("train", "--examples", "9,9,9"), "examples is '9,9,9'; allowed: numbers such as"),
+    "more examples than there are": (("train", "--examples", "9999"), "train examples is 9999; allowed: an integer"),
 }
 
 
@@ -132,6 +135,17 @@ def test_train_repeats_itself_and_its_json_has_the_promised_keys(capsys):
     assert {"recipe", "data", "seed", "epochs", "accuracy", "formats", "digest", "tools"} <= set(data)
     assert set(data["accuracy"]) == {"train", "test"} and len(data["digest"]) == 64
     assert data["formats"]["gradients"]["format"]["mantissa"] == 3
+
+
+def test_train_tells_what_the_loss_scale_did(capsys):
+    arguments = ("train", "--recipe", "fp16", "--set", "chunk=16", "--set", "growth_interval=2", "--epochs", "1",
+                 "--examples", "64,32", "--batch", "8", "--model", "cnn", "--hidden", "2,3", "--batch-norm")
+    data = json.loads(run(capsys, *arguments, "--json", "-")[1])
+    assert (data["model"], data["hidden"], data["batch_norm"], data["chunk"]) == ("cnn", [2, 3], True, 16)
+    assert data["examples"] == {"train": 64, "test": 32}
+    assert data["loss_scale"] == 1024 * 2 ** 4 and data["skipped_steps"] == 0
+    assert {tensor["format"] for tensor in data["formats"].values()} == {"fp16"}
+    assert "loss scale 16384, 0 steps skipped" in run(capsys, *arguments)[1]
 
 
 def test_verbs_name_the_extra_they_miss(monkeypatch, capsys):

@@ -1,3 +1,4 @@
+import dataclasses
 import decimal
 import importlib.util
 import itertools
@@ -9,6 +10,7 @@ import pytest
 from narrowgauge.golden import blockfloat, lfsr, network
 from narrowgauge.golden.datasets import Dataset, load
 from narrowgauge.golden.formats import BlockFloat
+from narrowgauge.golden.network import Convolution, Linear
 from narrowgauge.golden.recipes import make
 from narrowgauge.golden.rounding import stochastic
 
@@ -75,9 +77,10 @@ def reference_loss(layers, x, y):
 
 def test_gradients_equal_central_differences():
     data, rng = small_data(), np.random.default_rng(3)
-    layers = [(w, rng.standard_normal(len(b)).astype(f32)) for w, b in network.initialise((7, 6, 5, 3), rng)]
-    found = network.gradients(network.Gemms(make("fp32"), 1), layers, data.train_x, data.train_y, 0)
-    wide = [[p.astype(np.float64) for p in layer] for layer in layers]
+    layers = network.perceptron(data, (6, 5))
+    parameters = [(w, rng.standard_normal(len(b)).astype(f32)) for w, b in network.initialise(layers, rng)]
+    found, _ = network.gradients(network.Gemms(make("fp32"), 1), layers, parameters, data.train_x, data.train_y, 0)
+    wide = [[p.astype(np.float64) for p in layer] for layer in parameters]
     for layer, slopes in zip(wide, found):
         for parameter, slope in zip(layer, slopes):
             assert slope.shape == parameter.shape and slope.dtype == f32
@@ -88,6 +91,98 @@ def test_gradients_equal_central_differences():
                     losses.append(reference_loss(wide, data.train_x, data.train_y))
                 parameter[index] = start
                 assert slope[index] == pytest.approx((losses[0] - losses[1]) / 2e-6, rel=1e-5, abs=1e-7)
+
+
+def naive_convolution(layer, weights, x):
+    """A convolution by its definition, in float64."""
+    height, width = layer.shape
+    images = x.reshape(len(x), layer.height, layer.width, layer.channels)
+    kernels = weights.reshape(layer.outputs, layer.kernel, layer.kernel, layer.channels)
+    z = np.zeros((len(x), height, width, layer.outputs))
+    for n, i, j, o in np.ndindex(z.shape):
+        for y, k, c in np.ndindex(layer.kernel, layer.kernel, layer.channels):
+            z[n, i, j, o] += images[n, i * layer.stride + y, j * layer.stride + k, c] * kernels[o, y, k, c]
+    return z.reshape(len(x), -1)
+
+
+LAYERS = [Convolution(5, 6, 2, 3), Convolution(6, 7, 3, 2, stride=2), Convolution(7, 5, 1, 2, kernel=2, stride=3),
+          Convolution(3, 3, 2, 4)]
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
+def test_convolution_by_patches_equals_its_definition(layer):
+    rng = np.random.default_rng(10)
+    # Small integers: sums are exact in any order.
+    x = rng.integers(-4, 5, (2, layer.height * layer.width * layer.channels)).astype(f32)
+    weights = rng.integers(-4, 5, (layer.outputs, layer.patch)).astype(f32)
+    product = network.Gemms(make("fp32"), 1).product("forward", 0, layer.unroll(x), weights, 0)
+    assert np.array_equal(product.reshape(2, -1), naive_convolution(layer, weights, x))
+    assert product.size == 2 * layer.positions * layer.outputs
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
+def test_fold_is_the_transpose_of_unroll(layer):
+    rng = np.random.default_rng(11)
+    x = rng.integers(-9, 10, (3, layer.height * layer.width * layer.channels)).astype(f32)
+    patches = rng.integers(-9, 10, layer.unroll(x).shape).astype(f32)
+    folded = layer.fold(patches)
+    assert folded.shape == x.shape and np.sum(folded * x) == np.sum(patches * layer.unroll(x))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, f32])
+def test_fold_adds_in_rising_order_of_the_place_in_the_patch(dtype):
+    layer = Convolution(4, 4, 2, 1)
+    patches = np.random.default_rng(12).standard_normal((2 * layer.positions, layer.patch)).astype(dtype)
+    folded = layer.fold(patches).reshape(2, 4, 4, 2)
+    by_place = patches.reshape(2, 2, 2, 3, 3, 2)
+    for n, i, j, c in np.ndindex(folded.shape):
+        total = dtype(0)
+        for y, x in np.ndindex(3, 3):
+            if 0 <= i - y < 2 and 0 <= j - x < 2:
+                total = dtype(total + by_place[n, i - y, j - x, y, x, c])
+        assert folded[n, i, j, c] == total and folded.dtype == dtype
+
+
+def image_data(count=6):
+    rng = np.random.default_rng(13)
+    x, y = rng.random((count, 7 * 8)).astype(f32), rng.integers(0, 3, count)
+    return Dataset("images", x, y, x[:4], y[:4], 3, (7, 8))
+
+
+def reference_cnn_loss(layers, parameters, x, y):
+    """Mean cross-entropy of a CNN in float64, with NumPy's mean and variance where a layer has a gain."""
+    for i, (layer, (weights, *rest)) in enumerate(zip(layers, parameters)):
+        x = np.maximum(x, 0) if i else x
+        z = naive_convolution(layer, weights, x) if isinstance(layer, Convolution) else x @ weights.T
+        z = z.reshape(-1, layer.outputs)
+        if len(rest) == 2:
+            z = (z - z.mean(axis=0)) / np.sqrt(z.var(axis=0) + 2**-10) * rest[0]
+        x = (z + rest[-1]).reshape(len(x), -1)
+    return np.mean(np.log(np.exp(x).sum(axis=1)) - x[np.arange(len(y)), y])
+
+
+@pytest.mark.parametrize(("model", "hidden", "batch_norm"), [("cnn", (2, 3), False), ("cnn", (2, 3), True),
+                                                             ("mlp", (4, 3), True)])
+def test_gradients_of_other_models_equal_central_differences(model, hidden, batch_norm):
+    data, rng = image_data(), np.random.default_rng(14)
+    layers = network.MODELS[model][0](data, hidden)
+    parameters = [(weights, *((rng.standard_normal((len(rest), len(weights))) + 1).astype(f32)))
+                  for weights, *rest in network.initialise(layers, rng, batch_norm=batch_norm)]
+    found, statistics = network.gradients(network.Gemms(make("fp32"), 1), layers, parameters, data.train_x,
+                                          data.train_y, 0)
+    assert [each is not None for each in statistics] == [batch_norm] * (len(layers) - 1) + [False]
+    wide = [[p.astype(np.float64) for p in layer] for layer in parameters]
+    for layer, slopes in zip(wide, found):
+        assert [slope.shape for slope in slopes] == [parameter.shape for parameter in layer]
+        for parameter, slope in zip(layer, slopes):
+            for index in rng.permutation(list(np.ndindex(parameter.shape)))[:12].tolist():
+                index = tuple(index)
+                start, losses = parameter[index], []
+                for moved in (start + 1e-5, start - 1e-5):
+                    parameter[index] = moved
+                    losses.append(reference_cnn_loss(layers, wide, data.train_x, data.train_y))
+                parameter[index] = start
+                assert slope[index] == pytest.approx((losses[0] - losses[1]) / 2e-5, rel=1e-3, abs=1e-6)
 
 
 def test_sgd_step_equals_scalar_arithmetic():
@@ -291,7 +386,7 @@ def test_digest_covers_every_bit_in_layer_order():
 
 
 def test_initial_weights_are_he_uniform():
-    layers = network.initialise((64, 200, 10), np.random.default_rng(1))
+    layers = network.initialise((Linear(64, 200), Linear(200, 10)), np.random.default_rng(1))
     for (weights, bias), inputs in zip(layers, (64, 200)):
         assert weights.dtype == bias.dtype == f32 and not bias.any()
         assert np.abs(weights).max() <= f32(math.sqrt(6 / inputs))
@@ -335,6 +430,38 @@ def test_diverging_run_ends_quietly_and_says_so():
 def test_bad_settings_are_named(settings, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
         network.train(make("fp32"), small_data(), **{"batch": 4, **settings})
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"model": "rnn"}, "model is 'rnn'; allowed: mlp, cnn"),
+    ({"hidden": (8,)}, r"hidden is \(8,\); allowed: two integers .* because the model is cnn"),
+    ({"hidden": (8, 0)}, r"hidden is \(8, 0\); allowed: two integers .*"),
+    ({"batch_norm": 1}, "batch_norm is 1; allowed: true, false"),
+])
+def test_bad_settings_of_a_cnn_are_named(settings, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        network.train(make("fp32"), image_data(), **{"model": "cnn", "batch": 4, **settings})
+
+
+@pytest.mark.parametrize("image", [None, (4, 14), (56, 1)])
+def test_a_cnn_needs_images(image):
+    with pytest.raises(ValueError, match="^image is .*; allowed: a data set of images of 5x5 pixels or more, .*$"):
+        network.train(make("fp32"), dataclasses.replace(image_data(), image=image), batch=4, model="cnn")
+
+
+def test_the_first_convolution_strides_over_large_images():
+    x = np.zeros((1, 28 * 28), f32)
+    large = Dataset("large", x, np.zeros(1, np.int64), x, np.zeros(1, np.int64), 10, (28, 28))
+    assert network.convolutional(large, (8, 16)) == (
+        Convolution(28, 28, 1, 8, stride=2), Convolution(13, 13, 8, 16, stride=2), Linear(6 * 6 * 16, 10))
+    assert network.convolutional(image_data(), (2, 3)) == (
+        Convolution(7, 8, 1, 2), Convolution(5, 6, 2, 3, stride=2), Linear(2 * 2 * 3, 3))
+
+
+def test_blocks_train_a_cnn_too():
+    runs = [network.train(make("bfp", group=4), image_data(), epochs=1, batch=4, model="cnn", hidden=(2, 3),
+                          batch_norm=True) for _ in range(2)]
+    assert runs[0].digest == runs[1].digest and np.isfinite(runs[0].history[-1].loss)
 
 
 @needs_digits
