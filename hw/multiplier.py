@@ -6,32 +6,58 @@ from amaranth.lib.wiring import In, Out
 
 __all__ = ["Multiplier", "block"]
 
-# Widest operands of the blocks below. Wider products are written as `*`, which synthesis cuts up.
-WIDEST = 18
-
 # Yosys does not move registers into the ECP5's and Gowin's blocks, so the blocks are named here. Each family's text
 # stands behind its macro; simulators and other families take `*` and plain registers, which mean the same.
-TEXT = """\
-module {name}(input clk, input ce, input [{top}:0] a, input [{top}:0] b, output [{end}:0] p);
-`ifdef NARROWGAUGE_ECP5
-  wire [17:0] wide_a = a, wide_b = b;
-  wire [35:0] wide_p;
-  assign p = wide_p[{end}:0];
+# Macro: (widest operands, text).
+FAMILIES = {
+    "NARROWGAUGE_ECP5": (18, """\
   MULT18X18D #(
-    .REG_INPUTA_CLK("{first}"), .REG_INPUTA_CE("CE0"), .REG_INPUTA_RST("RST0"),
-    .REG_INPUTB_CLK("{first}"), .REG_INPUTB_CE("CE0"), .REG_INPUTB_RST("RST0"),
+    .REG_INPUTA_CLK("{ecp5_before}"), .REG_INPUTA_CE("CE0"), .REG_INPUTA_RST("RST0"),
+    .REG_INPUTB_CLK("{ecp5_before}"), .REG_INPUTB_CE("CE0"), .REG_INPUTB_RST("RST0"),
     .REG_INPUTC_CLK("NONE"), .REG_PIPELINE_CLK("NONE"),
-    .REG_OUTPUT_CLK("{second}"), .REG_OUTPUT_CE("CE0"), .REG_OUTPUT_RST("RST0"), .GSR("DISABLED")
+    .REG_OUTPUT_CLK("{ecp5_behind}"), .REG_OUTPUT_CE("CE0"), .REG_OUTPUT_RST("RST0"), .GSR("DISABLED")
   ) block (
     .CLK0(clk), .CLK1(1'b0), .CLK2(1'b0), .CLK3(1'b0), .CE0(ce), .CE1(1'b0), .CE2(1'b0), .CE3(1'b0),
     .RST0(1'b0), .RST1(1'b0), .RST2(1'b0), .RST3(1'b0),
     .SIGNEDA(1'b0), .SIGNEDB(1'b0), .SOURCEA(1'b0), .SOURCEB(1'b0),
-{pins}
+{ecp5_pins}
   );
-`else
+"""),
+    "NARROWGAUGE_ICE40": (16, """\
+  SB_MAC16 #(
+    .A_REG(1'b{before}), .B_REG(1'b{before}), .PIPELINE_16x16_MULT_REG2(1'b{behind}),
+    .TOPOUTPUT_SELECT(2'b11), .BOTOUTPUT_SELECT(2'b11)
+  ) block (
+    .CLK(clk), .CE(ce), .A(wide_a[15:0]), .B(wide_b[15:0]), .C(16'b0), .D(16'b0), .O(wide_p[31:0]),
+    .AHOLD(1'b0), .BHOLD(1'b0), .CHOLD(1'b0), .DHOLD(1'b0), .IRSTTOP(1'b0), .IRSTBOT(1'b0), .ORSTTOP(1'b0),
+    .ORSTBOT(1'b0), .OLOADTOP(1'b0), .OLOADBOT(1'b0), .OHOLDTOP(1'b0), .OHOLDBOT(1'b0), .ADDSUBTOP(1'b0),
+    .ADDSUBBOT(1'b0), .CI(1'b0), .ACCUMCI(1'b0), .SIGNEXTIN(1'b0)
+  );
+"""),
+    "NARROWGAUGE_GOWIN": (18, """\
+  MULT18X18 #(.AREG(1'b{before}), .BREG(1'b{before}), .OUT_REG(1'b{behind})) block (
+    .CLK(clk), .CE(ce), .RESET(1'b0), .A(wide_a), .B(wide_b), .DOUT(wide_p),
+    .SIA(18'b0), .SIB(18'b0), .ASEL(1'b0), .BSEL(1'b0), .ASIGN(1'b0), .BSIGN(1'b0)
+  );
+"""),
+    "NARROWGAUGE_NEXUS": (18, """\
+  MULT18X18 #(.REGINPUTA("{nexus_before}"), .REGINPUTB("{nexus_before}"), .REGOUTPUT("{nexus_behind}")) block (
+    .CLK(clk), .CEA(ce), .CEB(ce), .CEOUT(ce), .RSTA(1'b0), .RSTB(1'b0), .RSTOUT(1'b0),
+    .SIGNEDA(1'b0), .SIGNEDB(1'b0), .A(wide_a), .B(wide_b), .Z(wide_p)
+  );
+"""),
+}
+TEXT = """\
+module {name}(input clk, input ce, input [{top}:0] a, input [{top}:0] b, output [{end}:0] p);
+{families}`else
 {plain}
 `endif
 endmodule
+"""
+USED = """\
+  wire [17:0] wide_a = a, wide_b = b;
+  wire [35:0] wide_p;
+  assign p = wide_p[{end}:0];
 """
 PLAIN = {
     (False, False): "  assign p = a * b;",
@@ -45,16 +71,22 @@ PLAIN = {
 
 def block(width, *, before, behind, kind):
     """Return (name, Verilog text) of the module that a `Multiplier` of these parameters instantiates, or None."""
-    if kind == "lut" or width > WIDEST:
+    families = [(macro, text) for macro, (widest, text) in FAMILIES.items() if width <= widest]
+    if kind == "lut" or not families:
         return None
     name = f"narrowgauge_multiplier_{width}" + "_before" * before + "_behind" * behind
     top, end = width - 1, 2 * width - 1
     pins = [f".{port}{k}(wide_{port.lower()}[{k}])" for port, count in (("A", 18), ("B", 18), ("P", 36))
             for k in range(count)]
     lines = [", ".join(pins[start:start + 6]) for start in range(0, len(pins), 6)]
-    return name, TEXT.format(
-        name=name, top=top, end=end, first="CLK0" if before else "NONE", second="CLK0" if behind else "NONE",
-        pins=",\n".join(f"    {line}" for line in lines), plain=PLAIN[before, behind].format(top=top, end=end))
+    fields = {"before": int(before), "behind": int(behind), "ecp5_pins": ",\n".join(f"    {line}" for line in lines)}
+    for place, registered in (("before", before), ("behind", behind)):
+        fields[f"ecp5_{place}"] = "CLK0" if registered else "NONE"
+        fields[f"nexus_{place}"] = "REGISTER" if registered else "BYPASS"
+    texts = [f"{'`elsif' if index else '`ifdef'} {macro}\n" + (USED + text).format(end=end, **fields)
+             for index, (macro, text) in enumerate(families)]
+    return name, TEXT.format(name=name, top=top, end=end, families="".join(texts),
+                             plain=PLAIN[before, behind].format(top=top, end=end))
 
 
 class Multiplier(wiring.Component):

