@@ -1,9 +1,10 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 from narrowgauge.golden.formats import PRESETS, BlockFloat, Float, parse
-from narrowgauge.golden.recipes import RECIPES, TENSORS, Quantiser, Recipe, make
+from narrowgauge.golden.recipes import RECIPES, TENSORS, LossScale, Quantiser, Recipe, make
 from narrowgauge.golden.rounding import NEAREST, TRUNCATE, stochastic
 
 
@@ -17,6 +18,20 @@ def test_bfp_defaults_are_the_contracts():
 def test_fp32_has_no_block_formats():
     assert make("fp32") == Recipe("fp32")
     assert all(make("fp32").quantiser(t).format is None for t in TENSORS)
+
+
+def test_fp16_is_fp16_throughout():
+    recipe = make("fp16")
+    assert recipe.work == recipe.accumulator == PRESETS["fp16"] and recipe.dtype == np.float16
+    assert {described["format"] for described in recipe.formats().values()} == {"fp16"}
+    assert (recipe.chunk, recipe.scale) == (64, LossScale(1024, 200))
+    assert {make(name).dtype for name in ("fp32", "bfp")} == {np.dtype(np.float32)}
+
+
+def test_fp16_settings_switch_off_one_by_one():
+    assert make("fp16", chunk=None) == dataclasses.replace(make("fp16"), chunk=None)
+    assert make("fp16", loss_scale=None) == dataclasses.replace(make("fp16"), scale=None)
+    assert make("fp16", growth_interval=None).scale == LossScale(1024, None)
 
 
 def test_settings_reach_their_tensor_alone():
@@ -53,6 +68,12 @@ def test_recipes_are_frozen(name):
     ("bfp", {"mantissa": True}, "mantissa is True; allowed: an integer from 2 to 8"),
     ("bfp", {"weights_mantissa": 1}, "weights_mantissa is 1; allowed: an integer from 2 to 8"),
     ("bfp", {"gradients_mantissa": 4.0}, "gradients_mantissa is 4.0; allowed: an integer from 2 to 8"),
+    ("fp16", {"mantissa": 4}, "setting of recipe fp16 is 'mantissa'; allowed: chunk, loss_scale, growth_interval"),
+    ("fp16", {"chunk": 0}, "chunk is 0; allowed: an integer from 1 to 1000000"),
+    ("fp16", {"loss_scale": 1000}, "loss_scale is 1000; allowed: a power of two from 1 to 16777216, or null"),
+    ("fp16", {"loss_scale": 2**25}, "loss_scale is 33554432; allowed: .*"),
+    ("fp16", {"loss_scale": 8.0}, "loss_scale is 8.0; allowed: .*"),
+    ("fp16", {"growth_interval": 0}, "growth_interval is 0; allowed: an integer from 1 to 1000000"),
     ("bfp", {"group": 0}, "group is 0; allowed: an integer from 1 to 1024"),
     ("bfp", {"exponent": 1}, "exponent is 1; allowed: an integer from 2 to 9"),
     ("bfp", {"activations_rounding": "up"}, "activations_rounding is 'up'; allowed: nearest, truncate, stochastic"),
@@ -81,13 +102,26 @@ def test_recipe_rejects_mixed_operands():
         Recipe("fp32", accumulator=PRESETS["bf16"])
 
 
-@pytest.mark.parametrize("recipe", [make("fp32"), make("bfp"), make("bfp", accumulator="bf16", mantissa=3),
-                                    make("bfp", accumulator=Float(6, 12))], ids=["fp32", "bfp", "bf16", "odd"])
+def test_recipe_rejects_work_that_the_operands_are_not():
+    block, half = Quantiser(BlockFloat()), PRESETS["fp16"]
+    with pytest.raises(ValueError, match="^work is .*; allowed: fp32, because the operands are blocks$"):
+        Recipe("half", block, block, block, accumulator=half, work=half)
+    with pytest.raises(ValueError, match="^work is .*; allowed: fp32, fp16$"):
+        Recipe("brain", accumulator=PRESETS["bf16"], work=PRESETS["bf16"])
+    with pytest.raises(ValueError, match="^accumulator is .*; allowed: fp16, because the operands are$"):
+        Recipe("half", work=half)
+    with pytest.raises(ValueError, match="^chunk is 8; allowed: None, because work is fp32$"):
+        Recipe("fp32", chunk=8)
+
+
+@pytest.mark.parametrize("recipe", [make("fp32"), make("fp16"), make("bfp"),
+                                    make("bfp", accumulator="bf16", mantissa=3),
+                                    make("bfp", accumulator=Float(6, 12))], ids=["fp32", "fp16", "bfp", "bf16", "odd"])
 def test_formats_survive_json(recipe):
     formats = json.loads(json.dumps(recipe.formats()))
     assert list(formats) == [*TENSORS, "accumulator"]
     for tensor in TENSORS:
-        assert parse(formats[tensor]["format"]) == (recipe.quantiser(tensor).format or PRESETS["fp32"])
+        assert parse(formats[tensor]["format"]) == (recipe.quantiser(tensor).format or recipe.work)
         assert formats[tensor]["rounding"] == recipe.quantiser(tensor).rounding.kind
     assert parse(formats["accumulator"]["format"]) == recipe.accumulator
 
