@@ -19,7 +19,7 @@ env: .venv/ready
 
 # Trains, simulates, places and routes, and writes build/report.html.
 demo: env
-	$(BIN)/narrowgauge report --output build
+	$(BIN)/narrowgauge report --quick --output build
 
 test: lint
 	$(BIN)/python -m pytest -n $(CORES) -m "not sweep" --durations 15

