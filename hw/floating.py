@@ -140,7 +140,7 @@ class _FloatUnit(wiring.Component):
         def cut(name, before=None, *, drop=(), **values):
             return stage(m, advance, name, before, drop=drop, registered=name in self.CUTS[:self.latency], **values)
 
-        self._finish(m, advance, cut, self._exact(m, advance, cut))
+        self._finish(m, advance, cut, *self._exact(m, advance, cut))
         return m
 
     def _multiplier(self):
@@ -160,15 +160,14 @@ class _FloatUnit(wiring.Component):
         m.d.comb += [multiplier.a.eq(a), multiplier.b.eq(b), multiplier.enable.eq(advance)]
         return multiplier.p
 
-    def _finish(self, m, advance, cut, now):
-        """Normalise, round, encode.
+    def _finish(self, m, advance, cut, now, depth, limited):
+        """Normalise, round, encode: what `_exact` of each unit returns.
 
         `now` has ``valid``; ``value``, ``top``, ``sticky`` and ``flip`` as for `round_and_pack`, but with the leading
-        one anywhere; ``depth``, the greatest number of leading zeros (an int); ``limited``, whether subnormal results
-        are to be expected (a bool); ``negative``; ``cancels``: a zero is +0; ``infinite`` and ``nan``.
+        one anywhere; ``negative``; ``cancels``: a zero is +0; ``infinite`` and ``nan``. `depth` is the greatest number
+        of leading zeros, `limited` tells whether subnormal results are to be expected.
         """
-        fmt, mode, depth, limited = self.result, self.parameters.mode, now.depth, now.limited
-        del now.depth, now.limited
+        fmt, mode = self.result, self.parameters.mode
         shifts = [1 << k for k in reversed(range(depth.bit_length()))]
         half = (len(shifts) + 1) // 2
         limit, free, before, need = None, C(0, 1), [], fmt.mantissa + 1 + self.window
@@ -282,8 +281,7 @@ class FloatAdder(_FloatUnit):
              + Cat(now.apart & ~now.sticky, now.smaller ^ now.apart.replicate(width), now.apart))[1:])
         now = cut("sum", now, drop=("larger", "smaller", "apart"), value=total, cancels=now.apart, flip=C(0, 1))
         # The top bit is the carry. To the bottom of the number, a difference can only cancel without a sticky bit.
-        now.depth, now.limited = width, not self.flush
-        return now
+        return now, width, not self.flush
 
 
 class FloatMultiplier(_FloatUnit):
@@ -310,7 +308,7 @@ class FloatMultiplier(_FloatUnit):
         As in `FloatAdder`.
     """
 
-    CUTS = ("out", "product", "inputs", "fine", "coarse")
+    CUTS = ("out", "product", "fine", "coarse", "inputs")
 
     def __init__(self, parameters: MultiplierParameters):
         width = parameters.format.width
@@ -337,8 +335,7 @@ class FloatMultiplier(_FloatUnit):
         top = _top(m, now.field, offset + above - 1, low, high, self.flush)
         now = cut("product", now, drop=("field",), top=top, sticky=C(0, 1), flip=C(0, 1), cancels=C(0, 1))
         now.value = Cat(product, C(0, above))
-        now.depth, now.limited = (1 if self.flush else 2 * p - 1 + above), limited
-        return now
+        return now, 1 if self.flush else 2 * p - 1 + above, limited
 
 
 def _top(m, field, offset, low, high, flush):
@@ -375,7 +372,7 @@ class FloatFMA(_FloatUnit):
         As in `FloatAdder`.
     """
 
-    CUTS = ("out", "sum", "product", "inputs", "fine", "aligned", "coarse")
+    CUTS = ("out", "sum", "product", "fine", "coarse", "aligned", "inputs")
 
     def __init__(self, parameters: FMAParameters):
         width, accumulator = parameters.format.width, parameters.accumulator
@@ -421,7 +418,7 @@ class FloatFMA(_FloatUnit):
         distance = Signal(signed(n + 1))
         m.d.comb += distance.eq(now.top + 1 - now.field)
         alone = distance[-1] | now.none
-        levels = width.bit_length()
+        levels = min(width.bit_length(), n)
         far = distance[levels:-1].any() & ~alone
         shifts = [1 << k for k in range(levels)]  # the widest last: until then, the addend is short
         now = cut(
@@ -448,8 +445,7 @@ class FloatFMA(_FloatUnit):
             "sum", now, drop=("addend", "apart", "product_negative", "infinite_negative"),
             value=total[:-1] ^ flip.replicate(width), flip=flip, cancels=now.apart,
             negative=Mux(now.infinite, now.infinite_negative, now.product_negative ^ flip))
-        now.depth, now.limited = width - 1, not self.flush
-        return now
+        return now, width - 1, not self.flush
 
 
 class FloatCast(_FloatUnit):
@@ -491,11 +487,11 @@ class FloatCast(_FloatUnit):
         if self.flush:
             above, limited = 0, False
         low, high = offset + above, (1 << fmt.exponent) - 1 + offset + above - 1
-        return SimpleNamespace(
+        now = SimpleNamespace(
             valid=self.i.valid, value=Cat(a.significand, C(0, above)),
             top=_top(m, a.field, offset + above - 1, low, high, self.flush), sticky=C(0, 1), flip=C(0, 1),
-            negative=a.negative, cancels=C(0, 1), infinite=a.infinite, nan=a.nan,
-            depth=0 if self.flush else p - 1 + above, limited=limited)
+            negative=a.negative, cancels=C(0, 1), infinite=a.infinite, nan=a.nan)
+        return now, 0 if self.flush else p - 1 + above, limited
 
 
 class FloatMAC(wiring.Component):

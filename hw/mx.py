@@ -80,26 +80,31 @@ class MXConverter(wiring.Component):
         advance = Signal()
         m.d.comb += [advance.eq(~self.o.valid | self.o.ready), self.i.ready.eq(advance)]
 
-        # Take the elements apart.
-        parts = [unpack(m, f"element{k}", work, code) for k, code in enumerate(self.i.payload.elements)]
-        now = stage(m, advance, "split", valid=self.i.valid, significands=Cat(each.significand for each in parts),
-                    fields=Cat(each.field for each in parts), negative=Cat(each.negative for each in parts),
-                    infinite=Cat(each.infinite for each in parts).any(), nan=Cat(each.nan for each in parts).any())
-
         # Subnormal numbers are normalised as far as it matters: to where elements under the lowest scale become
-        # subnormal themselves, and to where a largest number would have a scale above the lowest. A place is the
-        # exponent field of the leading bit, with a top bit; without that top bit it is `reach` less, plus one.
+        # subnormal themselves, and to where a largest number would have a scale above the lowest.
         left = min(max(fmt.bias, 1), work.mantissa)
         reach = (1 << left.bit_length()) - 1
         shifts = [1 << k for k in reversed(range(left.bit_length()))]
         kept = max(size, fmt.mantissa + 2)
-        width, length = work.exponent, work.mantissa + 1
+
+        # Take the elements apart. Of a significand, only bits that may be kept then go further.
+        width, length = work.exponent, min(work.mantissa + 1, kept + reach)
+        parts = [unpack(m, f"element{k}", work, code) for k, code in enumerate(self.i.payload.elements)]
+        now = stage(m, advance, "split", valid=self.i.valid,
+                    significands=Cat(each.significand[-length:] for each in parts),
+                    below=Cat(each.significand[:-length].any() for each in parts),
+                    fields=Cat(each.field for each in parts), negative=Cat(each.negative for each in parts),
+                    infinite=Cat(each.infinite for each in parts).any(), nan=Cat(each.nan for each in parts).any())
+
+        # A place is the exponent field of the leading bit, with a top bit; without that top bit it is `reach` less,
+        # plus one.
         values, sticky, places, keys = [], [], [], []
         for k in range(lanes):
             significand = now.significands[length * k:length * (k + 1)]
             normal = significand[-1]
             value, taken, _, below = normalise(m, f"left{k}", significand, shifts, need=kept)
-            value, below = Cat(C(0, max(kept - len(value), 0)), value[-kept:]), below | value[:-kept].any()
+            below = below | value[:-kept].any() | now.below[k]
+            value = Cat(C(0, max(kept - len(value), 0)), value[-kept:])
             few = Cat(~take for take in reversed(taken))
             place = Cat(Mux(normal, now.fields[width * k:width * (k + 1)], few)[:width], normal)
             up = self._up(value, below)
@@ -107,7 +112,7 @@ class MXConverter(wiring.Component):
             keys.append(place if up is None else Cat(up, place))
             values.append(value[-size:])
             sticky.append(below | value[:-size].any())
-        now = stage(m, advance, "left", now, drop=("significands", "fields"), values=Cat(values), sticky=Cat(sticky),
+        now = stage(m, advance, "left", now, drop=("significands", "below", "fields"), values=Cat(values), sticky=Cat(sticky),
                     places=Cat(places), best=Cat(keys))
 
         # The largest number, or rather the exponent that the rule gives it: a rule rounds up beyond a threshold, the
@@ -160,7 +165,8 @@ class MXConverter(wiring.Component):
                 values.append(value)
                 sticky.append(lost)
             later = [now.distances[bits * k:bits * k + rest] for k in range(lanes)]
-            now = stage(m, advance, name, now, values=Cat(values), sticky=Cat(sticky), distances=Cat(later))
+            now = stage(m, advance, name, now, drop=("distances",), values=Cat(values), sticky=Cat(sticky),
+                        **({"distances": Cat(later)} if rest else {}))
 
         # Round.
         noise = [None] * lanes
@@ -172,7 +178,7 @@ class MXConverter(wiring.Component):
         packed = [round_and_pack(m, fmt, mode, now.values[size * k:size * (k + 1)],
                                  now.tops[fields * k:fields * (k + 1)], sticky=now.sticky[k], noise=noise[k])
                   for k in range(lanes)]
-        now = stage(m, advance, "rounded", now, drop=("values", "sticky", "tops", "distances"),
+        now = stage(m, advance, "rounded", now, drop=("values", "sticky", "tops"),
                     magnitudes=Cat(each.magnitude for each in packed), over=Cat(each.over for each in packed))
 
         # Saturate.
@@ -305,7 +311,7 @@ class MXDot(wiring.Component):
         ]
 
         # Choose the elements of a pass.
-        turn = Signal(range(passes))
+        turn = Signal(range(max(passes, 2)))
         final = turn == passes - 1
         m.d.comb += self.i.ready.eq(advance & final)
         with m.If(advance & self.i.valid):
@@ -327,16 +333,15 @@ class MXDot(wiring.Component):
             places.append((a_place + b_place)[:len(self._places)])
             signs.append(a_negative ^ b_negative)
             nan = nan | a_bad | b_bad
-        now = stage(m, advance, "product", now, drop=("a", "b"), products=Cat(products), places=Cat(places),
-                    signs=Cat(signs), nan=nan)
+        now = stage(m, advance, "product", now, drop=("a", "b"), products=Cat(products), signs=Cat(signs), nan=nan,
+                    **({"places": Cat(places)} if self._places else {}))
 
         # Up to there: the low bits of the place first, while the product is short.
         shifts = self._places
         if len(shifts) > 3:
             now = self._shift(m, advance, now, shifts[:-3])
             shifts = shifts[-3:]
-        length, rest = len(now.products) // lanes, len(now.places) // lanes
-        products = []
+        length, rest, products = len(now.products) // lanes, len(shifts), []
         for k in range(lanes):
             value = now.products[length * k:length * (k + 1)]
             for index, width in enumerate(shifts):
