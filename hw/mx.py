@@ -112,8 +112,8 @@ class MXConverter(wiring.Component):
             keys.append(place if up is None else Cat(up, place))
             values.append(value[-size:])
             sticky.append(below | value[:-size].any())
-        now = stage(m, advance, "left", now, drop=("significands", "below", "fields"), values=Cat(values), sticky=Cat(sticky),
-                    places=Cat(places), best=Cat(keys))
+        now = stage(m, advance, "left", now, drop=("significands", "below", "fields"), values=Cat(values),
+                    sticky=Cat(sticky), places=Cat(places), best=Cat(keys))
 
         # The largest number, or rather the exponent that the rule gives it: a rule rounds up beyond a threshold, the
         # same in every power of two, so that of two numbers of one exponent either stands for the other.

@@ -7,15 +7,19 @@ from ..golden.formats import Fixed
 from . import recorded
 from .vectors import Vectors, pack, unpack
 
-__all__ = ["converter_random", "converter_recorded", "converter_vectors", "dot_random", "dot_recorded", "dot_vectors"]
+__all__ = [
+    "converter_random", "converter_recorded", "converter_vectors", "dot_random", "dot_recorded", "dot_vectors",
+    "element_width",
+]
 
 
-def _element_width(fmt):
+def element_width(fmt):
+    """Return the bits of an element code of an MX format."""
     return fmt.element.bits if isinstance(fmt.element, Fixed) else fmt.element.width
 
 
 def _show_block(fmt, scale, elements):
-    digits = 2 + (_element_width(fmt) + 3) // 4
+    digits = 2 + (element_width(fmt) + 3) // 4
     return f"scale {int(scale)}, elements " + " ".join(f"{int(code):#0{digits}x}" for code in elements)
 
 
@@ -60,7 +64,7 @@ def converter_vectors(parameters, codes):
     """Return the Vectors of transfers (as for `mx.convert`), with what the golden model makes of them."""
     p, fmt = parameters, parameters.format
     scales, elements, invalid, overflow = mx.convert(p, codes)
-    width = _element_width(fmt)
+    width = element_width(fmt)
     inputs = pack((codes, p.work.width))
     outputs = pack((elements, width), (scales, 8))
 
@@ -91,7 +95,7 @@ def dot_random(parameters, count, seed):
     """Return random transfers for ``mx-dot``, many of them at directed places: arguments of `dot_vectors`."""
     rng = np.random.default_rng(seed)
     p, fmt = parameters, parameters.format
-    values = fmt.decode(np.arange(1 << _element_width(fmt)))
+    values = fmt.decode(np.arange(1 << element_width(fmt)))
     codes = np.flatnonzero(np.isfinite(values))
     codes = codes[np.argsort(values[codes], kind="stable")]
     special = np.flatnonzero(~np.isfinite(values))
@@ -161,7 +165,7 @@ def dot_vectors(parameters, a_scales, a_elements, b_scales, b_elements, slot, fi
     p, fmt = parameters, parameters.format
     a, b = (a_scales, a_elements), (b_scales, b_elements)
     codes, invalid, overflow = mx.dots(parameters, a, b, slot, first, last)
-    width, slot_bits = _element_width(fmt), (p.accumulators - 1).bit_length()
+    width, slot_bits = element_width(fmt), (p.accumulators - 1).bit_length()
     origin = np.flatnonzero(last)
     inputs = pack((a_elements, width), (a_scales, 8), (b_elements, width), (b_scales, 8), (slot, slot_bits), (first, 1),
                   (last, 1))
