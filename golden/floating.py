@@ -704,51 +704,48 @@ def matmul(a, b, accumulator=PRESETS["fp16"], chunk=None):
             several = max(1, SLAB // total.size)
             for left, right in parts:
                 for first in range(0, left.shape[1], several):
-                    sums = _chunk_sums(left[:, first:first + several, row:row + height],
-                                       right[:, first:first + several], fmt, inside)
+                    x = left[:, first:first + several, row:row + height, np.newaxis]
+                    y = right[:, first:first + several, np.newaxis]
+                    sums = np.zeros((x.shape[1], *total.shape))
+                    _accumulate(sums, x, y, fmt, inside)
                     if chunk is None:
                         total[:] = sums[0]
-                        continue
-                    scratch = np.empty_like(total)
-                    for each in sums:
-                        _accumulate(total, each, scratch, fmt, inside)
+                    else:
+                        _accumulate(total, sums, np.ones(len(sums)), fmt, inside)
     return result
 
 
-def _chunk_sums(left, right, fmt, inside):
-    """Return sums of products, (chunks, rows, columns), of (size, chunks, rows) and (size, chunks, columns)."""
-    sums = np.zeros((*left.shape[1:], right.shape[2]))
-    product, scratch = np.empty_like(sums), np.empty_like(sums)
-    for column, row in zip(left[..., np.newaxis], right[:, :, np.newaxis]):
-        np.multiply(column, row, out=product)
-        _accumulate(sums, product, scratch, fmt, inside)
-    return sums
+def _accumulate(total, x, y, fmt, inside):
+    """Add the products of x and y, along their first axis, to the total in place: each rounded once, to nearest even.
 
-
-def _accumulate(total, addend, scratch, fmt, inside):
-    """Add in place, rounded once to nearest even; `addend` is a product or a number of `fmt`, and is overwritten.
-
-    The float64 sum, rounded again, is the sum rounded once. An addend of 2**(emax + 2) or more overflows both ways.
-    Below that, every bit of the total is within 52 of the sum's first one, so the float64 sum is exact unless bits of
-    the addend are lost. That has 24 at most, so it is then less than a quarter of the total's last place, and the
-    float64 sum is no farther from the total: both round to the total.
+    The products have at most 24 bits. The float64 sum, rounded again, is the sum rounded once. A product of
+    2**(emax + 2) or more overflows both ways. Below that, every bit of the total is within 52 of the sum's first one,
+    so the float64 sum is exact unless bits of the product are lost. That is then less than a quarter of the total's
+    last place, and the float64 sum is no farther from the total: both round to the total.
 
     `inside` tells that no sum is near overflow, Inf or NaN.
     """
-    sums, power = addend.view(np.int64), scratch.view(np.int64)
-    lowest, highest = ((exponent + 1023) << 52 for exponent in (fmt.emin, fmt.emax))
-    np.add(addend, total, out=addend)
-    # Adding and subtracting 1.5 * 2**(52 - mantissa) times the sum's power of two rounds at the last place of `fmt`.
-    np.bitwise_and(sums, 0x7FF << 52, out=power)
-    np.maximum(power, lowest, out=power)
-    if not inside:
-        np.minimum(power, highest, out=power)
-    np.add(power, ((52 - fmt.mantissa) << 52) + (1 << 51), out=power)
-    np.add(addend, scratch, out=total)
-    np.subtract(total, scratch, out=total)
-    # A sum rounded to zero has lost its sign.
-    np.bitwise_and(sums, -1 << 63, out=sums)
-    np.bitwise_or(total.view(np.int64), sums, out=total.view(np.int64))
-    if not inside:  # from 2**(emax + 1) on, and only there, the first product is Inf
-        np.multiply(total, 2.0 ** (1023 - fmt.emax), out=total)
-        np.multiply(total, 2.0 ** (fmt.emax - 1023), out=total)
+    value, power = np.empty_like(total), np.empty_like(total)
+    value_bits, power_bits, total_bits = (array.view(np.int64) for array in (value, power, total))
+    # As arrays: turning Python's integers into them takes longer than adding a few sums.
+    exponent, sign, lowest, highest, shift = (np.array(bits, np.int64) for bits in (
+        0x7FF << 52, -1 << 63, (fmt.emin + 1023) << 52, (fmt.emax + 1023) << 52,
+        ((52 - fmt.mantissa) << 52) + (1 << 51)))
+    up, down = 2.0 ** (1023 - fmt.emax), 2.0 ** (fmt.emax - 1023)
+    for a, b in zip(x, y):
+        np.multiply(a, b, out=value)
+        np.add(value, total, out=value)
+        # Adding and subtracting 1.5 * 2**(52 - mantissa) times the sum's power of two rounds at `fmt`'s last place.
+        np.bitwise_and(value_bits, exponent, out=power_bits)
+        np.maximum(power_bits, lowest, out=power_bits)
+        if not inside:
+            np.minimum(power_bits, highest, out=power_bits)
+        np.add(power_bits, shift, out=power_bits)
+        np.add(value, power, out=total)
+        np.subtract(total, power, out=total)
+        # A sum rounded to zero has lost its sign.
+        np.bitwise_and(value_bits, sign, out=value_bits)
+        np.bitwise_or(total_bits, value_bits, out=total_bits)
+        if not inside:  # from 2**(emax + 1) on, and only there, the first product is Inf
+            np.multiply(total, up, out=total)
+            np.multiply(total, down, out=total)

@@ -560,7 +560,7 @@ def _evaluate(gemms, layers, state, x, y):
 
 
 def train(recipe, dataset, *, seed=1, epochs=20, lr=0.1, batch=32, model="mlp", hidden=None, batch_norm=False,
-          momentum=0.9, progress=None, record=None):
+          momentum=0.9, measure_every=1, progress=None, record=None):
     """Train a multilayer perceptron or a small convolutional network.
 
     Parameters
@@ -581,8 +581,10 @@ def train(recipe, dataset, *, seed=1, epochs=20, lr=0.1, batch=32, model="mlp", 
     batch_norm : bool
         Whether every layer but the last has batch statistics (see `normalise`) in place of its bias. Accuracy is
         measured with running ones, from mean 0 and variance 1: r <- r + 0.1 * (batch's - r), three operations.
+    measure_every : int
+        Epochs from one entry of the history to the next; the last epoch always has one.
     progress : callable, optional
-        Called after each epoch with (epoch, epochs, Epoch).
+        Called after each measured epoch with (epoch, epochs, Epoch).
     record : callable, optional
         Called before each GEMM of training, once per operand, with (step, layer, gemm, kind,
         array, axis): gemm a key of `GEMMS`; kind ``weights``, ``activations`` or ``gradients``;
@@ -594,6 +596,7 @@ def train(recipe, dataset, *, seed=1, epochs=20, lr=0.1, batch=32, model="mlp", 
     Result
     """
     _require_run(dataset, seed, epochs, lr, batch, model, batch_norm, momentum)
+    require_int("measure_every", measure_every, 1, 10**6)
     make, usual = MODELS[model]
     layers = make(dataset, usual if hidden is None else hidden)
     gemms, rng = Gemms(recipe, seed, record), np.random.default_rng(seed)
@@ -610,6 +613,8 @@ def train(recipe, dataset, *, seed=1, epochs=20, lr=0.1, batch=32, model="mlp", 
                                   state.scale)
                 state.step(*found, lr, momentum)
                 step += 1
+            if epoch % measure_every and epoch < epochs:
+                continue
             loss, train_accuracy = _evaluate(gemms, layers, state, train_x, dataset.train_y)
             _, test_accuracy = _evaluate(gemms, layers, state, test_x, dataset.test_y)
             history.append(Epoch(epoch, loss, train_accuracy, test_accuracy))

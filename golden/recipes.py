@@ -64,7 +64,7 @@ class LossScale:
     """
 
     start: int = 1024
-    interval: int = 200
+    interval: int = 100
 
     def __post_init__(self):
         start = self.start
@@ -181,7 +181,7 @@ def bfp(*, group=16, mantissa=4, exponent=8, weights_mantissa=None, activations_
     return Recipe("bfp", **quantisers, accumulator=accumulator)
 
 
-def fp16(*, chunk=64, loss_scale=1024, growth_interval=200):
+def fp16(*, chunk=64, loss_scale=1024, growth_interval=100):
     """Everything in IEEE FP16, every operation's result rounded once, to nearest even; after arXiv 1911.07384.
 
     Only the paper's abstract could be read: the recipe is ours. docs/fp16.md tells what each setting does.

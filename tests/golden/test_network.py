@@ -609,6 +609,13 @@ def test_progress_is_told_every_epoch():
     assert result.accuracy == {"train": told[-1][2].train_accuracy, "test": told[-1][2].test_accuracy}
 
 
+def test_measuring_more_seldom_changes_nothing_else():
+    often, seldom = (network.train(make("bfp"), small_data(), epochs=5, batch=4, measure_every=every)
+                     for every in (1, 2))
+    assert seldom.digest == often.digest
+    assert seldom.history == (often.history[1], often.history[3], often.history[4])
+
+
 def test_history_is_that_of_the_final_network():
     data = small_data()
     result = network.train(make("fp32"), data, epochs=2, batch=4)
@@ -634,6 +641,7 @@ def test_diverging_run_ends_quietly_and_says_so():
     ({"batch": 12}, "batch is 12; allowed: an integer from 1 to 11"),
     ({"hidden": (0,)}, r"hidden is \(0,\); allowed: .*"),
     ({"hidden": 32}, "hidden is 32; allowed: .*"),
+    ({"measure_every": 0}, "measure_every is 0; allowed: .*"),
     ({"momentum": 1}, "momentum is 1; allowed: .*"),
 ])
 def test_bad_settings_are_named(settings, message):

@@ -24,7 +24,7 @@ def test_fp16_is_fp16_throughout():
     recipe = make("fp16")
     assert recipe.work == recipe.accumulator == PRESETS["fp16"] and recipe.dtype == np.float16
     assert {described["format"] for described in recipe.formats().values()} == {"fp16"}
-    assert (recipe.chunk, recipe.scale) == (64, LossScale(1024, 200))
+    assert (recipe.chunk, recipe.scale) == (64, LossScale(1024, 100))
     assert {make(name).dtype for name in ("fp32", "bfp")} == {np.dtype(np.float32)}
 
 
