@@ -96,8 +96,8 @@ class MXConverter(wiring.Component):
                     fields=Cat(each.field for each in parts), negative=Cat(each.negative for each in parts),
                     infinite=Cat(each.infinite for each in parts).any(), nan=Cat(each.nan for each in parts).any())
 
-        # A place is the exponent field of the leading bit, with a top bit; without that top bit it is `reach` less,
-        # plus one.
+        # A place is the exponent field of the leading bit, in two's complement with the sign inverted, which leaves
+        # the order as it is and makes a zero the least: of a subnormal number, 1 less the places it was moved.
         values, sticky, places, keys = [], [], [], []
         for k in range(lanes):
             significand = now.significands[length * k:length * (k + 1)]
@@ -105,8 +105,12 @@ class MXConverter(wiring.Component):
             value, taken, _, below = normalise(m, f"left{k}", significand, shifts, need=kept)
             below = below | value[:-kept].any() | now.below[k]
             value = Cat(C(0, max(kept - len(value), 0)), value[-kept:])
-            few = Cat(~take for take in reversed(taken))
-            place = Cat(Mux(normal, now.fields[width * k:width * (k + 1)], few)[:width], normal)
+            moved = Cat(reversed(taken))
+            below_zero = Signal(name=f"below_zero{k}")
+            m.d.comb += below_zero.eq(moved[1:].any())
+            small = Cat(~moved[0], (moved[bit] ^ moved[1:bit].any() for bit in range(1, len(moved))))
+            place = Cat(Mux(normal, now.fields[width * k:width * (k + 1)],
+                            Cat(small, below_zero.replicate(width - len(small)))), normal | ~below_zero)
             up = self._up(value, below)
             places.append(place)
             keys.append(place if up is None else Cat(up, place))
@@ -119,11 +123,10 @@ class MXConverter(wiring.Component):
         # same in every power of two, so that of two numbers of one exponent either stands for the other.
         now, best = largest(m, advance, now, len(keys[0]))
         up, best = (C(0, 1), best) if parameters.scale_rule == "floor" else (best[0], best[1:])
-        offset = SCALE_BIAS - work.bias - fmt.emax
+        offset = -1 << width  # of places; the biases of the work format and of the scale are the same
+        lowest = C(offset - fmt.emax, signed(width + 2))
         wanted = Signal(signed(width + 3))
-        m.d.comb += wanted.eq(sum_with_carry(Cat(best[:-1], C(0, 1)).as_signed(),
-                                             Mux(best[-1], C(offset, signed(width + 2)),
-                                                 C(offset + 1 - reach, signed(width + 2))), up))
+        m.d.comb += wanted.eq(sum_with_carry(Cat(best, C(0, 1)).as_signed(), lowest, up))
         over, special = wanted >= SCALE_NAN, now.nan | now.infinite
         now = stage(m, advance, "scale", now, drop=("best", "infinite"), special=special, above=over | special,
                     scale=Mux(wanted < 0, 0, Mux(over, SCALE_NAN - 1, wanted))[:8])
@@ -131,16 +134,11 @@ class MXConverter(wiring.Component):
         # What a place is above the exponent field of the element, less one: negative, it is how far the element is
         # below the smallest normal number.
         bits = width + 2
-        offset = SCALE_BIAS - work.bias + fmt.bias - 1
         now = stage(m, advance, "base", now, scale=now.scale | now.special.replicate(8),
-                    normal_base=(C(offset, signed(bits)) - now.scale)[:bits],
-                    small_base=(C(offset + 1 - reach, signed(bits)) - now.scale)[:bits])
-        places = [now.places[(width + 1) * k:(width + 1) * (k + 1)] for k in range(lanes)]
+                    base=(C(offset + fmt.bias - 1, signed(bits)) - now.scale)[:bits])
         tops = packed_sums(m, "top", [
-            (Mux(place[-1], now.normal_base, now.small_base), Cat(place[:-1], C(0, bits - width)), None)
-            for place in places])
-        now = stage(m, advance, "top", now, drop=("places", "normal_base", "small_base"),
-                    tops=Cat(top[:bits] for top in tops))
+            (now.base, Cat(now.places[(width + 1) * k:(width + 1) * (k + 1)], C(0, 1)), None) for k in range(lanes)])
+        now = stage(m, advance, "top", now, drop=("places", "base"), tops=Cat(top[:bits] for top in tops))
         steps = size.bit_length()
         fields = max(fmt.bias + fmt.emax - 1, 1).bit_length()
         distances, tops = [], []
