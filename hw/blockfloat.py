@@ -229,15 +229,15 @@ def chunk_product(a, b):
     return Cat(low, (a[1] & b[0]) ^ (a[0] & b[1]), a[1] & b[1] & ~low, a[1] & b[1] & low)
 
 
-def largest(m, advance, now, width):
+def largest(m, advance, now, width, *, levels=2):
     """Find the largest of the unsigned numbers that stand side by side in ``now.best``, `width` bits each.
 
-    A tree of comparisons, two levels a stage. Returns the last stage and the number.
+    A tree of comparisons, so many levels a stage. Returns the last stage and the number.
     """
     best = [now.best[width * k:width * (k + 1)] for k in range(len(now.best) // width)]
     level = 0
     while len(best) > 1:
-        for _ in range(2):
+        for _ in range(levels):
             if len(best) == 1:
                 break
             level += 1

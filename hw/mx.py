@@ -69,7 +69,7 @@ class MXConverter(wiring.Component):
 
     @property
     def latency(self):
-        return 10 + ((self.parameters.block - 1).bit_length() + 1) // 2
+        return 10 + (self.parameters.block - 1).bit_length()
 
     def elaborate(self, platform):
         m = Module()
@@ -121,7 +121,7 @@ class MXConverter(wiring.Component):
 
         # The largest number, or rather the exponent that the rule gives it: a rule rounds up beyond a threshold, the
         # same in every power of two, so that of two numbers of one exponent either stands for the other.
-        now, best = largest(m, advance, now, len(keys[0]))
+        now, best = largest(m, advance, now, len(keys[0]), levels=1)
         up, best = (C(0, 1), best) if parameters.scale_rule == "floor" else (best[0], best[1:])
         offset = -1 << width  # of places; the biases of the work format and of the scale are the same
         lowest = C(offset - fmt.emax, signed(width + 2))
