@@ -1,0 +1,179 @@
+"""Compiled models of stream units, fed from NumPy arrays: millions of transfers a second, for exhaustive sweeps.
+
+Without stalls, which are the benches' business: one transfer is offered in every cycle, and every output is taken.
+"""
+
+import ctypes
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+
+from ..golden.formats import require
+from ..hw import verilog
+from ..hw.cache import cache_folder
+from . import runner
+
+__all__ = ["Model"]
+
+ARGUMENTS = ["--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-assert", "--no-timing",
+             "-Wno-fatal", "-Wno-lint", "--output-split", "0", "--prefix", "Unit"]
+COMPILE = ["g++", "-std=c++17", "-fPIC", "-w"]
+RUNTIME = ("verilated", "verilated_threads")
+LOOP = """\
+#include "Unit.h"
+{sources}
+struct Model {{ VerilatedContext context; Unit unit{{&context}}; }};
+
+// One cycle; returns whether a transfer offered was accepted. The inputs settle while the clock is low.
+static inline bool cycle(Unit& unit) {{
+  unit.clk = 0; unit.eval();
+  bool ready = unit.i_ready;
+  unit.clk = 1; unit.eval();
+  return ready;
+}}
+
+extern "C" Model* create() {{
+  Model* model = new Model;
+  Unit& unit = model->unit;
+  unit.rst = 1; unit.i_valid = 0; unit.i_payload = 0; unit.o_ready = 1;
+  {idle}
+  cycle(unit); cycle(unit);
+  unit.rst = 0;
+  return model;
+}}
+
+extern "C" void destroy(Model* model) {{ delete model; }}
+
+// Offers `count` transfers, then waits `drain` cycles; returns how many outputs came, of which it keeps `room`.
+extern "C" long run(Model* model, long count, const uint64_t* inputs, long drain, long room, uint64_t* outputs) {{
+  Unit& unit = model->unit;
+  long came = 0;
+  unit.i_valid = 1;
+  for (long sent = 0; sent < count;) {{
+    unit.i_payload = inputs[sent];
+    sent += cycle(unit);
+    if (unit.o_valid) {{ if (came < room) outputs[came] = unit.o_payload; came++; }}
+  }}
+  unit.i_valid = 0;
+  for (long k = 0; k < drain; k++) {{
+    cycle(unit);
+    if (unit.o_valid) {{ if (came < room) outputs[came] = unit.o_payload; came++; }}
+  }}
+  return came;
+}}
+
+extern "C" int status(Model* model) {{ Unit& unit = model->unit; return {status}; }}
+"""
+
+
+def _compile(folder, text, name, loop):
+    """Make ``unit.so`` in `folder` of Verilog module `name`."""
+    root = Path(os.environ["VERILATOR_ROOT"])
+    include = [f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}"]
+    runtime = cache_folder("sim") / "libsweep.a"
+    (folder / "unit.v").write_text(text)
+    commands = [["verilator", *ARGUMENTS, "--top-module", name, "--Mdir", str(folder), str(folder / "unit.v")]]
+    if not runtime.exists():
+        objects = [str(folder / f"{each}.o") for each in RUNTIME]
+        for each, target in zip(RUNTIME, objects, strict=True):
+            commands.append([*COMPILE, "-O1", *include, "-c", str(root / "include" / f"{each}.cpp"), "-o", target])
+        commands.append(["ar", "rcs", str(runtime), *objects])
+    with open(folder / "build.log", "w") as log:
+        for command in commands:
+            subprocess.run(command, check=True, stdout=log, stderr=log)
+        # One compilation, in which the compiler sees everything at once.
+        sources = "\n".join(f'#include "{path.name}"' for path in sorted(folder.glob("Unit*.cpp")))
+        (folder / "loop.cpp").write_text(loop.replace("SOURCES", sources))
+        subprocess.run([*COMPILE, "-O2", *include, f"-I{folder}", "-shared", str(folder / "loop.cpp"), str(runtime),
+                        "-pthread", "-latomic", "-o", str(folder / "unit.so")], check=True, stdout=log, stderr=log)
+
+
+def _build(text, name, loop):
+    """Return the library of Verilog module `name`; built once for each text."""
+    key = "\0".join([text, loop, *ARGUMENTS, *COMPILE, *runner.simulator().values()])
+    folder = cache_folder("sim") / f"sweep_{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+    with open(cache_folder("sim") / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "done").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            try:
+                _compile(folder, text, name, loop)
+            except subprocess.CalledProcessError as error:
+                raise RuntimeError(f"could not build {name}; see {folder / 'build.log'}") from error
+            (folder / "done").touch()
+    return folder / "unit.so"
+
+
+class Model:
+    """A compiled model of one stream unit, in the state after reset.
+
+    Parameters
+    ----------
+    component : wiring.Component
+        Input stream ``i`` and output stream ``o`` with payloads of at most 64 bits, sticky status ports.
+    name : str
+        Module name.
+    text : str, optional
+        Verilog of module `name` to compile instead of the component's own.
+
+    Raises
+    ------
+    ValueError
+        A payload is wider than 64 bits.
+    RuntimeError
+        Verilator or the compiler failed.
+    """
+
+    def __init__(self, component, name, text=None):
+        ports = verilog.ports_of(component)
+        for port, _, width in ports:
+            require(width <= 64, f"width of {port}", width, "at most 64 bits")
+        known = {"clk", "rst", "i_payload", "i_valid", "i_ready", "o_payload", "o_valid", "o_ready"}
+        others = [(port, way) for port, way, _ in ports if port not in known]
+        self._status = [port for port, way in others if way == "out"]
+        # Two cycles more than the latency: the status is told later than the result.
+        self._drain = component.latency + 2
+        loop = LOOP.format(
+            sources="SOURCES", idle=" ".join(f"unit.{port} = 0;" for port, way in others if way == "in"),
+            status=" | ".join(f"unit.{port} << {k}" for k, port in enumerate(self._status)) or "0")
+        library = ctypes.CDLL(str(_build(text if text is not None else verilog.emit(component, name), name, loop)))
+        words = np.ctypeslib.ndpointer(np.uint64, flags="C_CONTIGUOUS")
+        library.create.restype = ctypes.c_void_p
+        library.destroy.argtypes = library.status.argtypes = [ctypes.c_void_p]
+        library.run.argtypes = [ctypes.c_void_p, ctypes.c_long, words, ctypes.c_long, ctypes.c_long, words]
+        library.run.restype = ctypes.c_long
+        self._library, self._model = library, library.create()
+
+    def __del__(self):
+        if getattr(self, "_model", None):
+            self._library.destroy(self._model)
+
+    def run(self, payloads):
+        """Offer transfers one after the other, and return all outputs, in order.
+
+        Parameters
+        ----------
+        payloads : array_like of uint64, shape (n,)
+
+        Returns
+        -------
+        ndarray of uint64
+            One element for each output; there are as many as transfers in a unit that answers each.
+        """
+        payloads = np.ascontiguousarray(payloads, np.uint64)
+        outputs = np.empty(len(payloads), np.uint64)
+        came = self._library.run(self._model, len(payloads), payloads, self._drain, len(outputs), outputs)
+        if came > len(outputs):
+            raise RuntimeError(f"{came} outputs came for {len(payloads)} transfers")
+        return outputs[:came]
+
+    def status(self):
+        """Return the sticky status ports, as a dict of bools: what has happened since reset."""
+        bits = self._library.status(self._model)
+        return {port: bool(bits >> k & 1) for k, port in enumerate(self._status)}
