@@ -1,9 +1,11 @@
 """OCP microscaling against its definition in exact fractions, with ml_dtypes' element tables."""
 
+import doctest
 import json
 from fractions import Fraction
 from functools import lru_cache
 from math import floor, inf
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -664,3 +666,11 @@ def test_the_shared_addition_takes_addends_of_two_parts():
     got = blockfloat.accumulate(totals, high, 0, fmt, low)
     for total, h, lower, new in zip(totals, high, low, got):
         assert new == exact_round(Fraction(total) + Fraction(h) + Fraction(lower), fmt)
+
+
+# The page.
+
+
+def test_the_examples_of_the_page_print_what_they_show():
+    failures, examples = doctest.testfile(str(Path(__file__).parents[2] / "docs" / "mx.md"), module_relative=False)
+    assert examples > 20 and not failures
