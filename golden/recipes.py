@@ -181,7 +181,7 @@ def bfp(*, group=16, mantissa=4, exponent=8, weights_mantissa=None, activations_
     return Recipe("bfp", **quantisers, accumulator=accumulator)
 
 
-def fp16(*, chunk=64, loss_scale=1024, growth_interval=100):
+def fp16(*, chunk=64, loss_scale=None, growth_interval=100):
     """Everything in IEEE FP16, every operation's result rounded once, to nearest even; after arXiv 1911.07384.
 
     Only the paper's abstract could be read: the recipe is ours. docs/fp16.md tells what each setting does.
@@ -192,11 +192,12 @@ def fp16(*, chunk=64, loss_scale=1024, growth_interval=100):
         Products that each sum of a GEMM, of a bias' gradient or of a statistic takes apart before those sums are
         added; None: one sum of them all.
     loss_scale, growth_interval : int, optional
-        `LossScale.start` and `LossScale.interval`. No `loss_scale`: no scaling, and no step is skipped.
+        `LossScale.start` and `LossScale.interval`. No `loss_scale`: no scaling, and no step is skipped. That is the
+        default because nothing that was measured here needed it.
     """
     half = PRESETS["fp16"]
-    scale = None if loss_scale is None else LossScale(loss_scale, growth_interval)
-    return Recipe("fp16", accumulator=half, work=half, chunk=chunk, scale=scale)
+    scale = LossScale(1 if loss_scale is None else loss_scale, growth_interval)
+    return Recipe("fp16", accumulator=half, work=half, chunk=chunk, scale=None if loss_scale is None else scale)
 
 
 RECIPES = {"fp32": fp32, "bfp": bfp, "fp16": fp16}

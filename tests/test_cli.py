@@ -140,10 +140,10 @@ def test_train_repeats_itself_and_its_json_has_the_promised_keys(capsys):
 
 
 def test_train_tells_what_the_loss_scale_did(capsys):
-    arguments = ("train", "--recipe", "fp16", "--set", "chunk=16", "--set", "growth_interval=2", "--epochs", "1",
+    arguments = ("train", "--recipe", "fp16", "--set", "loss_scale=1024", "--set", "growth_interval=2", "--epochs", "1",
                  "--examples", "64,32", "--batch", "8", "--model", "cnn", "--hidden", "2,3", "--batch-norm")
     data = json.loads(run(capsys, *arguments, "--json", "-")[1])
-    assert (data["model"], data["hidden"], data["batch_norm"], data["chunk"]) == ("cnn", [2, 3], True, 16)
+    assert (data["model"], data["hidden"], data["batch_norm"], data["chunk"]) == ("cnn", [2, 3], True, 64)
     assert data["examples"] == {"train": 64, "test": 32}
     assert data["loss_scale"] == 1024 * 2 ** 4 and data["skipped_steps"] == 0
     assert {tensor["format"] for tensor in data["formats"].values()} == {"fp16"}

@@ -24,14 +24,14 @@ def test_fp16_is_fp16_throughout():
     recipe = make("fp16")
     assert recipe.work == recipe.accumulator == PRESETS["fp16"] and recipe.dtype == np.float16
     assert {described["format"] for described in recipe.formats().values()} == {"fp16"}
-    assert (recipe.chunk, recipe.scale) == (64, LossScale(1024, 100))
+    assert (recipe.chunk, recipe.scale) == (64, None)
     assert {make(name).dtype for name in ("fp32", "bfp")} == {np.dtype(np.float32)}
 
 
-def test_fp16_settings_switch_off_one_by_one():
+def test_fp16_settings_switch_one_by_one():
     assert make("fp16", chunk=None) == dataclasses.replace(make("fp16"), chunk=None)
-    assert make("fp16", loss_scale=None) == dataclasses.replace(make("fp16"), scale=None)
-    assert make("fp16", growth_interval=None).scale == LossScale(1024, None)
+    assert make("fp16", loss_scale=64) == dataclasses.replace(make("fp16"), scale=LossScale(64, 100))
+    assert make("fp16", loss_scale=64, growth_interval=None).scale == LossScale(64, None)
 
 
 def test_settings_reach_their_tensor_alone():
