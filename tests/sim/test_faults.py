@@ -15,6 +15,13 @@ SUBNORMAL = (*CONVERTER, "--set", "work=fp16")
 FMAC = ("bfp-fmac", "--set", "group=4")
 SMALL = (*FMAC, "--set", "accumulator=fp16")
 PARALLEL = (*FMAC, "--set", "chunks=parallel")
+MX = ("mx-converter", "--set", "block=8")
+MX_STOCHASTIC = (*MX, "--set", "rounding=stochastic")
+MX_DOT = ("mx-dot", "--set", "block=8", "--set", "lanes=4")
+ADDER = ("float-adder", "--set", "format=fp8-e5m2")
+MULTIPLIER = ("float-multiplier", "--set", "format=fp8-e5m2")
+FMA = ("float-fma", "--set", "format=fp8-e5m2")
+MAC = ("float-mac", "--set", "format=fp8-e5m2")
 
 # What is wrong: (file, what stands there once, what it becomes, unit and settings).
 FAULTS = {
@@ -67,6 +74,75 @@ FAULTS = {
         "hw/accumulator.py", "out.negative & nonzero", "out.negative", FMAC),
     "accumulator: overflow is not reported": (
         "hw/accumulator.py", "advance & finite_before & now_infinite", "C(0, 1)", SMALL),
+    "float: a tie is rounded up": (
+        "hw/floating.py", "below & (tail | kept[0])", "below", ADDER),
+    "float: what is lost of a subtrahend is forgotten": (
+        "hw/floating.py", "(Cat(now.apart & ~now.sticky, C(0, extra)", "(Cat(now.apart, C(0, extra)", ADDER),
+    "float: terms that cancel give -0": (
+        "hw/floating.py", "(now.cancels & ~packed.nonzero & ~now.infinite)", "C(0, 1)", ADDER),
+    "float: Inf - Inf is Inf": (
+        "hw/floating.py", "(a.infinite & b.infinite & apart))", "C(0, 1))", ADDER),
+    "float: a zero keeps an exponent": (
+        "hw/floating.py", "top & kept[-1].replicate(len(top))", "top", ADDER),
+    "float: a product far below the smallest number wraps round": (
+        "hw/floating.py", "(top & ~top[-1].replicate(len(top)))[:-1] if low < 0", "top.as_unsigned()[:-1] if low < 0",
+        MULTIPLIER),
+    "float: overflow is not reported": (
+        "hw/floating.py", "advance & now.valid & lost & ~now.nan", "C(0, 1)", MULTIPLIER),
+    "float: a flushed result is told by its exponent before rounding": (
+        "hw/floating.py", "tiny = ~kept[-1] | field[-1] | ~field.any()", "tiny = ~kept[-1] | top[-1] | ~top.any()",
+        (*MULTIPLIER, "--set", "subnormals=flush")),
+    "float: a stall draws a random word": (
+        "hw/floating.py", "random.draw.eq(advance & now.valid)", "random.draw.eq(now.valid)",
+        (*ADDER, "--set", "rounding=stochastic")),
+    "float: bits that were cut off are forgotten": (
+        "hw/floating.py", "sticky=now.sticky | below", "sticky=now.sticky", FMA),
+    "float: a zero product pushes the addend away": (
+        "hw/floating.py", "alone = distance[-1] | now.none", "alone = distance[-1]", FMA),
+    "float: the one that a complement lacks is not added": (
+        "hw/floating.py", "ones = flip & ~tail", "ones = C(0, 1)", FMA),
+    "float: a sum does not know Inf - Inf": (
+        "hw/accumulator.py", "(infinite & l0.infinite & (negative ^ l0.addend[-1]))", "C(0, 1)", MAC),
+    "float: a NaN does not stay": (
+        "hw/accumulator.py", "l0.nan | held_nan |", "l0.nan |", MAC),
+    "mx converter: an element just below the smallest is not shifted": (
+        "hw/mx.py", "apart = ~high.all() | ~low.any()", "apart = ~high.all()", MX),
+    "mx dot: a NaN in the first half of a block is forgotten": (
+        "hw/mx.py", "bad.eq(now.nan | (bad & ~now.start))", "bad.eq(now.nan)", MX_DOT),
+}
+# More of them, for the sweep.
+SWEPT = {
+    "mx converter: subnormal numbers are normalised half way": (
+        "hw/mx.py", "left = min(max(fmt.bias, 1),", "left = min(max(fmt.bias - 4, 1),", MX),
+    "mx converter: bits that were cut off do not count": (
+        "hw/mx.py", "below | value[:-kept].any() | now.below[k]", "below | value[:-kept].any()", MX),
+    "mx converter: an element above the largest is not saturated": (
+        "hw/mx.py", "code.eq(Mux(now.over[k], fmt.max_code, now.magnitudes[magnitude * k:magnitude * (k + 1)]))",
+        "code.eq(now.magnitudes[magnitude * k:magnitude * (k + 1)])", MX),
+    "mx converter: a NaN block keeps its scale": (
+        "hw/mx.py", "scale=now.scale | now.special.replicate(8)", "scale=now.scale", MX),
+    "mx converter: a NaN block keeps its elements": (
+        "hw/mx.py", "element & ~now.special.replicate(magnitude + 1)", "element", MX),
+    "mx converter: even rounds up at a bit too few": (
+        "hw/mx.py", "value[-fmt.mantissa - 2:-1].all()", "value[-fmt.mantissa - 1:-1].all()",
+        (*MX, "--set", "scale_rule=even")),
+    "mx converter: rceil takes the largest element for too large": (
+        "hw/mx.py", "(fraction == limit) & rest", "(fraction == limit)", (*MX, "--set", "scale_rule=rceil")),
+    "mx converter: ceil forgets the low bits": (
+        "hw/mx.py", "above = value[:-1].any() | below", "above = value[:-1].any()", (*MX, "--set", "scale_rule=ceil")),
+    "mx converter: a negative integer is one too large": (
+        "hw/mx.py", "sign.replicate(magnitude + 1)) + sign)", "sign.replicate(magnitude + 1)))",
+        (*MX, "--set", "element=int8")),
+    "mx converter: random words are drawn by no transfer": (
+        "hw/mx.py", "random.draw.eq(advance & now.valid)", "random.draw.eq(advance)", MX_STOCHASTIC),
+    "mx dot: an element that is NaN counts as a number": (
+        "hw/mx.py", "nan = nan | a_bad | b_bad", "nan = nan | a_bad", MX_DOT),
+    "mx dot: a transfer begins with the sum of the one before": (
+        "hw/mx.py", "Mux(now.start, 0, merged).as_signed()", "merged", MX_DOT),
+    "mx dot: the block is accepted before its last elements": (
+        "hw/mx.py", "self.i.ready.eq(advance & final)", "self.i.ready.eq(advance)", MX_DOT),
+    "mx dot: the field of a product is one place off": (
+        "hw/mx.py", "2 * (fmt.unit - SCALE_BIAS)", "2 * (fmt.unit - SCALE_BIAS) + 1", MX_DOT),
 }
 
 
@@ -102,9 +178,9 @@ def test_without_a_fault_nothing_is_found(arguments, tmp_path):
     assert result["mismatches"] == 0 and result["vectors"] == 3000
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", [*FAULTS, *(pytest.param(name, marks=pytest.mark.sweep) for name in SWEPT)])
 def test_fault_is_found(name, tmp_path):
-    file, old, new, arguments = FAULTS[name]
+    file, old, new, arguments = (FAULTS | SWEPT)[name]
     path = copy_sources(tmp_path) / file
     text = path.read_text()
     assert text.count(old) == 1, f"the fault no longer fits {file}: {old!r}"
