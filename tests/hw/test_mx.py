@@ -52,7 +52,7 @@ CONVERTERS = [
     {"block": 8, "work": "bf16", "scale_rule": "rceil"},
     {"block": 9, "element": "int8", "scale_rule": "even", "rounding": "stochastic", "corrected": True},
 ]
-DOTS = [{"block": 8, "lanes": 4}, {"block": 10, "lanes": 5, "element": "fp8-e5m2", "accumulator": "bf16"}]
+DOTS = [{"block": 8, "lanes": 4}, {"block": 8, "lanes": 4, "element": "fp8-e5m2", "accumulator": "bf16"}]
 
 
 @pytest.mark.parametrize("unit, settings", [(CONVERTER, each) for each in CONVERTERS] + [(DOT, each) for each in DOTS],
@@ -94,7 +94,7 @@ def test_a_hundred_thousand_transfers_of_the_default_are_golden(unit):
     pytest.param(CONVERTER, {"scale_rule": "ceil", "rounding": "truncate"}, marks=pytest.mark.sweep),
     pytest.param(DOT, {"lanes": 8}, marks=pytest.mark.sweep),
 ], ids=str)
-@pytest.mark.parametrize("element", ELEMENTS + ODD[1:4], ids=str)
+@pytest.mark.parametrize("element", ELEMENTS + [ODD[3]], ids=str)
 def test_every_element_elaborates(unit, more, element):
     parameters = catalog.find(unit).configure({"element": element, "block": 8} | more)
     name, text = catalog.find(unit).module_name(parameters), catalog.find(unit).verilog(parameters)
@@ -163,17 +163,12 @@ def every_pair(settings):
     return vectors
 
 
-def test_every_pair_of_e2m1_elements():
-    settings = {"block": 8, "lanes": 4, "element": "fp4-e2m1"}
-    run(DOT, settings, every_pair(settings), idle=0, busy=0)
-
-
 def test_every_pair_of_e4m3_elements():
     run(DOT, DOTS[0], every_pair(DOTS[0]), idle=0, busy=0)
 
 
 @pytest.mark.sweep
-@pytest.mark.parametrize("element", ELEMENTS)
+@pytest.mark.parametrize("element", ELEMENTS + ODD, ids=str)
 def test_every_pair_of_elements(element):
     settings = {"block": 32, "lanes": 8, "element": element}
     run(DOT, settings, every_pair(settings), idle=0, busy=0)
