@@ -189,20 +189,25 @@ class AccumulatorBank(wiring.Component):
         shifts = [1 << k for k in reversed(range((top + 1).bit_length()))]
         limit = now.exponent[:len(shifts)] | now.exponent[len(shifts):].any().replicate(len(shifts))
         drop, free, before = ("value",), C(0, 1), []
-        # The widest shift looks at the most bits: it has a stage of its own.
-        for name, part in (("l5", shifts[:1]), ("l6", shifts[1:3]), ("l7", shifts[3:])):
-            value, taken, free, _ = normalise(m, name, value, part, fill=flip, limit=limit, free=free)
-            now = stage(m, advance, name, now, drop=drop, value=value, flip=flip, free=free,
+        # The widest shift looks at the most bits: it has a stage of its own. What cannot come up to the kept bits and
+        # the guard any more is cut off; of that, only whether it differs from the fill counts.
+        low = C(0, 1)
+        for name, part, later in (("l5", shifts[:1], shifts[1:]), ("l6", shifts[1:3], shifts[3:]),
+                                  ("l7", shifts[3:], [])):
+            value, taken, free, below = normalise(m, name, value, part, fill=flip, limit=limit, free=free,
+                                                  need=p + 1 + sum(later))
+            now = stage(m, advance, name, now, drop=drop, value=value, flip=flip, free=free, low=low | below,
                         limit=limit, taken=Cat(reversed(taken), *before))
-            flip, value, limit, free, before = now.flip, now.value, now.limit, now.free, [now.taken]
+            flip, value, limit, free, low, before = now.flip, now.value, now.limit, now.free, now.low, [now.taken]
             loop.append(now)
 
         # L8: the exponent, plus one, which makes every one out of range reach 2**fmt.exponent.
         exponent = Signal(bits - 1)
         m.d.comb += exponent.eq(now.exponent + 2 - now.taken)
         kept, guard, rest = value[-p:], value[-p - 1], value[:-p - 1]
-        out = stage(m, advance, "l8", now, drop=("value", "taken", "limit", "free", "held_negative"), kept=kept,
-                    guard=guard, tail=Mux(flip, rest.all(), rest.any()), exponent=exponent[:fmt.exponent],
+        tail = ((rest ^ flip.replicate(len(rest))).any() if len(rest) else C(0, 1)) | low
+        out = stage(m, advance, "l8", now, drop=("value", "taken", "limit", "free", "low", "held_negative"), kept=kept,
+                    guard=guard, tail=tail ^ flip, exponent=exponent[:fmt.exponent],
                     negative=now.held_negative ^ (flip & ~now.infinite))
         with m.If(advance & (now.infinite | exponent[fmt.exponent:].any())):
             m.d.sync += [out.kept.eq(1 << (p - 1)), out.exponent.eq(0), out.guard.eq(0), out.tail.eq(0),

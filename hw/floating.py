@@ -275,10 +275,9 @@ class FloatAdder(_FloatUnit):
         now = cut("aligned", now, drop=("distance",), smaller=value & ~far.replicate(width), sticky=sticky)
 
         # What is lost of a subtrahend leaves the difference a little below: floor, and sticky.
-        total = Signal(width + 1, name="total")
-        m.d.comb += total.eq(
-            (Cat(now.apart & ~now.sticky, C(0, extra), now.larger, C(0, 1))
-             + Cat(now.apart & ~now.sticky, now.smaller ^ now.apart.replicate(width), now.apart))[1:])
+        carry, total = now.apart & ~now.sticky, Signal(width + 1, name="total")
+        m.d.comb += total.eq((Cat(carry, C(0, extra), now.larger, C(0, 1))
+                              + Cat(carry, now.smaller ^ now.apart.replicate(width), now.apart))[1:])
         now = cut("sum", now, drop=("larger", "smaller", "apart"), value=total, cancels=now.apart, flip=C(0, 1))
         # The top bit is the carry. To the bottom of the number, a difference can only cancel without a sticky bit.
         return now, width, not self.flush

@@ -24,13 +24,23 @@ def _codes(rng, fmt, count, field=None):
     fraction = np.where(kind < 0.35, fraction >> short << short, fraction)
     fraction = np.where(kind > 0.85, (1 << fmt.mantissa) - 1 >> short << short, fraction)
     codes = field << fmt.mantissa | fraction
-    kind = rng.random(count)
+    # Few Infs and NaNs: there is little to see in their results.
+    codes = np.where((codes > fmt.max_code) & (rng.random(count) < 0.9), codes - (1 << fmt.mantissa), codes)
+    codes |= rng.integers(0, 2, count) << (fmt.width - 1)
+    return np.where(rng.random(count) < 0.06, _ends(rng, fmt, count), codes)
+
+
+def _ends(rng, fmt, count):
+    """Zero, the ends of subnormal and of normal numbers, Inf and NaN, of both signs."""
     ends = np.array([0, 1, (1 << fmt.mantissa) - 1, 1 << fmt.mantissa, fmt.max_code,
                      fmt.inf_code or fmt.max_code, fmt.nan_code or 0])
-    codes = np.where(kind < 0.06, ends[rng.integers(0, len(ends), count)], codes)
-    # Few Infs and NaNs: there is little to see in their results.
-    codes = np.where((codes > fmt.max_code) & (kind > 0.1), codes - (1 << fmt.mantissa), codes)
-    return codes | rng.integers(0, 2, count) << (fmt.width - 1)
+    return ends[rng.integers(0, len(ends), count)] | rng.integers(0, 2, count) << (fmt.width - 1)
+
+
+def _meet(rng, count, *operands):
+    """Let ends meet each other in some transfers; `operands` are pairs of codes and their format."""
+    rows = rng.random(count) < 0.04
+    return tuple(np.where(rows, _ends(rng, fmt, count), codes) for codes, fmt in operands)
 
 
 def _field(fmt, codes):
@@ -50,7 +60,7 @@ def adder_random(parameters, count, seed):
     reach = fmt.mantissa + 4
     b = _codes(rng, fmt, count, _field(fmt, a) + rng.integers(-reach, reach + 1, count))
     b = np.where(rng.random(count) < 0.1, _near(rng, fmt, a), b)
-    return a, b, rng.integers(0, 2, count)
+    return *_meet(rng, count, (a, fmt), (b, fmt)), rng.integers(0, 2, count)
 
 
 def adder_vectors(parameters, a, b, subtract):
@@ -71,7 +81,7 @@ def _factors(rng, fmt, result, count):
     ends = np.array([result.emin - result.mantissa, result.emin, result.emax])
     target = ends[rng.integers(0, 3, count)] + rng.integers(-3, 4, count) + 2 * fmt.bias - _field(fmt, a)
     b = np.where(rng.random(count) < 0.5, _codes(rng, fmt, count, target), _codes(rng, fmt, count))
-    return a, b
+    return _meet(rng, count, (a, fmt), (b, fmt))
 
 
 def multiplier_vectors(parameters, a, b):
@@ -90,7 +100,8 @@ def fma_random(parameters, count, seed):
     c = _codes(rng, sums, count, product + rng.integers(-reach, reach + 1, count))
     rounded = floating.multiply(a, b, fmt, result=sums).astype(np.int64)
     opposite = _near(rng, sums, rounded ^ 1 << (sums.width - 1))
-    return a, b, np.where(rng.random(count) < 0.15, opposite, c)
+    c = np.where(rng.random(count) < 0.15, opposite, c)
+    return _meet(rng, count, (a, fmt), (b, fmt), (c, sums))
 
 
 def fma_vectors(parameters, a, b, c):

@@ -77,7 +77,7 @@ FAULTS = {
     "float: a tie is rounded up": (
         "hw/floating.py", "below & (tail | kept[0])", "below", ADDER),
     "float: what is lost of a subtrahend is forgotten": (
-        "hw/floating.py", "(Cat(now.apart & ~now.sticky, C(0, extra)", "(Cat(now.apart, C(0, extra)", ADDER),
+        "hw/floating.py", "carry, total = now.apart & ~now.sticky", "carry, total = now.apart", ADDER),
     "float: terms that cancel give -0": (
         "hw/floating.py", "(now.cancels & ~packed.nonzero & ~now.infinite)", "C(0, 1)", ADDER),
     "float: Inf - Inf is Inf": (
