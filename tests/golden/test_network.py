@@ -449,8 +449,10 @@ def test_running_statistics_follow_the_batches_and_serve_accuracy():
     weights, gain, shift = once.parameters[0]
     mean, variance = once.statistics[0]
     hidden = np.maximum((z - mean) / np.sqrt(variance + 2**-10) * gain + shift, 0)
-    right = (hidden @ once.parameters[1][0].T + once.parameters[1][1]).argmax(axis=1) == data.train_y
-    assert once.accuracy["train"] == right.mean()
+    logits = hidden @ once.parameters[1][0].T + once.parameters[1][1]
+    loss = np.mean(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(logits)), data.train_y])
+    assert once.history[0].loss == pytest.approx(loss, rel=1e-4)
+    assert once.accuracy["train"] == (logits.argmax(axis=1) == data.train_y).mean()
 
 
 def state_of(scale, interval, velocity):
@@ -473,6 +475,21 @@ def test_loss_scale_neither_passes_its_ends_nor_overflows_a_velocity():
     assert after(2**24, 0, 32768) == (2**24, 32768, 0, f16(1 - 2**-10))
     # A velocity of 40000 cannot double; nor can the scale then.
     assert after(4, 40000, 20000) == (4, 40000, 0, f16(1 - 5000))
+
+
+def test_loss_scale_grows_after_steps_in_a_row():
+    state = state_of(4, 3, 0)
+    scales = []
+    for gradient in (1, 1, np.inf, 1, 1, 1, 1):
+        state.step([(f16([[gradient]]), f16([0]))], [None], 0.5, 0.5)
+        scales.append(state.scale)
+    assert scales == [4, 4, 2, 2, 2, 4, 4] and state.skipped == 1
+
+
+def test_loss_scale_is_divided_out_last():
+    # In units of the smallest number, 2**-24: 3 * 1.4375 is 4; divided first, 3 * 1 would be 3.
+    parameter, velocity = network.sgd(f16([0]), f16([0]), f16([1.4375 * 2**-12]), 3, 0.9, 2**12)
+    assert parameter[0] == -4 * 2**-24 and velocity[0] == 1.4375 * 2**-12
 
 
 def test_loss_scale_without_interval_never_grows():
