@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 CORES := $(shell getconf _NPROCESSORS_ONLN)
 
-.PHONY: env demo test sweep bench lint clean
+.PHONY: env demo test sweep bench experiments lint clean
 
 env: .venv/ready
 
@@ -30,6 +30,10 @@ sweep: env
 
 bench: env
 	$(BIN)/python tests/bench_golden.py
+
+# Trains again what docs/fp16.md tells of, and rewrites its results, plot and tables.
+experiments: env
+	$(BIN)/python docs/fp16.py
 
 lint: env
 	$(BIN)/ruff check .

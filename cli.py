@@ -83,7 +83,7 @@ def _parser():
     verb.add_argument("--set", metavar="NAME=VALUE", action="append", default=[],
                       help="set a parameter of the recipe (repeatable), such as mantissa=4, gradients_mantissa=2, "
                            "weights_rounding=truncate, group=16, accumulator=bf16; of fp16: chunk=64, "
-                           "loss_scale=1024, growth_interval=100, or null for none of them")
+                           "loss_scale=1024, growth_interval=100 (each a number or null)")
     verb.add_argument("--data", metavar="NAME", default="digits",
                       help="digits, fashion-mnist, or idx:/folder (default digits)")
     verb.add_argument("--examples", metavar="N[,N]", help="only the first N training (and test) examples")
