@@ -73,11 +73,15 @@ COVER = {
 }
 
 
-def cases(rows):
-    """Parametrise over (unit, parameters); the ids are the module names."""
-    found = [(unit, catalog.find(unit).configure(row)) for unit in rows for row in rows[unit]]
-    return pytest.mark.parametrize("unit, parameters", [
-        pytest.param(*each, id=catalog.find(each[0]).module_name(each[1])) for each in found])
+def cases(rows, quick=None):
+    """Parametrise over (unit, parameters); the ids are the module names. All but `quick` of a unit are for the sweep."""
+    found = []
+    for unit in rows:
+        for index, row in enumerate(rows[unit]):
+            parameters = catalog.find(unit).configure(row)
+            marks = [pytest.mark.sweep] if quick is not None and index >= quick else []
+            found.append(pytest.param(unit, parameters, id=catalog.find(unit).module_name(parameters), marks=marks))
+    return pytest.mark.parametrize("unit, parameters", found)
 
 
 def run(unit, parameters, vectors, text=None, **options):
@@ -89,7 +93,7 @@ def run(unit, parameters, vectors, text=None, **options):
     return outcome
 
 
-@cases(COVER)
+@cases(COVER, quick=4)
 def test_every_code_and_status_is_golden(unit, parameters):
     outcome = run(unit, parameters, catalog.find(unit).vectors(parameters, 3000, seed=11, record=False), seed=12)
     assert outcome.vectors == 3000
