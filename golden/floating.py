@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import lfsr
+from .blockfloat import runs
 from .formats import PRESETS, Float, Parameters, require, require_int
 from .rounding import KINDS, NEAREST, TRUNCATE, stochastic
 
@@ -639,18 +640,10 @@ def mac(parameters, a, b, slot, first, last):
         Whether a finite sum plus a finite product became infinite.
     """
     a, b = np.asarray(a), np.asarray(b)
-    # Each slot's transfers fall into runs that start at a `first`; runs are independent of each
-    # other, so the additions at equal depth in their runs are made together.
-    order = np.argsort(slot, kind="stable")
-    new_slot = np.diff(np.asarray(slot)[order], prepend=-1) != 0
-    starts = new_slot | np.asarray(first, bool)[order]
-    run = np.cumsum(starts) - 1
-    depth = np.arange(len(order)) - np.flatnonzero(starts)[run] if len(order) else order
-    totals, sums = np.zeros(run.max(initial=-1) + 1, np.uint32), np.zeros(len(order), np.uint32)
+    count, levels = runs(slot, first)
+    totals, sums = np.zeros(count, np.uint32), np.zeros(len(a), np.uint32)
     invalid = overflow = False
-    by_depth = np.argsort(depth, kind="stable")
-    for level in np.split(by_depth, np.cumsum(np.bincount(depth))[:-1] if len(order) else []):
-        where, rows = run[level], order[level]
+    for where, rows in levels:
         totals[where], bad, over = _fma(a[rows], b[rows], totals[where], parameters.format, parameters.accumulator,
                                         NEAREST, None, False, signed_zeros=False)
         invalid |= bool(bad.any())

@@ -74,7 +74,7 @@ COVER = {
 
 
 def cases(rows, quick=None):
-    """Parametrise over (unit, parameters); the ids are the module names. All but `quick` of a unit are for the sweep."""
+    """Parametrise over (unit, parameters), by module name; all but the first `quick` of a unit are for the sweep."""
     found = []
     for unit in rows:
         for index, row in enumerate(rows[unit]):
