@@ -12,7 +12,9 @@ from .lfsr import LeapLFSR
 from .multiplier import Multiplier, block
 from .pipeline import normalise, shift_right_sticky, stage, sticky_status
 
-__all__ = ["FloatAdder", "FloatCast", "FloatFMA", "FloatMAC", "FloatMultiplier", "round_and_pack", "unpack"]
+__all__ = [
+    "FloatAdder", "FloatCast", "FloatFMA", "FloatMAC", "FloatMultiplier", "round_and_pack", "unpack", "window_of",
+]
 
 
 def unpack(m, name, fmt, code, flush=False):
@@ -37,6 +39,11 @@ def unpack(m, name, fmt, code, flush=False):
     return SimpleNamespace(
         negative=code[-1], significand=significand, field=Cat(field[0] | ~normal, field[1:]),
         zero=~normal if flush else ~(normal | some), infinite=infinite, nan=nan)
+
+
+def window_of(mode):
+    """Return how many bits below the last place a Rounding looks at one by one."""
+    return {"nearest": 1, "truncate": 0, "stochastic": mode.window}[mode.kind]
 
 
 def round_and_pack(m, fmt, mode, value, top, *, flush=False, sticky=0, flip=0, noise=None):
@@ -67,7 +74,7 @@ def round_and_pack(m, fmt, mode, value, top, *, flush=False, sticky=0, flip=0, n
         nothing. ``nonzero``: the exact value is not zero.
     """
     p, sticky, flip = fmt.mantissa + 1, Value.cast(sticky), Value.cast(flip)
-    window = {"nearest": 1, "truncate": 0, "stochastic": mode.window}[mode.kind]
+    window = window_of(mode)
     missing = max(p + window - len(value), 0)
     if missing:
         value = Cat(flip.replicate(missing), value)
@@ -117,7 +124,7 @@ class _FloatUnit(wiring.Component):
 
     def __init__(self, parameters, operands, result):
         self.parameters, self.result, self.latency = parameters, result, parameters.latency
-        self.flush = parameters.subnormals == "flush"
+        self.flush, self._window = parameters.subnormals == "flush", window_of(parameters.mode)
         super().__init__({
             "i": In(stream.Signature(data.StructLayout(operands))),
             "o": Out(stream.Signature(data.StructLayout({"value": result.width}))),
@@ -125,12 +132,6 @@ class _FloatUnit(wiring.Component):
             "overflow": Out(1),
             "status_clear": In(1),
         })
-
-    @property
-    def window(self):
-        """Bits below the last place that rounding looks at one by one."""
-        mode = self.parameters.mode
-        return {"nearest": 1, "truncate": 0, "stochastic": mode.window}[mode.kind]
 
     def elaborate(self, platform):
         m = Module()
@@ -170,7 +171,7 @@ class _FloatUnit(wiring.Component):
         fmt, mode = self.result, self.parameters.mode
         shifts = [1 << k for k in reversed(range(depth.bit_length()))]
         half = (len(shifts) + 1) // 2
-        limit, free, before, need = None, C(0, 1), [], fmt.mantissa + 1 + self.window
+        limit, free, before, need = None, C(0, 1), [], fmt.mantissa + 1 + self._window
         if limited:
             n = len(shifts)
             limit = now.top[:n] | now.top[n:].any().replicate(n) if len(now.top) > n else Cat(now.top, C(0, n))[:n]
@@ -263,7 +264,7 @@ class FloatAdder(_FloatUnit):
 
         # Of two far apart, the difference has one leading zero at the most, so that one bit more than rounding
         # looks at is enough; of two nearer than that, nothing falls off.
-        extra = self.window + 1
+        extra = self._window + 1
         width = fmt.mantissa + 1 + extra
         levels = min(width.bit_length(), fmt.exponent)
         far = now.distance[levels:].any()
@@ -321,7 +322,7 @@ class FloatMultiplier(_FloatUnit):
         # on top make the shift to the right of a subnormal one to the left; what is then still below is nothing
         # but less than a half, or than the random window.
         offset = 1 - 2 * fmt.bias + result.bias
-        above = min(max(1 - (2 + offset), 0), result.mantissa + 1 + self.window)
+        above = min(max(1 - (2 + offset), 0), result.mantissa + 1 + self._window)
         limited = 2 + offset - (2 * p - 1) < 1
         if self.flush:
             above, limited = 0, False
@@ -387,12 +388,12 @@ class FloatFMA(_FloatUnit):
         # The window in which the sum is made: `above` bits in which the addend may stand clear of the product, with
         # room for what rounding looks at and for one leading zero; the product; and as many bits below it as a result
         # may reach that begins in the product's lowest leading place.
-        above = q + self.window + 1
+        above = q + self._window + 1
         lowest = 2 + offset - (2 * p - 1)  # field of the product's lowest bit, when both operands are subnormal
-        both = lowest - (max(lowest - (q - 1), 1 - result.mantissa) - self.window - 1)
-        below = max(q - p + self.window + 1, both, 0)
+        both = lowest - (max(lowest - (q - 1), 1 - result.mantissa) - self._window - 1)
+        below = max(q - p + self._window + 1, both, 0)
         if self.flush:
-            below = max(q - (2 * p - 1) + self.window + 1, 0)
+            below = max(q - (2 * p - 1) + self._window + 1, 0)
         width = above + 2 * p + below
 
         product_infinite = (a.infinite & ~b.zero) | (b.infinite & ~a.zero)
@@ -481,7 +482,7 @@ class FloatCast(_FloatUnit):
         a = unpack(m, "a", fmt, self.i.payload.a, self.flush)
         p, offset = fmt.mantissa + 1, result.bias - fmt.bias
         # As in the multiplier.
-        above = min(max(1 - (1 + offset), 0), result.mantissa + 1 + self.window)
+        above = min(max(1 - (1 + offset), 0), result.mantissa + 1 + self._window)
         limited = 1 + offset - (p - 1) < 1
         if self.flush:
             above, limited = 0, False

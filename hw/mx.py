@@ -8,7 +8,7 @@ from ..golden.formats import Fixed
 from ..golden.mx import SCALE_BIAS, SCALE_NAN, ConverterParameters, DotParameters
 from .accumulator import AccumulatorBank
 from .blockfloat import chunk_product, largest, sum_products
-from .floating import round_and_pack, unpack
+from .floating import round_and_pack, unpack, window_of
 from .lfsr import LeapLFSR
 from .multiplier import rows
 from .pipeline import normalise, packed_sums, shift_right_sticky, stage, sticky_status, sum_with_carry
@@ -75,8 +75,7 @@ class MXConverter(wiring.Component):
         m = Module()
         parameters = self.parameters
         fmt, work, lanes, mode = parameters.format.magnitude, parameters.work, parameters.block, parameters.mode
-        window = {"nearest": 1, "truncate": 0, "stochastic": mode.window}[mode.kind]
-        size = fmt.mantissa + 1 + window  # bits that rounding looks at one by one
+        size = fmt.mantissa + 1 + window_of(mode)  # bits that rounding looks at one by one
         advance = Signal()
         m.d.comb += [advance.eq(~self.o.valid | self.o.ready), self.i.ready.eq(advance)]
 

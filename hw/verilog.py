@@ -7,6 +7,8 @@ from amaranth.hdl import Const, Shape, Value
 from amaranth.lib import data
 from amaranth.lib.wiring import Out
 
+from . import multiplier
+
 __all__ = ["describe_ports", "emit", "ports_of"]
 
 
@@ -79,5 +81,5 @@ def emit(component, name, header=""):
     os.environ["AMARANTH_USE_YOSYS"] = "builtin"
     ports = {port: (value, None) for port, _, value in _flat(component)}
     text = verilog.convert(component, name=name, ports=ports, emit_src=False, strip_internal_attrs=True)
-    text += getattr(component, "text", "")
+    text = (text + getattr(component, "text", "")).replace(multiplier.PREFIX, f"{name}_multiplier")
     return "".join(f"// {line}".rstrip() + "\n" for line in header.splitlines()) + text

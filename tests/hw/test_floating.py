@@ -258,6 +258,14 @@ def test_the_header_gives_the_parameters_back_and_the_timing(unit, parameters):
     assert timing + (", recurrence 10" if unit == MAC else "") in header
 
 
+def test_no_two_units_have_a_module_of_one_name():
+    found = []
+    for unit, settings in ((MULTIPLIER, {}), (FMA, {}), (FMA, {"latency": 6}), (MAC, {})):
+        text = catalog.find(unit).verilog(catalog.find(unit).configure(settings))
+        found += re.findall(r"^module (\S+?)\s*\(", text, flags=re.M)
+    assert len(found) == len(set(found)) and any("_multiplier_11_" in name for name in found)
+
+
 @pytest.mark.parametrize("unit", [*STAGED, MAC])
 def test_different_parameters_have_different_module_names(unit):
     formats = ["fp16", "fp8-e4m3", UNCENTRED, WIDE, ONE_BIT, UNCENTRED | {"overflow": "infinity"},
