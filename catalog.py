@@ -54,7 +54,7 @@ class Unit:
         return self.parameters.from_json(settings)
 
     def module_name(self, parameters):
-        """Return the Verilog module name: unit, group, mantissa, exponent, and what is not default."""
+        """Return the Verilog module name: unit, format or sizes, and what else is not default."""
         short = {"group": "g", "mantissa": "m", "exponent": "e", "accumulators": "a", "random_bits": "k", "seed": "s",
                  "latency": "l", "block": "b", "lanes": "n"}
         words = [self.name.replace("-", "_")]
@@ -64,9 +64,9 @@ class Unit:
             usual = {name: parameters.format if isinstance(value, Float) else value for name, value in usual.items()}
             words.append(_word("format", parameters.format, short))
         for name, value in vars(parameters).items():
-            if name in ("group", "mantissa", "exponent"):
+            if name in ("group", "mantissa", "exponent", "block"):
                 words.append(f"{short[name]}{value}")
-            elif value != usual[name]:
+            elif name == "element" or value != usual[name]:
                 words.append(_word(name, value, short))
         return "_".join(words)
 

@@ -44,7 +44,7 @@ _MEANINGS = {
     "payload": "fields, lowest bit first:",
     "valid": "a transfer happens on each clock edge with valid and ready",
     "ready": "may depend on valid; a waiting payload does not change",
-    "overflow": "sticky: a finite sum became infinite, or a group was above its exponent field",
+    "overflow": "sticky: a result was beyond the largest finite value, or a group above its exponent field",
     "invalid": "sticky: a NaN came in or was made",
     "status_clear": "clears the sticky status",
     # And the fields of payloads.
@@ -55,7 +55,11 @@ _MEANINGS = {
     "slot": "which accumulator",
     "first": "start that accumulator from +0",
     "last": "emit its sum after this addition",
-    "value": "the sum, as a code of the accumulator format",
+    "a": "code of the operand format",
+    "b": "code of the operand format",
+    "c": "code of the accumulator format",
+    "subtract": "a - b, not a + b",
+    "value": "code of the result, or of the sum",
 }
 
 
