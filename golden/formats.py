@@ -264,6 +264,11 @@ class Log(Parameters):
         require(type(self.gamma) is int and self.gamma > 0 and self.gamma & (self.gamma - 1) == 0,
                 "gamma", self.gamma, "a power of two, 1 or more")
 
+    @property
+    def top(self):
+        """Largest t, which is also the mask that takes it out of a code."""
+        return (1 << (self.bits - 1)) - 1
+
     def decode(self, codes, scale=1.0):
         """Return float64 values of codes (sign in the top bit, t below it), correct to float64 rounding."""
         codes = np.asarray(codes).astype(np.int64)
