@@ -103,7 +103,7 @@ def scale_of(level, fmt):
     Returns
     -------
     int64
-        ``floor(level / gamma) + 1 - 2**(bits-1) / gamma`` (the quotient rounded up), within `SCALE_MIN` and `SCALE_MAX`.
+        ``ceil((level - top) / gamma)``, held within `SCALE_MIN` and `SCALE_MAX`.
     """
     level = np.asarray(level, np.int64)
     return np.clip(-((fmt.top - level) // fmt.gamma), SCALE_MIN, SCALE_MAX)
@@ -148,7 +148,7 @@ class Logs:
         return self.format.decode(self.codes, 2.0**self.scale)
 
     @property
-    def T(self):  # noqa: N802
+    def T(self):
         """The transposed array."""
         return Logs(self.format, self.codes.T, self.scale, self.invalid)
 

@@ -29,8 +29,8 @@ class MadamParameters(Parameters):
     gradient : Float
         Specials ``ieee``, 2 mantissa bits or more, within the exponents of fp32.
     second_bits, second_gamma, second_bias : int
-        Of the second moment v, which is kept as an unsigned code V: v = 2**(V / second_gamma - second_bias), and 0 where
-        V = 0. 6 to 16; 1, 2, 4, 8 or 16; -128 to 320.
+        Of the second moment v, which is kept as an unsigned code V: v = 2**(V / second_gamma - second_bias), and 0
+        where V = 0. 6 to 16; 1, 2, 4, 8 or 16; -128 to 320.
     memory : int
         Steps over which v averages: v <- (1 - 1/memory) * v + g**2 / memory. 2 to 65,536.
     clip : int
