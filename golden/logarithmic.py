@@ -295,7 +295,7 @@ class DotParameters(Parameters):
 
     @property
     def most(self):
-        """Greatest magnitude of the direct sum, in units of 2**(lsb - fraction bits), or of a bin in its own units."""
+        """Greatest direct sum, in units of 2**(lsb - fraction bits), or bin, in its own; the least is -most - 1."""
         return (1 << (self.accumulator - 1 + self.below)) - 1
 
     @property
@@ -460,8 +460,8 @@ def _rounded(total, exponent, result):
 
 def _saturate(sums, parameters):
     """Return what the accumulators hold of sums, and whether any was beyond them."""
-    most = parameters.most
-    return np.clip(sums, -most, most), bool((np.abs(sums) > most).any())
+    held = np.clip(sums, -parameters.most - 1, parameters.most)
+    return held, bool((held != sums).any())
 
 
 def dots(parameters, a, b, first, last):
