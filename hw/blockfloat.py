@@ -265,10 +265,10 @@ def sum_products(m, advance, now, products, signs, field, *, scale=None, drop=()
     advance : Value
     now : namespace
         Stage of the operands, with ``a_exponent``, ``b_exponent`` and ``scale``, what their sum lacks.
-    products : list of Value
-        Magnitudes of equal width, of 3 or more lanes.
+    products : list of list of Value
+        For each sum that is wanted, the magnitudes of 3 or more lanes, all of equal width.
     signs : Value
-        A bit for each product.
+        A bit for each lane.
     field : int
         Width of the sum of the exponents and the scale.
     scale : Value, optional
@@ -280,26 +280,32 @@ def sum_products(m, advance, now, products, signs, field, *, scale=None, drop=()
     -------
     now : namespace
         The last stage, with the signed ``field`` instead of what went into it.
-    total : Value
-        The signed sum, but for
+    totals : list of Value
+        The signed sums, but for
     carry : Value
-        a one that may still have to be added to it.
+        a one that may still have to be added to each.
     """
     # Signed products as complements: -x is ~x + 1, and the ones are the carries of the adder
     # tree. The sign is kept inverted, which adds a constant and makes the numbers unsigned;
     # the tree doubles the constant with each level, so that it ends as the sum's top bit.
-    levels = (len(products) - 1).bit_length()
-    terms = [Cat(each ^ signs[k].replicate(len(each)), ~signs[k]) for k, each in enumerate(products)]
-    zero = C(1 << (len(terms[0]) - 1), len(terms[0]))
-    terms += [zero] * ((1 << levels) - len(products))
+    lanes = len(products[0])
+    levels = (lanes - 1).bit_length()
+    zero = C(1 << len(products[0][0]), len(products[0][0]) + 1)
+    terms = []
+    for group in products:
+        terms += [Cat(each ^ signs[k].replicate(len(each)), ~signs[k]) for k, each in enumerate(group)]
+        terms += [zero] * ((1 << levels) - lanes)
     now = stage(m, advance, "term", now, drop=drop, terms=Cat(terms), signs=signs)
     bits = len(terms[0])
     for level in range(levels):
         count = (1 << levels) >> level
-        terms = [now.terms[bits * k:bits * (k + 1)] for k in range(count)]
+        terms = [now.terms[bits * k:bits * (k + 1)] for k in range(count * len(products))]
         carries = [now.signs[k] for k in range(len(now.signs))]
         carries += [C(0, 1)] * (count // 2 - len(carries))
-        pairs = [(terms[k], terms[k + 1], carries.pop()) for k in range(0, count, 2)]
+        # Every sum has the same signs, and so the same carries.
+        used = carries[:-count // 2 - 1:-1]
+        carries = carries[:-count // 2]
+        pairs = [(terms[k], terms[k + 1], used[k % count // 2]) for k in range(0, len(terms), 2)]
         # The exponents are added in the same chains.
         changed, gone = {}, ()
         if level == 0:
@@ -316,7 +322,8 @@ def sum_products(m, advance, now, products, signs, field, *, scale=None, drop=()
         bits += 1
         now = stage(m, advance, f"level{level}", now, drop=gone, terms=Cat(sums),
                     signs=Cat(carries) if carries else C(0, 1), **changed)
-    return now, Cat(now.terms[:-1], ~now.terms[-1]).as_signed(), now.signs[0]
+    totals = [now.terms[bits * k:bits * (k + 1)] for k in range(len(products))]
+    return now, [Cat(total[:-1], ~total[-1]).as_signed() for total in totals], now.signs[0]
 
 
 class BFPFMAC(wiring.Component):
@@ -427,8 +434,8 @@ class BFPFMAC(wiring.Component):
             m.d.comb += self.i.ready.eq(advance)
             now, products = self._all_chunk_pairs(m, advance, common)
 
-        now, dot, carry = sum_products(m, advance, now, products, now.a_sign ^ now.b_sign, field,
-                                       drop=("a", "b", "products", "a_sign", "b_sign"))
+        now, (dot,), carry = sum_products(m, advance, now, [products], now.a_sign ^ now.b_sign, field,
+                                          drop=("a", "b", "products", "a_sign", "b_sign"))
 
         # Merge. The chunk pairs come with falling weights, so what there is moves up as they go.
         merged = Signal(signed(integer))

@@ -344,8 +344,8 @@ class MXDot(wiring.Component):
             for index, width in enumerate(shifts):
                 value = Mux(now.places[rest * k + index], Cat(C(0, width), value), value)
             products.append(value[:2 * fmt.bits])
-        now, dot, carry = sum_products(m, advance, now, products, now.signs, field, scale=C(offset, field),
-                                       drop=("products", "places"))
+        now, (dot,), carry = sum_products(m, advance, now, [products], now.signs, field, scale=C(offset, field),
+                                          drop=("products", "places"))
 
         # Add the passes of a transfer.
         merged, bad = Signal(signed(integer)), Signal()
