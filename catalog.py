@@ -11,10 +11,12 @@ from . import __version__
 from .golden import mx
 from .golden.blockfloat import ConverterParameters, FMACParameters
 from .golden.floating import AdderParameters, CastParameters, FMAParameters, MACParameters, MultiplierParameters
-from .golden.formats import Fixed, Float, name_of, require
+from .golden.formats import Fixed, Float, Log, name_of, require
+from .golden.logarithmic import DotParameters
 from .hw import verilog
 from .hw.blockfloat import BFPFMAC, BFPConverter
 from .hw.floating import FloatAdder, FloatCast, FloatFMA, FloatMAC, FloatMultiplier
+from .hw.logarithmic import LNSDot
 from .hw.mx import MXConverter, MXDot
 
 __all__ = ["UNITS", "Unit", "find"]
@@ -56,17 +58,21 @@ class Unit:
     def module_name(self, parameters):
         """Return the Verilog module name: unit, format or sizes, and what else is not default."""
         short = {"group": "g", "mantissa": "m", "exponent": "e", "accumulators": "a", "random_bits": "k", "seed": "s",
-                 "latency": "l", "block": "b", "lanes": "n"}
+                 "latency": "l", "block": "b", "lanes": "n", "accumulator": "acc", "lsb": "lsb", "constants": "c",
+                 "fraction": "f"}
         words = [self.name.replace("-", "_")]
         usual = vars(self.parameters())
-        if "format" in usual:
+        if isinstance(usual.get("format"), Float):
             # Further formats are named where they differ from it.
             usual = {name: parameters.format if isinstance(value, Float) else value for name, value in usual.items()}
+        elif "format" in usual:
+            usual = vars(self.parameters(format=parameters.format))
+        if "format" in usual:
             words.append(_word("format", parameters.format, short))
         for name, value in vars(parameters).items():
             if name in ("group", "mantissa", "exponent", "block"):
                 words.append(f"{short[name]}{value}")
-            elif name == "element" or value != usual[name]:
+            elif name == "element" or (name != "format" and value != usual[name]):
                 words.append(_word(name, value, short))
         return "_".join(words)
 
@@ -106,6 +112,8 @@ def _word(name, value, short):
         word = f"e{value.exponent}m{value.mantissa}b{value.bias}".replace("-", "n")
         special = value.specials if value.specials != "ieee" else ""
         return (name_of(value) or word + special + "s" * (value.overflow == "saturate")).replace("-", "_")
+    if isinstance(value, Log):
+        return (name_of(value) or f"b{value.bits}g{value.gamma}").replace("-", "_")
     if isinstance(value, Fixed):
         named = next((word for word, element in mx.ELEMENTS.items() if element == value), None)
         return named or f"fixed{value.bits}f{value.fraction}"
@@ -152,6 +160,10 @@ UNITS = {unit.name: unit for unit in (
     Unit(
         "mx-dot", "dot product of two microscaling (MX) blocks, added to a floating-point sum",
         mx.DotParameters, MXDot, "mx", lambda p: p.lanes,
+    ),
+    Unit(
+        "lns-dot", "dot product of two vectors of logarithmic numbers, summed and rounded to floating point",
+        DotParameters, LNSDot, "logarithmic", lambda p: p.lanes,
     ),
 )}
 

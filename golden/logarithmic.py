@@ -14,7 +14,8 @@ from .formats import PRESETS, Float, Log, Parameters, require, require_int
 
 __all__ = [
     "SCALE_BIAS", "SCALE_MAX", "SCALE_MIN", "ConverterParameters", "DecoderParameters", "DotParameters", "Logs",
-    "constants", "convert", "decode", "dot", "dots", "levels", "matmul", "powers", "quantise", "scale_of", "thresholds",
+    "constants", "convert", "decode", "dot", "dots", "levels", "matmul", "powers", "product_table", "quantise",
+    "scale_of", "thresholds", "weights",
 ]
 
 SCALE_BIAS = 127  # of the scale's code in the units
@@ -56,7 +57,7 @@ def powers(gamma, bits):
     return tuple(1 << bits if r == 0 else _scaled(_power(r, gamma), bits) for r in range(gamma))
 
 
-def _weights(count, fraction):
+def weights(count, fraction):
     """Return 2**(k / count) for k in 0..count-1, each rounded to `fraction` bits and scaled to an integer."""
     return [1 << fraction if k == 0 else (_scaled(_power(k, count), fraction + 1) + 1) >> 1 for k in range(count)]
 
@@ -76,7 +77,7 @@ def constants(gamma, count, fraction=8):
     fraction : int
     """
     low = gamma // count
-    table = [each * (gamma + rest) if low > 1 else each for each in _weights(count, fraction) for rest in range(low)]
+    table = [each * (gamma + rest) if low > 1 else each for each in weights(count, fraction) for rest in range(low)]
     bits = fraction + (gamma.bit_length() - 1 if low > 1 else 0)
     # Bits that no entry has would only widen the sums.
     spare = min(min((each & -each).bit_length() - 1 for each in table), bits)
@@ -380,7 +381,7 @@ def decode(parameters, codes, scale):
     return out, np.isinf(p.result.decode(out)).any(axis=1)
 
 
-def _product_table(parameters):
+def product_table(parameters):
     """Return what a product adds, by index: int64, in the units of the direct sum or of a bin.
 
     The index of a product is the sum of its operands' own, see `_indices`.
@@ -433,7 +434,7 @@ def dot(a, b, parameters):
     """
     p = parameters
     a, b = (np.asarray(each).astype(np.int64) for each in (a, b))
-    terms = _product_table(p)[_indices(a, p.format) + _indices(b, p.format)]
+    terms = product_table(p)[_indices(a, p.format) + _indices(b, p.format)]
     if p.accumulation == "direct":
         return terms.sum(axis=-1)
     which = ((a & p.format.top) + (b & p.format.top)) % p.format.gamma // (p.format.gamma // p.constants)
@@ -446,7 +447,7 @@ def _total(sums, parameters):
     if p.accumulation == "direct":
         return sums
     # What the low part of a remainder is worth is in the bins already.
-    total = (sums * np.array(_weights(p.constants, p.fraction), np.int64)).sum(axis=-1)
+    total = (sums * np.array(weights(p.constants, p.fraction), np.int64)).sum(axis=-1)
     return total >> (p.fraction + p.below - p.table[1])
 
 
@@ -521,7 +522,7 @@ def matmul(a, b, parameters):
     require(a.codes.ndim == b.codes.ndim == 2 and a.codes.shape[1] == b.codes.shape[0], "shapes",
             (a.codes.shape, b.codes.shape), "(M, K) and (K, N)")
     x, y = a.codes.astype(np.int64), np.ascontiguousarray(b.codes.T).astype(np.int64)
-    largest = int(_product_table(p).max())
+    largest = int(product_table(p).max())
     fits = largest * x.shape[1] <= p.most
     if fits and p.lsb == 0:
         total, overflow = _exact_product(x, y, p), False
@@ -559,7 +560,7 @@ def _exact_product(x, y, parameters):
 def _ordered_product(x, y, parameters):
     """Return the sums of x (M, K) and y (N, K), `lanes` products at a time, and whether any saturated."""
     p = parameters
-    table = _product_table(p)
+    table = product_table(p)
     total, overflow = np.zeros((len(x), len(y)), np.int64), False
     rows = max(1, SLAB // (len(y) * p.lanes))
     iy = _indices(y, p.format).astype(np.int32)

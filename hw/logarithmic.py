@@ -1,0 +1,275 @@
+"""Logarithmic numbers in hardware: converter, decoder, and the dot product that multiplies by adding."""
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..golden.logarithmic import SCALE_BIAS, DotParameters, product_table, weights
+from ..golden.rounding import NEAREST
+from .blockfloat import sum_products
+from .floating import round_and_pack, window_of
+from .pipeline import normalise, packed_sums, stage, sticky_status, sum_with_carry
+
+__all__ = ["LNSDot", "vector_layout"]
+
+SCALE = 8  # bits of a scale's code
+
+
+def vector_layout(fmt, lanes):
+    """Return the layout of numbers under one scale: ``codes`` (element 0 lowest) and ``scale`` (exponent + 127)."""
+    return data.StructLayout({"codes": data.ArrayLayout(fmt.bits, lanes), "scale": SCALE})
+
+
+class LNSDot(wiring.Component):
+    """Dot product of vectors of logarithmic numbers, summed over transfers and rounded to a float.
+
+    A transfer adds the products of its lanes to the sum. A product is the sum of two logarithms; its remainder by gamma
+    chooses a constant, which its quotient shifts. ``direct``: the shifted constants of all lanes are added. ``bins``:
+    for each constant the shifted ones are added, and an emitted sum is made of the bins times their constants. There is
+    no multiplier. What is beyond the accumulators saturates, transfer by transfer. With ``last`` the sum is scaled by
+    both scales, which should be the same in all transfers of a sum, and rounded once, to nearest even; a zero is +0.
+
+    Source: numerics contract, section 6; LNS-Madam (arXiv 2106.13914).
+
+    Parameters
+    ----------
+    parameters : DotParameters
+
+    Members
+    -------
+    i : In(stream)
+        ``a``, ``b`` (see `vector_layout`), ``first`` (start from 0), ``last`` (emit the new sum, which is kept).
+    o : Out(stream)
+        ``value`` (code of the result format).
+    overflow : Out(1)
+        Sticky: a sum, or a bin, saturated, or a finite sum was beyond the largest finite value.
+    status_clear : In(1)
+        Clears it.
+
+    Attributes
+    ----------
+    latency : int
+        Cycles from an accepted transfer to its emitted sum.
+    interval : int
+        Cycles between transfers, also to the same sum: 1.
+    """
+
+    interval = 1
+
+    def __init__(self, parameters: DotParameters):
+        self.parameters = parameters
+        vector = vector_layout(parameters.format, parameters.lanes)
+        super().__init__({
+            "i": In(stream.Signature(data.StructLayout({"a": vector, "b": vector, "first": 1, "last": 1}))),
+            "o": Out(stream.Signature(data.StructLayout({"value": parameters.result.width}))),
+            "overflow": Out(1),
+            "status_clear": In(1),
+        })
+
+    @property
+    def latency(self):
+        merge = 0 if self.parameters.accumulation == "direct" else (len(self._rows) - 1).bit_length()
+        return 9 + (self.parameters.lanes - 1).bit_length() + merge
+
+    @property
+    def _rows(self):
+        """For ``bins``: the powers of two, as (bin, shift), that the bins are multiplied by and added."""
+        return [(index, shift) for index, weight in enumerate(weights(self.parameters.constants,
+                                                                      self.parameters.fraction))
+                for shift in range(weight.bit_length()) if weight >> shift & 1]
+
+    def elaborate(self, platform):
+        m = Module()
+        parameters, payload = self.parameters, self.i.payload
+        fmt, lanes, result = parameters.format, parameters.lanes, parameters.result
+        advance = Signal()
+        m.d.comb += [advance.eq(~self.o.valid | self.o.ready), self.i.ready.eq(advance)]
+
+        # Multiply: add the logarithms.
+        t = fmt.bits - 1
+        a, b = payload.a.codes, payload.b.codes
+        sums = packed_sums(m, "logarithm", [(a[k][:t], b[k][:t], None) for k in range(lanes)])
+        live = [a[k][:t].any() & b[k][:t].any() for k in range(lanes)]
+        now = stage(m, advance, "added", valid=self.i.valid, logarithms=Cat(sums), live=Cat(live),
+                    signs=Cat((a[k][-1] ^ b[k][-1]) & live[k] for k in range(lanes)), first=payload.first,
+                    last=payload.last, a_exponent=payload.a.scale, b_exponent=payload.b.scale)
+
+        # Back to integers, and add those. The exponent of an emitted sum comes along: the field, less one, that belongs
+        # to the top bit of a magnitude of as many bits as the sum has.
+        direct = parameters.accumulation == "direct"
+        now, products = (self._shifted if direct else self._binned)(m, advance, now)
+        bits = parameters.accumulator + parameters.below
+        size = bits if direct else self._merged_bits
+        unit = parameters.lsb - (parameters.table[1] if direct else parameters.fraction + parameters.below)
+        offset = size - 2 + unit - 2 * SCALE_BIAS + result.bias - 1
+        ends = (offset, offset + 2 * ((1 << SCALE) - 1))
+        field = 1 + max((-end - 1 if end < 0 else end).bit_length() for end in ends)
+        now, sums, carry = sum_products(m, advance, now, products, now.signs, field, scale=C(offset, field),
+                                        drop=("logarithms", "live") + (("windows", "values") if direct else ()))
+
+        # Accumulate. A sum is kept with the bits that tell whether it is beyond the accumulator; it is held there when
+        # it is used.
+        held, over = [], []
+        for index, each in enumerate(sums):
+            kept = Signal(signed(max(bits, len(each)) + 1), name=f"sum{index}")
+            beyond, limited = Signal(name=f"beyond{index}"), Signal(signed(bits), name=f"limited{index}")
+            sign = kept[-1]
+            m.d.comb += [
+                beyond.eq((kept[bits - 1:-1] ^ sign.replicate(len(kept) - bits)).any()),
+                limited.eq(Mux(beyond, Cat((~sign).replicate(bits - 1), sign), kept[:bits])),
+            ]
+            with m.If(advance & now.valid):
+                m.d.sync += kept.eq(sum_with_carry(Mux(now.first, 0, limited).as_signed(), each, carry))
+            held.append(limited)
+            over.append(beyond)
+        now = stage(m, advance, "sum", valid=now.valid, last=now.last, field=now.field)
+        saturated = now.valid & Cat(over).any()
+
+        # Merge the bins.
+        if not direct:
+            now, held = self._merge(m, advance, now, held)
+        self._emit(m, advance, now, held[0], offset, saturated)
+        return m
+
+    def _shifted(self, m, advance, now):
+        """Shift the constants; return the stage and the lanes' magnitudes, in units of 2**(lsb - fraction bits)."""
+        parameters = self.parameters
+        gamma, lanes, lsb = parameters.format.gamma, parameters.lanes, parameters.lsb
+        low, width = gamma.bit_length() - 1, parameters.format.bits
+        table, _ = parameters.table
+        size = max(table).bit_length()
+        # The last two bits of the quotient shift at once: with the first of them, a bit of the shifted constant is a
+        # function of four where gamma is 8. The others choose a window of the sum.
+        values, windows = [], []
+        high = range(lsb >> 2, (parameters.quotient >> 2) + 1)
+        for k in range(lanes):
+            logarithm = now.logarithms[width * k:width * (k + 1)]
+            remainder, quotient = logarithm[:low], Cat(logarithm[low:], C(0, 1))
+            value = Array(C(each << odd, size + 1) for odd in range(2) for each in table)[Cat(remainder, quotient[0])]
+            value = Mux(quotient[1], Cat(C(0, 2), value), value)
+            values.append(Cat(value, C(0, 3))[:size + 3])
+            for window in high:
+                chosen = now.live[k] & (quotient[2:] == window)
+                if window << 2 < lsb:
+                    chosen = chosen & (quotient[:2] >= lsb & 3)
+                windows.append(chosen)
+        now = stage(m, advance, "shifted", now, drop=("logarithms", "live"), values=Cat(values), windows=Cat(windows))
+        products = []
+        bits = int(product_table(parameters).max()).bit_length()
+        for k in range(lanes):
+            value = now.values[(size + 3) * k:(size + 3) * (k + 1)]
+            chosen = now.windows[len(high) * k:len(high) * (k + 1)]
+            product = Signal(bits, name=f"product{k}")
+            m.d.comb += product.eq(Cat(
+                Cat(chosen[index] & value[bit + lsb - 4 * window] for index, window in enumerate(high)
+                    if 0 <= bit + lsb - 4 * window < size + 3).any() for bit in range(bits)))
+            products.append(product)
+        return now, [products]
+
+    def _binned(self, m, advance, now):
+        """Shift ones; return the stage and for each bin the lanes' magnitudes, in units of bins."""
+        parameters = self.parameters
+        gamma, lanes, lsb = parameters.format.gamma, parameters.lanes, parameters.lsb
+        width, spread = parameters.format.bits, gamma // parameters.constants
+        fine, low = spread.bit_length() - 1, gamma.bit_length() - 1
+        ones, bins = [], []
+        quotients = range(lsb, parameters.quotient + 1)
+        for k in range(lanes):
+            logarithm = now.logarithms[width * k:width * (k + 1)]
+            ones.append(Cat(now.live[k] & (logarithm[low:] == quotient) for quotient in quotients))
+            bins.append(Cat(logarithm[fine:low] == index for index in range(parameters.constants)))
+        rest = {"rest": Cat(now.logarithms[width * k:width * k + fine] for k in range(lanes))} if fine else {}
+        now = stage(m, advance, "decoded", now, drop=("logarithms", "live"), ones=Cat(ones), bins=Cat(bins), **rest)
+        products = [[] for _ in range(parameters.constants)]
+        for k in range(lanes):
+            one = now.ones[len(quotients) * k:len(quotients) * (k + 1)]
+            if fine:
+                # gamma + rest, shifted.
+                rest = now.rest[fine * k:fine * (k + 1)]
+                shifted = Signal(len(one) + low, name=f"shifted{k}")
+                m.d.comb += shifted.eq(Cat(
+                    Cat(one[place - bit] & (rest[bit] if bit < fine else 1) for bit in (*range(fine), low)
+                        if 0 <= place - bit < len(one)).any() for place in range(len(one) + low)))
+                one = shifted
+            for index in range(parameters.constants):
+                chosen = now.bins[parameters.constants * k + index]
+                products[index].append(one & chosen.replicate(len(one)))
+        return now, products
+
+    @property
+    def _merged_bits(self):
+        """Bits of the sum of all bins times their constants."""
+        parameters = self.parameters
+        return (sum(weights(parameters.constants, parameters.fraction))
+                << (parameters.accumulator + parameters.below - 1)).bit_length() + 1
+
+    def _merge(self, m, advance, now, bins):
+        """Multiply the bins by their constants, as sums of shifted ones, and add them, a level of the tree a stage."""
+        size = self._merged_bits
+        terms = [(bins[index] << shift).as_signed() for index, shift in self._rows]
+        level = 0
+        while len(terms) > 1:
+            added = [sum_with_carry(x, y, C(0, 1)) for x, y in zip(terms[::2], terms[1::2])]
+            terms = added + terms[2 * len(added):]
+            widths = [min(len(term), size) for term in terms]
+            now = stage(m, advance, f"merged{level}", now, drop=("terms",) if level else (),
+                        terms=Cat(term[:width] for term, width in zip(terms, widths)))
+            starts = [sum(widths[:k]) for k in range(len(widths))]
+            terms = [now.terms[start:start + width].as_signed() for start, width in zip(starts, widths)]
+            level += 1
+        whole = Signal(signed(size), name="whole")
+        m.d.comb += whole.eq(terms[0])
+        return now, [whole]
+
+    def _emit(self, m, advance, now, held, low, saturated):
+        """Round the sum, scaled, to the result format; `low` is the least field, less one, of its top bit."""
+        result = self.parameters.result
+        p, window = result.mantissa + 1, window_of(NEAREST)
+        # A negative sum is complemented, and left one too small: the rounding adds what is missing.
+        sign, size = held[-1], len(held) - 1
+        now = stage(m, advance, "sign", valid=now.valid & now.last, field=now.field, negative=sign,
+                    value=held[:-1] ^ sign.replicate(size))
+        value, negative, top = now.value, now.negative, now.field
+        sticky = C(0, 1)
+        if low < 0:
+            # A number below the normal ones moves down by p + 1 places, and then as far up again as that was too far:
+            # so one shifter does both. Lower still, nothing is left but less than a half.
+            right = p + 1
+            missing = max(p + right - size, 0)
+            value, size = Cat(negative.replicate(missing), value), size + missing
+            moved = Signal(size, name="moved")
+            below = top[-1]
+            m.d.comb += moved.eq(Mux(below, value[right:], value))
+            sticky = below & (value[:right] ^ negative.replicate(right)).any()
+            raised = Signal(signed(len(top)), name="raised")
+            m.d.comb += raised.eq(top + Mux(below, right, 0))
+            value, top = moved, raised[:-1] & ~raised[-1].replicate(len(raised) - 1)
+        else:
+            top = top[:-1]
+        now = stage(m, advance, "right", now, drop=("field",), value=value, top=top, sticky=sticky)
+        shifts = [1 << k for k in reversed(range((size - 1).bit_length()))]
+        half = (len(shifts) + 1) // 2
+        n = len(shifts)
+        limit = Cat(now.top, C(0, n))[:n] | now.top[n:].any().replicate(n)
+        value, taken, free, below = normalise(m, "coarse", now.value, shifts[:half], fill=now.negative, limit=limit,
+                                              need=p + window + sum(shifts[half:]))
+        now = stage(m, advance, "coarse", now, value=value, taken=Cat(reversed(taken)), free=free, limit=limit,
+                    sticky=now.sticky | below)
+        value, taken, _, below = normalise(m, "fine", now.value, shifts[half:], fill=now.negative, limit=now.limit,
+                                           free=now.free, need=p + window)
+        now = stage(m, advance, "fine", now, drop=("free", "limit"), value=value, taken=Cat(reversed(taken), now.taken),
+                    sticky=now.sticky | below)
+        top = Signal(len(now.top), name="final_top")
+        m.d.comb += top.eq(now.top - now.taken)
+        packed = round_and_pack(m, result, NEAREST, now.value, top, sticky=now.sticky, flip=now.negative)
+        magnitude = Signal(result.width - 1, name="magnitude")
+        m.d.comb += magnitude.eq(Mux(packed.over, result.inf_code, packed.magnitude))
+        with m.If(advance):
+            m.d.sync += [
+                self.o.valid.eq(now.valid),
+                self.o.payload.value.eq(Cat(magnitude, now.negative & magnitude.any())),
+            ]
+        # The status is told a cycle later, off the critical path.
+        lost = Signal()
+        m.d.sync += lost.eq(advance & ((now.valid & packed.over) | saturated))
+        sticky_status(m, self.overflow, lost, self.status_clear)
