@@ -118,10 +118,9 @@ def _codes(level, some, special, negative, fmt, scale):
 
 
 def _largest(level, some, axis=None):
-    """Return the largest level of what is not zero along an axis; None where all is."""
+    """Return the largest level of what is not zero along an axis; where all is, one that no number has."""
     floor = -(1 << 40)
-    top = np.where(some, level, floor).max(axis=axis, initial=floor)
-    return np.where(top == floor, -(1 << 20), top)
+    return np.where(some, level, floor).max(axis=axis, initial=floor)
 
 
 @dataclass(frozen=True)
@@ -161,13 +160,18 @@ def quantise(x, fmt, scale=None):
     ----------
     x : array_like of float16 or float32
     fmt : Log
+        With gamma at most 16,384.
     scale : int, optional
-        Exponent of the scale; the least under which the largest magnitude fits when not given (see `scale_of`). Larger
+        Exponent of the scale, -127 to 127; the least under which the largest magnitude fits when not given (see `scale_of`). Larger
         magnitudes saturate. Inf and NaN become the top code with their sign; they count as numbers of the exponent
         above the dtype's largest.
     """
     x = np.asarray(x)
     require(x.dtype in (np.float16, np.float32), "dtype of x", str(x.dtype), "float16, float32")
+    # Each threshold is computed to 60 digits.
+    require(isinstance(fmt, Log) and fmt.gamma <= 1 << 14, "format", fmt, "a Log with gamma at most 16384")
+    require(scale is None or isinstance(scale, (int, np.integer)) and SCALE_MIN <= scale <= SCALE_MAX, "scale", scale,
+            f"an integer from {SCALE_MIN} to {SCALE_MAX}")
     work = PRESETS["fp16" if x.dtype == np.float16 else "fp32"]
     special, some = ~np.isfinite(x), x != 0
     level = np.where(special, fmt.gamma * (work.emax + 1), levels(np.where(special, 0, x), fmt.gamma))
@@ -235,7 +239,7 @@ class DotParameters(Parameters):
     Parameters
     ----------
     format : Log
-        Of both operands: 4 to 10 bits, gamma 1 to 16 and at most 2**(bits-2); products of at most 2**40.
+        Of both operands: 4 to 9 bits, gamma 1 to 16 and at most 2**(bits-2); products below 2**41.
     lanes : int
         Products added per transfer: 4 to 64.
     accumulation : str
@@ -265,7 +269,7 @@ class DotParameters(Parameters):
     result: Float = PRESETS["fp32"]
 
     def __post_init__(self):
-        _require_format(self.format, 10, 16)
+        _require_format(self.format, 9, 16)
         require(self.quotient <= 40, "format", self.format, "one whose largest product is below 2**41")
         require_int("lanes", self.lanes, 4, 64)
         require(self.accumulation in ("direct", "bins"), "accumulation", self.accumulation, "direct, bins")
@@ -364,7 +368,7 @@ def decode(parameters, codes, scale):
     Returns
     -------
     codes : ndarray of uint32, shape (n, lanes)
-        Zeros are +0.
+        Zeros are +0, also what a negative number rounds to.
     overflow : ndarray of bool, shape (n,)
         Whether a number was beyond the largest finite value, and became Inf.
     """
@@ -376,8 +380,10 @@ def decode(parameters, codes, scale):
     # Powers cut off at 40 bits, and a bit more that tells that something follows: enough for any rounding, as the rest
     # of an irrational number is neither nothing nor a half.
     table = np.array([2 * power + (r > 0) for r, power in enumerate(powers(fmt.gamma, 40))], np.float64)
-    values = np.ldexp(table[t % fmt.gamma], (exponent - 41).astype(np.int32))
+    with np.errstate(over="ignore"):  # beyond float64, and so beyond any result
+        values = np.ldexp(table[t % fmt.gamma], (exponent - 41).astype(np.int32))
     out = p.result.encode(np.where(t == 0, 0.0, np.where(negative == 1, -values, values)))
+    out = np.where(out == 1 << (p.result.width - 1), np.uint32(0), out)
     return out, np.isinf(p.result.decode(out)).any(axis=1)
 
 
@@ -553,7 +559,8 @@ def _exact_product(x, y, parameters):
         level = ty[:, part, np.newaxis] + remainders
         right = np.array(table, np.float64)[level % gamma] * sy[:, part, np.newaxis]
         right = np.ldexp(right, (level // gamma).astype(np.int32))
-        total += (left.reshape(len(x), -1) @ right.reshape(len(y), -1).T).astype(np.int64)
+        axis = left.shape[1] * gamma
+        total += (left.reshape(len(x), axis) @ right.reshape(len(y), axis).T).astype(np.int64)
     return total
 
 
@@ -562,7 +569,7 @@ def _ordered_product(x, y, parameters):
     p = parameters
     table = product_table(p)
     total, overflow = np.zeros((len(x), len(y)), np.int64), False
-    rows = max(1, SLAB // (len(y) * p.lanes))
+    rows = max(1, SLAB // max(1, len(y) * p.lanes))
     iy = _indices(y, p.format).astype(np.int32)
     for low in range(0, len(x), rows):
         ix = _indices(x[low:low + rows], p.format).astype(np.int32)
