@@ -162,9 +162,9 @@ def quantise(x, fmt, scale=None):
     fmt : Log
         With gamma at most 16,384.
     scale : int, optional
-        Exponent of the scale, -127 to 127; the least under which the largest magnitude fits when not given (see `scale_of`). Larger
-        magnitudes saturate. Inf and NaN become the top code with their sign; they count as numbers of the exponent
-        above the dtype's largest.
+        Exponent of the scale, -127 to 127; the least under which the largest magnitude fits when not given (see
+        `scale_of`). Larger magnitudes saturate. Inf and NaN become the top code with their sign; they count as numbers
+        of the exponent above the dtype's largest.
     """
     x = np.asarray(x)
     require(x.dtype in (np.float16, np.float32), "dtype of x", str(x.dtype), "float16, float32")
