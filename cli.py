@@ -79,7 +79,7 @@ def _parser():
 
     verb = add("train", _train, "train a network with the golden model",
                "A 64-32-10 perceptron on digits by default. Same seed, same digest.")
-    verb.add_argument("--recipe", metavar="NAME", default="bfp", help="fp32, bfp or fp16 (default bfp)")
+    verb.add_argument("--recipe", metavar="NAME", default="bfp", help="fp32, bfp, fp16, mx or lns-madam (default bfp)")
     verb.add_argument("--set", metavar="NAME=VALUE", action="append", default=[],
                       help="set a parameter of the recipe (repeatable), such as mantissa=4, gradients_mantissa=2, "
                            "weights_rounding=truncate, group=16, accumulator=bf16; of fp16: chunk=64, "

@@ -1,4 +1,4 @@
-"""A training run: linear and convolutional layers, batch statistics, ReLU, softmax cross-entropy, SGD with momentum.
+"""A training run: linear and convolutional layers, batch statistics, ReLU, softmax cross-entropy, SGD or Madam.
 
 Every bit that reaches a weight comes from single IEEE operations on float16, float32 or float64
 in an order fixed here, so a run ends with the same digest on every machine. That is why there is
@@ -6,25 +6,27 @@ no float matrix product, sum, exp or log of NumPy on that path: their last bit i
 
 Tensors are kept in the work format, fp32 or fp16: weights (outputs, inputs), activations (batch,
 features), gradients (batch, features). A GEMM's operands are quantised for that GEMM alone,
-each along its reduction axis and from the work-format copy. A convolution is a GEMM over patches:
-its rows are the positions of every example. Source: numerics contract, sections 3, 4 and 6;
+each along its reduction axis and from the work-format copy. Weights that a recipe keeps as
+logarithmic codes have no such copy (see `LogWeights`). A convolution is a GEMM over patches:
+its rows are the positions of every example. Source: numerics contract, sections 3 to 6;
 initialisation, shuffling, the seeds of streams and the order in which overlapping patches are
 added are ours.
 """
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from . import blockfloat, floating, lfsr
-from .formats import PRESETS, require, require_int
+from . import blockfloat, floating, lfsr, logarithmic, madam, mx
+from .formats import PRESETS, Log, require, require_int
+from .logarithmic import Logs
 from .recipes import LARGEST_SCALE, Recipe
 
-__all__ = ["Convolution", "Epoch", "GEMMS", "Gemms", "Linear", "MODELS", "Result", "convolutional", "digest", "forward",
-           "gradients", "initialise", "matmul_fp32", "normalise", "normalise_gradient", "perceptron", "relu", "sgd",
-           "softmax_gradient", "stream_seed", "train"]
+__all__ = ["Convolution", "Epoch", "GEMMS", "Gemms", "Linear", "LogWeights", "MODELS", "Result", "convolutional",
+           "digest", "forward", "gradients", "initialise", "matmul_fp32", "normalise", "normalise_gradient",
+           "perceptron", "relu", "sgd", "softmax_gradient", "stream_seed", "train"]
 
 # The operands of each GEMM in order: kind of tensor, and its reduction axis as it is stored.
 GEMMS = {
@@ -37,6 +39,7 @@ FEW = 64  # sums, at most, whose additions NumPy is given all at once
 MAX_LAYERS = 32
 MAX_SEED = (1 << 23) - 1
 EVALUATED = 1 << 22  # elements of a layer's patches at a time, when accuracy is measured
+LOGS = 1 << 19  # elements of a logarithmic product's first operand at a time: each takes gamma float64 numbers there
 VARIANCE_FLOOR = 2.0**-10  # added to a variance; a power of two, so that fp16 has it too
 RUNNING = 0.1  # the part of a batch's statistics in the running ones
 
@@ -46,7 +49,9 @@ def stream_seed(seed, layer, gemm, operand, evaluation=False):
 
     ``seed * 256 + layer * 8 + slot``: slots 0 .. 5 are the operands in the order of `GEMMS`,
     6 and 7 those of ``forward`` when accuracy is measured, which so leaves training's words
-    alone. For run seeds below 2**23 it is a seed that the hardware's converters take.
+    alone. For run seeds below 2**23 it is a seed that the hardware's converters take. Logarithmic
+    operands need no words: Madam's update of a layer has those of its weight gradient's first
+    operand.
     """
     slot = 6 + operand if evaluation else 2 * list(GEMMS).index(gemm) + operand
     return seed * 256 + layer * 8 + slot
@@ -177,26 +182,27 @@ class Gemms:
     recipe : Recipe
     seed : int
         The run's; each operand that is rounded stochastically gets an `lfsr.Stream` of
-        `stream_seed`, which takes one draw per group in the order of `blockfloat.quantise`.
+        `stream_seed`, which takes one draw per group or block in the order of `blockfloat.quantise`.
     record : callable, optional
         Called before each GEMM of training, once per operand, with (step, layer, gemm, kind,
         array, axis): see `train`.
 
     Attributes
     ----------
-    invalid : bool
-        Sticky: a quantiser met a NaN.
+    invalid, overflow : bool
+        Sticky: a quantiser met a NaN; a sum of logarithmic products saturated, or became infinite.
     """
 
     def __init__(self, recipe, seed, record=None):
         self.recipe, self.seed, self.record = recipe, seed, record
-        self.invalid = False
+        self.invalid = self.overflow = False
         self._streams = {}
 
     def product(self, gemm, layer, x, y, step=None):
         """Return one GEMM of `GEMMS` in the work format, from operands as they are stored.
 
-        `step` counts training steps from 0; None means that accuracy is measured.
+        `step` counts training steps from 0; None means that accuracy is measured. Weights may be logarithmic codes,
+        which `madam.narrowed` brings to the operands' bits, under the same scale.
         """
         operands = []
         for operand, ((kind, axis), array) in enumerate(zip(GEMMS[gemm], (x, y))):
@@ -206,9 +212,12 @@ class Gemms:
             if axis == operand:
                 array, axis = array.T, 1 - axis
             operands.append(self._quantise(array, axis, kind, (layer, gemm, operand, step is None)))
+        if self.recipe.dot:
+            return self._logarithmic(*operands)
         if self.recipe.weights.format is None:
             return self._plain(*operands)
-        return blockfloat.matmul(*operands, self.recipe.accumulator).astype(np.float32)
+        matmul = mx.matmul if isinstance(operands[0], mx.Blocks) else blockfloat.matmul
+        return matmul(*operands, self.recipe.accumulator).astype(np.float32)
 
     def totals(self, x, *factors):
         """Return the sums over rows of factor * x, for each factor: GEMMs of the work format, in its order."""
@@ -220,18 +229,42 @@ class Gemms:
             return matmul_fp32(a, b)
         return floating.matmul(a, b, self.recipe.accumulator, self.recipe.chunk).astype(np.float16)
 
+    def _logarithmic(self, a, b):
+        """Return a product of logarithmic operands. Its rows do not depend on each other."""
+        product = np.empty((len(a.codes), b.codes.shape[1]), np.float32)
+        rows = max(1, LOGS // a.codes.shape[1])
+        for start in range(0, len(product), rows):
+            part = slice(start, start + rows)
+            product[part], overflow = logarithmic.matmul(replace(a, codes=a.codes[part]), b, self.recipe.dot)
+            self.overflow |= overflow
+        return product
+
     def _quantise(self, array, axis, kind, use):
         quantiser = self.recipe.quantiser(kind)
         fmt, rounding, stream = quantiser.format, quantiser.rounding, None
         if fmt is None:
             return array
+        if isinstance(fmt, Log):
+            logs = narrowed(array, fmt) if isinstance(array, Logs) else logarithmic.quantise(array, fmt)
+            self.invalid |= logs.invalid
+            return logs
         if rounding.kind == "stochastic":
             if use not in self._streams:
-                self._streams[use] = lfsr.Stream(stream_seed(self.seed, *use), fmt.group, bits=rounding.bits)
+                lanes = fmt.block if isinstance(fmt, mx.MX) else fmt.group
+                self._streams[use] = lfsr.Stream(stream_seed(self.seed, *use), lanes, bits=rounding.bits)
             stream = self._streams[use]
-        blocks = blockfloat.quantise(array, fmt, axis=axis, rounding=rounding, random=stream)
+        quantise = mx.quantise if isinstance(fmt, mx.MX) else blockfloat.quantise
+        blocks = quantise(array, fmt, axis=axis, rounding=rounding, random=stream)
         self.invalid |= blocks.invalid
         return blocks
+
+
+def narrowed(logs, fmt):
+    """Return logarithmic weights in a format of as many octaves or the same, under their scale."""
+    if logs.format == fmt:
+        return logs
+    parameters = madam.MadamParameters(weight=logs.format, narrow=fmt)
+    return replace(logs, format=fmt, codes=madam.narrowed(logs.codes, parameters))
 
 
 def matmul_fp32(a, b):
@@ -426,16 +459,103 @@ def sgd(parameter, velocity, gradient, lr, momentum, scale=1):
     return parameter + -(number(lr) * velocity * number(1 / scale)), velocity
 
 
-def digest(layers):
-    """Return the SHA-256 over the codes of the dtype's format, little-endian, parameter by parameter in order.
+class LogWeights:
+    """The weights of one layer as logarithmic codes: their start, and how steps move them.
 
-    Codes rather than the machine's bytes: a NaN has one code.
+    Weights are held within three times the root mean square of the initial ones. The scale, which stays, is the least
+    under which that fits; as a code, to the nearest logarithm, it is `bound`. The initial weights are rounded to the
+    nearest logarithm; what would be zero gets the smallest code with its sign, as a zero would never move.
+
+    Parameters
+    ----------
+    stored : recipes.Stored
+    weights : ndarray of float32
+        The initial ones.
+    seed, layer, steps : int
+        The run's seed, the layer, and the steps of the run. Each step of Madam takes one word per weight, row by row,
+        from the one lane of ``stream_seed(seed, layer, "weight-gradient", 0)``: a unit ``madam-update`` of one lane
+        and that seed draws the same.
+
+    Attributes
+    ----------
+    start : Logs
+    bound : int
+    invalid, overflow : bool
+        Sticky: a gradient was NaN; see `madam.update`. SGD: a weight became NaN; it or a gradient became infinite.
+    """
+
+    def __init__(self, stored, weights, seed, layer, steps):
+        self.stored, self.steps, self.step = stored, steps, 0
+        self.invalid = self.overflow = False
+        fmt, wide = stored.format, weights.astype(np.float64)
+        # Squares of fp32 numbers are exact; the sum is rounded once, whatever the order.
+        clamp = 3 * math.sqrt(math.fsum((wide * wide).ravel()) / wide.size)
+        level = int(logarithmic.levels(clamp, fmt.gamma))
+        scale = int(logarithmic.scale_of(level, fmt))
+        self.bound = min(max(level - fmt.gamma * scale, 1), fmt.top)
+        t = logarithmic.quantise(weights, fmt, scale).codes & fmt.top
+        sign = np.signbit(weights).astype(np.uint32) << (fmt.bits - 1)
+        self.start = Logs(fmt, np.clip(t, 1, self.bound).astype(np.uint32) | sign, scale)
+        if stored.madam:
+            self._stream = lfsr.Stream(stream_seed(seed, layer, "weight-gradient", 0), 1, bits=stored.madam.random_bits)
+            self._kept = 1.0  # the part that the start has in fp32's second moment
+
+    def first(self):
+        """Return the momentum (float32) or second moments (V, or float32) before the first step: zeros."""
+        return np.zeros(self.start.codes.shape, np.int64 if self.stored.madam and self.stored.second == "log" else
+                        np.float32)
+
+    def moved(self, weights, state, gradient, lr, momentum):
+        """Return the next weights, and momentum or second moments, for a gradient in float32. SGD alone has an lr."""
+        stored, p = self.stored, self.stored.madam
+        rate = stored.rate_at(self.step, self.steps)
+        self.step += 1
+        if p is None:
+            number, state = sgd(weights.values().astype(np.float32), state, gradient, lr, momentum)
+            logs = logarithmic.quantise(number, stored.format, weights.scale)
+            self.invalid |= logs.invalid
+            self.overflow |= not np.isfinite(state).all()
+            return replace(logs, invalid=False), state
+        words = self._stream.draw(gradient.size)[:, 0].reshape(gradient.shape)
+        if stored.second == "log":
+            codes, _, state, invalid, overflow = madam.update(
+                p, weights.codes, p.gradient.encode(gradient), state, madam.correction(p, self.step), rate, self.bound,
+                words)
+            self.invalid |= bool(invalid.any())
+            self.overflow |= bool(overflow.any())
+            return replace(weights, codes=codes), state
+        count, state = self._single(gradient, state)
+        sign = np.where(weights.codes >> (stored.format.bits - 1) == 1, -1, 1)
+        t = (weights.codes & stored.format.top).astype(np.int64) - sign * (count << rate)
+        codes = np.clip(t, 1, self.bound).astype(np.uint32) | weights.codes & ~np.uint32(stored.format.top)
+        return replace(weights, codes=codes), state
+
+    def _single(self, gradient, second):
+        """Return (signed steps of 2**rate, second moments) where those are float32: `madam.twin`, rounded so."""
+        p, number = self.stored.madam, np.float32
+        second = number((p.memory - 1) / p.memory) * second + number(1 / p.memory) * (gradient * gradient)
+        self._kept *= (p.memory - 1) / p.memory
+        normalised = gradient / np.sqrt(second / number(1 - self._kept))
+        self.invalid |= bool(np.isnan(gradient).any())
+        self.overflow |= bool(np.isinf(second).any())
+        return np.rint(np.nan_to_num(np.clip(normalised, -p.clip, p.clip))).astype(np.int64), second
+
+
+def digest(layers):
+    """Return the SHA-256 over all codes, little-endian, parameter by parameter in order.
+
+    They are the codes of the dtype's format, rather than the machine's bytes: a NaN has one code. Logarithmic codes of
+    up to 8 bits take a byte, others two.
     """
     state = hashlib.sha256()
     for layer in layers:
         for parameter in layer:
-            fmt = PRESETS["fp16" if parameter.dtype == np.float16 else "fp32"]
-            state.update(fmt.encode(parameter).astype(f"<u{fmt.width // 8}").tobytes())
+            if isinstance(parameter, Logs):
+                codes, width = parameter.codes, 8 if parameter.format.bits <= 8 else 16
+            else:
+                fmt = PRESETS["fp16" if parameter.dtype == np.float16 else "fp32"]
+                codes, width = fmt.encode(parameter), fmt.width
+            state.update(codes.astype(f"<u{width // 8}").tobytes())
     return state.hexdigest()
 
 
@@ -470,17 +590,19 @@ class Result:
     history : tuple of Epoch
     layers : tuple of Linear or Convolution
     parameters : tuple of (weights, bias) or (weights, gain, shift)
-        Per layer, in the work format, of shapes (outputs, patch) and (outputs,).
+        Per layer, in the work format, of shapes (outputs, patch) and (outputs,). Weights may be `logarithmic.Logs`.
     statistics : tuple of None or (mean, variance)
         Per layer: the running ones, in the work format.
     digest : str
         See `digest`: of each layer, its parameters and then its statistics.
     invalid : bool
-        A quantiser met a NaN, and saturated it.
+        A quantiser met a NaN, and saturated it (MX: made its block NaN); or the update of logarithmic weights did.
     skipped : int
         Steps that the loss scale made skip.
     loss_scale : int
         The final one; 1 without.
+    overflow : bool
+        A sum of logarithmic products saturated, or what `LogWeights` tells.
     """
 
     recipe: Recipe
@@ -493,6 +615,7 @@ class Result:
     invalid: bool
     skipped: int
     loss_scale: int
+    overflow: bool = False
 
     @property
     def accuracy(self):
@@ -503,9 +626,15 @@ class Result:
 class _State:
     """What steps change: parameters, velocities, running statistics, loss scale."""
 
-    def __init__(self, recipe, parameters):
+    def __init__(self, recipe, parameters, seed=0, steps=0):
         self.limits, self.parameters = recipe.scale, parameters
         self.velocities = [tuple(np.zeros_like(each) for each in layer) for layer in parameters]
+        self.logs = None
+        if recipe.stored:
+            self.logs = [LogWeights(recipe.stored, weights, seed, i, steps)
+                         for i, (weights, *_) in enumerate(parameters)]
+            self.parameters = [(logs.start, *rest) for logs, (_, *rest) in zip(self.logs, parameters)]
+            self.velocities = [(logs.first(), *rest) for logs, (_, *rest) in zip(self.logs, self.velocities)]
         self.statistics = [(np.zeros_like(layer[1]), np.ones_like(layer[1])) if len(layer) == 3 else None
                            for layer in parameters]
         self.scale = recipe.scale.start if recipe.scale else 1
@@ -513,8 +642,8 @@ class _State:
 
     def step(self, slopes, statistics, lr, momentum):
         """Take the gradients of one batch, which carry the scale, and its statistics."""
-        moved = [[sgd(*each, lr, momentum, self.scale) for each in zip(*layer)]
-                 for layer in zip(self.parameters, self.velocities, slopes)]
+        moved = [[self._moved(i, *each, lr, momentum) for each in zip(*layer)]
+                 for i, layer in enumerate(zip(self.parameters, self.velocities, slopes))]
         velocities = [tuple(velocity for _, velocity in layer) for layer in moved]
         # An Inf or NaN in a gradient is one in its velocity.
         if self.limits and not _finite(velocities):
@@ -535,6 +664,12 @@ class _State:
             if self.scale < LARGEST_SCALE:
                 self._rescale(2, velocities)
 
+    def _moved(self, i, parameter, velocity, slope, lr, momentum):
+        """Return the next (parameter, velocity) of layer i."""
+        if isinstance(parameter, Logs):
+            return self.logs[i].moved(parameter, velocity, slope, lr, momentum)
+        return sgd(parameter, velocity, slope, lr, momentum, self.scale)
+
     def _rescale(self, factor, velocities):
         """Multiply the scale and the velocities, unless one of those would become Inf."""
         velocities = [tuple(velocity * velocity.dtype.type(factor) for velocity in layer) for layer in velocities]
@@ -547,7 +682,10 @@ def _finite(layers):
 
 
 def _evaluate(gemms, layers, state, x, y):
-    """Return (mean cross-entropy, accuracy); of equal logits the first counts."""
+    """Return (mean cross-entropy, accuracy); of equal logits the first counts.
+
+    A logarithmic tensor has one scale for all examples that are taken at once.
+    """
     losses, right = [], 0
     count = max(1, EVALUATED // max(layer.positions * layer.patch for layer in layers))
     for start in range(0, len(x), count):
@@ -573,7 +711,7 @@ def train(recipe, dataset, *, seed=1, epochs=20, lr=0.1, batch=32, model="mlp", 
     epochs, batch : int
         The last batch of an epoch may be smaller; its gradient is divided by its own size.
     lr, momentum : float
-        Constant; rounded to the work format.
+        Constant; rounded to the work format. Madam has its own rate: see `recipes.Stored`.
     model : str
         ``mlp``: see `perceptron`. ``cnn``: see `convolutional`.
     hidden : tuple of int, optional
@@ -588,8 +726,8 @@ def train(recipe, dataset, *, seed=1, epochs=20, lr=0.1, batch=32, model="mlp", 
     record : callable, optional
         Called before each GEMM of training, once per operand, with (step, layer, gemm, kind,
         array, axis): gemm a key of `GEMMS`; kind ``weights``, ``activations`` or ``gradients``;
-        the array in the work format as it is stored (a convolution's activations as patches), never
-        changed later; its reduction axis.
+        the array in the work format as it is stored (a convolution's activations as patches; weights
+        that are stored as codes as `Logs`), never changed later; its reduction axis.
 
     Returns
     -------
@@ -600,8 +738,8 @@ def train(recipe, dataset, *, seed=1, epochs=20, lr=0.1, batch=32, model="mlp", 
     make, usual = MODELS[model]
     layers = make(dataset, usual if hidden is None else hidden)
     gemms, rng = Gemms(recipe, seed, record), np.random.default_rng(seed)
-    state = _State(recipe, initialise(layers, rng, recipe.dtype, batch_norm))
     history, step, count = [], 0, len(dataset.train_x)
+    state = _State(recipe, initialise(layers, rng, recipe.dtype, batch_norm), seed, epochs * -(-count // batch))
     # A run that diverges shows it in its loss; NumPy's warnings would only repeat that.
     with np.errstate(all="ignore"):
         train_x, test_x = (x.astype(recipe.dtype) for x in (dataset.train_x, dataset.test_x))
@@ -621,8 +759,10 @@ def train(recipe, dataset, *, seed=1, epochs=20, lr=0.1, batch=32, model="mlp", 
             if progress:
                 progress(epoch, epochs, history[-1])
     whole = [(*layer, *(kept or ())) for layer, kept in zip(state.parameters, state.statistics)]
+    flags = [gemms, *(state.logs or ())]
     return Result(recipe, seed, tuple(history), layers, tuple(state.parameters), tuple(state.statistics),
-                  digest(whole), gemms.invalid, state.skipped, state.scale)
+                  digest(whole), any(each.invalid for each in flags), state.skipped, state.scale,
+                  any(each.overflow for each in flags))
 
 
 def _require_run(dataset, seed, epochs, lr, batch, model, batch_norm, momentum):

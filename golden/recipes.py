@@ -5,10 +5,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .formats import PRESETS, BlockFloat, Float, parse, require, require_int
+from . import mx as microscaling
+from .formats import PRESETS, BlockFloat, Float, Log, parse, require, require_int
+from .logarithmic import DotParameters
+from .madam import MadamParameters
 from .rounding import KINDS, NEAREST, Rounding
 
-__all__ = ["LARGEST_SCALE", "LossScale", "RECIPES", "TENSORS", "Quantiser", "Recipe", "bfp", "fp16", "fp32", "make"]
+__all__ = [
+    "LARGEST_SCALE", "LossScale", "RECIPES", "TENSORS", "Quantiser", "Recipe", "Stored", "bfp", "fp16", "fp32",
+    "lns_madam", "make", "mx",
+]
 
 TENSORS = ("weights", "activations", "gradients")
 LARGEST_SCALE = 1 << 24  # its reciprocal is the smallest number of fp16
@@ -20,32 +26,40 @@ class Quantiser:
 
     Parameters
     ----------
-    format : BlockFloat, optional
+    format : BlockFloat, MX or Log, optional
         None: as it is, in the work format.
     rounding : Rounding
+        Of a Log, nearest: to the nearest logarithm.
     """
 
-    format: BlockFloat = None
+    format: object = None
     rounding: Rounding = NEAREST
 
     def describe(self, work=PRESETS["fp32"]):
         """Return ``{"format", "rounding"}`` and, if stochastic, ``bits`` and ``corrected``: JSON-ready.
 
-        ``format`` is what `formats.parse` reads.
+        ``format`` is what `formats.parse`, or for an MX format `mx.parse`, reads.
         """
         if self.format is None:
             return {"format": _named(work), "rounding": "nearest"}
-        # Spelled out, not a preset's name: "fast-4" would promise FAST's roundings as well.
-        described = {"format": {"type": "BlockFloat", **self.format.to_json()}, "rounding": self.rounding.kind}
+        if isinstance(self.format, BlockFloat):
+            # Spelled out, not a preset's name: "fast-4" would promise FAST's roundings as well.
+            described = {"format": {"type": "BlockFloat", **self.format.to_json()}}
+        else:
+            described = {"format": _named(self.format)}
+        described["rounding"] = self.rounding.kind
         if self.rounding.kind == "stochastic":
             described.update(bits=self.rounding.bits, corrected=self.rounding.corrected)
         return described
 
 
 def _named(fmt):
-    """Return a Float's preset name, or else what `formats.parse` reads."""
-    named = next((name for name, preset in PRESETS.items() if preset == fmt), None)
-    return named or {"type": "Float", **fmt.to_json()}
+    """Return a format's preset name, or else what `formats.parse`, or for an MX format `mx.parse`, reads."""
+    presets = PRESETS | microscaling.PRESETS
+    named = next((name for name, preset in presets.items() if preset == fmt), None)
+    if named or isinstance(fmt, microscaling.MX):
+        return named or fmt.to_json()
+    return {"type": type(fmt).__name__, **fmt.to_json()}
 
 
 @dataclass(frozen=True)
@@ -75,6 +89,57 @@ class LossScale:
 
 
 @dataclass(frozen=True)
+class Stored:
+    """How weights are kept as logarithmic codes, and moved: no other copy of them exists.
+
+    Parameters
+    ----------
+    format : Log
+        Of the stored codes: that of the GEMMs' weights, or its octaves in more bits.
+    madam : MadamParameters, optional
+        What moves them. None: SGD with momentum, on the decoded weights in the work format, which are rounded to codes
+        again after each step.
+    rate : int
+        Of `madam.update` at the start: 0 to 7.
+    drops : tuple of float
+        Parts of the run after which the rate falls by one, rising, above 0 and below 1; at most `rate` of them.
+    second : str
+        ``log``: Madam's second moment is a logarithmic code, as in `madam.update`. ``fp32``: it is fp32 instead, and
+        so is all that follows from it, up to the integer that moves the code: for comparisons.
+    """
+
+    format: Log = PRESETS["lns16-update"]
+    madam: MadamParameters = None
+    rate: int = 4
+    drops: tuple = ()
+    second: str = "log"
+
+    def __post_init__(self):
+        require(self.madam is None or self.madam.weight == self.format, "weight", self.madam and self.madam.weight,
+                f"{self.format}, the stored format")
+        require_int("rate", self.rate, 0, 7)
+        require(isinstance(self.drops, tuple) and len(self.drops) <= self.rate and
+                all(type(each) is float and 0 < each < 1 for each in self.drops) and
+                list(self.drops) == sorted(set(self.drops)), "rate_drops", self.drops,
+                f"at most {self.rate} rising numbers above 0 and below 1, because the rate is {self.rate}")
+        require(self.second in ("log", "fp32"), "second", self.second, "log, fp32")
+
+    def rate_at(self, step, steps):
+        """Return the rate of a step, counted from 0, in a run of `steps`."""
+        return self.rate - sum(step >= part * steps for part in self.drops)
+
+    def describe(self):
+        """Return the stored format, its rounding, and what moves it: JSON-ready."""
+        described = {"format": _named(self.format), "rounding": "nearest", "update": "madam" if self.madam else "sgd"}
+        if self.madam:
+            kept = ("second_bits", "second_gamma", "second_bias", "random_bits") if self.second == "log" else ()
+            described |= {"rate": self.rate, "rate_drops": list(self.drops), "clip": self.madam.clip,
+                          "memory": self.madam.memory, "second": self.second}
+            described |= {name: getattr(self.madam, name) for name in kept}
+        return described
+
+
+@dataclass(frozen=True)
 class Recipe:
     """The number formats of a training run.
 
@@ -82,18 +147,22 @@ class Recipe:
     ----------
     name : str
     weights, activations, gradients : Quantiser
-        Operands of the GEMMs: all three in the work format, or all three in block floating point
-        with equal groups.
+        Operands of the GEMMs: all three in the work format, in block floating point with equal groups, in MX formats
+        with equal blocks, or in one Log format.
     accumulator : Float
-        What GEMMs add in; each of its values is a number of the work format, so going back to
-        that is exact. The work format when the operands are.
+        What GEMMs add in, or, of logarithmic products, what a sum is rounded to; each of its values is a number of the
+        work format, so going back to that is exact. The work format when the operands are.
     work : Float
-        What every tensor is kept in between GEMMs, and every other operation rounds to: fp32, or
-        fp16 when the operands are.
+        What every tensor is kept in between GEMMs, except weights with `stored`, and every other operation rounds to:
+        fp32, or fp16 when the operands are.
     chunk : int, optional
         With work in fp16, products that are summed apart before the sums are: see `floating.matmul`.
     scale : LossScale, optional
         None: the loss is as it is, and no step is skipped.
+    dot : DotParameters, optional
+        Of the GEMMs of Log operands.
+    stored : Stored, optional
+        None: weights are kept in the work format and moved by SGD with momentum, as are all other parameters always.
     """
 
     name: str
@@ -104,25 +173,49 @@ class Recipe:
     work: Float = PRESETS["fp32"]
     chunk: int = None
     scale: LossScale = None
+    dot: DotParameters = None
+    stored: Stored = None
 
     def __post_init__(self):
         formats = [self.quantiser(tensor).format for tensor in TENSORS]
-        plain = [fmt is None for fmt in formats]
-        require(all(plain) or not any(plain), "formats", formats, "all None, or each a BlockFloat")
-        groups = {fmt.group for fmt in formats if fmt}
-        require(len(groups) <= 1, "group", sorted(groups), "one group size for all tensors")
+        kind, plain = type(formats[0]), formats[0] is None
+        require(all(type(fmt) is kind for fmt in formats) and (plain or kind in (BlockFloat, microscaling.MX, Log)),
+                "formats", formats, "all None, or each a BlockFloat, each an MX or each a Log")
+        for shared, owner in (("group", BlockFloat), ("block", microscaling.MX)):
+            sizes = sorted({getattr(fmt, shared) for fmt in formats}) if kind is owner else []
+            require(len(sizes) <= 1, shared, sizes, f"one {shared} size for all tensors")
+        self._check_logarithms(formats)
         acc = self.accumulator
         require(isinstance(acc, Float) and acc.specials == "ieee" and acc.overflow == "infinity" and
                 2 <= acc.mantissa <= 23 and acc.emax <= 127 and acc.emin - acc.mantissa >= -149,
                 "accumulator", acc, "a Float with specials 'ieee', overflow 'infinity' and values within fp32, "
                 "such as fp32, bf16, fp16")
         require(self.work in (PRESETS["fp32"], PRESETS["fp16"]), "work", self.work, "fp32, fp16")
-        require(all(plain) or self.work == PRESETS["fp32"], "work", self.work, "fp32, because the operands are blocks")
-        require(not all(plain) or acc == self.work, "accumulator", acc,
+        require(plain or self.work == PRESETS["fp32"], "work", self.work, "fp32, because the operands are not fp16")
+        require(not plain or acc == self.work, "accumulator", acc,
                 f"{_named(self.work)}, because the operands are")
         require(self.chunk is None or self.work == PRESETS["fp16"], "chunk", self.chunk, "None, because work is fp32")
         if self.chunk is not None:
             require_int("chunk", self.chunk, 1, 10**6)
+
+    def _check_logarithms(self, formats):
+        """Check what goes with Log operands, and with them alone."""
+        if not isinstance(formats[0], Log):
+            require(self.dot is None, "dot", self.dot, "None, because the operands are not logarithmic")
+            require(self.stored is None, "stored", self.stored, "None, because the operands are not logarithmic")
+            return
+        require(isinstance(self.dot, DotParameters), "dot", self.dot, "DotParameters, because the operands are Log")
+        require(set(formats) == {self.dot.format}, "formats", formats, f"{self.dot.format}, the dot product's")
+        require(self.dot.result == self.accumulator, "result", self.dot.result, f"{self.accumulator}, the accumulator")
+        kinds = [self.quantiser(tensor).rounding.kind for tensor in TENSORS]
+        require(set(kinds) == {"nearest"}, "rounding", kinds, "nearest, because the operands are logarithmic")
+        if self.stored is not None:
+            require(self.scale is None, "loss_scale", self.scale, "None, because weights are logarithmic")
+            wide, narrow = self.stored.format, self.dot.format
+            require(wide.bits - narrow.bits >= 0 and wide.gamma == narrow.gamma << (wide.bits - narrow.bits),
+                    "stored format", wide, f"{narrow}, or its octaves in more bits")
+            require(self.stored.madam is None or self.stored.madam.narrow == narrow, "narrow",
+                    self.stored.madam and self.stored.madam.narrow, f"{narrow}, the format of the operands")
 
     @property
     def dtype(self):
@@ -134,9 +227,17 @@ class Recipe:
         return getattr(self, tensor)
 
     def formats(self):
-        """Return {tensor: `Quantiser.describe`}, and the same for ``accumulator``. JSON-ready."""
+        """Return {tensor: `Quantiser.describe`}, and the same for ``accumulator``. JSON-ready.
+
+        With logarithmic operands ``accumulator`` has the settings of the dot product too, and ``stored`` is
+        `Stored.describe`.
+        """
         described = {tensor: self.quantiser(tensor).describe(self.work) for tensor in TENSORS}
-        return {**described, "accumulator": {"format": _named(self.accumulator), "rounding": "nearest"}}
+        described["accumulator"] = {"format": _named(self.accumulator), "rounding": "nearest"}
+        if self.dot:
+            described["accumulator"] |= {name: value for name, value in self.dot.to_json().items()
+                                         if name not in ("format", "result")}
+        return described | ({"stored": self.stored.describe()} if self.stored else {})
 
 
 def fp32():
@@ -164,21 +265,27 @@ def bfp(*, group=16, mantissa=4, exponent=8, weights_mantissa=None, activations_
     require_int("random_bits", random_bits, 1, 16)
     require(type(corrected) is bool, "corrected", corrected, "true, false")
     base = BlockFloat(group, mantissa, exponent)
-    try:
-        accumulator = parse(accumulator)
-    except (TypeError, ValueError):
-        require(False, "accumulator", accumulator, ", ".join(n for n, f in PRESETS.items() if isinstance(f, Float)))
     mantissas = (weights_mantissa, activations_mantissa, gradients_mantissa)
     kinds = (weights_rounding, activations_rounding, gradients_rounding)
     quantisers = {}
     for tensor, own, kind in zip(TENSORS, mantissas, kinds):
         own = mantissa if own is None else own
         require_int(f"{tensor}_mantissa", own, 2, 8)
-        require(kind in KINDS, f"{tensor}_rounding", kind, ", ".join(KINDS))
-        stochastic = kind == "stochastic"
-        rounding = Rounding(kind, random_bits, corrected) if stochastic else Rounding(kind)
-        quantisers[tensor] = Quantiser(replace(base, mantissa=own), rounding)
-    return Recipe("bfp", **quantisers, accumulator=accumulator)
+        quantisers[tensor] = Quantiser(replace(base, mantissa=own), _rounding(tensor, kind, random_bits, corrected))
+    return Recipe("bfp", **quantisers, accumulator=_float("accumulator", accumulator))
+
+
+def _rounding(tensor, kind, random_bits, corrected=False):
+    require(kind in KINDS, f"{tensor}_rounding", kind, ", ".join(KINDS))
+    return Rounding(kind, random_bits, corrected) if kind == "stochastic" else Rounding(kind)
+
+
+def _float(name, value):
+    """Return the format that a Float or a preset's name means."""
+    try:
+        return parse(value)
+    except (TypeError, ValueError):
+        require(False, name, value, ", ".join(n for n, f in PRESETS.items() if isinstance(f, Float)))
 
 
 def fp16(*, chunk=64, loss_scale=None, growth_interval=100):
@@ -200,7 +307,74 @@ def fp16(*, chunk=64, loss_scale=None, growth_interval=100):
     return Recipe("fp16", accumulator=half, work=half, chunk=chunk, scale=None if loss_scale is None else scale)
 
 
-RECIPES = {"fp32": fp32, "bfp": bfp, "fp16": fp16}
+def mx(*, element="fp8-e4m3", gradients_element="fp8-e5m2", block=32, gradients_rounding="nearest", random_bits=8,
+       accumulator="fp32"):
+    """OCP microscaling formats (numerics contract, section 5; docs/mx.md), FP8 by default.
+
+    Parameters
+    ----------
+    element, gradients_element : str or dict
+        Of weights and activations, and of gradients: as in `mx.MX`.
+    block : int
+    gradients_rounding : str
+        ``nearest``, ``truncate``, ``stochastic``. The other tensors are rounded to nearest.
+    random_bits : int
+        Of the stochastic rounding.
+    accumulator : Float, or a preset's name
+    """
+    require_int("random_bits", random_bits, 1, 16)
+    common = Quantiser(microscaling.MX(element, block))
+    try:
+        own = microscaling.MX(gradients_element, block)
+    except ValueError as error:
+        raise ValueError(f"gradients_{error}") from None
+    gradients = Quantiser(own, _rounding("gradients", gradients_rounding, random_bits))
+    return Recipe("mx", common, common, gradients, accumulator=_float("accumulator", accumulator))
+
+
+def lns_madam(*, bits=8, gamma=8, lanes=16, accumulation="direct", accumulator=None, lsb=0, constants=None,
+              update="madam", weights_bits=16, rate=4, rate_drops=(), clip=10, memory=1000, second="log",
+              second_bits=10, second_gamma=8, second_bias=None, random_bits=8):
+    """Logarithmic numbers after LNS-Madam (numerics contract, section 5; docs/logarithmic.md).
+
+    Weights exist as logarithmic codes alone, which the update moves; GEMMs take them in `bits` bits. All other
+    parameters are fp32 and moved by SGD with momentum: Madam's steps are relative and would leave a zero where it is.
+
+    Parameters
+    ----------
+    bits, gamma : int
+        Of the operands of GEMMs, as in `Log`.
+    lanes, accumulation, accumulator, lsb, constants
+        As in `logarithmic.DotParameters`.
+    update : str
+        ``madam``, or ``sgd``: with momentum, in fp32, on the decoded weights, which are rounded to codes again.
+    weights_bits : int
+        Of the stored weights, up to 16: as many octaves as the operands have. Madam needs more than `bits`.
+    rate, rate_drops, second
+        As in `Stored`. The learning rate is 2**rate / gamma of the stored weights, so 2**-7 with 16 bits and 4.
+    clip, memory, second_bits, second_gamma, second_bias, random_bits : int
+        As in `madam.MadamParameters`. When no `second_bias` is given, three quarters of the codes of the second moment
+        lie below 1.
+    """
+    fmt = Log(bits, gamma)
+    dot = DotParameters(fmt, lanes, accumulation, accumulator, lsb, constants)
+    require(update in ("madam", "sgd"), "update", update, "madam, sgd")
+    require_int("weights_bits", weights_bits, max(8, bits + 1) if update == "madam" else bits, 16)
+    wide = Log(weights_bits, gamma << (weights_bits - bits))
+    require(isinstance(rate_drops, (tuple, list)), "rate_drops", rate_drops, "a list of numbers above 0 and below 1")
+    parameters = None
+    if update == "madam":
+        parameters = MadamParameters(weight=wide, narrow=fmt, second_bits=second_bits, second_gamma=second_gamma,
+                                     clip=clip, memory=memory, random_bits=random_bits)
+        if second_bias is None:
+            second_bias = min(3 * 2**second_bits // second_gamma // 4, 320)
+        parameters = replace(parameters, second_bias=second_bias)
+    quantiser = Quantiser(fmt)
+    return Recipe("lns-madam", quantiser, quantiser, quantiser, dot=dot,
+                  stored=Stored(wide, parameters, rate, tuple(rate_drops), second))
+
+
+RECIPES = {"fp32": fp32, "bfp": bfp, "fp16": fp16, "mx": mx, "lns-madam": lns_madam}
 
 
 def make(name, **settings):

@@ -71,7 +71,7 @@ REFUSALS = {
     "set twice": (("generate", "bfp-fmac", "--set", "group=4", "--set", "group=8"), "--set names 'group' twice"),
     "unknown target": (("synth", "bfp-fmac", "--target", "ecp6"), "target is 'ecp6'; allowed: ecp5, ice40, "),
     "unknown device": (("synth", "bfp-fmac", "--target", "ice40", "--device", "25k"), "device is '25k'; allowed: "),
-    "unknown recipe": (("train", "--recipe", "int4"), "recipe is 'int4'; allowed: fp32, bfp, fp16"),
+    "unknown recipe": (("train", "--recipe", "int4"), "recipe is 'int4'; allowed: fp32, bfp, fp16, mx, lns-madam"),
     "setting of another recipe": (("train", "--recipe", "fp32", "--set", "mantissa=4"), "setting of recipe fp32"),
     "unknown data": (("train", "--data", "cifar"), "'cifar'"),
     "data folder that is not there": (("train", "--data", "idx:/nowhere"), "/nowhere"),

@@ -61,7 +61,7 @@ def test_recipes_are_frozen(name):
 
 
 @pytest.mark.parametrize(("name", "settings", "message"), [
-    ("fp64", {}, "recipe is 'fp64'; allowed: fp32, bfp, fp16"),
+    ("fp64", {}, "recipe is 'fp64'; allowed: fp32, bfp, fp16, mx, lns-madam"),
     ("fp32", {"group": 16}, "setting of recipe fp32 is 'group'; allowed: none"),
     ("bfp", {"mantisa": 4}, "setting of recipe bfp is 'mantisa'; allowed: group, mantissa, exponent, .*"),
     ("bfp", {"mantissa": 9}, "mantissa is 9; allowed: an integer from 2 to 8"),
@@ -94,7 +94,7 @@ def test_bad_settings_are_named(name, settings, message):
 
 def test_recipe_rejects_mixed_operands():
     block = Quantiser(BlockFloat())
-    with pytest.raises(ValueError, match="^formats is .*; allowed: all None, or each a BlockFloat$"):
+    with pytest.raises(ValueError, match="^formats is .*; allowed: all None, or each a BlockFloat, each an MX or .*$"):
         Recipe("half", weights=block)
     with pytest.raises(ValueError, match=r"^group is \[8, 16\]; allowed: one group size for all tensors$"):
         Recipe("groups", block, block, Quantiser(BlockFloat(8)))
@@ -104,7 +104,7 @@ def test_recipe_rejects_mixed_operands():
 
 def test_recipe_rejects_work_that_the_operands_are_not():
     block, half = Quantiser(BlockFloat()), PRESETS["fp16"]
-    with pytest.raises(ValueError, match="^work is .*; allowed: fp32, because the operands are blocks$"):
+    with pytest.raises(ValueError, match="^work is .*; allowed: fp32, because the operands are not fp16$"):
         Recipe("half", block, block, block, accumulator=half, work=half)
     with pytest.raises(ValueError, match="^work is .*; allowed: fp32, fp16$"):
         Recipe("brain", accumulator=PRESETS["bf16"], work=PRESETS["bf16"])
