@@ -256,7 +256,7 @@ def largest(m, advance, now, width, *, levels=2):
     return now, best[0]
 
 
-def sum_products(m, advance, now, products, signs, field, *, scale=None, drop=()):
+def sum_products(m, advance, now, products, signs, field, *, scale=None, complemented=False, drop=()):
     """Add signed products in a tree, one level a stage, and the exponents of both operands in the same chains.
 
     Parameters
@@ -273,6 +273,8 @@ def sum_products(m, advance, now, products, signs, field, *, scale=None, drop=()
         Width of the sum of the exponents and the scale.
     scale : Value, optional
         A constant instead of ``now.scale``.
+    complemented : bool
+        Magnitudes with a sign are complemented already.
     drop : tuple of str
         Values of `now` that go no further.
 
@@ -293,7 +295,8 @@ def sum_products(m, advance, now, products, signs, field, *, scale=None, drop=()
     zero = C(1 << len(products[0][0]), len(products[0][0]) + 1)
     terms = []
     for group in products:
-        terms += [Cat(each ^ signs[k].replicate(len(each)), ~signs[k]) for k, each in enumerate(group)]
+        flips = [C(0, 1) if complemented else sign for sign in signs]
+        terms += [Cat(each ^ flips[k].replicate(len(each)), ~signs[k]) for k, each in enumerate(group)]
         terms += [zero] * ((1 << levels) - lanes)
     now = stage(m, advance, "term", now, drop=drop, terms=Cat(terms), signs=signs)
     bits = len(terms[0])

@@ -20,6 +20,11 @@ def vector_layout(fmt, lanes):
     return data.StructLayout({"codes": data.ArrayLayout(fmt.bits, lanes), "scale": SCALE})
 
 
+def _shifted_left(value, shift, places):
+    """Return value * 2**places if `shift` is set, else value, in as many bits as that takes."""
+    return Mux(shift, Cat(C(0, places), value), Cat(value, C(0, places)))
+
+
 class LNSDot(wiring.Component):
     """Dot product of vectors of logarithmic numbers, summed over transfers and rounded to a float.
 
@@ -69,7 +74,7 @@ class LNSDot(wiring.Component):
     @property
     def latency(self):
         merge = 0 if self.parameters.accumulation == "direct" else (len(self._rows) - 1).bit_length()
-        return 9 + (self.parameters.lanes - 1).bit_length() + merge
+        return 10 + (self.parameters.accumulation == "direct") + (self.parameters.lanes - 1).bit_length() + merge
 
     @property
     def _rows(self):
@@ -89,7 +94,9 @@ class LNSDot(wiring.Component):
         t = fmt.bits - 1
         a, b = payload.a.codes, payload.b.codes
         sums = packed_sums(m, "logarithm", [(a[k][:t], b[k][:t], None) for k in range(lanes)])
-        live = [a[k][:t].any() & b[k][:t].any() for k in range(lanes)]
+        # The logarithm 0 stands for zero. Taken for one, its products are so small that they may be dropped anyway.
+        small = fmt.top // fmt.gamma < parameters.lsb
+        live = [C(1, 1) if small else a[k][:t].any() & b[k][:t].any() for k in range(lanes)]
         now = stage(m, advance, "added", valid=self.i.valid, logarithms=Cat(sums), live=Cat(live),
                     signs=Cat((a[k][-1] ^ b[k][-1]) & live[k] for k in range(lanes)), first=payload.first,
                     last=payload.last, a_exponent=payload.a.scale, b_exponent=payload.b.scale)
@@ -98,6 +105,7 @@ class LNSDot(wiring.Component):
         # to the top bit of a magnitude of as many bits as the sum has.
         direct = parameters.accumulation == "direct"
         now, products = (self._shifted if direct else self._binned)(m, advance, now)
+        drop = ("values", "ways") if direct else ("ones", "bins", "rest")
         bits = parameters.accumulator + parameters.below
         size = bits if direct else self._merged_bits
         unit = parameters.lsb - (parameters.table[1] if direct else parameters.fraction + parameters.below)
@@ -105,7 +113,7 @@ class LNSDot(wiring.Component):
         ends = (offset, offset + 2 * ((1 << SCALE) - 1))
         field = 1 + max((-end - 1 if end < 0 else end).bit_length() for end in ends)
         now, sums, carry = sum_products(m, advance, now, products, now.signs, field, scale=C(offset, field),
-                                        drop=("logarithms", "live") + (("windows", "values") if direct else ()))
+                                        complemented=direct, drop=drop)
 
         # Accumulate. A sum is kept with the bits that tell whether it is beyond the accumulator; it is held there when
         # it is used.
@@ -132,37 +140,57 @@ class LNSDot(wiring.Component):
         return m
 
     def _shifted(self, m, advance, now):
-        """Shift the constants; return the stage and the lanes' magnitudes, in units of 2**(lsb - fraction bits)."""
+        """Shift the constants; return the stage and the lanes' products, in units of 2**(lsb - fraction bits).
+
+        A negative product is complemented: what is added for it is one too small.
+        """
         parameters = self.parameters
-        gamma, lanes, lsb = parameters.format.gamma, parameters.lanes, parameters.lsb
-        low, width = gamma.bit_length() - 1, parameters.format.bits
-        table, _ = parameters.table
+        fmt, lanes, lsb = parameters.format, parameters.lanes, parameters.lsb
+        low, width, table = fmt.gamma.bit_length() - 1, fmt.bits, parameters.table[0]
         size = max(table).bit_length()
-        # The last two bits of the quotient shift at once: with the first of them, a bit of the shifted constant is a
-        # function of four where gamma is 8. The others choose a window of the sum.
-        values, windows = [], []
-        high = range(lsb >> 2, (parameters.quotient >> 2) + 1)
+        # The low bits of the quotient, `near` of them, shift at once, the first one together with the choice of the
+        # constant: where gamma is 8, each bit of that is a function of four. The other bits choose a window of the sum,
+        # as wide as a constant without its top bit: so a constant that begins in it ends in the next one.
+        near = max((size - 2).bit_length(), 2)
+        span, coarse = 1 << near, range(1, near - 1)
+        values, quotients, used = [], [], []
         for k in range(lanes):
             logarithm = now.logarithms[width * k:width * (k + 1)]
-            remainder, quotient = logarithm[:low], Cat(logarithm[low:], C(0, 1))
+            remainder, quotient = logarithm[:low], Cat(logarithm[low:], C(0, near))[:max(width - low, near)]
             value = Array(C(each << odd, size + 1) for odd in range(2) for each in table)[Cat(remainder, quotient[0])]
-            value = Mux(quotient[1], Cat(C(0, 2), value), value)
-            values.append(Cat(value, C(0, 3))[:size + 3])
-            for window in high:
-                chosen = now.live[k] & (quotient[2:] == window)
-                if window << 2 < lsb:
-                    chosen = chosen & (quotient[:2] >= lsb & 3)
-                windows.append(chosen)
-        now = stage(m, advance, "shifted", now, drop=("logarithms", "live"), values=Cat(values), windows=Cat(windows))
-        products = []
+            values.append(_shifted_left(value, quotient[1], 2))
+            quotients.append(quotient[2:])
+            dropped = Cat(quotient == each for each in range(lsb)).any() if lsb else C(0, 1)
+            used.append(now.live[k] & ~dropped)
+        now = stage(m, advance, "fine", now, drop=("logarithms", "live"), values=Cat(values),
+                    quotients=Cat(quotients), used=Cat(used))
+
+        # A bit of the product comes from one of two bits, or it is the sign; two bits for each window tell which.
         bits = int(product_table(parameters).max()).bit_length()
+        windows = range(lsb >> near, (lsb + bits - 1 >> near) + 1)
+        values, ways, high, length = [], [], len(quotients[0]), size + span - 1
         for k in range(lanes):
-            value = now.values[(size + 3) * k:(size + 3) * (k + 1)]
-            chosen = now.windows[len(high) * k:len(high) * (k + 1)]
+            value, sign = now.values[(size + 3) * k:(size + 3) * (k + 1)], now.signs[k]
+            quotient, used = now.quotients[high * k:high * (k + 1)], now.used[k]
+            for bit in coarse:
+                value = _shifted_left(value, quotient[bit - 1], 2 << bit)
+            values.append(value ^ sign.replicate(length))
+            for window in windows:
+                here, before = (used & (quotient[near - 2:] == each if each >= 0 else C(0, 1))
+                                for each in (window, window - 1))
+                rest = sign & ~here & ~before
+                ways += [here | rest, before | rest]
+        now = stage(m, advance, "window", now, drop=("values", "quotients", "used"), values=Cat(values),
+                    ways=Cat(ways))
+        products = []
+        for k in range(lanes):
+            value = Cat(now.values[length * k:length * (k + 1)], now.signs[k].replicate(2 * span))
             product = Signal(bits, name=f"product{k}")
-            m.d.comb += product.eq(Cat(
-                Cat(chosen[index] & value[bit + lsb - 4 * window] for index, window in enumerate(high)
-                    if 0 <= bit + lsb - 4 * window < size + 3).any() for bit in range(bits)))
+            for bit in range(bits):
+                window, place = divmod(bit + lsb, span)
+                at = 2 * (len(windows) * k + window - windows[0])
+                here, before = now.ways[at], now.ways[at + 1]
+                m.d.comb += product[bit].eq(Mux(here, Mux(before, 1, value[place]), before & value[place + span]))
             products.append(product)
         return now, [products]
 
@@ -261,7 +289,8 @@ class LNSDot(wiring.Component):
                     sticky=now.sticky | below)
         top = Signal(len(now.top), name="final_top")
         m.d.comb += top.eq(now.top - now.taken)
-        packed = round_and_pack(m, result, NEAREST, now.value, top, sticky=now.sticky, flip=now.negative)
+        now = stage(m, advance, "placed", now, drop=("taken",), top=top)
+        packed = round_and_pack(m, result, NEAREST, now.value, now.top, sticky=now.sticky, flip=now.negative)
         magnitude = Signal(result.width - 1, name="magnitude")
         m.d.comb += magnitude.eq(Mux(packed.over, result.inf_code, packed.magnitude))
         with m.If(advance):
