@@ -4,13 +4,13 @@ from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..golden.logarithmic import SCALE_BIAS, DotParameters, product_table, weights
+from ..golden.logarithmic import SCALE_BIAS, DecoderParameters, DotParameters, powers, product_table, weights
 from ..golden.rounding import NEAREST
 from .blockfloat import sum_products
 from .floating import round_and_pack, window_of
-from .pipeline import normalise, packed_sums, stage, sticky_status, sum_with_carry
+from .pipeline import normalise, packed_sums, shift_right_sticky, stage, sticky_status, sum_with_carry
 
-__all__ = ["LNSDot", "vector_layout"]
+__all__ = ["LNSDecoder", "LNSDot", "vector_layout"]
 
 SCALE = 8  # bits of a scale's code
 
@@ -18,6 +18,115 @@ SCALE = 8  # bits of a scale's code
 def vector_layout(fmt, lanes):
     """Return the layout of numbers under one scale: ``codes`` (element 0 lowest) and ``scale`` (exponent + 127)."""
     return data.StructLayout({"codes": data.ArrayLayout(fmt.bits, lanes), "scale": SCALE})
+
+
+class LNSDecoder(wiring.Component):
+    """Decoder from logarithmic numbers to floating point: one vector per cycle.
+
+    Each number is rounded once, to nearest; its power of two is irrational, or exact. Subnormal results are made, what is
+    too large becomes Inf, zeros are +0. Source: numerics contract, section 6.
+
+    Parameters
+    ----------
+    parameters : DecoderParameters
+
+    Members
+    -------
+    i : In(stream)
+        ``codes``, ``scale``; see `vector_layout`.
+    o : Out(stream)
+        ``elements`` (codes of the result format, element 0 lowest).
+    overflow : Out(1)
+        Sticky: a number was beyond the largest finite value.
+    status_clear : In(1)
+        Clears it.
+
+    Attributes
+    ----------
+    latency : int
+        Cycles from an accepted transfer to its result.
+    interval : int
+        Cycles between transfers: 1.
+    """
+
+    latency = 4
+    interval = 1
+
+    def __init__(self, parameters: DecoderParameters):
+        self.parameters = parameters
+        super().__init__({
+            "i": In(stream.Signature(vector_layout(parameters.format, parameters.lanes))),
+            "o": Out(stream.Signature(data.StructLayout({
+                "elements": data.ArrayLayout(parameters.result.width, parameters.lanes),
+            }))),
+            "overflow": Out(1),
+            "status_clear": In(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        parameters, payload = self.parameters, self.i.payload
+        fmt, result, lanes = parameters.format, parameters.result, parameters.lanes
+        advance = Signal()
+        m.d.comb += [advance.eq(~self.o.valid | self.o.ready), self.i.ready.eq(advance)]
+
+        # The quotient of the logarithm and the scale make the exponent field, less one. The remainder chooses the
+        # significand, cut off behind the first bit that the result has no place for.
+        p, low = result.mantissa + 1, fmt.gamma.bit_length() - 1
+        offset = result.bias - SCALE_BIAS - 1
+        ends = (offset, offset + (1 << SCALE) - 1 + (fmt.top >> low))
+        width = 1 + max((-end - 1 if end < 0 else end).bit_length() for end in ends)
+        base = Signal(signed(width), name="base")
+        m.d.comb += base.eq(payload.scale + offset)
+        now = stage(m, advance, "base", valid=self.i.valid, base=base, codes=Cat(payload.codes))
+        table = powers(fmt.gamma, p)
+        tops, values, inexact, live, negative = [], [], [], [], []
+        for k in range(lanes):
+            code = now.codes[fmt.bits * k:fmt.bits * (k + 1)]
+            t = code[:-1]
+            top = Signal(signed(width), name=f"top{k}")
+            m.d.comb += top.eq(now.base + t[low:])
+            tops.append(top)
+            values.append(Array(C(each, p + 1) for each in table)[t[:low]] if low else C(table[0], p + 1))
+            inexact.append(t[:low].any() if low else C(0, 1))
+            live.append(t.any())
+            negative.append(code[-1])
+        now = stage(m, advance, "power", now, drop=("base", "codes"), tops=Cat(tops), values=Cat(values),
+                    inexact=Cat(inexact), live=Cat(live), negative=Cat(negative))
+
+        # Below the smallest normal number, the significand moves down.
+        values, tops, sticky = [], [], []
+        far = min(-ends[0], p + 1)
+        for k in range(lanes):
+            top = now.tops[width * k:width * (k + 1)]
+            value, rest = now.values[(p + 1) * k:(p + 1) * (k + 1)], now.inexact[k]
+            if far > 0:
+                steps = far.bit_length()
+                apart = Signal(width, name=f"apart{k}")
+                m.d.comb += apart.eq(-top.as_signed())
+                distance = (apart[:steps] | apart[steps:].any().replicate(steps)) & top[-1].replicate(steps)
+                shifts = [1 << each for each in reversed(range(steps))]
+                value, rest = shift_right_sticky(m, f"down{k}", value, distance, shifts, fill=C(0, 1), sticky=rest)
+            values.append(value)
+            sticky.append(rest)
+            tops.append(top[:-1] & ~top[-1].replicate(width - 1))
+        now = stage(m, advance, "down", now, drop=("inexact",), values=Cat(values), tops=Cat(tops), sticky=Cat(sticky))
+        elements, over = [], []
+        for k in range(lanes):
+            packed = round_and_pack(m, result, NEAREST, now.values[(p + 1) * k:(p + 1) * (k + 1)],
+                                    now.tops[(width - 1) * k:(width - 1) * (k + 1)], sticky=now.sticky[k])
+            magnitude = Signal(result.width - 1, name=f"magnitude{k}")
+            m.d.comb += magnitude.eq(Mux(packed.over, result.inf_code, packed.magnitude)
+                                     & now.live[k].replicate(result.width - 1))
+            elements.append(Cat(magnitude, now.negative[k] & magnitude.any()))
+            over.append(packed.over & now.live[k])
+        with m.If(advance):
+            m.d.sync += [self.o.valid.eq(now.valid), self.o.payload.elements.as_value().eq(Cat(elements))]
+        # The status is told a cycle later, off the critical path.
+        lost = Signal()
+        m.d.sync += lost.eq(advance & now.valid & Cat(over).any())
+        sticky_status(m, self.overflow, lost, self.status_clear)
+        return m
 
 
 def _shifted_left(value, shift, places):

@@ -4,9 +4,12 @@ import numpy as np
 
 from ..golden import logarithmic
 from . import recorded
-from .vectors import Vectors, pack
+from .vectors import Vectors, pack, unpack
 
-__all__ = ["dot_random", "dot_recorded", "dot_vectors"]
+__all__ = [
+    "converter_random", "converter_recorded", "converter_vectors", "decoder_random", "decoder_recorded",
+    "decoder_vectors", "dot_random", "dot_recorded", "dot_vectors",
+]
 
 
 def _show_codes(fmt, codes):
@@ -16,6 +19,50 @@ def _show_codes(fmt, codes):
 
 def _show_float(fmt, code):
     return f"{code:#0{2 + (fmt.width + 3) // 4}x} = {float(fmt.decode(code))!r}"
+
+
+def decoder_random(parameters, count, seed):
+    """Return random transfers for ``lns-decoder``: arguments of `decoder_vectors`."""
+    rng = np.random.default_rng(seed)
+    p, fmt, shape = parameters, parameters.format, (count, parameters.lanes)
+    t = rng.integers(0, fmt.top + 1, shape)
+    t = np.where(rng.random(shape) < 0.1, rng.integers(0, min(fmt.gamma, fmt.top) + 1, shape), t)
+    # Anywhere, at the ends of the result's normal and subnormal numbers, and at the ends of scales.
+    places = np.array([p.result.emin - p.result.mantissa, p.result.emin, p.result.emax + 1])
+    place = places[rng.integers(0, 3, count)] - rng.integers(-2, (fmt.top // fmt.gamma) + 3, count)
+    scale = np.clip(place + logarithmic.SCALE_BIAS, 0, 254)
+    kind = rng.random(count)
+    scale = np.where(kind < 0.3, rng.integers(0, 255, count), scale)
+    scale = np.where(kind > 0.9, rng.choice([0, 1, 253, 254], count), scale)
+    return t | rng.integers(0, 2, shape) << (fmt.bits - 1), scale
+
+
+def decoder_vectors(parameters, codes, scale):
+    """Return the Vectors of transfers (as for `logarithmic.decode`), with what the golden model makes of them."""
+    p = parameters
+    values, overflow = logarithmic.decode(p, codes, scale)
+    inputs, outputs = pack((codes, p.format.bits), (scale, 8)), pack((values, p.result.width))
+
+    def describe(k):
+        return f"scale {scale[k]}, codes {_show_codes(p.format, codes[k])}"
+
+    def show(payload):
+        return ", ".join(_show_float(p.result, code) for code in unpack(payload, *[p.result.width] * p.lanes))
+
+    return Vectors(inputs, outputs, range(len(inputs)), {"overflow": int(overflow.any())}, describe, show)
+
+
+def decoder_recorded(parameters, count, seed):
+    """Return transfers for ``lns-decoder`` from recorded tensors."""
+    rng = np.random.default_rng(seed)
+    p, pieces, scales = parameters, [], []
+    for _, array in recorded.tensors():
+        numbers = logarithmic.quantise(array, p.format)
+        flat = np.resize(numbers.codes.reshape(-1), (-(-numbers.codes.size // p.lanes), p.lanes))
+        pieces.append(flat.astype(np.int64))
+        scales.append(np.full(len(flat), numbers.scale + logarithmic.SCALE_BIAS))
+    chosen = rng.integers(0, sum(map(len, pieces)), count)
+    return np.concatenate(pieces)[chosen], np.concatenate(scales)[chosen]
 
 
 def dot_random(parameters, count, seed):
