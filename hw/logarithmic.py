@@ -23,8 +23,8 @@ def vector_layout(fmt, lanes):
 class LNSDecoder(wiring.Component):
     """Decoder from logarithmic numbers to floating point: one vector per cycle.
 
-    Each number is rounded once, to nearest; its power of two is irrational, or exact. Subnormal results are made, what is
-    too large becomes Inf, zeros are +0. Source: numerics contract, section 6.
+    Each number is rounded once, to nearest; its power of two is irrational, or exact. Subnormal results are made, what
+    is too large becomes Inf, zeros are +0. Source: numerics contract, section 6.
 
     Parameters
     ----------
@@ -183,7 +183,7 @@ class LNSDot(wiring.Component):
     @property
     def latency(self):
         merge = 0 if self.parameters.accumulation == "direct" else (len(self._rows) - 1).bit_length()
-        return 10 + (self.parameters.accumulation == "direct") + (self.parameters.lanes - 1).bit_length() + merge
+        return 11 + (self.parameters.accumulation == "direct") + (self.parameters.lanes - 1).bit_length() + merge
 
     @property
     def _rows(self):
@@ -384,21 +384,20 @@ class LNSDot(wiring.Component):
         else:
             top = top[:-1]
         now = stage(m, advance, "right", now, drop=("field",), value=value, top=top, sticky=sticky)
+        # Normalise in three stages, but not below the exponent of the smallest normal number.
         shifts = [1 << k for k in reversed(range((size - 1).bit_length()))]
-        half = (len(shifts) + 1) // 2
-        n = len(shifts)
-        limit = Cat(now.top, C(0, n))[:n] | now.top[n:].any().replicate(n)
-        value, taken, free, below = normalise(m, "coarse", now.value, shifts[:half], fill=now.negative, limit=limit,
-                                              need=p + window + sum(shifts[half:]))
-        now = stage(m, advance, "coarse", now, value=value, taken=Cat(reversed(taken)), free=free, limit=limit,
-                    sticky=now.sticky | below)
-        value, taken, _, below = normalise(m, "fine", now.value, shifts[half:], fill=now.negative, limit=now.limit,
-                                           free=now.free, need=p + window)
-        now = stage(m, advance, "fine", now, drop=("free", "limit"), value=value, taken=Cat(reversed(taken), now.taken),
-                    sticky=now.sticky | below)
+        third, n = (len(shifts) + 2) // 3, len(shifts)
+        limit, free, taken = Cat(now.top, C(0, n))[:n] | now.top[n:].any().replicate(n), C(0, 1), []
+        for index, name in enumerate(("coarse", "middle", "fine")):
+            part, later = shifts[index * third:(index + 1) * third], shifts[(index + 1) * third:]
+            value, moved, free, below = normalise(m, name, now.value, part, fill=now.negative, limit=limit, free=free,
+                                                  need=p + window + sum(later))
+            now = stage(m, advance, name, now, value=value, taken=Cat(reversed(moved), *taken), free=free, limit=limit,
+                        sticky=now.sticky | below)
+            limit, free, taken = now.limit, now.free, [now.taken]
         top = Signal(len(now.top), name="final_top")
         m.d.comb += top.eq(now.top - now.taken)
-        now = stage(m, advance, "placed", now, drop=("taken",), top=top)
+        now = stage(m, advance, "placed", now, drop=("taken", "free", "limit"), top=top)
         packed = round_and_pack(m, result, NEAREST, now.value, now.top, sticky=now.sticky, flip=now.negative)
         magnitude = Signal(result.width - 1, name="magnitude")
         m.d.comb += magnitude.eq(Mux(packed.over, result.inf_code, packed.magnitude))
