@@ -384,12 +384,13 @@ class LNSDot(wiring.Component):
         else:
             top = top[:-1]
         now = stage(m, advance, "right", now, drop=("field",), value=value, top=top, sticky=sticky)
-        # Normalise in three stages, but not below the exponent of the smallest normal number.
+        # Normalise, but not below the exponent of the smallest normal number. The widest shift looks at the most bits:
+        # it has a stage of its own.
         shifts = [1 << k for k in reversed(range((size - 1).bit_length()))]
-        third, n = (len(shifts) + 2) // 3, len(shifts)
+        n = len(shifts)
         limit, free, taken = Cat(now.top, C(0, n))[:n] | now.top[n:].any().replicate(n), C(0, 1), []
-        for index, name in enumerate(("coarse", "middle", "fine")):
-            part, later = shifts[index * third:(index + 1) * third], shifts[(index + 1) * third:]
+        for name, part, later in (("coarse", shifts[:1], shifts[1:]), ("middle", shifts[1:3], shifts[3:]),
+                                  ("fine", shifts[3:], [])):
             value, moved, free, below = normalise(m, name, now.value, part, fill=now.negative, limit=limit, free=free,
                                                   need=p + window + sum(later))
             now = stage(m, advance, name, now, value=value, taken=Cat(reversed(moved), *taken), free=free, limit=limit,
