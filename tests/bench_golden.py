@@ -1,4 +1,4 @@
-"""One-core speeds of the golden block floating point, beside those of other software where it is installed.
+"""One-core speeds of golden block floating point and logarithmic numbers, beside other software where it is installed.
 
 Run ``python tests/bench_golden.py``. Each figure is the median of five runs in CPU time of the
 process, so that other load matters little. The peers do the nearest thing they offer, which the
@@ -18,7 +18,7 @@ import statistics
 import time
 
 import numpy as np
-from narrowgauge.golden import blockfloat, lfsr
+from narrowgauge.golden import blockfloat, lfsr, logarithmic
 from narrowgauge.golden.formats import PRESETS
 from narrowgauge.golden.rounding import NEAREST, TRUNCATE, stochastic
 
@@ -157,8 +157,41 @@ def products(a, b):
     ]
 
 
+def logarithms(x, a, b):
+    """Rows of the third table, each with its unit and count."""
+    fmt = PRESETS["lns8"]
+
+    def loop():
+        def work():
+            with np.errstate(divide="ignore"):
+                level = np.rint(fmt.gamma * np.log2(np.abs(x)))
+            t = np.clip(level - level.max() + fmt.top, 0, fmt.top)
+            return t.astype(np.uint8) | np.signbit(x).astype(np.uint8) << (fmt.bits - 1)
+
+        return work
+
+    def ours(**settings):
+        left, right = logarithmic.quantise(a, fmt), logarithmic.quantise(b, fmt)
+        p = logarithmic.DotParameters(**settings)
+        return lambda: lambda: logarithmic.matmul(left, right, p)
+
+    def floats():
+        left, right = (logarithmic.quantise(each, fmt).values().astype(np.float32) for each in (a, b))
+        return lambda: left @ right
+
+    elements, macs = ("M elements", ELEMENTS), ("M MACs", SIDE**3)
+    return [
+        ("narrowgauge, quantise", *elements, lambda: lambda: logarithmic.quantise(x, fmt)),
+        ("plain NumPy log2 (not exact)", *elements, loop),
+        ("narrowgauge, product, nothing can saturate", *macs, ours()),
+        ("narrowgauge, product, direct, 33-bit sums", *macs, ours(accumulator=33)),
+        ("narrowgauge, product, bins of 33 bits", *macs, ours(accumulator=33, accumulation="bins")),
+        ("plain NumPy, product of the values in float32", *macs, floats),
+    ]
+
+
 def main():
-    """Print both tables."""
+    """Print all tables."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     print(f"Python {platform.python_version()}, NumPy {np.__version__}, {platform.machine()}, one core, median of 5")
@@ -170,6 +203,9 @@ def main():
     a, b = (rng.standard_normal((SIDE, SIDE), dtype=np.float32) for _ in range(2))
     for name, make in products(a, b):
         report(name, "M MACs", SIDE**3, make)
+    print(f"logarithmic numbers, 8 bits, gamma 8: {ELEMENTS} float32, matrix product {SIDE}^3")
+    for row in logarithms(rng.standard_normal(ELEMENTS, dtype=np.float32), a, b):
+        report(*row)
 
 
 if __name__ == "__main__":
