@@ -253,7 +253,7 @@ class BlockFloat(Parameters):
 class Log(Parameters):
     """Logarithmic code: ``(-1)**s * scale * 2**(t/gamma)``; t = 0 is zero, whatever s.
 
-    Source: numerics contract, sections 1 and 5.
+    Source: numerics contract, sections 1 and 6.
     """
 
     bits: int = 8

@@ -8,7 +8,7 @@ Tensors are kept in the work format, fp32 or fp16: weights (outputs, inputs), ac
 features), gradients (batch, features). A GEMM's operands are quantised for that GEMM alone,
 each along its reduction axis and from the work-format copy. Weights that a recipe keeps as
 logarithmic codes have no such copy (see `LogWeights`). A convolution is a GEMM over patches:
-its rows are the positions of every example. Source: numerics contract, sections 3 to 6;
+its rows are the positions of every example. Source: numerics contract, sections 3 to 8;
 initialisation, shuffling, the seeds of streams and the order in which overlapping patches are
 added are ours.
 """
@@ -451,7 +451,7 @@ def gradients(gemms, layers, parameters, x, y, step, scale=1):
 def sgd(parameter, velocity, gradient, lr, momentum, scale=1):
     """Return the next (parameter, velocity), every operation rounded to nearest even in their dtype.
 
-    v <- momentum*v + g; u <- -(lr*v); w <- w + u: numerics contract, section 6. Where
+    v <- momentum*v + g; u <- -(lr*v); w <- w + u: numerics contract, section 8. Where
     gradients and velocities carry a loss scale, a power of two, u is divided by it before it is added.
     """
     number = parameter.dtype.type

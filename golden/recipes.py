@@ -335,7 +335,7 @@ def mx(*, element="fp8-e4m3", gradients_element="fp8-e5m2", block=32, gradients_
 def lns_madam(*, bits=8, gamma=8, lanes=16, accumulation="direct", accumulator=None, lsb=0, constants=None,
               update="madam", weights_bits=16, rate=4, rate_drops=(), clip=10, memory=1000, second="log",
               second_bits=10, second_gamma=8, second_bias=None, random_bits=8):
-    """Logarithmic numbers after LNS-Madam (numerics contract, section 5; docs/logarithmic.md).
+    """Logarithmic numbers after LNS-Madam (numerics contract, sections 6 and 7; docs/logarithmic.md).
 
     Weights exist as logarithmic codes alone, which the update moves; GEMMs take them in `bits` bits. All other
     parameters are fp32 and moved by SGD with momentum: Madam's steps are relative and would leave a zero where it is.
