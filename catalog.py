@@ -8,15 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import __version__
-from .golden import mx
+from .golden import logarithmic, mx
 from .golden.blockfloat import ConverterParameters, FMACParameters
 from .golden.floating import AdderParameters, CastParameters, FMAParameters, MACParameters, MultiplierParameters
 from .golden.formats import Fixed, Float, Log, name_of, require
-from .golden.logarithmic import DotParameters
 from .hw import verilog
 from .hw.blockfloat import BFPFMAC, BFPConverter
 from .hw.floating import FloatAdder, FloatCast, FloatFMA, FloatMAC, FloatMultiplier
-from .hw.logarithmic import LNSDot
+from .hw.logarithmic import LNSConverter, LNSDecoder, LNSDot
 from .hw.mx import MXConverter, MXDot
 
 __all__ = ["UNITS", "Unit", "find"]
@@ -162,8 +161,16 @@ UNITS = {unit.name: unit for unit in (
         mx.DotParameters, MXDot, "mx", lambda p: p.lanes,
     ),
     Unit(
+        "lns-converter", "floating point to logarithmic numbers under one scale, one vector per cycle",
+        logarithmic.ConverterParameters, LNSConverter, "logarithmic",
+    ),
+    Unit(
+        "lns-decoder", "logarithmic numbers to floating point, rounded once, one vector per cycle",
+        logarithmic.DecoderParameters, LNSDecoder, "logarithmic",
+    ),
+    Unit(
         "lns-dot", "dot product of two vectors of logarithmic numbers, summed and rounded to floating point",
-        DotParameters, LNSDot, "logarithmic", lambda p: p.lanes,
+        logarithmic.DotParameters, LNSDot, "logarithmic", lambda p: p.lanes,
     ),
 )}
 

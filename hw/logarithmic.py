@@ -1,16 +1,29 @@
 """Logarithmic numbers in hardware: converter, decoder, and the dot product that multiplies by adding."""
 
+from types import SimpleNamespace
+
 from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..golden.logarithmic import SCALE_BIAS, DecoderParameters, DotParameters, powers, product_table, weights
+from ..golden.logarithmic import (
+    SCALE_BIAS,
+    SCALE_MAX,
+    SCALE_MIN,
+    ConverterParameters,
+    DecoderParameters,
+    DotParameters,
+    powers,
+    product_table,
+    weights,
+)
 from ..golden.rounding import NEAREST
-from .blockfloat import sum_products
-from .floating import round_and_pack, window_of
+from .blockfloat import largest, sum_products
+from .floating import round_and_pack, unpack, window_of
+from .log2 import Level
 from .pipeline import normalise, packed_sums, shift_right_sticky, stage, sticky_status, sum_with_carry
 
-__all__ = ["LNSDecoder", "LNSDot", "vector_layout"]
+__all__ = ["LNSConverter", "LNSDecoder", "LNSDot", "vector_layout"]
 
 SCALE = 8  # bits of a scale's code
 
@@ -18,6 +31,122 @@ SCALE = 8  # bits of a scale's code
 def vector_layout(fmt, lanes):
     """Return the layout of numbers under one scale: ``codes`` (element 0 lowest) and ``scale`` (exponent + 127)."""
     return data.StructLayout({"codes": data.ArrayLayout(fmt.bits, lanes), "scale": SCALE})
+
+
+class LNSConverter(wiring.Component):
+    """Converter from floating point to logarithmic numbers: one vector per cycle.
+
+    Each logarithm is rounded to nearest, exactly. The scale is the least under which the vector's largest magnitude
+    fits, or the one given with the transfer, for a scale of more than a vector. What is too large saturates, what
+    rounds to the logarithm 0 or below is zero, without a sign. Inf and NaN become the largest number with their sign;
+    for the scale they count as numbers of the exponent above the largest. Source: numerics contract, section 6.
+
+    Parameters
+    ----------
+    parameters : ConverterParameters
+
+    Members
+    -------
+    i : In(stream)
+        ``elements`` (codes of the work format, element 0 lowest), ``scale`` (exponent + 127), ``given`` (use it).
+    o : Out(stream)
+        ``codes``, ``scale``; see `vector_layout`.
+    invalid, overflow : Out(1)
+        Sticky: a NaN came in; an Inf or a NaN came in, or a number was too large for its scale.
+    status_clear : In(1)
+        Clears both.
+
+    Attributes
+    ----------
+    latency : int
+        Cycles from an accepted transfer to its result.
+    interval : int
+        Cycles between transfers: 1.
+    """
+
+    interval = 1
+
+    def __init__(self, parameters: ConverterParameters):
+        self.parameters = parameters
+        super().__init__({
+            "i": In(stream.Signature(data.StructLayout({
+                "elements": data.ArrayLayout(parameters.work.width, parameters.lanes), "scale": SCALE, "given": 1,
+            }))),
+            "o": Out(stream.Signature(vector_layout(parameters.format, parameters.lanes))),
+            "invalid": Out(1),
+            "overflow": Out(1),
+            "status_clear": In(1),
+        })
+
+    @property
+    def latency(self):
+        return 7 + (self.parameters.lanes - 1).bit_length()
+
+    def elaborate(self, platform):
+        m = Module()
+        parameters, payload = self.parameters, self.i.payload
+        fmt, work, lanes = parameters.format, parameters.work, parameters.lanes
+        low = fmt.gamma.bit_length() - 1
+        advance = Signal()
+        m.d.comb += [advance.eq(~self.o.valid | self.o.ready), self.i.ready.eq(advance)]
+
+        # Logarithms of the elements, counted from the exponent below the least that matters: numbers below the lowest
+        # scale are zeros.
+        level = Level(work, fmt.gamma, SCALE_MIN)
+        parts = [unpack(m, f"element{k}", work, code) for k, code in enumerate(payload.elements)]
+        now = stage(m, advance, "split", valid=self.i.valid, given=payload.given, scale=payload.scale,
+                    significands=Cat(each.significand for each in parts), fields=Cat(each.field for each in parts),
+                    negative=Cat(each.negative for each in parts),
+                    special=Cat(each.infinite | each.nan for each in parts), nan=Cat(each.nan for each in parts).any())
+        p, width = work.mantissa + 1, work.exponent
+        found = [level.find(m, f"level{k}", now.significands[p * k:p * (k + 1)], now.fields[width * k:width * (k + 1)],
+                            now.special[k]) for k in range(lanes)]
+        now = stage(m, advance, "found", now, drop=("significands", "fields"), found=Cat(found))
+        size = len(found[0])
+        now = stage(m, advance, "level", now, drop=("found",), best=Cat(
+            level.round(m, f"level{k}", now.found[size * k:size * (k + 1)]) for k in range(lanes)))
+        now = SimpleNamespace(**vars(now), levels=now.best)
+        now, best = largest(m, advance, now, level.width, levels=1)
+
+        # The least scale, and what to take off the levels for the one that is used.
+        octaves = (fmt.top + 1) >> low
+        wanted = Signal(signed(level.width + 3), name="wanted")
+        m.d.comb += wanted.eq(best[low:] + (1 - octaves + level.base + SCALE_BIAS))
+        top = SCALE_MAX + SCALE_BIAS
+        own = Mux(wanted < 0, 0, Mux(wanted > top, top, wanted))[:SCALE]
+        now = stage(m, advance, "scale", now, drop=("best", "given"), scale=Mux(now.given, now.scale, own))
+        high = level.width - low
+        bits = max(high, SCALE, (abs(level.base) + SCALE_BIAS).bit_length(), fmt.bits - 1 - low) + 2
+        offset = Signal(signed(bits), name="offset")
+        m.d.comb += offset.eq(SCALE_BIAS + level.base - now.scale)
+        now = stage(m, advance, "offset", now, offset=offset)
+        sums = packed_sums(m, "octave", [
+            (now.offset.as_unsigned(), Cat(now.levels[level.width * k + low:level.width * (k + 1)], C(0, bits - high)),
+             None) for k in range(lanes)])
+        now = stage(m, advance, "octave", now, drop=("levels", "offset"), octaves=Cat(each[:bits] for each in sums),
+                    remainders=Cat(now.levels[level.width * k:level.width * k + low] for k in range(lanes)),
+                    some=Cat(now.levels[level.width * k:level.width * (k + 1)].any() for k in range(lanes)))
+
+        # Clip.
+        codes, above = [], []
+        for k in range(lanes):
+            octave = now.octaves[bits * k:bits * (k + 1)]
+            t = Cat(now.remainders[low * k:low * (k + 1)], octave)[:fmt.bits - 1]
+            beyond = (octave[fmt.bits - 1 - low:-1].any() & ~octave[-1]) & now.some[k] | now.special[k]
+            zero = (octave[-1] | ~now.some[k]) & ~now.special[k]
+            code = Signal(fmt.bits - 1, name=f"code{k}")
+            m.d.comb += code.eq((t | beyond.replicate(fmt.bits - 1)) & ~zero.replicate(fmt.bits - 1))
+            codes.append(Cat(code, now.negative[k] & code.any()))
+            above.append(beyond)
+        with m.If(advance):
+            m.d.sync += [
+                self.o.valid.eq(now.valid),
+                self.o.payload.codes.as_value().eq(Cat(codes)),
+                self.o.payload.scale.eq(now.scale),
+            ]
+        sticky_status(m, self.invalid, advance & now.valid & now.nan, self.status_clear)
+        sticky_status(m, self.overflow, advance & now.valid & Cat(above).any(), self.status_clear)
+        return m
 
 
 class LNSDecoder(wiring.Component):

@@ -21,6 +21,76 @@ def _show_float(fmt, code):
     return f"{code:#0{2 + (fmt.width + 3) // 4}x} = {float(fmt.decode(code))!r}"
 
 
+def converter_random(parameters, count, seed):
+    """Return random transfers for ``lns-converter``, many at directed places: arguments of `converter_vectors`."""
+    rng = np.random.default_rng(seed)
+    p, work, fmt = parameters, parameters.work, parameters.format
+    shape, top = (count, p.lanes), (1 << work.exponent) - 2
+    # Exponents: spread below the vector's own, as far as numbers are not zero and further; some vectors at the ends.
+    place = rng.integers(1, top + 1, (count, 1))
+    kind = rng.random((count, 1))
+    place = np.where(kind < 0.15, rng.integers(0, min(20, top), (count, 1)), place)
+    place = np.where(kind > 0.9, top - rng.integers(0, 2, (count, 1)), place)
+    octaves = (fmt.top + 1) // fmt.gamma
+    spread = rng.choice([0, 1, octaves + 1, 40], (count, 1))
+    field = np.clip(place - rng.integers(0, spread + 1, shape), 0, top)
+    # Fractions: anywhere, none, all ones, and on both sides of where the logarithm is rounded up.
+    fraction = rng.integers(0, 1 << work.mantissa, shape)
+    edges = np.array(logarithmic.thresholds(fmt.gamma, work.mantissa)) - (1 << work.mantissa)
+    edge = edges[rng.integers(0, len(edges), shape)] + rng.integers(0, 2, shape)
+    choice = rng.random(shape)
+    fraction = np.where(choice < 0.5, edge, fraction)
+    fraction = np.where(choice < 0.1, 0, fraction)
+    fraction = np.where(choice > 0.9, (1 << work.mantissa) - 1, fraction) & ((1 << work.mantissa) - 1)
+    # Subnormal numbers of every length.
+    fraction = np.where(field == 0, fraction >> rng.integers(0, work.mantissa + 1, shape), fraction)
+    codes = field << work.mantissa | fraction
+    codes = np.where(rng.random(shape) < 0.05, 0, codes)
+    codes = np.where(rng.random((count, 1)) < 0.02, 0, codes)
+    special = rng.choice([work.inf_code, work.nan_code, work.inf_code + 1], shape)
+    codes = np.where((rng.random((count, 1)) < 0.06) & (rng.random(shape) < 2 / p.lanes), special, codes)
+    codes |= rng.integers(0, 2, shape) << (work.width - 1)
+    # Given scales: about the one that fits, and anywhere.
+    exponent = np.maximum(field, 1).max(axis=1) - work.bias - octaves + 1
+    scale = np.clip(exponent + rng.integers(-3, 4, count) + logarithmic.SCALE_BIAS, 0, 254)
+    scale = np.where(rng.random(count) < 0.2, rng.integers(0, 255, count), scale)
+    return codes, scale, rng.random(count) < 0.4
+
+
+def converter_vectors(parameters, codes, scale, given):
+    """Return the Vectors of transfers (as for `logarithmic.convert`), with what the golden model makes of them."""
+    p = parameters
+    out, used, invalid, overflow = logarithmic.convert(p, codes, scale, given)
+    inputs = pack((codes, p.work.width), (scale, 8), (given, 1))
+    outputs = pack((out, p.format.bits), (used, 8))
+
+    def describe(k):
+        own = f"scale {scale[k]} given" if given[k] else "own scale"
+        return f"{own}, codes " + " ".join(f"{int(code):#0{2 + (p.work.width + 3) // 4}x}" for code in codes[k])
+
+    def show(payload):
+        *numbers, last = unpack(payload, *[p.format.bits] * p.lanes, 8)
+        return f"scale {last}, codes {_show_codes(p.format, numbers)}"
+
+    status = {"invalid": int(invalid.any()), "overflow": int(overflow.any())}
+    return Vectors(inputs, outputs, range(len(inputs)), status, describe, show)
+
+
+def converter_recorded(parameters, count, seed):
+    """Return transfers for ``lns-converter`` from recorded tensors, half of them under the scale of the tensor."""
+    rng = np.random.default_rng(seed)
+    p, pieces, scales = parameters, [], []
+    for _, array in recorded.tensors():
+        padded = np.zeros((array.shape[0], -(-array.shape[1] // p.lanes) * p.lanes), np.float32)
+        padded[:, :array.shape[1]] = array
+        pieces.append(padded.reshape(-1, p.lanes))
+        whole = logarithmic.quantise(array, p.format).scale + logarithmic.SCALE_BIAS
+        scales.append(np.full(len(pieces[-1]), whole))
+    chosen = rng.integers(0, sum(map(len, pieces)), count)
+    codes = p.work.encode(np.concatenate(pieces)[chosen]).astype(np.int64)
+    return codes, np.concatenate(scales)[chosen], rng.random(count) < 0.5
+
+
 def decoder_random(parameters, count, seed):
     """Return random transfers for ``lns-decoder``: arguments of `decoder_vectors`."""
     rng = np.random.default_rng(seed)
