@@ -123,15 +123,16 @@ class LNSConverter(wiring.Component):
         sums = packed_sums(m, "octave", [
             (now.offset.as_unsigned(), Cat(now.levels[level.width * k + low:level.width * (k + 1)], C(0, bits - high)),
              None) for k in range(lanes)])
+        levels = [now.levels[level.width * k:level.width * (k + 1)] for k in range(lanes)]
+        rest = {"remainders": Cat(each[:low] for each in levels)} if low else {}
         now = stage(m, advance, "octave", now, drop=("levels", "offset"), octaves=Cat(each[:bits] for each in sums),
-                    remainders=Cat(now.levels[level.width * k:level.width * k + low] for k in range(lanes)),
-                    some=Cat(now.levels[level.width * k:level.width * (k + 1)].any() for k in range(lanes)))
+                    some=Cat(each.any() for each in levels), **rest)
 
         # Clip.
         codes, above = [], []
         for k in range(lanes):
             octave = now.octaves[bits * k:bits * (k + 1)]
-            t = Cat(now.remainders[low * k:low * (k + 1)], octave)[:fmt.bits - 1]
+            t = Cat(now.remainders[low * k:low * (k + 1)] if low else (), octave)[:fmt.bits - 1]
             beyond = (octave[fmt.bits - 1 - low:-1].any() & ~octave[-1]) & now.some[k] | now.special[k]
             zero = (octave[-1] | ~now.some[k]) & ~now.special[k]
             code = Signal(fmt.bits - 1, name=f"code{k}")
