@@ -12,10 +12,12 @@ from .golden import logarithmic, mx
 from .golden.blockfloat import ConverterParameters, FMACParameters
 from .golden.floating import AdderParameters, CastParameters, FMAParameters, MACParameters, MultiplierParameters
 from .golden.formats import Fixed, Float, Log, name_of, require
+from .golden.madam import MadamParameters
 from .hw import verilog
 from .hw.blockfloat import BFPFMAC, BFPConverter
 from .hw.floating import FloatAdder, FloatCast, FloatFMA, FloatMAC, FloatMultiplier
 from .hw.logarithmic import LNSConverter, LNSDecoder, LNSDot
+from .hw.madam import MadamUpdate
 from .hw.mx import MXConverter, MXDot
 
 __all__ = ["UNITS", "Unit", "find"]
@@ -58,7 +60,8 @@ class Unit:
         """Return the Verilog module name: unit, format or sizes, and what else is not default."""
         short = {"group": "g", "mantissa": "m", "exponent": "e", "accumulators": "a", "random_bits": "k", "seed": "s",
                  "latency": "l", "block": "b", "lanes": "n", "accumulator": "acc", "lsb": "lsb", "constants": "c",
-                 "fraction": "f"}
+                 "fraction": "f", "narrow": "to_", "second_bits": "v", "second_gamma": "vg", "second_bias": "vb",
+                 "memory": "mem", "clip": "clip"}
         words = [self.name.replace("-", "_")]
         usual = vars(self.parameters())
         if isinstance(usual.get("format"), Float):
@@ -112,13 +115,13 @@ def _word(name, value, short):
         special = value.specials if value.specials != "ieee" else ""
         return (name_of(value) or word + special + "s" * (value.overflow == "saturate")).replace("-", "_")
     if isinstance(value, Log):
-        return (name_of(value) or f"b{value.bits}g{value.gamma}").replace("-", "_")
+        return short.get(name, "") + (name_of(value) or f"b{value.bits}g{value.gamma}").replace("-", "_")
     if isinstance(value, Fixed):
         named = next((word for word, element in mx.ELEMENTS.items() if element == value), None)
         return named or f"fixed{value.bits}f{value.fraction}"
     if isinstance(value, bool):
         return name
-    return f"{short[name]}{value}" if name in short else str(value)
+    return f"{short[name]}{value}".replace("-", "n") if name in short else str(value)
 
 
 UNITS = {unit.name: unit for unit in (
@@ -171,6 +174,10 @@ UNITS = {unit.name: unit for unit in (
     Unit(
         "lns-dot", "dot product of two vectors of logarithmic numbers, summed and rounded to floating point",
         logarithmic.DotParameters, LNSDot, "logarithmic", lambda p: p.lanes,
+    ),
+    Unit(
+        "madam-update", "Madam's update of logarithmic weights by additions to their codes",
+        MadamParameters, MadamUpdate, "madam",
     ),
 )}
 

@@ -10,10 +10,11 @@ from functools import lru_cache
 
 import numpy as np
 
+from . import lfsr
 from .formats import PRESETS, Float, Log, Parameters, require, require_int
 from .logarithmic import DIGITS, levels
 
-__all__ = ["MadamParameters", "correction", "growth", "narrowed", "steps_of", "twin", "update"]
+__all__ = ["MadamParameters", "correction", "growth", "narrowed", "steps_of", "twin", "update", "updates"]
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ def steps_of(difference, parameters):
 
 
 def update(parameters, weights, gradients, seconds, correction, rate, bound, words):
-    """Golden function of ``madam-update``: weights of any shape, each on its own.
+    """Update weights of any shape, each on its own, with random words of one's own.
 
     Parameters
     ----------
@@ -211,6 +212,32 @@ def update(parameters, weights, gradients, seconds, correction, rate, bound, wor
     new = np.clip(np.where(away, t + change, t - change), 1, bound)
     new = np.where(t == 0, 0, new) | (weights & ~p.weight.top)
     return (new.astype(np.uint32), narrowed(new, p), moved.astype(np.uint32), nan, overflow)
+
+
+def updates(parameters, weights, gradients, seconds, correction, rate, bound, step=0):
+    """Golden function of ``madam-update``: transfers of `lanes` weights each, in order.
+
+    Parameters
+    ----------
+    parameters : MadamParameters
+    weights, gradients, seconds : array of int, shape (n, lanes)
+    correction, rate, bound : array of int, shape (n,)
+        As for `update`.
+    step : int
+        Transfers before the first of these: each draws one random word per lane, whatever it holds.
+
+    Returns
+    -------
+    weights, narrow, seconds : ndarray of uint32, shape (n, lanes)
+    invalid, overflow : ndarray of bool, shape (n,)
+        Whether the transfer raised the sticky status: see `update`.
+    """
+    p = parameters
+    weights, gradients, seconds = (np.asarray(each).reshape(-1, p.lanes) for each in (weights, gradients, seconds))
+    correction, rate, bound = (np.asarray(each).reshape(-1, 1) for each in (correction, rate, bound))
+    words = lfsr.words(p.seed, p.lanes, step, len(weights), p.random_bits)
+    *codes, invalid, overflow = update(p, weights, gradients, seconds, correction, rate, bound, words)
+    return (*codes, invalid.any(axis=1), overflow.any(axis=1))
 
 
 def twin(weights, gradients, seconds, step, *, lr=2.0**-7, clip=10, decay=0.999, bound=math.inf):

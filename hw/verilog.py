@@ -60,6 +60,9 @@ _MEANINGS = {
     "c": "code of the accumulator format",
     "subtract": "a - b, not a + b",
     "value": "code of the result, or of the sum",
+    "correction": "what the second moment's start at 0 takes off it, in its codes",
+    "rate": "log2 of what a normalised gradient of 1 moves a weight's logarithm by",
+    "bound": "largest logarithm of a weight",
 }
 
 
