@@ -47,7 +47,7 @@ def converter_random(parameters, count, seed):
     codes = field << work.mantissa | fraction
     codes = np.where(rng.random(shape) < 0.05, 0, codes)
     codes = np.where(rng.random((count, 1)) < 0.02, 0, codes)
-    special = rng.choice([work.inf_code, work.nan_code, work.inf_code + 1], shape)
+    special = rng.choice([work.inf_code, work.nan_code, work.inf_code + 1, (1 << (work.width - 1)) - 1], shape)
     codes = np.where((rng.random((count, 1)) < 0.06) & (rng.random(shape) < 2 / p.lanes), special, codes)
     codes |= rng.integers(0, 2, shape) << (work.width - 1)
     # Given scales: about the one that fits, and anywhere.

@@ -18,6 +18,10 @@ PARALLEL = (*FMAC, "--set", "chunks=parallel")
 MX = ("mx-converter", "--set", "block=8")
 MX_STOCHASTIC = (*MX, "--set", "rounding=stochastic")
 MX_DOT = ("mx-dot", "--set", "block=8", "--set", "lanes=4")
+LNS_CONVERTER = ("lns-converter", "--set", "lanes=4")
+LNS_DECODER = ("lns-decoder", "--set", "lanes=4")
+LNS_DOT = ("lns-dot", "--set", "lanes=4", "--set", "accumulator=24", "--set", "lsb=9")
+LNS_BINS = (*LNS_DOT, "--set", "accumulation=bins")
 ADDER = ("float-adder", "--set", "format=fp8-e5m2")
 MULTIPLIER = ("float-multiplier", "--set", "format=fp8-e5m2")
 FMA = ("float-fma", "--set", "format=fp8-e5m2")
@@ -109,6 +113,19 @@ FAULTS = {
         "hw/mx.py", "apart = ~high.all() | ~low.any()", "apart = ~high.all()", MX),
     "mx dot: a NaN in the first half of a block is forgotten": (
         "hw/mx.py", "bad.eq(now.nan | (bad & ~now.start))", "bad.eq(now.nan)", MX_DOT),
+    "lns converter: no logarithm is rounded up": (
+        "hw/log2.py", "up = usual & (rest > inside)", "up = C(0, 1)", LNS_CONVERTER),
+    "lns decoder: what a power lacks is forgotten": (
+        "hw/logarithmic.py", "inexact.append(t[:low].any() if low", "inexact.append(C(0, 1) if low", LNS_DECODER),
+    "lns dot: products below lsb are not dropped": (
+        "hw/logarithmic.py", "used.append(now.live[k] & ~dropped)", "used.append(now.live[k])", LNS_DOT),
+    "lns dot: a sum wraps round": (
+        "hw/logarithmic.py", "limited.eq(Mux(beyond, Cat((~sign).replicate(bits - 1), sign), kept[:bits]))",
+        "limited.eq(kept[:bits])", LNS_DOT),
+    "lns dot: a subnormal result is one place off": (
+        "hw/logarithmic.py", "right = p + 1", "right = p", LNS_DOT),
+    "lns dot: a bin takes another one's products": (
+        "hw/logarithmic.py", "Cat(logarithm[fine:low] == index", "Cat(logarithm[fine:low] <= index", LNS_BINS),
 }
 # More of them, for the sweep.
 SWEPT = {
@@ -143,6 +160,24 @@ SWEPT = {
         "hw/mx.py", "self.i.ready.eq(advance & final)", "self.i.ready.eq(advance)", MX_DOT),
     "mx dot: the field of a product is one place off": (
         "hw/mx.py", "2 * (fmt.unit - SCALE_BIAS)", "2 * (fmt.unit - SCALE_BIAS) + 1", MX_DOT),
+    "lns converter: the scale is one too large": (
+        "hw/logarithmic.py", "best[low:] + (1 - octaves", "best[low:] + (2 - octaves", LNS_CONVERTER),
+    "lns converter: a NaN has a logarithm": (
+        "hw/log2.py", "usual = ~special & some", "usual = some", LNS_CONVERTER),
+    "lns converter: a given scale is not taken": (
+        "hw/logarithmic.py", "scale=Mux(now.given, now.scale, own)", "scale=own", LNS_CONVERTER),
+    "lns decoder: a zero is the least number": (
+        "hw/logarithmic.py", "& now.live[k].replicate(result.width - 1))", ")", LNS_DECODER),
+    "lns decoder: what is shifted out is forgotten": (
+        "hw/logarithmic.py", "fill=C(0, 1), sticky=rest)", "fill=C(0, 1))", (*LNS_DECODER, "--set", "result=fp16")),
+    "lns dot: zeros multiply": (
+        "hw/logarithmic.py", "else a[k][:t].any() & b[k][:t].any() for", "else a[k][:t].any() for", LNS_DOT),
+    "lns dot: the one of a negative product is not added": (
+        "hw/logarithmic.py", "Mux(now.first, 0, limited).as_signed(), each, carry)",
+        "Mux(now.first, 0, limited).as_signed(), each, C(0, 1))", LNS_DOT),
+    "lns dot: a bin is used without a part of its constant": (
+        "hw/logarithmic.py", "if weight >> shift & 1]", "if weight >> shift & 1 and (index, shift) != (3, 2)]",
+        LNS_BINS),
 }
 
 
