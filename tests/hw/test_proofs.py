@@ -16,6 +16,7 @@ from narrowgauge import catalog
 from narrowgauge.hw import verilog
 
 CONVERTER, FMAC, ADDER, MAC = "bfp-converter", "bfp-fmac", "float-adder", "float-mac"
+LOG_CONVERTER, LOG_DOT = "lns-converter", "lns-dot"
 SMALL = {
     CONVERTER: {"group": 4, "mantissa": 2, "exponent": 3, "random_bits": 1,
                 "work": {"type": "Float", "exponent": 2, "mantissa": 1}},
@@ -24,8 +25,13 @@ SMALL = {
     ADDER: {"format": {"type": "Float", "exponent": 2, "mantissa": 1}},
     MAC: {"format": {"type": "Float", "exponent": 2, "mantissa": 1}, "accumulators": 2,
           "accumulator": {"type": "Float", "exponent": 3, "mantissa": 2}},
+    LOG_CONVERTER: {"lanes": 2, "format": {"type": "Log", "bits": 4, "gamma": 1},
+                    "work": {"type": "Float", "exponent": 2, "mantissa": 2}},
+    LOG_DOT: {"lanes": 4, "format": {"type": "Log", "bits": 4, "gamma": 4},
+              "result": {"type": "Float", "exponent": 3, "mantissa": 2}},
 }
-DEFAULT = {CONVERTER: {"group": 4}, FMAC: {"group": 4}, ADDER: {}, MAC: {}}
+DEFAULT = {CONVERTER: {"group": 4}, FMAC: {"group": 4}, ADDER: {}, MAC: {}, LOG_CONVERTER: {"lanes": 4},
+           LOG_DOT: {"lanes": 4}}
 
 # A payload that waits at the input stays, as the unit may assume. `asked` counts the transfers that shall emit,
 # `given` those emitted; `quiet` counts cycles with nothing offered and the output free, `waiting` those that an offer
@@ -79,7 +85,8 @@ def prove(folder, unit, settings, rules, mode, depth, *, early=0, **faults):
               "patience": getattr(component, "recurrence", component.interval) - 1 - early}
     text = PROOF.format(
         name=name, i_width=widths["i_payload"], o_width=widths["o_payload"],
-        emits=f"i_payload[{widths['i_payload'] - 1}]" if unit in (FMAC, MAC) else "1'b1",  # `last` is the top bit
+        # `last` is the top bit.
+        emits=f"i_payload[{widths['i_payload'] - 1}]" if unit in (FMAC, MAC, LOG_DOT) else "1'b1",
         rules="\n".join(f"    {rule}: assert({RULES[rule].format(**limits)});" for rule in rules),
         **{"i_valid": "i_valid", "o_ready": "o_ready"} | faults)
     (folder / "unit.v").write_text(entry.verilog(parameters))
@@ -103,34 +110,36 @@ def prove(folder, unit, settings, rules, mode, depth, *, early=0, **faults):
 
 @pytest.mark.parametrize("unit, size", [
     (CONVERTER, "small"), (CONVERTER, "default"), (FMAC, "small"), (FMAC, "default"), (ADDER, "default"),
-    (MAC, "default")])
+    (MAC, "default"), (LOG_CONVERTER, "default"), (LOG_DOT, "default")])
 def test_a_waiting_output_stays_as_it_is_for_ever(unit, size, tmp_path):
     settings = SMALL[unit] if size == "small" else DEFAULT[unit]
     assert prove(tmp_path, unit, settings, ["stays", "unchanged"], "prove", 2) == set()
 
 
-@pytest.mark.parametrize("unit, depth", [(CONVERTER, 10), (FMAC, 7), (ADDER, 10), (MAC, 7)])
+@pytest.mark.parametrize("unit, depth", [
+    (CONVERTER, 10), (FMAC, 7), (ADDER, 10), (MAC, 7), (LOG_CONVERTER, 10), (LOG_DOT, 7)])
 def test_nothing_comes_unasked_and_everything_is_taken_in_time(unit, depth, tmp_path):
     assert prove(tmp_path, unit, SMALL[unit], ["owed", "taken_in_time"], "bmc", depth) == set()
 
 
-@pytest.mark.parametrize("unit", [CONVERTER, ADDER])
+@pytest.mark.parametrize("unit", [CONVERTER, ADDER, LOG_CONVERTER, LOG_DOT])
 def test_units_without_waits_lose_nothing(unit, tmp_path):
     assert prove(tmp_path, unit, SMALL[unit], ["nothing_lost"], "bmc", 10) == set()
 
 
-@pytest.mark.parametrize("unit", [CONVERTER, FMAC, ADDER, MAC])
+@pytest.mark.parametrize("unit", [CONVERTER, FMAC, ADDER, MAC, LOG_CONVERTER, LOG_DOT])
 def test_control_a_unit_that_does_not_see_ready_is_found(unit, tmp_path):
     rules = ["stays", "unchanged"]
     assert prove(tmp_path, unit, SMALL[unit], rules, "bmc", 4, o_ready="1'b1") == set(rules)
 
 
-@pytest.mark.parametrize("unit", [CONVERTER, FMAC, ADDER, MAC])
+@pytest.mark.parametrize("unit", [CONVERTER, FMAC, ADDER, MAC, LOG_CONVERTER, LOG_DOT])
 def test_control_a_unit_that_does_not_see_valid_is_found(unit, tmp_path):
     assert prove(tmp_path, unit, SMALL[unit], ["owed"], "bmc", 4, i_valid="1'b1") == {"owed"}
 
 
 @pytest.mark.parametrize("unit, rule", [
-    (CONVERTER, "nothing_lost"), (FMAC, "taken_in_time"), (ADDER, "nothing_lost"), (MAC, "taken_in_time")])
+    (CONVERTER, "nothing_lost"), (FMAC, "taken_in_time"), (ADDER, "nothing_lost"), (MAC, "taken_in_time"),
+    (LOG_CONVERTER, "nothing_lost"), (LOG_DOT, "nothing_lost")])
 def test_control_a_cycle_less_is_too_little(unit, rule, tmp_path):
     assert prove(tmp_path, unit, SMALL[unit], [rule], "bmc", 7, early=1) == {rule}

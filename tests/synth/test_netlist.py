@@ -12,7 +12,9 @@ from narrowgauge.synth import flow
     ("bfp-fmac", {"group": 4}),
     ("bfp-fmac", {"group": 4, "accumulator": "bf16", "chunks": "parallel"}),
     ("float-fma", {"format": "fp8-e5m2"}),
-], ids=["converter", "fmac", "fmac-bf16-parallel", "fma"])
+    ("lns-converter", {"lanes": 4}),
+    ("lns-dot", {"lanes": 4, "accumulator": 24, "lsb": 16}),
+], ids=["converter", "fmac", "fmac-bf16-parallel", "fma", "lns-converter", "lns-dot"])
 def test_the_ecp5_netlist_is_golden(name, settings):
     unit = catalog.find(name)
     parameters = unit.configure(settings)
