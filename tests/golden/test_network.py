@@ -1,5 +1,6 @@
 import dataclasses
 import decimal
+import hashlib
 import importlib.util
 import itertools
 import math
@@ -7,9 +8,10 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from narrowgauge.golden import blockfloat, lfsr, network
+from narrowgauge.golden import blockfloat, lfsr, logarithmic, madam, network
 from narrowgauge.golden.datasets import Dataset, load
-from narrowgauge.golden.formats import BlockFloat
+from narrowgauge.golden.formats import PRESETS, BlockFloat, Log
+from narrowgauge.golden.logarithmic import Logs
 from narrowgauge.golden.network import Convolution, Linear
 from narrowgauge.golden.recipes import make
 from narrowgauge.golden.rounding import stochastic
@@ -291,6 +293,372 @@ def test_gemm_quantises_along_its_reduction_axis(gemm, shapes):
     expected = block_product(x if x_axis else x.T, y if y_axis else y.T, 4, 3)
     found = network.Gemms(recipe, 1).product(gemm, 0, x, y, 0)
     assert np.array_equal(found, expected) and found.dtype == f32
+
+
+def scalar_perceptron(data, system, *, seed, epochs, lr, batch, momentum, hidden):
+    """A perceptron with one hidden layer, an operation at a time; `system` has the products and the weights' update.
+
+    Returns the weights as `system` keeps them, and the biases.
+    """
+    rng = np.random.default_rng(seed)
+    sizes, weights = (data.features, hidden, data.classes), []
+    for i, (inputs, outputs) in enumerate(zip(sizes, sizes[1:])):
+        bound = math.sqrt(6 / inputs)
+        weights.append(system.start(i, [[f32((2.0 * rng.random() - 1.0) * bound) for _ in range(inputs)]
+                                        for _ in range(outputs)]))
+    biases, velocities = ([[f32(0)] * size for size in sizes[1:]] for _ in range(2))
+    for _ in range(epochs):
+        numbers = rng.random(len(data.train_x)).tolist()
+        order = sorted(range(len(numbers)), key=numbers.__getitem__)
+        for start in range(0, len(order), batch):
+            chosen = order[start:start + batch]
+            x = [list(data.train_x[n]) for n in chosen]
+            first = [list(map(np.add, row, biases[0])) for row in system.product("forward", x, weights[0])]
+            inner = [[max(each, f32(0)) for each in row] for row in first]
+            deltas = []
+            for n, row in zip(chosen, system.product("forward", inner, weights[1])):
+                z = [float(f32(a + b)) for a, b in zip(row, biases[1])]
+                powers = [float(network._exp(np.float64(each - max(z)))) for each in z]
+                total = 0.0
+                for power in powers:
+                    total += power
+                deltas.append([f32((power / total - (c == data.train_y[n])) / len(chosen))
+                               for c, power in enumerate(powers)])
+            slopes = [None, system.product("weight-gradient", flip(deltas), flip(inner))]
+            before = system.product("input-gradient", deltas, flip(weights[1]))
+            before = [[f32(0) if each <= 0 else slope for each, slope in zip(*rows)] for rows in zip(inner, before)]
+            slopes[0] = system.product("weight-gradient", flip(before), flip(x))
+            for i, delta in ((0, before), (1, deltas)):
+                weights[i] = system.move(i, weights[i], slopes[i])
+                for c, column in enumerate(flip(delta)):
+                    slope = f32(0)
+                    for each in column:
+                        slope = f32(slope + each)
+                    velocities[i][c] = f32(f32(f32(momentum) * velocities[i][c]) + slope)
+                    biases[i][c] = f32(biases[i][c] - f32(f32(lr) * velocities[i][c]))
+    return weights, biases
+
+
+def flip(rows):
+    return list(map(list, zip(*rows)))
+
+
+RUN = {"seed": 9, "epochs": 2, "lr": 0.3, "batch": 4, "momentum": 0.8}
+
+
+class Microscaled:
+    """Products of FP8 blocks in exact arithmetic; SGD with momentum on fp32 weights."""
+
+    # Mantissa bits, exponents of the smallest and of the largest number, and that.
+    E4M3, E5M2 = (3, -6, 8, 448), (2, -14, 15, 57344)
+
+    def __init__(self, block, lr, momentum):
+        self.block, self.lr, self.momentum, self.velocities = block, lr, momentum, {}
+
+    def start(self, layer, rows):
+        self.velocities[layer] = [[f32(0)] * len(rows[0]) for _ in rows]
+        return rows
+
+    def move(self, layer, weights, slopes):
+        v = self.velocities[layer] = [[f32(f32(f32(self.momentum) * old) + new) for old, new in zip(*rows)]
+                                      for rows in zip(self.velocities[layer], slopes)]
+        return [[f32(w - f32(f32(self.lr) * each)) for w, each in zip(*rows)] for rows in zip(weights, v)]
+
+    def blocks(self, row, element):
+        mantissa, emin, emax, largest = element
+        row, blocks = [Fraction(float(each)) for each in row], []
+        for start in range(0, len(row), self.block):
+            part = row[start:start + self.block]
+            scale = Fraction(2) ** (math.frexp(float(max(map(abs, part))))[1] - 1 - emax)
+            found = []
+            for each in part:
+                exponent = max(math.frexp(float(each / scale))[1] - 1, emin) if each else emin
+                unit = scale * Fraction(2) ** (exponent - mantissa)
+                found.append(max(-largest * scale, min(largest * scale, round(each / unit) * unit)))
+            blocks.append(found)
+        return blocks
+
+    def product(self, gemm, a, b):
+        a = [self.blocks(row, self.E4M3 if gemm == "forward" else self.E5M2) for row in a]
+        b = [self.blocks(row, self.E4M3) for row in b]
+        rows = []
+        for x, y in itertools.product(a, b):
+            total = Fraction(0)
+            for p, q in zip(x, y):
+                total = to_float32(total + sum(map(Fraction.__mul__, p, q)))
+            rows.append(f32(float(total)))
+        return [rows[start:start + len(b)] for start in range(0, len(rows), len(b))]
+
+
+def test_mx_run_equals_scalar_arithmetic():
+    data = small_data()
+    result = network.train(make("mx", block=4), data, hidden=(5,), **RUN)
+    weights, biases = scalar_perceptron(data, Microscaled(4, RUN["lr"], RUN["momentum"]), hidden=5, **RUN)
+    for (found, bias), expected, other in zip(result.parameters, weights, biases):
+        assert np.array_equal(found, f32(expected)) and np.array_equal(bias, f32(other))
+    assert not result.invalid
+
+
+def log2(value):
+    return decimal.Decimal(value).ln() / decimal.Decimal(2).ln()
+
+
+class Logarithmic:
+    """Products of logarithms and Madam's update, in integers and decimal logarithms; weights are pairs (sign, t)."""
+
+    def __init__(self, seed, steps, *, lanes=16, accumulator=48, lsb=0, constants=8, weights_bits=16, rate=4, drops=(),
+                 second_bits=10, second_gamma=8, second_bias=96, clip=10, memory=1000):
+        self.seed, self.steps, self.step = seed, steps, [0, 0]
+        self.lanes, self.accumulator, self.lsb, self.constants = lanes, accumulator, lsb, constants
+        self.bits, self.gamma, self.rate, self.drops = weights_bits, 8 << (weights_bits - 8), rate, drops
+        self.top, self.c, self.bias = (1 << second_bits) - 1, second_gamma, second_bias
+        self.clip, self.memory = clip, memory
+        self.scales, self.bounds, self.seconds, self.saturated = {}, {}, {}, False
+
+    def start(self, layer, rows):
+        flat = [Fraction(float(each)) for row in rows for each in row]
+        square = sum(each * each for each in flat) * 9 / len(flat)
+        level = round(self.gamma * log2(decimal.Decimal(square.numerator) / square.denominator) / 2)
+        self.scales[layer] = scale = -((2 ** (self.bits - 1) - 1 - level) // self.gamma)
+        self.bounds[layer] = level - self.gamma * scale
+        self.seconds[layer] = [[0] * len(rows[0]) for _ in rows]
+        return [[(bool(each < 0), max(1, round(self.gamma * log2(abs(float(each)))) - self.gamma * scale))
+                 for each in row] for row in rows]
+
+    def operand(self, rows):
+        """Return pairs (sign, t) in 8 bits and the exponent of their scale."""
+        if isinstance(rows[0][0], tuple):
+            layer = 0 if (len(rows), len(rows[0])) == self.shape else 1
+            shift = self.bits - 8
+            return [[(s, min((t + (1 << shift >> 1)) >> shift, 127)) for s, t in row] for row in rows], \
+                self.scales[layer]
+        found = [[round(8 * log2(abs(float(each)))) if each else None for each in row] for row in rows]
+        most = max(each for row in found for each in row if each is not None)
+        scale = -((127 - most) // 8)
+        return [[(bool(x < 0), 0 if level is None else max(level - 8 * scale, 0)) for x, level in zip(*pair)]
+                for pair in zip(rows, found)], scale
+
+    def constant(self, remainder):
+        high, low = divmod(remainder, 8 // self.constants)
+        whole = round(decimal.Decimal(2) ** (decimal.Decimal(high) / self.constants) * 256)
+        return Fraction(whole, 256) * (1 + Fraction(low, 8))
+
+    def product(self, gemm, a, b):
+        (a, ka), (b, kb) = self.operand(a), self.operand(b)
+        most = Fraction(2) ** (self.accumulator - 1 + self.lsb)
+        rows = []
+        for x, y in itertools.product(a, b):
+            total = Fraction(0)
+            for start in range(0, len(x), self.lanes):
+                for (s, t), (r, u) in list(zip(x, y))[start:start + self.lanes]:
+                    quotient, remainder = divmod(t + u, 8)
+                    if t and u and quotient >= self.lsb:
+                        total += (-1) ** (s + r) * self.constant(remainder) * 2**quotient
+                # The greatest sum is one unit of the constants' fraction less than the power of two.
+                held = max(-most, min(most - Fraction(2) ** (self.lsb - 8), total))
+                self.saturated |= held != total
+                total = held
+            rows.append(f32(float(to_float32(total * Fraction(2) ** (ka + kb)))))
+        return [rows[start:start + len(b)] for start in range(0, len(rows), len(b))]
+
+    def move(self, layer, weights, slopes):
+        rate = self.rate - sum(self.step[layer] >= part * self.steps for part in self.drops)
+        self.step[layer] += 1
+        kept = decimal.Decimal(self.memory - 1) / self.memory
+        correction = round(self.c * log2(1 - kept ** self.step[layer]))
+        size = len(weights) * len(weights[0])
+        # Slot 4 of the layer; one lane, a word for each weight in each step.
+        words = iter(lfsr.words(self.seed * 256 + layer * 8 + 4, 1, (self.step[layer] - 1) * size, size)[:, 0].tolist())
+        moved = []
+        for w, g, v in zip(weights, slopes, self.seconds[layer]):
+            moved.append([])
+            for k, (sign, t) in enumerate(w):
+                square = round(2 * self.c * log2(abs(float(g[k])))) + self.c * self.bias if g[k] else 0
+                d = decimal.Decimal(max(square, 0) - v[k]) / self.c
+                growth = log2(kept + (2**d / self.memory if square > 0 else 0))
+                v[k] = max(0, min(self.top, (256 * v[k] + round(256 * self.c * growth) + next(words)) >> 8))
+                n = decimal.Decimal(2) ** (decimal.Decimal(square - v[k] + correction) / (2 * self.c))
+                n = min(round(n), self.clip) if square > 0 else 0
+                t += n * 2**rate if (g[k] < 0) != sign else -n * 2**rate
+                moved[-1].append((sign, max(1, min(t, self.bounds[layer]))))
+        return moved
+
+
+@pytest.mark.parametrize("settings", [
+    {},
+    {"constants": 2, "weights_bits": 12, "rate": 3, "drops": (0.4,), "second_bits": 9, "second_gamma": 4},
+    # No more than one of the largest products fits.
+    {"lanes": 4, "accumulator": 16, "lsb": 17, "clip": 3, "memory": 100, "rate": 7},
+], ids=["default", "narrow", "saturating"])
+def test_lns_madam_run_equals_scalar_arithmetic(settings):
+    saturating = "lsb" in settings
+    data, run = small_data(features=100 if saturating else 7), RUN | {"epochs": 1 if saturating else 2}
+    settings = {"rate": 4, "drops": (), **settings}
+    with decimal.localcontext(decimal.Context(prec=50)):
+        system = Logarithmic(9, 3 * run["epochs"], **settings)
+        system.shape = (5, data.features)
+        weights, biases = scalar_perceptron(data, system, hidden=5, **run)
+    recipe = make("lns-madam", **{"rate_drops" if name == "drops" else name: value for name, value in settings.items()})
+    result = network.train(recipe, data, hidden=(5,), **run)
+    for i, (found, bias) in enumerate(result.parameters):
+        fmt = found.format
+        assert (fmt, found.scale) == (Log(system.bits, system.gamma), system.scales[i])
+        pairs = [[(bool(code >> (fmt.bits - 1)), code & fmt.top) for code in row] for row in found.codes.tolist()]
+        assert pairs == weights[i] and np.array_equal(bias, f32(biases[i]))
+    assert result.overflow == system.saturated == saturating and not result.invalid
+
+
+def log_run(update="madam", epochs=2, **settings):
+    calls = []
+    recipe = make("lns-madam", update=update, **settings)
+    result = network.train(recipe, image_data(), seed=3, epochs=epochs, batch=3, model="cnn", hidden=(2, 3),
+                           batch_norm=True, record=lambda *call: calls.append(call))
+    return result, calls
+
+
+@pytest.mark.parametrize("settings", [{}, {"weights_bits": 11, "rate": 2}, {"second": "fp32"}], ids=str)
+def test_logarithmic_weights_keep_their_signs_and_bounds(settings):
+    result, calls = log_run(**settings)
+    first = {layer: weights for step, layer, gemm, kind, weights, _ in calls if kind == "weights" and step == 0}
+    for i, (weights, *_) in enumerate(result.parameters):
+        fmt = weights.format
+        assert fmt.bits == settings.get("weights_bits", 16) and weights.scale == first[i].scale
+        t, start = weights.codes & fmt.top, first[i].codes & fmt.top
+        assert np.array_equal(weights.codes >> (fmt.bits - 1), first[i].codes >> (fmt.bits - 1))
+        clamp = 3 * np.sqrt(np.mean(first[i].values() ** 2))
+        assert t.min() >= 1 and (np.abs(weights.values()) <= clamp * 1.1).all() and (t != start).any()
+
+
+def test_first_weights_that_vanish_get_the_smallest_code_and_their_sign():
+    stored = make("lns-madam").stored
+    weights = f32([[1, -1, 0.5, 1e-6, -1e-6, 0, -0.0, 3]])
+    logs = network.LogWeights(stored, weights, 1, 0, 10).start
+    t, signs = logs.codes & 32767, logs.codes >> 15
+    assert signs.tolist() == [[0, 1, 0, 0, 1, 0, 1, 0]] and t[0, 3:7].tolist() == [1] * 4
+    np.testing.assert_allclose(logs.values()[0, [0, 1, 2, 7]], weights[0, [0, 1, 2, 7]], rtol=2.0**-12)
+
+
+def test_first_weights_are_held_within_three_root_mean_squares():
+    weights = f32([[1] * 99 + [-90]])
+    clamp = 3 * math.sqrt((99 + 8100) / 100)
+    logs = network.LogWeights(make("lns-madam").stored, weights, 1, 0, 10)
+    assert logs.start.values()[0, -1] == pytest.approx(-clamp, rel=2.0**-12)
+    assert int(logs.start.codes[0, -1]) & 32767 == logs.bound <= 32767 < logs.bound + 2048
+
+
+def test_all_products_take_narrow_codes_of_the_stored_weights(monkeypatch):
+    products = []
+    multiply = logarithmic.matmul
+
+    def matmul(a, b, parameters):
+        products.append((a, b))
+        return multiply(a, b, parameters)
+
+    monkeypatch.setattr(logarithmic, "matmul", matmul)
+    _, calls = log_run(epochs=1)  # accuracy is measured after all of the training
+    weights = [(gemm, array) for _, _, gemm, kind, array, _ in calls if kind == "weights"]
+    assert len(weights) == 2 * 5 and {gemm for gemm, _ in weights} == {"forward", "input-gradient"}
+    assert all(array.format == PRESETS["lns16-update"] for _, array in weights)
+    assert all(a.format == b.format == PRESETS["lns8"] for a, b in products)
+    # The second operand of a product is its weights, rounded half up; forward has them transposed.
+    for (_, _, gemm, kind, array, _), (_, b) in zip(calls[1::2], products):
+        if kind == "weights":
+            t, sign = array.codes & 32767, array.codes >> 15
+            narrow = np.minimum((t + 128) >> 8, 127)
+            narrow |= (sign & (narrow > 0)) << 7
+            assert b.scale == array.scale and np.array_equal(b.codes, narrow.T if gemm == "forward" else narrow)
+
+
+def test_madam_takes_the_rate_of_its_part_of_the_run():
+    stored = make("lns-madam", rate=5, rate_drops=(0.25, 0.5, 0.9)).stored
+    assert [stored.rate_at(step, 8) for step in range(8)] == [5, 5, 4, 4, 3, 3, 3, 3]
+    assert [stored.rate_at(step, 10) for step in (2, 3, 8, 9)] == [5, 4, 3, 2]
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_sgd_on_logarithmic_weights_rounds_them_again(bits):
+    _, calls = log_run("sgd", weights_bits=bits)
+    stored = make("lns-madam", update="sgd", weights_bits=bits).stored
+    rng = np.random.default_rng(19)
+    logs = network.LogWeights(stored, rng.standard_normal((4, 9)).astype(f32), 1, 0, 10)
+    weights, velocity = logs.start, logs.first()
+    number, v = weights.values().astype(f32), np.zeros((4, 9), f32)
+    for _ in range(3):
+        gradient = rng.standard_normal((4, 9)).astype(f32)
+        number, v = network.sgd(number, v, gradient, 0.1, 0.9)
+        weights, velocity = logs.moved(weights, velocity, gradient, 0.1, 0.9)
+        # To the nearest of all numbers that there are, by logarithm.
+        t = np.arange(1, weights.format.top + 1)
+        levels = weights.scale + t / weights.format.gamma
+        nearest = np.abs(np.log2(np.abs(number))[..., np.newaxis] - levels).argmin(axis=-1) + 1
+        assert np.array_equal(weights.codes & weights.format.top, nearest)
+        assert np.array_equal(weights.codes >> (bits - 1), number < 0) and np.array_equal(velocity, v)
+        number = weights.values().astype(f32)
+    kept = [array for _, _, _, kind, array, _ in calls if kind == "weights"]
+    assert {array.format.bits for array in kept} == {bits}
+
+
+def test_a_second_moment_in_fp32_moves_weights_as_the_twin_does():
+    stored = make("lns-madam", second="fp32", rate=4, rate_drops=()).stored
+    rng = np.random.default_rng(20)
+    logs = network.LogWeights(stored, rng.standard_normal((8, 50)).astype(f32), 1, 0, 100)
+    weights, second = logs.start, logs.first()
+    wide, seconds = weights.values(), np.zeros((8, 50))
+    bound = 2.0 ** (weights.scale + logs.bound / 2048)
+    for step in range(1, 41):
+        gradient = (rng.standard_normal((8, 50)) * np.exp2(rng.integers(-9, 3, (8, 50)))).astype(f32)
+        weights, second = logs.moved(weights, second, gradient, 0.1, 0.9)
+        wide, seconds = madam.twin(wide, gradient, seconds, step, bound=bound)
+    # A normalised gradient within fp32's rounding of a half is rounded either way: none is here.
+    np.testing.assert_allclose(weights.values(), wide, rtol=1e-9)
+    np.testing.assert_allclose(second, seconds, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "settings"), [("lns-madam", {}), ("lns-madam", {"update": "sgd", "weights_bits": 8}),
+                                                ("mx", {"gradients_rounding": "stochastic"})], ids=str)
+@pytest.mark.parametrize(("model", "hidden", "batch_norm"), [("mlp", (4,), False), ("mlp", (4,), True),
+                                                             ("cnn", (2, 3), False), ("cnn", (2, 3), True)])
+def test_logarithms_and_microscaling_train_every_model(name, settings, model, hidden, batch_norm):
+    runs = [network.train(make(name, **settings), image_data(), seed=seed, epochs=2, batch=4, model=model,
+                          hidden=hidden, batch_norm=batch_norm) for seed in (1, 1, 2)]
+    assert runs[0].digest == runs[1].digest != runs[2].digest and runs[0].history == runs[1].history
+    assert np.isfinite(runs[0].history[-1].loss) and not runs[0].invalid
+
+
+def test_digest_takes_logarithmic_codes_as_they_are():
+    wide, narrow = Log(16, 2048), Log(8, 8)
+    one, other = (Logs(wide, np.array([[0x8001, code]], np.uint32), -3) for code in (0x0102, 0x0201))
+    assert network.digest([(one,)]) == hashlib.sha256(b"\x01\x80\x02\x01").hexdigest() != network.digest([(other,)])
+    short = Logs(narrow, np.array([[0x81, 0x7F]], np.uint32), -3)
+    assert network.digest([(short, f32([1]))]) == hashlib.sha256(b"\x81\x7f\x00\x00\x80\x3f").hexdigest()
+
+
+def test_rows_of_logarithmic_products_do_not_depend_on_pieces(monkeypatch):
+    whole = log_run()[0]
+    monkeypatch.setattr(network, "LOGS", 40)
+    assert log_run()[0].digest == whole.digest
+
+
+def test_bad_numbers_are_flagged_and_stop_no_logarithmic_run():
+    for value in (np.nan, np.inf):
+        data = small_data()
+        data.train_x[0, 0] = value
+        result = network.train(make("lns-madam"), data, epochs=1, batch=4)
+        assert result.invalid == np.isnan(value)
+    logs = network.LogWeights(make("lns-madam").stored, np.ones((1, 3), f32), 1, 0, 10)
+    moved, seconds = logs.moved(logs.start, logs.first(), f32([[np.nan, np.inf, 1]]), 0.1, 0.9)
+    assert logs.invalid and logs.overflow and moved.codes[0, 0] == logs.start.codes[0, 0] and seconds[0, 0] == 0
+    data = small_data()
+    data.train_x[0, 0] = np.nan
+    assert network.train(make("mx", block=4), data, epochs=1, batch=4).invalid
+
+
+def test_saturated_sums_are_flagged():
+    x, weights = np.ones((2, 40), f32), np.ones((3, 40), f32)
+    for settings, overflow in (({}, False), ({"accumulator": 33}, True), ({"accumulator": 38}, False)):
+        gemms = network.Gemms(make("lns-madam", **settings), 1)
+        product = gemms.product("forward", 0, x, weights, 0)
+        assert gemms.overflow == overflow and ((product < 35) if overflow else (product == 40)).all(), settings
 
 
 def to_float16(value):
@@ -706,10 +1074,19 @@ def test_digits_are_learnt_and_bfp_follows_fp32():
     assert not results["bfp"].invalid
 
 
+@needs_digits
+@pytest.mark.parametrize("name", ["mx", "lns-madam"])
+def test_few_epochs_teach_digits_to_narrower_numbers(name):
+    result = network.train(make(name), load("digits"), epochs=6, measure_every=6)
+    assert result.accuracy["test"] >= 0.9 and not result.invalid and not result.overflow
+
+
 @pytest.mark.parametrize(("name", "expected"), [
     ("fp32", "f516fe82944dc49e722ee7e45d760f81f7f760799f26ebc238578202b61f1d20"),
     ("fp16", "02cc5bcbaa9f8216cbbfe8a494ec030c95e8d1fd2d2096f345324452cc6455ac"),
-], ids=["fp32", "fp16"])
+    ("mx", "80fbac9573366aa2190704b09f8a387c11a2d3718293e87656888f24f3851bc7"),
+    ("lns-madam", "9d6762b07476948857409b993c6ecbe4e471e718a4c05d054db82679d4adb90b"),
+], ids=["fp32", "fp16", "mx", "lns-madam"])
 def test_digest_of_a_cnn_is_the_same_on_every_machine(name, expected):
     # Recorded once, as those below. It covers the running statistics.
     result = network.train(make(name), image_data(40), epochs=2, batch=9, model="cnn", hidden=(3, 4), batch_norm=True)

@@ -3,8 +3,11 @@ import json
 
 import numpy as np
 import pytest
-from narrowgauge.golden.formats import PRESETS, BlockFloat, Float, parse
-from narrowgauge.golden.recipes import RECIPES, TENSORS, LossScale, Quantiser, Recipe, make
+from narrowgauge.golden import mx
+from narrowgauge.golden.formats import PRESETS, BlockFloat, Fixed, Float, Log, parse
+from narrowgauge.golden.logarithmic import DotParameters
+from narrowgauge.golden.madam import MadamParameters
+from narrowgauge.golden.recipes import RECIPES, TENSORS, LossScale, Quantiser, Recipe, Stored, make
 from narrowgauge.golden.rounding import NEAREST, TRUNCATE, stochastic
 
 
@@ -32,6 +35,42 @@ def test_fp16_settings_switch_one_by_one():
     assert make("fp16", chunk=None) == dataclasses.replace(make("fp16"), chunk=None)
     assert make("fp16", loss_scale=64) == dataclasses.replace(make("fp16"), scale=LossScale(64, 100))
     assert make("fp16", loss_scale=64, growth_interval=None).scale == LossScale(64, None)
+
+
+def test_mx_is_fp8_by_default():
+    recipe = make("mx")
+    assert [recipe.quantiser(t) for t in TENSORS] == [Quantiser(mx.PRESETS[name]) for name in
+                                                      ("mxfp8-e4m3", "mxfp8-e4m3", "mxfp8-e5m2")]
+    assert (recipe.accumulator, recipe.stored, recipe.dot) == (PRESETS["fp32"], None, None)
+
+
+def test_mx_settings_reach_their_tensor_alone():
+    recipe = make("mx", element="int8", gradients_element={"type": "Fixed", "bits": 6, "fraction": 4}, block=16,
+                  gradients_rounding="stochastic", random_bits=4, accumulator="bf16")
+    assert recipe.weights == recipe.activations == Quantiser(mx.MX("int8", 16))
+    assert recipe.gradients == Quantiser(mx.MX(Fixed(6, 4), 16), stochastic(4))
+    assert recipe.accumulator == PRESETS["bf16"]
+
+
+def test_lns_madam_keeps_weights_in_16_bits_and_multiplies_8():
+    recipe = make("lns-madam")
+    assert {recipe.quantiser(t) for t in TENSORS} == {Quantiser(PRESETS["lns8"])}
+    assert recipe.dot == DotParameters() and recipe.stored.format == PRESETS["lns16-update"]
+    assert recipe.stored.madam == MadamParameters() and recipe.scale is None
+
+
+def test_lns_madam_settings_reach_their_parameters():
+    recipe = make("lns-madam", bits=6, gamma=4, lanes=8, accumulation="bins", accumulator=24, lsb=2, constants=2,
+                  weights_bits=12, rate=3, rate_drops=[0.5], clip=4, memory=64, second="fp32", second_bits=9,
+                  second_gamma=4, random_bits=6)
+    assert recipe.dot == DotParameters(Log(6, 4), 8, "bins", 24, 2, 2)
+    assert recipe.stored == Stored(Log(12, 256), MadamParameters(
+        weight=Log(12, 256), narrow=Log(6, 4), second_bits=9, second_gamma=4, second_bias=96, memory=64, clip=4,
+        random_bits=6), 3, (0.5,), "fp32")
+    assert make("lns-madam", second_bits=8, second_gamma=4).stored.madam.second_bias == 48
+    assert make("lns-madam", second_bits=8, second_gamma=4, second_bias=60).stored.madam.second_bias == 60
+    assert make("lns-madam", update="sgd", weights_bits=8).stored == Stored(PRESETS["lns8"], None, 7, (0.5, 0.75))
+    assert make("lns-madam", bits=6, update="sgd", weights_bits=6).stored.format == Log(6, 8)
 
 
 def test_settings_reach_their_tensor_alone():
@@ -84,6 +123,31 @@ def test_recipes_are_frozen(name):
     ("bfp", {"accumulator": []}, r"accumulator is \[\]; allowed: fp32, .*"),
     ("bfp", {"accumulator": "fast-4"}, "accumulator is BlockFloat.*; allowed: a Float .*"),
     ("bfp", {"accumulator": "fp8-e4m3"}, "accumulator is Float.*; allowed: a Float with specials 'ieee', .*"),
+    ("mx", {"element": "fp9"}, "element is 'fp9'; allowed: fp8-e5m2, .*"),
+    ("mx", {"gradients_element": "fp9"}, "gradients_element is 'fp9'; allowed: fp8-e5m2, .*"),
+    ("mx", {"block": 0}, "block is 0; allowed: an integer from 1 to 1024"),
+    ("mx", {"gradients_rounding": "up"}, "gradients_rounding is 'up'; allowed: nearest, truncate, stochastic"),
+    ("mx", {"accumulator": "fp33"}, "accumulator is 'fp33'; allowed: fp32, .*"),
+    ("mx", {"mantissa": 4}, "setting of recipe mx is 'mantissa'; allowed: element, gradients_element, block, .*"),
+    ("lns-madam", {"bits": 2}, "bits is 2; allowed: an integer from 3 to 24"),
+    ("lns-madam", {"bits": 12}, "format is Log.*; allowed: a Log of .*"),
+    ("lns-madam", {"gamma": 3}, "gamma is 3; allowed: a power of two, 1 or more"),
+    ("lns-madam", {"constants": 3}, "constants is 3; allowed: 1, 2, 4, 8"),
+    ("lns-madam", {"accumulator": 16}, "accumulator is 16; allowed: an integer from 33 to 48"),
+    ("lns-madam", {"accumulation": "tree"}, "accumulation is 'tree'; allowed: direct, bins"),
+    ("lns-madam", {"update": "adam"}, "update is 'adam'; allowed: madam, sgd"),
+    ("lns-madam", {"weights_bits": 8}, "weights_bits is 8; allowed: an integer from 9 to 16"),
+    ("lns-madam", {"weights_bits": 7, "update": "sgd"}, "weights_bits is 7; allowed: an integer from 8 to 16"),
+    ("lns-madam", {"bits": 5, "weights_bits": 7}, "weights_bits is 7; allowed: an integer from 8 to 16"),
+    ("lns-madam", {"rate": 8}, "rate is 8; allowed: an integer from 0 to 7"),
+    ("lns-madam", {"rate_drops": 0.5}, "rate_drops is 0.5; allowed: a list of numbers above 0 and below 1"),
+    ("lns-madam", {"rate": 1}, r"rate_drops is \(0.5, 0.75\); allowed: at most 1 rising numbers .*"),
+    ("lns-madam", {"rate_drops": [0.5, 0.5]}, r"rate_drops is \(0.5, 0.5\); allowed: at most 7 rising numbers .*"),
+    ("lns-madam", {"rate_drops": [1]}, r"rate_drops is \(1,\); allowed: .* above 0 and below 1, .*"),
+    ("lns-madam", {"second": "fp16"}, "second is 'fp16'; allowed: log, fp32"),
+    ("lns-madam", {"second_bits": 5}, "second_bits is 5; allowed: an integer from 6 to 16"),
+    ("lns-madam", {"second_gamma": 0}, "second_gamma is 0; allowed: 1, 2, 4, 8, 16"),
+    ("lns-madam", {"clip": 0}, "clip is 0; allowed: an integer from 1 to 15"),
     # Its values are no fp32 numbers, so the way back to the work format would round again.
     ("bfp", {"accumulator": Float(9, 20)}, "accumulator is Float.*; allowed: .* values within fp32, .*"),
 ])
@@ -102,6 +166,29 @@ def test_recipe_rejects_mixed_operands():
         Recipe("fp32", accumulator=PRESETS["bf16"])
 
 
+def test_recipe_rejects_logarithms_that_do_not_belong_together():
+    log, dot = Quantiser(PRESETS["lns8"]), DotParameters()
+    block = Quantiser(BlockFloat())
+    with pytest.raises(ValueError, match="^dot is None; allowed: DotParameters, because the operands are Log$"):
+        Recipe("log", log, log, log)
+    with pytest.raises(ValueError, match="^dot is .*; allowed: None, because the operands are not logarithmic$"):
+        Recipe("blocks", block, block, block, dot=dot)
+    with pytest.raises(ValueError, match="^stored is .*; allowed: None, because the operands are not logarithmic$"):
+        Recipe("fp32", stored=Stored())
+    with pytest.raises(ValueError, match="^formats is .*; allowed: Log.*, the dot product's$"):
+        Recipe("log", log, log, Quantiser(Log(7, 8)), dot=dot)
+    with pytest.raises(ValueError, match="^result is .*; allowed: .*, the accumulator$"):
+        Recipe("log", log, log, log, dot=DotParameters(result=PRESETS["bf16"]))
+    with pytest.raises(ValueError, match="^rounding is .*; allowed: nearest, because the operands are logarithmic$"):
+        Recipe("log", log, log, dataclasses.replace(log, rounding=stochastic(8)), dot=dot)
+    with pytest.raises(ValueError, match="^stored format is .*; allowed: .*, or its octaves in more bits$"):
+        Recipe("log", log, log, log, dot=dot, stored=Stored(Log(16, 1024)))
+    with pytest.raises(ValueError, match="^loss_scale is .*; allowed: None, because weights are logarithmic$"):
+        Recipe("log", log, log, log, dot=dot, stored=Stored(), scale=LossScale())
+    with pytest.raises(ValueError, match=r"^block is \[16, 32\]; allowed: one block size for all tensors$"):
+        Recipe("mx", Quantiser(mx.MX()), Quantiser(mx.MX()), Quantiser(mx.MX(block=16)))
+
+
 def test_recipe_rejects_work_that_the_operands_are_not():
     block, half = Quantiser(BlockFloat()), PRESETS["fp16"]
     with pytest.raises(ValueError, match="^work is .*; allowed: fp32, because the operands are not fp16$"):
@@ -112,6 +199,32 @@ def test_recipe_rejects_work_that_the_operands_are_not():
         Recipe("half", work=half)
     with pytest.raises(ValueError, match="^chunk is 8; allowed: None, because work is fp32$"):
         Recipe("fp32", chunk=8)
+
+
+@pytest.mark.parametrize("recipe", [make("mx"), make("mx", element="int8", block=8)], ids=["preset", "other"])
+def test_formats_of_mx_survive_json(recipe):
+    formats = json.loads(json.dumps(recipe.formats()))
+    assert list(formats) == [*TENSORS, "accumulator"]
+    assert [mx.parse(formats[tensor]["format"]) for tensor in TENSORS] == [recipe.quantiser(t).format for t in TENSORS]
+
+
+@pytest.mark.parametrize("recipe", [make("lns-madam"), make("lns-madam", bits=6, weights_bits=12, constants=2, rate=4),
+                                    make("lns-madam", update="sgd"), make("lns-madam", second="fp32")],
+                         ids=["default", "narrow", "sgd", "fp32"])
+def test_formats_of_logarithms_survive_json(recipe):
+    formats = json.loads(json.dumps(recipe.formats()))
+    assert list(formats) == [*TENSORS, "accumulator", "stored"]
+    assert {parse(formats[tensor]["format"]) for tensor in TENSORS} == {recipe.dot.format}
+    sums, stored = formats["accumulator"], formats["stored"]
+    assert parse(sums.pop("format")) == recipe.accumulator and sums.pop("rounding") == "nearest"
+    assert dataclasses.replace(DotParameters(recipe.dot.format), **sums) == recipe.dot
+    assert parse(stored["format"]) == recipe.stored.format
+    if recipe.stored.madam is None:
+        assert stored == {"format": "lns16-update", "rounding": "nearest", "update": "sgd"}
+    else:
+        kept = {name: stored[name] for name in stored if name in MadamParameters.__dataclass_fields__}
+        assert dataclasses.replace(recipe.stored.madam, **kept) == recipe.stored.madam
+        assert ("second_bits" in stored) == (recipe.stored.second == "log")
 
 
 @pytest.mark.parametrize("recipe", [make("fp32"), make("fp16"), make("bfp"),
