@@ -313,8 +313,9 @@ class MXDot(wiring.Component):
         m.d.comb += self.i.ready.eq(advance & final)
         with m.If(advance & self.i.valid):
             m.d.sync += turn.eq(Mux(final, 0, turn + 1))
-        chosen = [Array(Cat(operand.elements[each * lanes + k] for k in range(lanes)) for each in range(passes))[turn]
-                  for operand in (payload.a, payload.b)]
+        parts = [[Cat(operand.elements[each * lanes + k] for k in range(lanes)) for each in range(passes)]
+                 for operand in (payload.a, payload.b)]
+        chosen = [Array(each)[turn] if passes > 1 else each[0] for each in parts]
         now = stage(m, advance, "chosen", valid=self.i.valid, a=chosen[0], b=chosen[1], a_exponent=payload.a.scale,
                     b_exponent=payload.b.scale, start=turn == 0, final=final, slot=payload.slot, first=payload.first,
                     last=payload.last)

@@ -547,45 +547,6 @@ def test_a_reset_clears_the_statuses():
 # The Verilog itself.
 
 
-def corners(unit):
-    for group, mantissa, exponent in itertools.product((4, 5, 64), (2, 8), (3, 8)):
-        if group == 5 and mantissa != exponent:
-            sizes = {"group": group, "mantissa": mantissa + 1 if mantissa == 2 else 7, "exponent": exponent}
-        else:
-            sizes = {"group": group, "mantissa": mantissa, "exponent": exponent}
-        if unit == CONVERTER:
-            yield sizes | {"work": "fp32" if (group, mantissa) != (64, 8) else "bf16"}
-        else:
-            yield sizes
-            if (group, mantissa) != (64, 8):
-                yield sizes | {"chunks": "parallel"}
-
-
-# What Verilator says of every design that Amaranth and Yosys write, and why it does no harm.
-ALLOWED = {
-    "CMPCONST",  # a precision is clamped to the mantissa also where its bits cannot say more
-    "DECLFILENAME",  # one file holds the unit and its submodules
-    "PROCASSINIT",  # registers have initial values as well as a reset
-    "UNUSEDSIGNAL",  # Yosys names the intermediate results, of some of which one bit matters
-    "VARHIDDEN",  # a memory is called like the instance that it is in
-    "WIDTHEXPAND", "WIDTHTRUNC",  # operands are as wide as they need to be; `!` of a vector is meant
-}
-
-
-@cases(corners)
-def test_the_corners_pass_lint_as_verilog_2005(unit, parameters, tmp_path):
-    runner.simulator()  # puts Verilator on PATH
-    name = catalog.find(unit).module_name(parameters)
-    (tmp_path / f"{name}.v").write_text(text_of(unit, parameters))
-    found = subprocess.run(
-        ["verilator", "--lint-only", "-Wall", "-Wno-fatal", "--default-language", "1364-2005", f"{name}.v"],
-        cwd=tmp_path, capture_output=True, text=True)
-    assert found.returncode == 0, found.stderr[-2000:]
-    problems = [line for line in found.stderr.splitlines() if line.startswith("%")
-                and re.match(r"%\w+-?(\w*)", line)[1] not in ALLOWED]
-    assert not problems, problems[:10]
-
-
 SAMPLES = {
     CONVERTER: [{}, {"group": 5, "mantissa": 3, "exponent": 5, "work": "fp16", "corrected": True},
                 {"group": 4, "work": {"type": "Float", "exponent": 5, "mantissa": 2}, "seed": 12}],

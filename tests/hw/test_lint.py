@@ -1,0 +1,80 @@
+# amaranth: UnusedElaboratable=no
+"""The Verilog of every unit, under Verilator's lint, as Verilog-2005."""
+
+import itertools
+import re
+import subprocess
+
+import pytest
+from narrowgauge import catalog
+from narrowgauge.sim import runner
+
+# What Verilator says of every design that Amaranth and Yosys write, and why it does no harm.
+ALLOWED = {
+    "CMPCONST",  # numbers are compared with what their bits may not reach, or cannot pass
+    "DECLFILENAME",  # one file holds the unit and its submodules
+    "PROCASSINIT",  # registers have initial values as well as a reset
+    "UNUSEDSIGNAL",  # Yosys names the intermediate results, of some of which one bit matters
+    "VARHIDDEN",  # a memory is called like the instance that it is in
+    "WIDTHEXPAND", "WIDTHTRUNC",  # operands are as wide as they need to be; `!` of a vector is meant
+}
+
+
+def corners(unit):
+    """Settings of a block-floating-point unit: the ends of each size, and odd ones between them."""
+    for group, mantissa, exponent in itertools.product((4, 5, 64), (2, 8), (3, 8)):
+        if group == 5 and mantissa != exponent:
+            sizes = {"group": group, "mantissa": mantissa + 1 if mantissa == 2 else 7, "exponent": exponent}
+        else:
+            sizes = {"group": group, "mantissa": mantissa, "exponent": exponent}
+        if unit == "bfp-converter":
+            yield sizes | {"work": "fp32" if (group, mantissa) != (64, 8) else "bf16"}
+        else:
+            yield sizes
+            if (group, mantissa) != (64, 8):
+                yield sizes | {"chunks": "parallel"}
+
+
+UNCENTRED = {"type": "Float", "exponent": 4, "mantissa": 5, "bias": -3, "overflow": "saturate"}
+ONE_BIT = {"type": "Float", "exponent": 1, "mantissa": 1, "specials": "fn"}
+SETTINGS = {
+    "bfp-converter": [*corners("bfp-converter")],
+    "bfp-fmac": [*corners("bfp-fmac")],
+    "float-adder": [{}, {"format": "fp6-e2m3", "latency": 3, "rounding": "stochastic", "random_bits": 1}],
+    "float-multiplier": [{}, {"result": "fp32", "multiplier": "lut"}],
+    "float-fma": [{}, {"format": UNCENTRED, "accumulator": "fp16", "latency": 2, "rounding": "stochastic"}],
+    "float-cast": [{}, {"format": ONE_BIT, "result": {"type": "Float", "exponent": 2, "mantissa": 20}}],
+    "float-mac": [{}, {"format": "fp8-e4m3", "accumulators": 4, "multiplier": "lut"}],
+    "mx-converter": [{"block": 8}, {"block": 9, "element": "int8", "rounding": "stochastic"}],
+    "mx-dot": [{"block": 8, "lanes": 4}, {"block": 8, "lanes": 8, "element": "fp4-e2m1"}],
+    "lns-converter": [{"lanes": 4}, {"lanes": 1, "format": {"type": "Log", "bits": 4, "gamma": 1}, "work": "fp16"}],
+    "lns-decoder": [{"lanes": 4}, {"lanes": 1, "format": {"type": "Log", "bits": 4, "gamma": 1}, "result": "fp16"}],
+    "lns-dot": [{"lanes": 4}, {"lanes": 4, "accumulation": "bins", "accumulator": 24, "lsb": 9, "constants": 2},
+                {"lanes": 5, "format": {"type": "Log", "bits": 4, "gamma": 1}, "result": "bf16"}],
+    "madam-update": [{}, {"lanes": 2, "gradient": "bf16", "second_gamma": 1, "second_bits": 6, "clip": 1}],
+}
+
+
+def test_every_unit_of_the_catalogue_is_here():
+    assert list(SETTINGS) == list(catalog.UNITS)
+
+
+def cases():
+    for unit, rows in SETTINGS.items():
+        for row in rows:
+            parameters = catalog.find(unit).configure(row)
+            yield pytest.param(unit, parameters, id=catalog.find(unit).module_name(parameters))
+
+
+@pytest.mark.parametrize("unit, parameters", list(cases()))
+def test_the_text_passes_lint_as_verilog_2005(unit, parameters, tmp_path):
+    runner.simulator()  # puts Verilator on PATH
+    name = catalog.find(unit).module_name(parameters)
+    (tmp_path / f"{name}.v").write_text(catalog.find(unit).verilog(parameters))
+    found = subprocess.run(
+        ["verilator", "--lint-only", "-Wall", "-Wno-fatal", "--default-language", "1364-2005", f"{name}.v"],
+        cwd=tmp_path, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr[-2000:]
+    problems = [line for line in found.stderr.splitlines() if line.startswith("%")
+                and re.match(r"%\w+-?(\w*)", line)[1] not in ALLOWED]
+    assert not problems, problems[:10]
