@@ -88,6 +88,10 @@ CASES = (
     Case("float-mac", {}),
     Case("mx-converter", {}),
     Case("mx-dot", {}),
+    Case("lns-converter", {}),
+    Case("lns-dot", {"accumulator": 24, "lsb": 16}),
+    Case("lns-decoder", {}),
+    Case("madam-update", {}),
 )
 QUICK = ("bfp-converter", "bfp-fmac", "float-fma")  # labels of the cases of a quick report
 VECTORS, VECTOR_SEED = 10000, 1
