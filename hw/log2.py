@@ -1,4 +1,4 @@
-"""Logarithms of floating-point numbers to base 2, rounded exactly, from a table and one comparison."""
+"""Logarithms of floating-point numbers to base 2, rounded exactly, from a table and one addition."""
 
 from amaranth import *
 
@@ -16,7 +16,7 @@ class Level:
     `lowest` itself. An Inf or a NaN has r = 0 and the exponent above the largest.
 
     The significands at which r changes are known, and further apart than the first bits of a significand tell: those
-    choose the one that the other bits are compared with.
+    choose the one that the other bits are compared with. The carry of that comparison goes on through r and E.
 
     Parameters
     ----------
@@ -43,18 +43,20 @@ class Level:
         self.low = gamma.bit_length() - 1
         self.width = ((1 << fmt.exponent) + self.places).bit_length() + self.low
         bits = fmt.mantissa
-        fractions = [each - (1 << bits) for each in thresholds(gamma, bits)]
+        # The least fractions whose r is 1, 2, ... gamma; some may be beyond the largest.
+        steps = [each + 1 - (1 << bits) for each in thresholds(gamma, bits)]
         self.index = next(n for n in range(bits + 1) if n == bits or
-                          len({each >> (bits - n) for each in fractions}) == len(fractions))
-        rest = bits - self.index
-        # For each segment: how many thresholds are below it, and the rest of the one within it. A significand is above
-        # a threshold if its bits are above the threshold's first ones.
+                          len({each >> (bits - n) for each in steps}) == len(steps))
+        self._rest = rest = bits - self.index
+        # For each segment: r at its start, but gamma - 1 at most; and whether r then is one more for all of it, for
+        # none of it, or from the step on that lies in it. The steps are looked up by the r below them.
         self.table = []
         for segment in range(1 << self.index):
-            below = sum(each >> rest < segment for each in fractions)
-            inside = [each & ((1 << rest) - 1) for each in fractions if each >> rest == segment]
-            self.table.append((below, inside[0] if inside and rest else (1 << rest) - 1))
-        self._rest = rest
+            below = sum(each <= segment << rest for each in steps)
+            inside = any(segment << rest < each < (segment + 1) << rest for each in steps)
+            self.table.append((min(below, gamma - 1), below == gamma, inside))
+        # A fraction has reached a step if the sum of its rest and this overflows.
+        self.steps = [-each & ((1 << rest) - 1) for each in steps]
 
     def find(self, m, name, significand, field, special):
         """Return what `round` takes (combinational), from what `unpack` returns and whether it is Inf or NaN."""
@@ -63,24 +65,29 @@ class Level:
         value, taken, _, _ = normalise(m, f"{name}_left", significand, shifts)
         moved = Cat(reversed(taken))
         place = Signal(self.width - self.low, name=f"{name}_place")
-        m.d.comb += place.eq(Mux(normal, field + self.places, 1 + self.places - moved if shifts else 0))
+        m.d.comb += place.eq(Mux(normal, field + self.places, 1 + self.places - moved) if shifts else
+                             field + self.places)
         fraction = value[:-1]
-        below, inside = (Array(C(each[k], size) for each in self.table)[fraction[self._rest:]] if self.index else
-                         C(self.table[0][k], size) for k, size in enumerate((self.low + 1, self._rest)))
+        below, always, inside = (
+            Array(C(each[k], size) for each in self.table)[fraction[self._rest:]] if self.index and size else
+            C(self.table[0][k], size) for k, size in enumerate((self.low, 1, 1)))
         # What had to move further is below the lowest.
         some = value[-1]
         if (1 << len(moved)) - 1 > self.left < self.fmt.mantissa:
             some = some & (moved <= self.left)
         usual = ~special & some
-        return Cat(place & some.replicate(len(place)), below & usual.replicate(len(below)), usual,
-                   *([inside, fraction[:self._rest]] if self._rest else []))
+        # Written so that registers with a reset can do it.
+        return Cat(fraction[:self._rest], Mux(usual, Cat(always, always | inside, below), 0), Mux(some, place, 0))
 
-    def round(self, m, name, found):
-        """Return the level (combinational)."""
-        sizes = (self.width - self.low, self.low + 1, 1, self._rest, self._rest)
-        starts = [sum(sizes[:k]) for k in range(len(sizes))]
-        place, below, usual, inside, rest = (found[start:start + size] for start, size in zip(starts, sizes))
-        up = usual & (rest > inside) if self._rest else C(0, 1)
-        level = Signal(self.width, name=f"{name}_rounded")
-        m.d.comb += level.eq(Cat(C(0, self.low), place) + below + up)
+    def round(self, m, name, found, offset=None):
+        """Return the level, or with an offset its sum with that constant, which is signed (combinational)."""
+        rest, low = self._rest, self.low
+        always, may, below = found[rest], found[rest + 1], found[rest + 2:rest + 2 + low]
+        # One chain: above the comparison a place that carries always, never, or what the comparison does.
+        size = self.width if offset is None else max(self.width, offset.bit_length()) + 2
+        step = Array(C(each, rest) for each in self.steps)[below] if low and rest else C(self.steps[0], rest)
+        total = Signal(rest + 1 + size, name=f"{name}_total")
+        m.d.comb += total.eq(Cat(found[:rest], may, found[rest + 2:]) + Cat(step, always, C(offset or 0, signed(size))))
+        level = Signal(size if offset is None else signed(size), name=f"{name}_rounded")
+        m.d.comb += level.eq(total[rest + 1:])
         return level

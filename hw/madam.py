@@ -50,7 +50,7 @@ class MadamUpdate(wiring.Component):
         Cycles between transfers: 1.
     """
 
-    latency = 16
+    latency = 14
     interval = 1
 
     def __init__(self, parameters: MadamParameters):
@@ -96,56 +96,58 @@ class MadamUpdate(wiring.Component):
         found = [level.find(m, f"level{k}", _part(now.significands, k, lanes), _part(now.fields, k, lanes),
                             now.infinite[k] | now.nan[k]) for k in range(lanes)]
         now = stage(m, advance, "found", now, drop=("significands", "fields"), found=Cat(found))
+        # What is none above an exponent has the level 0, which is worth more than the least code if the offset is.
+        offset = parameters.second_gamma * (2 * level.base + parameters.second_bias)
         now = stage(m, advance, "level", now, drop=("found",), levels=Cat(
-            level.round(m, f"level{k}", _part(now.found, k, lanes)) for k in range(lanes)))
-        squares, above = zip(*(self._square(m, f"square{k}", level, _part(now.levels, k, lanes), now.infinite[k],
-                                            now.nan[k]) for k in range(lanes)))
+            level.round(m, f"level{k}", _part(now.found, k, lanes), offset) for k in range(lanes)))
+        squares, above = [], []
+        for k in range(lanes):
+            value, infinite = _part(now.levels, k, lanes), now.infinite[k]
+            live = ~value[-1] & ~now.nan[k]
+            if offset > 0:
+                live = live & (value != offset)
+            above.append(infinite | (live & value[bits:].any()))
+            square = Signal(bits, name=f"square{k}")
+            m.d.comb += square.eq((value[:bits] & live.replicate(bits)) | above[k].replicate(bits))
+            squares.append(square)
         # A correction so low that no gradient counts need not be known any closer.
         window = _Window(parameters.thresholds[0], parameters.thresholds[-1])
         near = min((parameters.second_top - window.low).bit_length() + 1, CORRECTION)
         far = C(0, 1)
         if near < CORRECTION:
             far = (now.correction[near:] ^ now.correction[near - 1].replicate(CORRECTION - near)).any()
-        now = stage(m, advance, "square", now, drop=("levels", "infinite"), squares=Cat(squares),
-                    above=Cat(above).any(), correction=now.correction[:near], far=far)
-
         # How far the squares are from the second moments; and the squares, corrected.
-        apart, corrected, some = [], [], []
-        for k in range(lanes):
-            square, second = _part(now.squares, k, lanes), _part(now.seconds, k, lanes)
-            apart.append(square - second)
-            corrected.append(square + now.correction.as_signed())
-            some.append(square.any())
-        now = stage(m, advance, "apart", now, drop=("correction",), apart=Cat(apart), corrected=Cat(corrected),
-                    some=Cat(some))
+        now = stage(m, advance, "apart", now, drop=("levels", "infinite", "correction"), squares=Cat(squares),
+                    above=Cat(above).any(), far=far,
+                    apart=Cat(square - _part(now.seconds, k, lanes) for k, square in enumerate(squares)),
+                    corrected=Cat(square + now.correction[:near].as_signed() for square in squares))
 
         # The greater of both, less what a table tells for their distance, is the new second moment.
         table, words = self._table()
-        addresses, greater = [], []
+        addresses, greater, some = [], [], []
         for k in range(lanes):
-            distance = _part(now.apart, k, lanes)
-            addresses.append(table.index(distance.as_signed(), below=~now.some[k]))
-            greater.append(Mux(distance[-1], _part(now.seconds, k, lanes), _part(now.squares, k, lanes)))
+            distance, square = _part(now.apart, k, lanes), _part(now.squares, k, lanes)
+            some.append(square.any())
+            addresses.append(table.index(distance.as_signed(), below=~some[k]))
+            greater.append(Mux(distance[-1], _part(now.seconds, k, lanes), square))
         now = stage(m, advance, "greater", now, drop=("apart", "squares", "seconds"), addresses=Cat(addresses),
-                    greater=Cat(greater), some=now.some & ~now.far.replicate(lanes))
+                    greater=Cat(greater), some=Cat(some) & ~now.far.replicate(lanes))
         less = self._look_up(m, advance, words, now.addresses)
         now = stage(m, advance, "read", now, drop=("addresses", "far"))
-        now = stage(m, advance, "less", now, less=less)
+        # Nothing is taken off for a NaN.
+        now = stage(m, advance, "less", now, less=Cat(
+            Mux(now.nan[k], 0, _part(less, k, lanes)) for k in range(lanes)), nan=now.nan.any())
         m.submodules.lfsr = random = LeapLFSR(seed=parameters.seed, lanes=lanes, bits=parameters.random_bits)
         m.d.comb += random.draw.eq(advance & now.valid)
-        moved = [(Cat(_part(random.words, k, lanes), _part(now.greater, k, lanes)) - _part(now.less, k, lanes))
-                 [parameters.random_bits:] for k in range(lanes)]
-        now = stage(m, advance, "moved", now, drop=("less",), moved=Cat(moved))
-        seconds, differences = [], []
+        seconds = []
         for k in range(lanes):
-            value, corrected = _part(now.moved, k, lanes), _part(now.corrected, k, lanes)
-            second = Signal(bits, name=f"second{k}")
-            m.d.comb += second.eq(Mux(now.nan[k], _part(now.greater, k, lanes),
-                                      value[:bits] & ~value[-1].replicate(bits)))
-            seconds.append(second)
-            differences.append(corrected.as_signed() - second)
-        now = stage(m, advance, "difference", now, drop=("moved", "greater", "corrected", "nan"), seconds=Cat(seconds),
-                    differences=Cat(differences), nan=now.nan.any())
+            sum_ = Cat(_part(random.words, k, lanes), _part(now.greater, k, lanes)) - _part(now.less, k, lanes)
+            second = Signal(sum_.shape(), name=f"second{k}")
+            m.d.comb += second.eq(sum_)
+            seconds.append(Mux(second[-1], 0, second[parameters.random_bits:][:bits]))
+        now = stage(m, advance, "moved", now, drop=("less", "greater"), seconds=Cat(seconds))
+        now = stage(m, advance, "difference", now, drop=("corrected",), differences=Cat(
+            _part(now.corrected, k, lanes).as_signed() - _part(now.seconds, k, lanes) for k in range(lanes)))
 
         # The normalised gradients as integers, moved up by the rate; complemented where they are to be taken off.
         counts = [window.look_up(_part(now.differences, k, lanes).as_signed(), ~now.some[k],
@@ -154,9 +156,12 @@ class MadamUpdate(wiring.Component):
         now = stage(m, advance, "count", now, drop=("differences", "some"), counts=Cat(counts))
         changes = []
         for k in range(lanes):
-            change = Signal(len(counts[k]) + (1 << RATE) - 1, name=f"change{k}")
-            m.d.comb += change.eq(_part(now.counts, k, lanes) << now.rate)
-            changes.append(change ^ ~now.away[k].replicate(len(change)))
+            count, off = _part(now.counts, k, lanes), ~now.away[k]
+            value = Signal(len(count) + 1, name=f"value{k}")
+            m.d.comb += value.eq(Mux(now.rate[0], Cat(C(0, 1), count), count) ^ off.replicate(len(count) + 1))
+            changes.append(Cat(_choose([value[place - shift] if 0 <= place - shift < len(value) else off
+                                        for shift in range(0, 1 << RATE, 2)], now.rate[1:])
+                               for place in range(len(value) + (1 << RATE) - 2)))
         now = stage(m, advance, "change", now, drop=("counts", "rate"), changes=Cat(changes))
 
         # Move the weights.
@@ -167,33 +172,29 @@ class MadamUpdate(wiring.Component):
             moved.append(sum_with_carry(_part(now.logarithms, k, lanes), Cat(change, off).as_signed(), off)[:wide])
         now = stage(m, advance, "sum", now, drop=("changes", "logarithms", "away"), moved=Cat(moved), zero=Cat(
             ~_part(now.logarithms, k, lanes).any() for k in range(lanes)))
-        least, most = [], []
-        for k in range(lanes):
-            value = _part(now.moved, k, lanes)
-            # Its sign tells that the value is not beyond the bound.
-            room = Signal(wide + 1, name=f"room{k}")
-            m.d.comb += room.eq(value.as_signed() + Cat(~now.bound, C(1, 1)).as_signed())
-            least.append(now.zero[k] | value[-1] | ~value.any())
-            most.append(now.zero[k] | ~room[-1])
-        now = stage(m, advance, "limit", now, drop=("moved", "zero"), least=Cat(least), most=Cat(most), moved=Cat(
-            _part(now.moved, k, lanes)[:size] for k in range(lanes)))
         logarithms = []
         for k in range(lanes):
-            # Both flags mean zero.
-            value = Signal(size, name=f"limited{k}")
-            m.d.comb += value.eq(Mux(now.most[k], now.bound, _part(now.moved, k, lanes)) &
-                                 ~now.least[k].replicate(size))
-            logarithms.append(Cat(value[0] | (now.least[k] & ~now.most[k]), value[1:]))
-        now = stage(m, advance, "weight", now, drop=("bound", "moved", "least", "most"), logarithms=Cat(logarithms))
+            value = _part(now.moved, k, lanes)
+            room, limited = Signal(signed(wide), name=f"room{k}"), Signal(size, name=f"limited{k}")
+            m.d.comb += [
+                room.eq(now.bound - value.as_signed()),
+                limited.eq(Mux(room[-1], now.bound, Mux(value[-1], 0, value[:size]))),
+            ]
+            # Of the value 0 only the lowest bit is left to be set.
+            least = value[-1] | ~value.any()
+            logarithms.append(Mux(now.zero[k], 0, Cat(limited[0] | least, limited[1:])))
+        now = stage(m, advance, "weight", now, drop=("bound", "moved", "zero"), logarithms=Cat(logarithms))
 
         weights, narrow = [], []
         for k in range(lanes):
             t, sign = _part(now.logarithms, k, lanes), now.signs[k]
             weights.append(Cat(t, sign))
             high, half = t[parameters.shift:], t[parameters.shift - 1]
-            rounded = Signal(len(high), name=f"narrow{k}")
-            m.d.comb += rounded.eq(high + (half & ~high.all()))
-            narrow.append(Cat(rounded, sign & (half | high.any())))
+            # Too short for a carry chain to be worth its ends.
+            carries = [half & ~high.all()]
+            for bit in high[:-1]:
+                carries.append(carries[-1] & bit)
+            narrow.append(Cat(high ^ Cat(carries), sign & (half | high.any())))
         with m.If(advance):
             m.d.sync += [
                 self.o.valid.eq(now.valid),
@@ -204,22 +205,6 @@ class MadamUpdate(wiring.Component):
         sticky_status(m, self.invalid, advance & now.valid & now.nan, self.status_clear)
         sticky_status(m, self.overflow, advance & now.valid & now.above, self.status_clear)
         return m
-
-    def _square(self, m, name, level, value, infinite, nan):
-        """Return the code of a gradient's square, 0 for one that does not count, and whether it is above the top."""
-        parameters = self.parameters
-        gamma, bits = parameters.second_gamma, parameters.second_bits
-        low = gamma.bit_length() - 1
-        offset = 2 * level.base + parameters.second_bias
-        raw = Signal(signed(max(level.width - low, abs(offset).bit_length() + 1, bits - low) + 2), name=f"{name}_raw")
-        m.d.comb += raw.eq(value[low:] + offset)
-        whole, negative = Cat(value[:low], raw), raw[-1]
-        # The least level is that of a zero; it may be worth more than the least code.
-        live = ~negative & ~nan & (value.any() if offset > 0 else C(1, 1))
-        above = infinite | (live & whole[bits:].any())
-        square = Signal(bits, name=name)
-        m.d.comb += square.eq((whole[:bits] & live.replicate(bits)) | above.replicate(bits))
-        return square, above
 
     def _table(self):
         """Return the window of distances in a table, and the words of that.
@@ -238,12 +223,12 @@ class MadamUpdate(wiring.Component):
         return window, [word(d) for d in window.values]
 
     def _look_up(self, m, advance, words, addresses):
-        """Return the words at the lanes' addresses, a cycle later, in an order of memories that suits block RAM."""
-        lanes = self.parameters.lanes
-        width = max(words).bit_length()
-        found = []
+        """Return the words at the lanes' addresses, a cycle later. Two lanes share a memory, as block RAM allows."""
+        lanes, found = self.parameters.lanes, []
         for k in range(lanes):
-            m.submodules[f"table{k}"] = rom = memory.Memory(shape=width, depth=len(words), init=words)
+            if k % 2 == 0:
+                rom = memory.Memory(shape=max(words).bit_length(), depth=len(words), init=words)
+                m.submodules[f"table{k // 2}"] = rom
             port = rom.read_port()
             m.d.comb += [port.addr.eq(_part(addresses, k, lanes)), port.en.eq(advance)]
             found.append(port.data)
@@ -277,19 +262,27 @@ class _Window:
 
     def index(self, value, below):
         """Return the index of a signed number (combinational); with `below`, of one below the window."""
-        coarse, (first, last) = self._bits - self._fine, self._ends
-        block = value[self._fine:]
-        # Wide enough for the ends to be numbers of that many bits.
-        spare = max(coarse, first.bit_length(), last.bit_length()) + 1 - len(block)
-        if spare > 0:
-            block = Cat(block, value[-1].replicate(spare))
-        under, over = below | ~_reaches(block, first + 1), _reaches(block, last)
-        return Cat(value[:self._fine], Mux(under, C(first, coarse), Mux(over, C(last, coarse), block[:coarse])))
+        value, under, over = self._beyond(value)
+        first, last = (C(end, self._bits - self._fine) for end in self._ends)
+        return Cat(value[:self._fine], Mux(below | under, first, Mux(over, last, value[self._fine:self._bits])))
 
     def look_up(self, value, below, function):
-        """Return a function's value, never negative, for a signed number (combinational)."""
+        """Return a function's value, never negative, for a signed number (combinational): in logic."""
+        value, under, over = self._beyond(value)
         results = [function(each) for each in self.values]
-        return Array(C(each, max(results).bit_length()) for each in results)[self.index(value, below)]
+        size = max(results).bit_length()
+        least, most = (C(function(end << self._fine), size) for end in self._ends)
+        inside = Array(C(each, size) for each in results)[value[:self._bits]]
+        return Mux(below | under, least, Mux(over, most, inside))
+
+    def _beyond(self, value):
+        """Return a signed number, wide enough, and whether it is in or below the first block, in or above the last."""
+        first, last = self._ends
+        spare = max(self._bits, self._fine + 1 + max(first.bit_length(), last.bit_length())) - len(value)
+        if spare > 0:
+            value = Cat(value, value[-1].replicate(spare))
+        block = value[self._fine:]
+        return value, ~_reaches(block, first + 1), _reaches(block, last)
 
 
 def _reaches(value, constant):
@@ -301,6 +294,12 @@ def _reaches(value, constant):
         wanted = constant >> place & 1 if place < len(value) - 1 else constant >= 0
         result = (bit & result) if wanted else (bit | result)
     return result
+
+
+def _choose(values, which):
+    """Return one of four bits, as a function of two functions of four."""
+    first = Mux(which[1], which[0], Mux(which[0], values[1], values[0]))
+    return Mux(which[1], Mux(first, values[3], values[2]), first)
 
 
 def _part(values, k, lanes):
