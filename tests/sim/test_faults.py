@@ -26,6 +26,9 @@ ADDER = ("float-adder", "--set", "format=fp8-e5m2")
 MULTIPLIER = ("float-multiplier", "--set", "format=fp8-e5m2")
 FMA = ("float-fma", "--set", "format=fp8-e5m2")
 MAC = ("float-mac", "--set", "format=fp8-e5m2")
+MADAM = ("madam-update",)
+MADAM_SHORT = (*MADAM, "--set", "memory=4")  # what is forgotten in a step is more than a code
+MADAM_WIDE = (*MADAM, "--set", "gradient=fp16", "--set", "second_bias=48")  # second moments beyond any square
 
 # What is wrong: (file, what stands there once, what it becomes, unit and settings).
 FAULTS = {
@@ -114,7 +117,7 @@ FAULTS = {
     "mx dot: a NaN in the first half of a block is forgotten": (
         "hw/mx.py", "bad.eq(now.nan | (bad & ~now.start))", "bad.eq(now.nan)", MX_DOT),
     "lns converter: no logarithm is rounded up": (
-        "hw/log2.py", "up = usual & (rest > inside)", "up = C(0, 1)", LNS_CONVERTER),
+        "hw/log2.py", "Cat(always, always | inside, below)", "Cat(always, always, below)", LNS_CONVERTER),
     "lns decoder: what a power lacks is forgotten": (
         "hw/logarithmic.py", "inexact.append(t[:low].any() if low", "inexact.append(C(0, 1) if low", LNS_DECODER),
     "lns dot: products below lsb are not dropped": (
@@ -126,6 +129,10 @@ FAULTS = {
         "hw/logarithmic.py", "right = p + 1", "right = p", LNS_DOT),
     "lns dot: a bin takes another one's products": (
         "hw/logarithmic.py", "Cat(logarithm[fine:low] == index", "Cat(logarithm[fine:low] <= index", LNS_BINS),
+    "madam: a stall draws a random word": (
+        "hw/madam.py", "random.draw.eq(advance & now.valid)", "random.draw.eq(now.valid)", MADAM),
+    "madam: a gradient's step is one too high": (
+        "hw/log2.py", "steps = [each + 1 - (1 << bits)", "steps = [each + 2 - (1 << bits)", MADAM),
 }
 # More of them, for the sweep.
 SWEPT = {
@@ -178,6 +185,27 @@ SWEPT = {
     "lns dot: a bin is used without a part of its constant": (
         "hw/logarithmic.py", "if weight >> shift & 1]", "if weight >> shift & 1 and (index, shift) != (3, 2)]",
         LNS_BINS),
+    "madam: a zero weight moves": (
+        "hw/madam.py", "Mux(now.zero[k], 0, Cat(", "Mux(C(0, 1), 0, Cat(", MADAM),
+    "madam: a second moment below 0 wraps round": (
+        "hw/madam.py", "Mux(second[-1], 0, second[parameters", "Mux(C(0, 1), 0, second[parameters", MADAM),
+    "madam: a NaN moves the second moment": (
+        "hw/madam.py", "Mux(now.nan[k], 0, _part(less", "Mux(C(0, 1), 0, _part(less", MADAM_SHORT),
+    "madam: an Inf counts for nothing": (
+        "hw/madam.py", "above.append(infinite |", "above.append(", MADAM_WIDE),
+    "madam: a square of 0 counts": (
+        "hw/madam.py", "some=Cat(some) & ~now.far.replicate(lanes)", "some=~now.far.replicate(lanes)", MADAM),
+    "madam: the table is read while the unit waits": (
+        "hw/madam.py", "port.en.eq(advance)", "port.en.eq(1)", MADAM),
+    "madam: a narrow weight wraps round": (
+        "hw/madam.py", "carries = [half & ~high.all()]", "carries = [half]", MADAM),
+    "madam: the bound is not kept": (
+        "hw/madam.py", "Mux(room[-1], now.bound,", "Mux(C(0, 1), now.bound,", MADAM),
+    "madam: a move off a weight is one too many": (
+        "hw/madam.py", "Cat(change, off).as_signed(), off)", "Cat(change, off).as_signed(), C(0, 1))", MADAM),
+    "madam: a correction that is far is not": (
+        "hw/madam.py", "(now.correction[near:] ^ now.correction[near - 1].replicate(CORRECTION - near)).any()",
+        "C(0, 1)", MADAM),
 }
 
 
