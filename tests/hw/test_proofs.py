@@ -16,7 +16,7 @@ from narrowgauge import catalog
 from narrowgauge.hw import verilog
 
 CONVERTER, FMAC, ADDER, MAC = "bfp-converter", "bfp-fmac", "float-adder", "float-mac"
-LOG_CONVERTER, LOG_DOT = "lns-converter", "lns-dot"
+LOG_CONVERTER, LOG_DOT, MADAM = "lns-converter", "lns-dot", "madam-update"
 SMALL = {
     CONVERTER: {"group": 4, "mantissa": 2, "exponent": 3, "random_bits": 1,
                 "work": {"type": "Float", "exponent": 2, "mantissa": 1}},
@@ -29,9 +29,12 @@ SMALL = {
                     "work": {"type": "Float", "exponent": 2, "mantissa": 2}},
     LOG_DOT: {"lanes": 4, "format": {"type": "Log", "bits": 4, "gamma": 4},
               "result": {"type": "Float", "exponent": 3, "mantissa": 2}},
+    MADAM: {"weight": {"type": "Log", "bits": 8, "gamma": 8}, "narrow": {"type": "Log", "bits": 7, "gamma": 4},
+            "gradient": {"type": "Float", "exponent": 2, "mantissa": 2}, "second_bits": 6, "second_gamma": 1,
+            "second_bias": 8, "memory": 2, "clip": 1, "random_bits": 1},
 }
 DEFAULT = {CONVERTER: {"group": 4}, FMAC: {"group": 4}, ADDER: {}, MAC: {}, LOG_CONVERTER: {"lanes": 4},
-           LOG_DOT: {"lanes": 4}}
+           LOG_DOT: {"lanes": 4}, MADAM: {}}
 
 # A payload that waits at the input stays, as the unit may assume. `asked` counts the transfers that shall emit,
 # `given` those emitted; `quiet` counts cycles with nothing offered and the output free, `waiting` those that an offer
@@ -110,36 +113,36 @@ def prove(folder, unit, settings, rules, mode, depth, *, early=0, **faults):
 
 @pytest.mark.parametrize("unit, size", [
     (CONVERTER, "small"), (CONVERTER, "default"), (FMAC, "small"), (FMAC, "default"), (ADDER, "default"),
-    (MAC, "default"), (LOG_CONVERTER, "default"), (LOG_DOT, "default")])
+    (MAC, "default"), (LOG_CONVERTER, "default"), (LOG_DOT, "default"), (MADAM, "default")])
 def test_a_waiting_output_stays_as_it_is_for_ever(unit, size, tmp_path):
     settings = SMALL[unit] if size == "small" else DEFAULT[unit]
     assert prove(tmp_path, unit, settings, ["stays", "unchanged"], "prove", 2) == set()
 
 
 @pytest.mark.parametrize("unit, depth", [
-    (CONVERTER, 10), (FMAC, 7), (ADDER, 10), (MAC, 7), (LOG_CONVERTER, 10), (LOG_DOT, 7)])
+    (CONVERTER, 10), (FMAC, 7), (ADDER, 10), (MAC, 7), (LOG_CONVERTER, 10), (LOG_DOT, 7), (MADAM, 10)])
 def test_nothing_comes_unasked_and_everything_is_taken_in_time(unit, depth, tmp_path):
     assert prove(tmp_path, unit, SMALL[unit], ["owed", "taken_in_time"], "bmc", depth) == set()
 
 
-@pytest.mark.parametrize("unit", [CONVERTER, ADDER, LOG_CONVERTER, LOG_DOT])
+@pytest.mark.parametrize("unit", [CONVERTER, ADDER, LOG_CONVERTER, LOG_DOT, MADAM])
 def test_units_without_waits_lose_nothing(unit, tmp_path):
     assert prove(tmp_path, unit, SMALL[unit], ["nothing_lost"], "bmc", 10) == set()
 
 
-@pytest.mark.parametrize("unit", [CONVERTER, FMAC, ADDER, MAC, LOG_CONVERTER, LOG_DOT])
+@pytest.mark.parametrize("unit", [CONVERTER, FMAC, ADDER, MAC, LOG_CONVERTER, LOG_DOT, MADAM])
 def test_control_a_unit_that_does_not_see_ready_is_found(unit, tmp_path):
     rules = ["stays", "unchanged"]
     assert prove(tmp_path, unit, SMALL[unit], rules, "bmc", 4, o_ready="1'b1") == set(rules)
 
 
-@pytest.mark.parametrize("unit", [CONVERTER, FMAC, ADDER, MAC, LOG_CONVERTER, LOG_DOT])
+@pytest.mark.parametrize("unit", [CONVERTER, FMAC, ADDER, MAC, LOG_CONVERTER, LOG_DOT, MADAM])
 def test_control_a_unit_that_does_not_see_valid_is_found(unit, tmp_path):
     assert prove(tmp_path, unit, SMALL[unit], ["owed"], "bmc", 4, i_valid="1'b1") == {"owed"}
 
 
 @pytest.mark.parametrize("unit, rule", [
     (CONVERTER, "nothing_lost"), (FMAC, "taken_in_time"), (ADDER, "nothing_lost"), (MAC, "taken_in_time"),
-    (LOG_CONVERTER, "nothing_lost"), (LOG_DOT, "nothing_lost")])
+    (LOG_CONVERTER, "nothing_lost"), (LOG_DOT, "nothing_lost"), (MADAM, "nothing_lost")])
 def test_control_a_cycle_less_is_too_little(unit, rule, tmp_path):
     assert prove(tmp_path, unit, SMALL[unit], [rule], "bmc", 7, early=1) == {rule}
