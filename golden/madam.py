@@ -39,7 +39,7 @@ class MadamParameters(Parameters):
     lanes : int
         Weights of a transfer, 1 to 16.
     random_bits : int
-        Of the stochastic rounding of V, 1 to 16.
+        Of the stochastic rounding of V, 1 to 16, and as many as it takes for V to fall at all with such a memory.
     seed : int
         Of the random words, 0 to 2**31 - 1.
     """
@@ -76,6 +76,11 @@ class MadamParameters(Parameters):
         require_int("lanes", self.lanes, 1, 16)
         require_int("random_bits", self.random_bits, 1, 16)
         require_int("seed", self.seed, 0, 2**31 - 1)
+        # What a step forgets must not be rounded to nothing, or v would never fall.
+        forgotten = -math.log2(1 - 1 / self.memory) * self.second_gamma
+        least = next(bits for bits in range(1, 18) if forgotten * 2**bits > 0.5)
+        require(self.random_bits >= least, "random_bits", self.random_bits,
+                f"an integer from {least} to 16, because memory is {self.memory}")
 
     @property
     def second_top(self):

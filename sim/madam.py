@@ -23,7 +23,9 @@ def _gradients(parameters, squares, rng):
     significand = np.where(place < 0.7, edges[rest], below + (edges[rest] - below) * place)
     significand = np.where(place < 0.35, below, significand)
     significand = np.where((rest == 0) & (place > 0.85), 1.0, significand)
-    codes = fmt.encode(np.clip(np.ldexp(significand, exponent.astype(np.int32)), -fmt.max, fmt.max)).astype(np.int64)
+    with np.errstate(over="ignore"):  # clipped then
+        values = np.clip(np.ldexp(significand, exponent.astype(np.int32)), -fmt.max, fmt.max)
+    codes = fmt.encode(values).astype(np.int64)
     codes = np.clip(codes + rng.integers(-1, 2, shape), 0, fmt.max_code)
     anywhere = rng.integers(0, fmt.max_code + 1, shape)
     anywhere = np.where(rng.random(shape) < 0.3, anywhere & ((1 << fmt.mantissa) - 1), anywhere)  # subnormal

@@ -193,7 +193,7 @@ write_verilog -noattr netlist.v
 # -defer: only the models that are used are worked out; all of the iCE40's take two minutes.
 NETLIST = """\
 read_verilog unit.v
-{synth} {unit} {nodsp} -top {top}
+{synth} {unit} {plain} -top {top}
 write_verilog -noattr cells.v
 design -reset
 read_verilog -defer cells.v {models}
@@ -327,14 +327,14 @@ def netlist(text, top, target="ecp5", *, cache=None):
     """Return the bare unit after synthesis for a target, as plain Verilog of module `top`.
 
     The cells are replaced by their simulation models from Yosys, so that any simulator runs the
-    text as it is. Multipliers are mapped to LUTs: the DSP cells have no open models.
+    text as it is. Multipliers and block RAMs are mapped to LUTs: their cells have no open models.
     """
     family, device = _choose(target, None)
     require(family.models, "target", target, "one with cells; gate_netlist has no need of them")
     tools = _tools(target, family)
     synth = f"{family.synth} {family.devices[device].synth}".strip()
     script = NETLIST.format(synth=synth, unit=family.unit, top=top, models=family.models,
-                            nodsp="" if target == "ice40" else "-nodsp")
+                            plain="" if target == "ice40" else "-nodsp -nobram")
 
     def compute(work):
         _write(work, {"unit.v": text, "models.v": _ecp5_models() if target == "ecp5" else ""})

@@ -128,12 +128,12 @@ def test_the_worked_example_of_the_contract(weight, gradient, second, step, word
 @pytest.mark.parametrize("away", [False, True])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_steps_are_as_many_as_the_gradient_is_roots_of_the_second_moment(away, sign):
-    # v = 1 is kept by so long a memory, so that n is |g|.
-    p = MadamParameters(memory=65536, random_bits=1)
+    # v = 1 is kept by so long a memory and such a word, but for a code at most, so that n is |g|.
+    p = MadamParameters(memory=65536, random_bits=12)
     for g, n in ((0.4, 0), (0.5, 0), (0.53, 1), (1.0, 1), (1.4, 1), (1.6, 2), (3.1, 3), (9.0, 9), (10.0, 10), (90, 10)):
         gradient = -sign * g if away else sign * g
         for rate in range(8):
-            t, *_ = one(sign * 9000, gradient, 8 * 96, rate=rate, p=p)
+            t, *_ = one(sign * 9000, gradient, 8 * 96, rate=rate, word=4095, p=p)
             assert t == sign * (9000 + (n << rate) * (1 if away else -1)), g
 
 
@@ -264,7 +264,8 @@ def test_it_does_what_the_code_of_the_paper_does_on_average():
     ({"gradient": PRESETS["fp8-e4m3"]}, "gradient"), ({"gradient": Float(8, 1)}, "gradient"),
     ({"gradient": Float(9, 8)}, "gradient"), ({"second_bits": 5}, "second_bits"), ({"second_bits": 17}, "second_bits"),
     ({"second_gamma": 3}, "second_gamma"), ({"second_gamma": 32}, "second_gamma"),
-    ({"second_bias": -129}, "second_bias"), ({"memory": 1}, "memory"), ({"clip": 0}, "clip"), ({"clip": 16}, "clip"),
+    ({"second_bias": -129}, "second_bias"), ({"memory": 1}, "memory"),
+    ({"memory": 65536}, "random_bits"), ({"clip": 0}, "clip"), ({"clip": 16}, "clip"),
     ({"lanes": 0}, "lanes"), ({"lanes": 17}, "lanes"), ({"random_bits": 0}, "random_bits"), ({"seed": -1}, "seed"),
     ({"memory": True}, "memory")], ids=str)
 def test_parameters_that_make_no_sense_are_refused(changes, name):

@@ -51,7 +51,8 @@ SETTINGS = {
     "lns-decoder": [{"lanes": 4}, {"lanes": 1, "format": {"type": "Log", "bits": 4, "gamma": 1}, "result": "fp16"}],
     "lns-dot": [{"lanes": 4}, {"lanes": 4, "accumulation": "bins", "accumulator": 24, "lsb": 9, "constants": 2},
                 {"lanes": 5, "format": {"type": "Log", "bits": 4, "gamma": 1}, "result": "bf16"}],
-    "madam-update": [{}, {"lanes": 2, "gradient": "bf16", "second_gamma": 1, "second_bits": 6, "clip": 1}],
+    "madam-update": [{}, {"lanes": 2, "gradient": "bf16", "second_gamma": 1, "second_bits": 6, "clip": 1,
+                          "random_bits": 9}],
 }
 
 
