@@ -85,7 +85,7 @@ def _parser():
                            "weights_rounding=truncate, group=16, accumulator=bf16; of fp16: chunk=64, "
                            "loss_scale=1024, growth_interval=100 (each a number or null); of mx: element=fp8-e4m3, "
                            "gradients_element=fp8-e5m2, block=32; of lns-madam: constants=4, accumulator=24, lsb=13, "
-                           "rate=7, rate_drops=[0.5,0.75], weights_bits=12, second_bits=9, second_gamma=4, update=sgd")
+                           "rate=7, rate_drops=[0.6,0.8], weights_bits=12, second_bits=9, second_gamma=4, update=sgd")
     verb.add_argument("--data", metavar="NAME", default="digits",
                       help="digits, fashion-mnist, or idx:/folder (default digits)")
     verb.add_argument("--examples", metavar="N[,N]", help="only the first N training (and test) examples")

@@ -698,7 +698,7 @@ def _evaluate(gemms, layers, state, x, y):
 
 
 def train(recipe, dataset, *, seed=1, epochs=20, lr=0.1, batch=32, model="mlp", hidden=None, batch_norm=False,
-          momentum=0.9, measure_every=1, progress=None, record=None):
+          momentum=0.9, lr_drops=(), measure_every=1, progress=None, record=None):
     """Train a multilayer perceptron or a small convolutional network.
 
     Parameters
@@ -711,7 +711,9 @@ def train(recipe, dataset, *, seed=1, epochs=20, lr=0.1, batch=32, model="mlp", 
     epochs, batch : int
         The last batch of an epoch may be smaller; its gradient is divided by its own size.
     lr, momentum : float
-        Constant; rounded to the work format. Madam has its own rate: see `recipes.Stored`.
+        Rounded to the work format. Madam has its own rate: see `recipes.Stored`.
+    lr_drops : tuple of float
+        Parts of the run after which the lr halves, above 0 and below 1.
     model : str
         ``mlp``: see `perceptron`. ``cnn``: see `convolutional`.
     hidden : tuple of int, optional
@@ -734,12 +736,15 @@ def train(recipe, dataset, *, seed=1, epochs=20, lr=0.1, batch=32, model="mlp", 
     Result
     """
     _require_run(dataset, seed, epochs, lr, batch, model, batch_norm, momentum)
+    require(isinstance(lr_drops, tuple) and all(type(each) is float and 0 < each < 1 for each in lr_drops), "lr_drops",
+            lr_drops, "numbers above 0 and below 1")
     require_int("measure_every", measure_every, 1, 10**6)
     make, usual = MODELS[model]
     layers = make(dataset, usual if hidden is None else hidden)
     gemms, rng = Gemms(recipe, seed, record), np.random.default_rng(seed)
     history, step, count = [], 0, len(dataset.train_x)
-    state = _State(recipe, initialise(layers, rng, recipe.dtype, batch_norm), seed, epochs * -(-count // batch))
+    steps = epochs * -(-count // batch)
+    state = _State(recipe, initialise(layers, rng, recipe.dtype, batch_norm), seed, steps)
     # A run that diverges shows it in its loss; NumPy's warnings would only repeat that.
     with np.errstate(all="ignore"):
         train_x, test_x = (x.astype(recipe.dtype) for x in (dataset.train_x, dataset.test_x))
@@ -749,7 +754,7 @@ def train(recipe, dataset, *, seed=1, epochs=20, lr=0.1, batch=32, model="mlp", 
                 chosen = order[start:start + batch]
                 found = gradients(gemms, layers, state.parameters, train_x[chosen], dataset.train_y[chosen], step,
                                   state.scale)
-                state.step(*found, lr, momentum)
+                state.step(*found, lr * 0.5 ** sum(step >= part * steps for part in lr_drops), momentum)
                 step += 1
             if epoch % measure_every and epoch < epochs:
                 continue

@@ -333,8 +333,8 @@ def mx(*, element="fp8-e4m3", gradients_element="fp8-e5m2", block=32, gradients_
 
 
 def lns_madam(*, bits=8, gamma=8, lanes=16, accumulation="direct", accumulator=None, lsb=0, constants=None,
-              update="madam", weights_bits=16, rate=7, rate_drops=(0.5, 0.75), clip=10, memory=1000, second="log",
-              second_bits=10, second_gamma=8, second_bias=None, random_bits=8):
+              update="madam", weights_bits=16, rate=7, rate_drops=(0.6, 0.7, 0.8, 0.9), clip=10, memory=1000,
+              second="log", second_bits=10, second_gamma=8, second_bias=None, random_bits=8):
     """Logarithmic numbers after LNS-Madam (numerics contract, sections 6 and 7; docs/logarithmic.md).
 
     Weights exist as logarithmic codes alone, which the update moves; GEMMs take them in `bits` bits. All other
@@ -351,9 +351,9 @@ def lns_madam(*, bits=8, gamma=8, lanes=16, accumulation="direct", accumulator=N
     weights_bits : int
         Of the stored weights, up to 16: as many octaves as the operands have. Madam needs more than `bits`.
     rate, rate_drops, second
-        As in `Stored`. The learning rate is 2**rate / gamma of the stored weights, with 16 bits: 2**-4, after
-        half of the run 2**-5, and in its last quarter 2**-6. LNS-Madam's own 2**-7, rate 4, learns too slowly for runs
-        of a thousand steps.
+        As in `Stored`. The learning rate is 2**rate / gamma of the stored weights, with 16 bits: 2**-4, and
+        2**-8 in the last tenth of the run. LNS-Madam's own 2**-7, rate 4, learns too slowly for runs of a thousand
+        steps.
     clip, memory, second_bits, second_gamma, second_bias, random_bits : int
         As in `madam.MadamParameters`. When no `second_bias` is given, three quarters of the codes of the second moment
         lie below 1.
