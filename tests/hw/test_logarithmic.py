@@ -81,18 +81,18 @@ def run(unit, parameters, vectors, **options):
     return outcome
 
 
-def cases(quick):
-    """Parametrise over (unit, parameters), by module name; all but the first `quick` of a unit are for the sweep."""
+def cases(**quick):
+    """Parametrise over (unit, parameters), by module name; all but the first `quick` of a kind are for the sweep."""
     found = []
     for unit, rows in COVER.items():
         for index, row in enumerate(rows):
             parameters = catalog.find(unit).configure(row)
             found.append(pytest.param(unit, parameters, id=catalog.find(unit).module_name(parameters),
-                                      marks=[pytest.mark.sweep] if index >= quick else []))
+                                      marks=[pytest.mark.sweep] if index >= quick[unit.split("-")[1]] else []))
     return pytest.mark.parametrize("unit, parameters", found)
 
 
-@cases(quick=4)
+@cases(converter=3, decoder=2, dot=4)
 def test_every_code_and_status_is_golden(unit, parameters):
     """Random and directed transfers: in full flow, whose timing is known, and under random stalls."""
     entry = catalog.find(unit)
@@ -104,7 +104,7 @@ def test_every_code_and_status_is_golden(unit, parameters):
     assert outcome.latency == component.latency and outcome.cycles <= 3000 + outcome.latency + 55
 
 
-@pytest.mark.parametrize("unit", COVER)
+@pytest.mark.parametrize("unit", [CONVERTER, DOT, pytest.param(DECODER, marks=pytest.mark.sweep)])
 def test_ten_thousand_transfers_of_the_default_are_golden_recorded_ones_among_them(unit):
     parameters = catalog.find(unit).configure({})
     vectors = catalog.find(unit).vectors(parameters, 10_000, seed=31)
@@ -118,7 +118,7 @@ def test_no_pattern_of_stalls_loses_or_repeats_anything(idle, busy):
     run(DOT, parameters, vectors, idle=idle, busy=busy, seed=42)
 
 
-@cases(quick=99)
+@cases(converter=8, decoder=5, dot=12)  # not those of very many lanes
 def test_every_covered_setting_elaborates(unit, parameters):
     text = catalog.find(unit).verilog(parameters)
     assert f"\nmodule {catalog.find(unit).module_name(parameters)}(" in text
@@ -190,7 +190,7 @@ def test_every_number_under_many_scales(work, fmt):
     every_number({"lanes": 4, "work": work, "format": fmt}, [0, 1, 60, 103, 112, 127, 128, 200, 254], True)
 
 
-@pytest.mark.parametrize("result", ["fp32", "fp16"])
+@pytest.mark.parametrize("result", ["fp32", pytest.param("fp16", marks=pytest.mark.sweep)])
 def test_every_code_under_every_scale_decodes(result):
     parameters = catalog.find(DECODER).configure({"lanes": 32, "result": result})
     codes, scale = np.arange(256).reshape(-1, 32), np.arange(255)
@@ -256,8 +256,9 @@ def test_the_converters_statuses_tell_nan_from_inf():
 # No multiplier: the cells that Yosys makes of the text, before it maps them.
 
 
-@pytest.mark.parametrize("settings", [{}, {"accumulation": "bins"}, {"constants": 1}, {"accumulation": "bins",
-                                                                                       "constants": 2}], ids=str)
+@pytest.mark.parametrize("settings", [
+    {}, {"accumulation": "bins"},
+    pytest.param({"accumulation": "bins", "constants": 2}, marks=pytest.mark.sweep)], ids=str)
 def test_the_dot_product_has_no_multiplier(settings, tmp_path):
     parameters = catalog.find(DOT).configure({"lanes": 4} | settings)
     name = catalog.find(DOT).module_name(parameters)
