@@ -31,9 +31,10 @@ sweep: env
 bench: env
 	$(BIN)/python tests/bench_golden.py
 
-# Trains again what docs/fp16.md tells of, and rewrites its results, plot and tables.
+# Trains again what docs/fp16.md and docs/logarithmic.md tell of, and rewrites their results, plots and tables.
 experiments: env
 	$(BIN)/python docs/fp16.py
+	$(BIN)/python docs/logarithmic.py
 
 lint: env
 	$(BIN)/ruff check .

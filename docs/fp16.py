@@ -4,27 +4,17 @@
 ``python docs/fp16.py --tables`` trains nothing. Tables and plot are made from the CSV files alone.
 """
 
-import argparse
 import csv
-import multiprocessing
-import os
-import re
-import resource
 import statistics
 import sys
-from pathlib import Path
 
-os.environ["OPENBLAS_NUM_THREADS"] = "1"  # one run on each core
-
-import matplotlib
+import experiments
 import numpy as np
-from matplotlib.figure import Figure
+from experiments import HERE, SEEDS, save, values
 from narrowgauge.golden import datasets, network, recipes
 
-HERE = Path(__file__).parent
 RESULTS, PAGE, PLOT = HERE / "data" / "fp16.csv", HERE / "fp16.md", HERE / "fp16.svg"
 GRADIENTS, MOMENTS = HERE / "data" / "fp16-gradients.csv", HERE / "data" / "fp16-moments.csv"
-SEEDS = (1, 2, 3, 4, 5)
 
 # Data, its first examples (training, test), and the settings of `network.train`.
 CASES = {
@@ -47,6 +37,7 @@ VARIANTS = {
 # Where gradients are small: late in training with the whole of digits as one batch. Their errors at these loss scales.
 LATE = {"hidden": (32, 32), "batch_norm": True, "batch": 1437, "lr": 0.5, "epochs": 100}
 SCALES = (1, 32, 1024)
+JOBS = [(case, variant, seed) for case in CASES for variant in VARIANTS for seed in SEEDS]
 FIELDS = ("case", "variant", "seed", "test", "train", "loss", "skipped", "loss_scale", "digest")
 LABELS = {"fp32": "fp32", "naive": "naive", "fp16": "+ chunks = fp16", "scale": "+ chunks + loss scale"}
 
@@ -54,9 +45,7 @@ LABELS = {"fp32": "fp32", "naive": "naive", "fp16": "+ chunks = fp16", "scale": 
 def run(job):
     """Return the row of one training run."""
     case, variant, seed = job
-    (data, examples, settings), (recipe, ingredients) = CASES[case], VARIANTS[variant]
-    result = network.train(recipes.make(recipe, **ingredients), datasets.load(data).first(*examples), seed=seed,
-                           measure_every=settings["epochs"], **settings)
+    result = experiments.train(CASES[case], VARIANTS[variant], seed)
     last = result.history[-1]
     return dict(zip(FIELDS, (case, variant, seed, f"{100 * last.test_accuracy:.2f}", f"{100 * last.train_accuracy:.2f}",
                              f"{last.loss:.4g}", result.skipped, result.loss_scale, result.digest), strict=True))
@@ -130,134 +119,43 @@ def moment_table():
     return "\n".join(lines)
 
 
-def save(path, header, rows):
-    """Write a CSV file."""
-    with path.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([header, *rows])
-
-
-def read():
-    """Return the rows of the CSV file, by (case, variant, seed)."""
-    if not RESULTS.exists():
-        return {}
-    with RESULTS.open(newline="") as file:
-        return {(row["case"], row["variant"], int(row["seed"])): row for row in csv.DictReader(file)}
-
-
-def write(rows):
-    """Write the rows that belong to a case, in the order of `CASES`, `VARIANTS` and `SEEDS`."""
-    jobs = [(case, variant, seed) for case in CASES for variant in VARIANTS for seed in SEEDS]
-    with RESULTS.open("w", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows[job] for job in jobs if job in rows)
-
-
-def values(rows, case, variant, field):
-    """Return a field of one variant's runs, by seed."""
-    return {seed: float(rows[case, variant, seed][field]) for seed in SEEDS if (case, variant, seed) in rows}
-
-
 def table(rows):
     """Return the Markdown table: mean test accuracy and its range, mean difference from fp32, loss, scale."""
     lines = ["| case | variant | test accuracy, % | difference from FP32, points | loss | loss scale | skipped |",
              "| --- | --- | ---: | ---: | ---: | ---: | ---: |"]
     for case in CASES:
-        base = values(rows, case, "fp32", "test")
         for variant in VARIANTS:
-            test = values(rows, case, variant, "test")
-            if not test:
+            if not values(rows, case, variant, "test"):
                 continue
-            gaps = [test[seed] - base[seed] for seed in test if seed in base]
+            test, gap = experiments.accuracy(rows, case, variant)
             loss, scales, skipped = (values(rows, case, variant, field).values() for field in
                                      ("loss", "loss_scale", "skipped"))
-            gap = "" if variant == "fp32" else f"{statistics.mean(gaps):+.2f} ({min(gaps):+.2f} to {max(gaps):+.2f})"
             scale = f"{min(scales):,.0f} to {max(scales):,.0f}" if max(scales) > 1 else ""
-            lines.append(f"| {case} | {LABELS[variant]} | {statistics.mean(test.values()):.2f} "
-                         f"({min(test.values()):.2f} to {max(test.values()):.2f}) | {gap} | "
-                         f"{statistics.mean(loss):.4f} | {scale} | {sum(skipped):.0f} |")
+            lines.append(f"| {case} | {LABELS[variant]} | {test} | {gap} | {statistics.mean(loss):.4f} | {scale} | "
+                         f"{sum(skipped):.0f} |")
     return "\n".join(lines)
 
 
-def settings_table():
-    """Return the Markdown table of the cases."""
-    lines = ["| case | data | examples | network | batch | lr | epochs |",
-             "| --- | --- | --- | --- | ---: | ---: | ---: |"]
-    for case, (name, examples, settings) in CASES.items():
-        if None in examples:
-            data = datasets.load(name).first(*examples)
-            examples = len(data.train_y), len(data.test_y)
-        sizes = ", ".join(map(str, settings["hidden"]))
-        kind = (f"MLP, {sizes} hidden" if settings["model"] == "mlp" else f"CNN, {sizes} channels")
-        kind += ", batch statistics" if settings.get("batch_norm") else ""
-        lines.append(f"| {case} | {name} | {examples[0]:,} / {examples[1]:,} | {kind} | "
-                     f"{settings['batch']} | {settings['lr']} | {settings['epochs']} |")
-    return "\n".join(lines)
+def tables():
+    """Return the page's tables, by the names of their marks."""
+    return {"settings": experiments.settings_table(CASES), "results": table(experiments.read(RESULTS)),
+            "moments": moment_table(), "gradients": gradient_table()}
 
 
-def plot(rows):
-    """Write the plot: each run's difference from the FP32 run of its seed."""
-    matplotlib.rcParams.update({"svg.hashsalt": "fp16", "svg.fonttype": "none", "font.size": 9})
-    figure = Figure(figsize=(9, 2.6 * ((len(CASES) + 1) // 2)), layout="constrained")
-    axes = figure.subplots((len(CASES) + 1) // 2, 2, squeeze=False).ravel()
-    for place in axes[len(CASES):]:
-        place.set_visible(False)
-    for place, case in zip(axes, CASES):
-        base = values(rows, case, "fp32", "test")
-        shown = [variant for variant in VARIANTS if variant != "fp32" and values(rows, case, variant, "test")]
-        place.axhline(0, color="#3f87d6", linewidth=1)
-        place.axhspan(-0.3, 0.3, color="#3f87d6", alpha=0.15, linewidth=0)
-        for at, variant in enumerate(shown):
-            gaps = [test - base[seed] for seed, test in values(rows, case, variant, "test").items()]
-            place.plot([at] * len(gaps), gaps, "o", color="#e0762d", markersize=4, alpha=0.5)
-            place.plot([at - 0.2, at + 0.2], [statistics.mean(gaps)] * 2, color="#e0762d", linewidth=2)
-        place.set_xticks(range(len(shown)), [LABELS[variant] for variant in shown], fontsize=8)
-        place.set(title=case, ylabel="points from FP32")
-    figure.savefig(PLOT, format="svg", metadata={"Date": None})
-
-
-def fill(text, name, content):
-    """Put content between the marks of that name in the page."""
-    return re.sub(rf"(<!-- {name} -->\n).*?(<!-- end -->)", lambda match: match[1] + content + "\n" + match[2], text,
-                  flags=re.DOTALL)
+def measure(pool):
+    """Write what is not a run's result: statistics and gradients."""
+    save(MOMENTS, ("chunk", "channel", "mean", "variance"), moments())
+    save(GRADIENTS, ("seed", "loss", "scale", "layer", "error"),
+         [row for rows_of_seed in pool.map(gradient_errors, SEEDS) for row in rows_of_seed])
 
 
 def main():
     """Run what the command line asks for."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(CASES))
-    parser.add_argument("--missing", action="store_false", dest="all", help="keep the rows that are there")
-    parser.add_argument("--tables", action="store_true", help="train nothing")
-    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="runs at a time (default: the cores)")
-    options = parser.parse_args()
-    for case in options.cases:
-        if case not in CASES:
-            parser.error(f"CASE is {case!r}; allowed: {', '.join(CASES)}")
-    rows = read()
-    # Seed by seed, so that a run that is cut short leaves comparable rows.
-    jobs = [(case, variant, seed) for seed in SEEDS for case in options.cases or CASES for variant in VARIANTS]
-    jobs = [job for job in jobs if options.all or job not in rows]
+    options = experiments.arguments(__doc__.splitlines()[0], CASES)
     if not options.tables:
-        with multiprocessing.Pool(options.processes) as pool:
-            for done, row in enumerate(pool.imap_unordered(run, jobs), 1):
-                rows[row["case"], row["variant"], int(row["seed"])] = row
-                print(f"{done}/{len(jobs)} {row['case']} {row['variant']} seed {row['seed']}: test {row['test']} %, "
-                      f"loss {row['loss']}", flush=True)
-                write(rows)
-            if not options.cases:
-                save(MOMENTS, ("chunk", "channel", "mean", "variance"), moments())
-                save(GRADIENTS, ("seed", "loss", "scale", "layer", "error"),
-                     [row for rows_of_seed in pool.map(gradient_errors, SEEDS) for row in rows_of_seed])
-            pool.close()
-            pool.join()
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        print(f"{used.ru_utime + used.ru_stime:.0f} s of processor time")
-    plot(rows)
-    page = PAGE.read_text()
-    for name, content in (("settings", settings_table()), ("results", table(rows)), ("moments", moment_table()),
-                          ("gradients", gradient_table())):
-        page = fill(page, name, content)
-    PAGE.write_text(page)
+        experiments.work(options, run, RESULTS, FIELDS, JOBS, measure)
+    experiments.plot(PLOT, experiments.read(RESULTS), CASES, LABELS, 0.3)
+    experiments.fill(PAGE, tables())
 
 
 if __name__ == "__main__":

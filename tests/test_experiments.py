@@ -1,6 +1,6 @@
 """The pages of docs/ that tell what experiments found: results, tables and page belong together."""
 
-import importlib.util
+import importlib
 from pathlib import Path
 
 import pytest
@@ -9,32 +9,39 @@ pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 
 DOCS = Path(__file__).parents[1] / "docs"
-spec = importlib.util.spec_from_file_location("fp16", DOCS / "fp16.py")
-fp16 = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(fp16)
+with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(DOCS)
+    experiments, fp16, logarithmic = map(importlib.import_module, ("experiments", "fp16", "logarithmic"))
+
+PAGES = pytest.mark.parametrize("page", [fp16, logarithmic], ids=["fp16", "logarithmic"])
+needs_fashion = pytest.mark.skipif(not experiments.datasets.FASHION.is_dir(),
+                                   reason="dataset-fashion-mnist is not installed")
 
 
-def test_results_are_whole():
-    assert set(fp16.read()) == {(case, variant, seed) for case in fp16.CASES for variant in fp16.VARIANTS
-                                for seed in fp16.SEEDS}
+@PAGES
+def test_results_are_whole(page):
+    assert list(experiments.read(page.RESULTS)) == page.JOBS
 
 
-def test_page_holds_the_tables_of_the_results():
-    page = fp16.PAGE.read_text()
-    for name, content in (("settings", fp16.settings_table()), ("results", fp16.table(fp16.read())),
-                          ("moments", fp16.moment_table()), ("gradients", fp16.gradient_table())):
-        assert f"<!-- {name} -->\n{content}\n<!-- end -->" in page
+@PAGES
+def test_page_holds_the_tables_of_the_results(page):
+    text = page.PAGE.read_text()
+    for name, content in page.tables().items():
+        assert f"<!-- {name} -->\n{content}\n<!-- end -->" in text
 
 
-@pytest.mark.skipif(not fp16.datasets.FASHION.is_dir(), reason="dataset-fashion-mnist is not installed")
+@needs_fashion
 def test_statistics_repeat_themselves(tmp_path, monkeypatch):
     table = fp16.moment_table()
     monkeypatch.setattr(fp16, "MOMENTS", tmp_path / "moments.csv")
-    fp16.save(fp16.MOMENTS, ("chunk", "channel", "mean", "variance"), fp16.moments())
+    experiments.save(fp16.MOMENTS, ("chunk", "channel", "mean", "variance"), fp16.moments())
     assert fp16.moment_table() == table
 
 
-@pytest.mark.parametrize("variant", ["fp32", "fp16"])
-def test_a_result_repeats_itself(variant):
-    row = fp16.read()["digits-mlp", variant, 1]
-    assert {name: str(value) for name, value in fp16.run(("digits-mlp", variant, 1)).items()} == row
+@pytest.mark.parametrize(("page", "job"), [
+    (fp16, ("digits-mlp", "fp32", 1)), (fp16, ("digits-mlp", "fp16", 1)),
+    pytest.param(logarithmic, ("fashion-mlp", "lns-madam", 1), marks=needs_fashion),
+    (logarithmic, ("digits-mlp", "sgd8", 1)),
+], ids=lambda each: "-".join(map(str, each)) if isinstance(each, tuple) else "")
+def test_a_result_repeats_itself(page, job):
+    assert {name: str(value) for name, value in page.run(job).items()} == experiments.read(page.RESULTS)[job]
