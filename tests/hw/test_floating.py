@@ -93,7 +93,7 @@ def run(unit, parameters, vectors, text=None, **options):
     return outcome
 
 
-@cases(COVER, quick=4)
+@cases(COVER, quick=3)
 def test_every_code_and_status_is_golden(unit, parameters):
     outcome = run(unit, parameters, catalog.find(unit).vectors(parameters, 3000, seed=11, record=False), seed=12)
     assert outcome.vectors == 3000
