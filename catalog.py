@@ -13,12 +13,14 @@ from .golden.blockfloat import ConverterParameters, FMACParameters
 from .golden.floating import AdderParameters, CastParameters, FMAParameters, MACParameters, MultiplierParameters
 from .golden.formats import Fixed, Float, Log, name_of, require
 from .golden.madam import MadamParameters
+from .golden.update import SGDParameters
 from .hw import verilog
 from .hw.blockfloat import BFPFMAC, BFPConverter
 from .hw.floating import FloatAdder, FloatCast, FloatFMA, FloatMAC, FloatMultiplier
 from .hw.logarithmic import LNSConverter, LNSDecoder, LNSDot
 from .hw.madam import MadamUpdate
 from .hw.mx import MXConverter, MXDot
+from .hw.update import SGDUpdate
 
 __all__ = ["UNITS", "Unit", "find"]
 
@@ -178,6 +180,10 @@ UNITS = {unit.name: unit for unit in (
     Unit(
         "madam-update", "Madam's update of logarithmic weights by additions to their codes",
         MadamParameters, MadamUpdate, "madam",
+    ),
+    Unit(
+        "sgd-update", "SGD's weight update with momentum: plain, stochastic, with Kahan compensation, or grown",
+        SGDParameters, SGDUpdate, "update",
     ),
 )}
 

@@ -46,7 +46,7 @@ def window_of(mode):
     return {"nearest": 1, "truncate": 0, "stochastic": mode.window}[mode.kind]
 
 
-def round_and_pack(m, fmt, mode, value, top, *, flush=False, sticky=0, flip=0, noise=None):
+def round_and_pack(m, fmt, mode, value, top, *, flush=False, sticky=0, flip=0, noise=None, nearest=None):
     """Round a normalised value to a format (combinational): the one place where codes are made.
 
     Parameters
@@ -66,6 +66,8 @@ def round_and_pack(m, fmt, mode, value, top, *, flush=False, sticky=0, flip=0, n
         ``fmt.mantissa + 1 + mode.window`` exact bits.
     noise : Value, optional
         What `Rounding.noise` makes of a random word.
+    nearest : Value, optional
+        Of stochastic rounding, without `flip`: where set, the value is rounded to nearest even instead.
 
     Returns
     -------
@@ -91,7 +93,11 @@ def round_and_pack(m, fmt, mode, value, top, *, flush=False, sticky=0, flip=0, n
     hidden = Cat(C(0, p - 1), kept[-1])
     code = Signal(len(number), name="code")
     if mode.kind == "stochastic":
-        m.d.comb += code.eq((Cat(ones, below, number) + Cat(ones, noise, hidden))[1 + window:])
+        carry = ones
+        if nearest is not None:
+            # As noise, a little less than a half; what lacks is carried in by all but a tie that is even.
+            noise, carry = Mux(nearest, (1 << window - 1) - 1, noise), nearest & (tail | kept[0])
+        m.d.comb += code.eq((Cat(carry, below, number) + Cat(carry, noise, hidden))[1 + window:])
     else:
         up = ones
         if mode.kind == "nearest":
@@ -114,6 +120,13 @@ def _text(multiplier):
 class _FloatUnit(wiring.Component):
     """What the pipelined units share: ports, cuts, and the way from an exact value to the result.
 
+    Parameters
+    ----------
+    embedded : bool
+        Whether the unit is a part of a pipeline, which moves it by a port ``enable`` in place of the handshake and has
+        no use for its status. With stochastic rounding the operands have a flag ``nearest`` then, for those that are
+        rounded to nearest even and draw no random word.
+
     Attributes
     ----------
     CUTS : tuple of str
@@ -122,21 +135,20 @@ class _FloatUnit(wiring.Component):
 
     interval = 1
 
-    def __init__(self, parameters, operands, result):
+    def __init__(self, parameters, operands, result, *, embedded=False):
         self.parameters, self.result, self.latency = parameters, result, parameters.latency
         self.flush, self._window = parameters.subnormals == "flush", window_of(parameters.mode)
+        self._embedded, self._choice = embedded, embedded and parameters.rounding == "stochastic"
         super().__init__({
-            "i": In(stream.Signature(data.StructLayout(operands))),
+            "i": In(stream.Signature(data.StructLayout(operands | ({"nearest": 1} if self._choice else {})))),
             "o": Out(stream.Signature(data.StructLayout({"value": result.width}))),
-            "invalid": Out(1),
-            "overflow": Out(1),
-            "status_clear": In(1),
-        })
+        } | ({"enable": In(1)} if embedded else {"invalid": Out(1), "overflow": Out(1), "status_clear": In(1)}))
 
     def elaborate(self, platform):
         m = Module()
         advance = Signal()
-        m.d.comb += [advance.eq(~self.o.valid | self.o.ready), self.i.ready.eq(advance)]
+        m.d.comb += [advance.eq(self.enable if self._embedded else ~self.o.valid | self.o.ready),
+                     self.i.ready.eq(advance)]
 
         def cut(name, before=None, *, drop=(), **values):
             return stage(m, advance, name, before, drop=drop, registered=name in self.CUTS[:self.latency], **values)
@@ -189,12 +201,12 @@ class _FloatUnit(wiring.Component):
         noise = None
         if mode.kind == "stochastic":
             m.submodules.lfsr = random = LeapLFSR(seed=self.parameters.seed, lanes=1, bits=mode.bits)
-            m.d.comb += random.draw.eq(advance & now.valid)
+            m.d.comb += random.draw.eq(advance & now.valid & ~now.nearest if self._choice else advance & now.valid)
             noise = Cat(C(1, 1), random.words) if mode.corrected else random.words
         top = Signal(signed(len(now.top) + 1) if self.flush else len(now.top), name="top")
         m.d.comb += top.eq(now.top - now.taken)
         packed = round_and_pack(m, fmt, mode, now.value, top, flush=self.flush, sticky=now.sticky, flip=now.flip,
-                                noise=noise)
+                                noise=noise, nearest=now.nearest if self._choice else None)
         over = fmt.max_code if mode.kind == "truncate" else fmt.overflow_code
         infinity = fmt.overflow_code if fmt.inf_code is None else fmt.inf_code
         nan = fmt.max_code if fmt.nan_code is None else fmt.nan_code
@@ -205,6 +217,8 @@ class _FloatUnit(wiring.Component):
         lost = packed.over & ~now.infinite if fmt.inf_code is not None else packed.over | now.infinite
         with m.If(advance):
             m.d.sync += [self.o.valid.eq(now.valid), self.o.payload.value.eq(Cat(magnitude, negative))]
+        if self._embedded:
+            return
         # The status is told a cycle later, off the critical path.
         was_nan, was_lost = Signal(), Signal()
         m.d.sync += [was_nan.eq(advance & now.valid & now.nan), was_lost.eq(advance & now.valid & lost & ~now.nan)]
@@ -242,9 +256,9 @@ class FloatAdder(_FloatUnit):
 
     CUTS = ("out", "sum", "ordered", "fine", "aligned", "coarse")
 
-    def __init__(self, parameters: AdderParameters):
+    def __init__(self, parameters: AdderParameters, *, embedded=False):
         width = parameters.format.width
-        super().__init__(parameters, {"a": width, "b": width, "subtract": 1}, parameters.format)
+        super().__init__(parameters, {"a": width, "b": width, "subtract": 1}, parameters.format, embedded=embedded)
 
     def _exact(self, m, advance, cut):
         fmt, payload = self.parameters.format, self.i.payload
@@ -256,8 +270,9 @@ class FloatAdder(_FloatUnit):
             apart.eq(a.negative ^ b.negative ^ payload.subtract),
         ]
         distance = Mux(swap, (b.field - a.field)[:fmt.exponent], (a.field - b.field)[:fmt.exponent])
+        choice = {"nearest": payload.nearest} if self._choice else {}
         now = cut(
-            "ordered", valid=self.i.valid, larger=Mux(swap, b.significand, a.significand),
+            "ordered", valid=self.i.valid, **choice, larger=Mux(swap, b.significand, a.significand),
             smaller=Mux(swap, a.significand, b.significand), top=Mux(swap, b.field, a.field), distance=distance,
             apart=apart, negative=Mux(swap, b.negative ^ payload.subtract, a.negative),
             infinite=a.infinite | b.infinite, nan=a.nan | b.nan | (a.infinite & b.infinite & apart))

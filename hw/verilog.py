@@ -63,6 +63,14 @@ _MEANINGS = {
     "correction": "what the second moment's start at 0 takes off it, in its codes",
     "rate": "log2 of what a normalised gradient of 1 moves a weight's logarithm by",
     "bound": "largest logarithm of a weight",
+    "weight": "code of the format",
+    "velocity": "code of the format",
+    "compensation": "code of the format; subtracted under Kahan, added when grown",
+    "gradient": "code of the format",
+    "method": "0 plain, 1 stochastic, 2 Kahan, 3 grow (or, in a unit that cannot, Kahan)",
+    "lr": "learning rate, 0 to below 2: see momentum",
+    "momentum": "code of the format without its two top bits, or of that the exponent alone; exponent 0 is zero",
+    "decay": "weight decay: see momentum",
 }
 
 

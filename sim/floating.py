@@ -13,7 +13,7 @@ __all__ = [
 ]
 
 
-def _codes(rng, fmt, count, field=None):
+def random_codes(rng, fmt, count, field=None):
     """Random codes of every class; `field` (signed, any) is where finite ones of them shall lie."""
     fields = (1 << fmt.exponent) - 1
     anywhere = rng.integers(0, fields + 1, count)
@@ -43,11 +43,11 @@ def _meet(rng, count, *operands):
     return tuple(np.where(rows, _ends(rng, fmt, count), codes) for codes, fmt in operands)
 
 
-def _field(fmt, codes):
+def field_of(fmt, codes):
     return np.maximum(codes >> fmt.mantissa & ((1 << fmt.exponent) - 1), 1)
 
 
-def _near(rng, fmt, codes):
+def near_of(rng, fmt, codes):
     """Some of the codes a few units away: differences that cancel."""
     moved = np.clip((codes & fmt.max_code) + rng.integers(-3, 4, len(codes)), 0, fmt.max_code)
     return moved | codes & (1 << (fmt.width - 1))
@@ -56,10 +56,10 @@ def _near(rng, fmt, codes):
 def adder_random(parameters, count, seed):
     """Return random transfers for ``float-adder``: arguments of `adder_vectors`."""
     rng, fmt = np.random.default_rng(seed), parameters.format
-    a = _codes(rng, fmt, count)
+    a = random_codes(rng, fmt, count)
     reach = fmt.mantissa + 4
-    b = _codes(rng, fmt, count, _field(fmt, a) + rng.integers(-reach, reach + 1, count))
-    b = np.where(rng.random(count) < 0.1, _near(rng, fmt, a), b)
+    b = random_codes(rng, fmt, count, field_of(fmt, a) + rng.integers(-reach, reach + 1, count))
+    b = np.where(rng.random(count) < 0.1, near_of(rng, fmt, a), b)
     return *_meet(rng, count, (a, fmt), (b, fmt)), rng.integers(0, 2, count)
 
 
@@ -77,10 +77,10 @@ def multiplier_random(parameters, count, seed):
 
 def _factors(rng, fmt, result, count):
     """Two arrays of codes; half of the products are near one of the ends of the result format, or beyond."""
-    a = _codes(rng, fmt, count)
+    a = random_codes(rng, fmt, count)
     ends = np.array([result.emin - result.mantissa, result.emin, result.emax])
-    target = ends[rng.integers(0, 3, count)] + rng.integers(-3, 4, count) + 2 * fmt.bias - _field(fmt, a)
-    b = np.where(rng.random(count) < 0.5, _codes(rng, fmt, count, target), _codes(rng, fmt, count))
+    target = ends[rng.integers(0, 3, count)] + rng.integers(-3, 4, count) + 2 * fmt.bias - field_of(fmt, a)
+    b = np.where(rng.random(count) < 0.5, random_codes(rng, fmt, count, target), random_codes(rng, fmt, count))
     return _meet(rng, count, (a, fmt), (b, fmt))
 
 
@@ -96,10 +96,10 @@ def fma_random(parameters, count, seed):
     a, b = _factors(rng, fmt, sums, count)
     # The addend: around the product, as far as either reaches below the other; or minus the product, nearly.
     reach = 2 * fmt.mantissa + sums.mantissa + 6
-    product = _field(fmt, a) + _field(fmt, b) - 2 * fmt.bias + sums.bias
-    c = _codes(rng, sums, count, product + rng.integers(-reach, reach + 1, count))
+    product = field_of(fmt, a) + field_of(fmt, b) - 2 * fmt.bias + sums.bias
+    c = random_codes(rng, sums, count, product + rng.integers(-reach, reach + 1, count))
     rounded = floating.multiply(a, b, fmt, result=sums).astype(np.int64)
-    opposite = _near(rng, sums, rounded ^ 1 << (sums.width - 1))
+    opposite = near_of(rng, sums, rounded ^ 1 << (sums.width - 1))
     c = np.where(rng.random(count) < 0.15, opposite, c)
     return _meet(rng, count, (a, fmt), (b, fmt), (c, sums))
 
@@ -115,7 +115,7 @@ def cast_random(parameters, count, seed):
     rng, fmt, result = np.random.default_rng(seed), parameters.format, parameters.result
     ends = np.array([result.emin - result.mantissa, result.emin, result.emax])
     field = ends[rng.integers(0, 3, count)] + rng.integers(-3, 4, count) + fmt.bias
-    return (np.where(rng.random(count) < 0.5, _codes(rng, fmt, count, field), _codes(rng, fmt, count)),)
+    return (np.where(rng.random(count) < 0.5, random_codes(rng, fmt, count, field), random_codes(rng, fmt, count)),)
 
 
 def cast_vectors(parameters, a):

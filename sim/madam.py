@@ -1,7 +1,5 @@
 """Vectors for the unit of Madam's update: random with directed places, and recorded."""
 
-from functools import lru_cache
-
 import numpy as np
 
 from ..golden import logarithmic, madam
@@ -127,17 +125,6 @@ def update_vectors(parameters, weights, gradients, seconds, correction, rate, bo
     return Vectors(inputs, outputs, range(len(inputs)), status, describe, show)
 
 
-@lru_cache(1)
-def _recorded_gradients():
-    """Return the gradients of weight tensors from recorded training: for each tensor an array (steps, weights)."""
-    kinds = [kind for kind, _ in recorded.tensors()]
-    found = {}
-    for left, right, (x, y) in zip(kinds[::2], kinds[1::2], recorded.products(), strict=True):
-        if (left, right) == ("gradients", "activations"):
-            found.setdefault((len(x), len(y)), []).append((x.astype(np.float64) @ y.astype(np.float64).T).ravel())
-    return tuple(np.stack(each) for each in found.values())
-
-
 def update_recorded(parameters, count, seed):
     """Return transfers for ``madam-update`` with the gradients of weights in recorded training.
 
@@ -145,7 +132,7 @@ def update_recorded(parameters, count, seed):
     moments that the golden model makes (with random words of its own).
     """
     rng = np.random.default_rng(seed)
-    p, tensors = parameters, _recorded_gradients()
+    p, tensors = parameters, recorded.weight_gradients()
     pieces, total = [], 0
     while total < count:
         tensor = tensors[rng.integers(len(tensors))]

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..golden import datasets, network, recipes
 
-__all__ = ["products", "tensors"]
+__all__ = ["products", "tensors", "weight_gradients"]
 
 EPOCHS = 3
 EVERY = 9  # of 135 steps: early ones with large gradients as well as late ones with small
@@ -34,3 +34,14 @@ def products():
     kept = _record()
     assert all(a[0] == b[0] for a, b in zip(kept[::2], kept[1::2], strict=True))
     return tuple((a[2], b[2]) for a, b in zip(kept[::2], kept[1::2], strict=True))
+
+
+@lru_cache(1)
+def weight_gradients():
+    """Return the gradients of the weight tensors in that run: for each tensor an array (steps, weights) of float64."""
+    kinds = [kind for kind, _ in tensors()]
+    found = {}
+    for left, right, (x, y) in zip(kinds[::2], kinds[1::2], products(), strict=True):
+        if (left, right) == ("gradients", "activations"):
+            found.setdefault((len(x), len(y)), []).append((x.astype(np.float64) @ y.astype(np.float64).T).ravel())
+    return tuple(np.stack(each) for each in found.values())

@@ -1,0 +1,238 @@
+"""Weight update by SGD with momentum, in narrow floating or fixed point: plain, stochastic, Kahan, grow.
+
+Source: numerics contract, section 8; after arXiv 1810.05486 (Kahan) and 2405.03637 (grow).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import floating, lfsr
+from .formats import PRESETS, Float, Parameters, require, require_int
+from .rounding import NEAREST, round_scaled, stochastic
+
+__all__ = ["METHODS", "RATES", "SGDParameters", "change", "extended", "rate_code", "step", "updates"]
+
+METHODS = ("plain", "stochastic", "kahan", "grow")  # in the order of the unit's codes
+RATES = ("float", "powers")
+SCHEDULES = ("pipelined", "shared")
+
+
+@dataclass(frozen=True)
+class SGDParameters(Parameters):
+    """Parameters of the unit ``sgd-update``.
+
+    Parameters
+    ----------
+    format : Float
+        Of weights, velocities, compensations and gradients: specials ``ieee``, overflow ``infinity``, the usual bias,
+        and a mantissa of 2 bits or more.
+    schedule : str
+        ``pipelined``: a weight per cycle. ``shared``: one adder and one multiplier, used in turn.
+    grow : bool
+        Whether the unit can grow: three additions more.
+    rates : str
+        ``float``: learning rate, momentum and decay are numbers of the format. ``powers``: powers of two, so that
+        there is no multiplier.
+    random_bits, seed : int
+        Of the stochastic rounding: width of a random word, 1 to 16; 0 to 2**31 - 1.
+    multiplier : str
+        As in `floating.MultiplierParameters`.
+    """
+
+    format: Float = PRESETS["bf16"]
+    schedule: str = "pipelined"
+    grow: bool = False
+    rates: str = "float"
+    random_bits: int = 8
+    seed: int = 1
+    multiplier: str = "dsp"
+
+    def __post_init__(self):
+        fmt = self.format
+        require(isinstance(fmt, Float) and fmt.specials == "ieee" and fmt.overflow == "infinity" and
+                fmt.bias == 2 ** (fmt.exponent - 1) - 1 and fmt.mantissa >= 2, "format", fmt,
+                "a Float with specials 'ieee', overflow 'infinity', the usual bias and a mantissa of 2 bits or more, "
+                "such as bf16, fp16, fp32, fp8-e5m2")
+        require(self.schedule in SCHEDULES, "schedule", self.schedule, ", ".join(SCHEDULES))
+        require(type(self.grow) is bool, "grow", self.grow, "true, false")
+        require(self.rates in RATES, "rates", self.rates, ", ".join(RATES))
+        require_int("random_bits", self.random_bits, 1, 16)
+        require_int("seed", self.seed, 0, 2**31 - 1)
+        require(self.multiplier in floating.MULTIPLIERS, "multiplier", self.multiplier,
+                ", ".join(floating.MULTIPLIERS))
+
+    @property
+    def rate_bits(self):
+        """Bits of a rate: those of the format's codes of numbers from 0 to below 2, or of their exponents alone."""
+        return self.format.exponent - 1 + (self.format.mantissa if self.rates == "float" else 0)
+
+    def rate(self, value):
+        """Return the unit's code of a rate that is a number: `rate_code`, and with powers of two their exponent."""
+        code = rate_code(self.format, value)
+        if self.rates == "float":
+            return code
+        field = code >> self.format.mantissa
+        require(code == field << self.format.mantissa, "rate", value, "0 or a power of two")
+        return field
+
+
+def rate_code(fmt, value):
+    """Return the code of a rate: rounded to nearest, from 0 to below 2. What would be subnormal is zero."""
+    require(type(value) in (int, float) and 0 <= value < 2, "rate", value, "a number from 0 to below 2")
+    code = int(fmt.encode(float(value)))
+    require(fmt.decode(code) < 2, "rate", value, f"a number that is below 2 in {fmt}")
+    return code if code >> fmt.mantissa else 0
+
+
+_NATIVE = {PRESETS["fp32"]: (np.uint32, np.float32), PRESETS["fp16"]: (np.uint16, np.float16)}
+
+
+def _operations(fmt):
+    """Return (add, subtract, multiply) on codes (uint32), each rounded to nearest even."""
+    if fmt not in _NATIVE:
+        return [lambda a, b, operation=operation: operation(a, b, fmt)
+                for operation in (floating.add, floating.subtract, floating.multiply)]
+    word, number = _NATIVE[fmt]
+
+    def operation(ufunc):
+        def apply(a, b):
+            with np.errstate(all="ignore"):
+                result = ufunc(*(np.asarray(each).astype(word).view(number) for each in (a, b)))
+            return np.where(np.isnan(result), fmt.nan_code, result.view(word)).astype(np.uint32)
+
+        return apply
+
+    return [operation(ufunc) for ufunc in (np.add, np.subtract, np.multiply)]
+
+
+def change(fmt, weights, velocities, gradients, lr, momentum, decay=0):
+    """Return (changes of the weights, new velocities) as codes (uint32): `step` but for the last part.
+
+    Parameters as in `step`.
+    """
+    add, _, multiply = _operations(fmt)
+    # Rates of the exponent code 0 are zero.
+    lr, momentum, decay = (np.where(np.asarray(each) >> fmt.mantissa == 0, 0, each)
+                             for each in (lr, momentum, decay))
+    if decay.any():
+        gradients = np.where(decay == 0, gradients, add(gradients, multiply(decay, weights)))
+    velocities = add(multiply(momentum, velocities), gradients)
+    return multiply(lr, velocities) ^ np.uint32(1 << (fmt.width - 1)), velocities
+
+
+def step(fmt, method, weights, velocities, compensations, gradients, lr, momentum, decay=0, random=None,
+         rounding=None):
+    """Return the next (weights, velocities, compensations) as codes (uint32) of one format.
+
+    Every operation is rounded to nearest even, but for the one that is named:
+
+        g <- g + decay*w, unless decay is 0;  v <- momentum*v + g;  u <- -(lr*v)
+        plain, stochastic:  w <- w + u, the latter rounded stochastically;  c <- 0
+        kahan:  y <- u - c;  t <- w + y;  c <- (t - w) - y;  w <- t
+        grow:  t <- w + u;  y <- (u - (t - w)) + c;  w <- t + y;  c <- y - (w - t)
+
+    The exact weight is near w - c under ``kahan``, and w + c under ``grow``. Source: numerics contract, section 8.
+
+    Parameters
+    ----------
+    fmt : Float
+    method : str
+        One of `METHODS`.
+    weights, velocities, compensations, gradients : array_like of int
+        Codes of `fmt`, of one shape.
+    lr, momentum, decay : int or array_like of int
+        Codes of `fmt`, not negative; a subnormal one counts as zero. See `rate_code`.
+    random : array_like of int, optional
+        A word for each weight, for ``stochastic``.
+    rounding : Rounding, optional
+        That of ``stochastic``: 8 random bits when not given.
+    """
+    require(method in METHODS, "update", method, ", ".join(METHODS))
+    add, subtract, _ = _operations(fmt)
+    moves, velocities = change(fmt, weights, velocities, gradients, lr, momentum, decay)
+    if method in ("plain", "stochastic"):
+        moved = (add(weights, moves) if method == "plain" else
+                 floating.add(weights, moves, fmt, rounding or stochastic(), random))
+        return moved, velocities, np.zeros_like(moved)
+    if method == "kahan":
+        y = subtract(moves, compensations)
+        moved = add(weights, y)
+        return moved, velocities, subtract(subtract(moved, weights), y)
+    first = add(weights, moves)
+    y = add(subtract(moves, subtract(first, weights)), compensations)
+    moved = add(first, y)
+    return moved, velocities, subtract(y, subtract(moved, first))
+
+
+def updates(parameters, weights, velocities, compensations, gradients, method, lr, momentum, decay, draws=0):
+    """Golden function of ``sgd-update``: transfers in order, each one weight.
+
+    Parameters
+    ----------
+    parameters : SGDParameters
+    weights, velocities, compensations, gradients : array of int, shape (n,)
+        Codes of the format.
+    method : array of int, shape (n,)
+        Indices into `METHODS`. Without `grow`, 3 counts as 2.
+    lr, momentum, decay : array of int, shape (n,)
+        Codes of `rate_bits` bits; see `SGDParameters.rate`.
+    draws : int
+        Random words that were drawn before: each stochastic update draws one.
+
+    Returns
+    -------
+    weights, velocities, compensations : ndarray of uint32, shape (n,)
+    invalid : ndarray of bool, shape (n,)
+        The new weight, velocity or compensation is NaN.
+    overflow : ndarray of bool, shape (n,)
+        None of them is, but one is infinite.
+    """
+    fmt = parameters.format
+    arrays = [np.asarray(each).astype(np.int64) for each in (weights, velocities, compensations, gradients)]
+    shift = fmt.mantissa if parameters.rates == "powers" else 0
+    rates = [np.asarray(each).astype(np.int64) << shift for each in (lr, momentum, decay)]
+    method = np.asarray(method) if parameters.grow else np.minimum(method, METHODS.index("kahan"))
+    found = np.zeros((3, len(method)), np.uint32)
+    for index, name in enumerate(METHODS):
+        rows = np.flatnonzero(method == index)
+        random = None
+        if name == "stochastic":
+            random = lfsr.words(parameters.seed, 1, draws, len(rows), parameters.random_bits)[:, 0]
+        found[:, rows] = step(fmt, name, *(each[rows] for each in (*arrays, *rates)), random,
+                              stochastic(parameters.random_bits))
+    magnitude = found & ((1 << (fmt.width - 1)) - 1)
+    invalid = (magnitude > fmt.inf_code).any(axis=0)
+    return *found, invalid, (magnitude == fmt.inf_code).any(axis=0) & ~invalid
+
+
+def extended(fmt, carry, weights, carries, changes, rounding=NEAREST, random=None):
+    """Return the next (weights, carries) of fixed-point weights that a carry word extends below by some bits.
+
+    Weight and carry are one number in two's complement, ``weight * 2**carry + carry word`` in units of
+    2**-(fraction + carry). The change is rounded to these units, once, and added; the sum saturates. With `carry` = 0
+    it is the plain update, or with a stochastic rounding the stochastic one. Source: numerics contract, section 8.
+
+    Parameters
+    ----------
+    fmt : Fixed
+        Of the weights, which are codes of it.
+    carry : int
+        Bits of a carry word, 0 to 24; those of both are at most 40.
+    weights, carries : array of int
+        Carry words are unsigned.
+    changes : array of float64
+        A change that is NaN counts as 0.
+    rounding : Rounding
+    random : array of int, optional
+    """
+    require_int("carry", carry, 0, min(24, 40 - fmt.bits))
+    wide = fmt.bits + carry
+    weights, carries = (np.asarray(each).astype(np.int64) for each in (weights, carries))
+    whole = ((weights ^ 1 << (fmt.bits - 1)) - (1 << (fmt.bits - 1)) << carry) + carries
+    # Twice the range is enough to saturate from any weight.
+    limit = np.ldexp(1.0, fmt.bits - fmt.fraction)
+    changes = np.clip(np.nan_to_num(np.asarray(changes, np.float64), nan=0.0), -limit, limit)
+    units = round_scaled(np.abs(changes), fmt.fraction + carry, rounding, random)
+    whole = np.clip(whole + np.where(changes < 0, -units, units), -1 << (wide - 1), (1 << (wide - 1)) - 1)
+    return (whole >> carry & ((1 << fmt.bits) - 1)).astype(np.uint32), (whole & ((1 << carry) - 1)).astype(np.uint32)

@@ -1,0 +1,358 @@
+"""Weight update by SGD with momentum: plain, stochastic, with Kahan compensation, or grown to two numbers."""
+
+from types import SimpleNamespace
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..golden.floating import AdderParameters
+from ..golden.rounding import NEAREST
+from ..golden.update import METHODS, SGDParameters
+from .floating import FloatAdder, round_and_pack, unpack
+from .multiplier import Multiplier, block
+from .pipeline import shift_right_sticky, stage, sticky_status
+
+__all__ = ["RateMultiplier", "SGDUpdate"]
+
+ADDER = 5  # cycles of an addition
+SCALER = 4  # of a product with a rate
+STOCHASTIC, GROW = METHODS.index("stochastic"), METHODS.index("grow")
+
+
+class RateMultiplier(wiring.Component):
+    """Product of a number and a rate, from 0 to below 2, rounded to nearest even.
+
+    A rate that is not subnormal, and below 2, never makes a subnormal number so much larger that it would have to be
+    normalised: the product is only shifted to the right.
+
+    Parameters
+    ----------
+    parameters : SGDParameters
+
+    Members
+    -------
+    a : In(format.width)
+        Code.
+    rate : In(rate_bits)
+        The rate's code without the sign and the top bit of the exponent; or, of powers of two, its exponent alone.
+    neutral : In(1)
+        The product with zero is -0, whatever `a`: what leaves every number as it is when it is added.
+    o : Out(format.width)
+    enable : In(1)
+
+    Attributes
+    ----------
+    latency : int
+    """
+
+    latency = SCALER
+
+    def __init__(self, parameters):
+        self.parameters = parameters
+        width = parameters.format.width
+        super().__init__({"a": In(width), "rate": In(parameters.rate_bits), "neutral": In(1), "o": Out(width),
+                          "enable": In(1)})
+
+    @staticmethod
+    def multiplier(parameters):
+        """Return what `Multiplier` and `block` take, or None for powers of two."""
+        if parameters.rates == "powers":
+            return None
+        return {"width": parameters.format.mantissa + 1, "before": True, "behind": True, "kind": parameters.multiplier}
+
+    def elaborate(self, platform):
+        m = Module()
+        fmt, p = self.parameters.format, self.parameters.format.mantissa + 1
+        split = self.parameters.rate_bits - (fmt.exponent - 1)
+        a, field = unpack(m, "a", fmt, self.a), self.rate[split:]
+        zero, neutral = Signal(), Signal()
+        m.d.comb += [zero.eq(~field.any()), neutral.eq(zero & self.neutral)]
+        top = Signal(signed(fmt.exponent + 2), name="sum")
+        m.d.comb += top.eq(a.field + field - fmt.bias)
+        now = stage(m, self.enable, "inputs", top=top, significand=a.significand & (~zero).replicate(p),
+                    negative=a.negative | neutral, infinite=a.infinite & ~zero,
+                    nan=(a.nan | (a.infinite & zero)) & ~neutral)
+        # The significands' product, as a number below 4, would be one of the exponent field `top`. What rounds is at
+        # most p + 2 bits from its first place.
+        tiny, amount = now.top[-1] | ~now.top.any(), Signal(signed(len(now.top) + 1))
+        levels = (p + 2).bit_length()
+        m.d.comb += amount.eq(1 - now.top)
+        amount = (amount[:levels] | amount[levels:].any().replicate(levels)) & tiny.replicate(levels)
+        above = (now.top - 1)[:fmt.exponent] & (~tiny).replicate(fmt.exponent)
+        if split:
+            m.submodules.multiplier = multiplier = Multiplier(**self.multiplier(self.parameters))
+            m.d.comb += [multiplier.a.eq(a.significand), multiplier.b.eq(Cat(self.rate[:split], ~zero) &
+                                                                         (~zero).replicate(p)),
+                         multiplier.enable.eq(self.enable)]
+            now = stage(m, self.enable, "product", now, drop=("top", "significand"), amount=amount, above=above)
+            value, low = multiplier.p[-p - 2:], multiplier.p[:-p - 2].any()
+        else:
+            now = stage(m, self.enable, "product", now, drop=("top",), amount=amount, above=above)
+            value, low = Cat(C(0, 1), now.significand, C(0, 1)), C(0, 1)
+        value, sticky = shift_right_sticky(m, "value", value, now.amount, [1 << k for k in range(levels)],
+                                           fill=C(0, 1), sticky=low)
+        now = stage(m, self.enable, "aligned", SimpleNamespace(
+            above=now.above, negative=now.negative, infinite=now.infinite, nan=now.nan), value=value, sticky=sticky)
+        two = now.value[-1]
+        field = Signal(fmt.exponent + 1)
+        m.d.comb += field.eq(now.above + two)
+        packed = round_and_pack(m, fmt, NEAREST, Mux(two, now.value, Cat(C(0, 1), now.value[:-1])), field,
+                                sticky=now.sticky)
+        magnitude = Mux(now.nan, fmt.nan_code, Mux(now.infinite | packed.over, fmt.inf_code, packed.magnitude))
+        with m.If(self.enable):
+            m.d.sync += self.o.eq(Cat(magnitude[:fmt.width - 1], now.negative & ~now.nan))
+        return m
+
+
+class SGDUpdate(wiring.Component):
+    """Weight update by stochastic gradient descent with momentum and weight decay, in one narrow format.
+
+    See `golden.update.step` for the operations, each of which is rounded: nothing is fused or reassociated. Source:
+    numerics contract, section 8.
+
+    Parameters
+    ----------
+    parameters : SGDParameters
+
+    Members
+    -------
+    i : In(stream)
+        ``weight``, ``velocity``, ``compensation``, ``gradient`` (codes); ``method``: 0 plain, 1 stochastic, 2 Kahan,
+        3 grow (in a unit that cannot, Kahan); ``lr``, ``momentum``, ``decay`` (see `SGDParameters.rate`).
+    o : Out(stream)
+        ``weight``, ``velocity``, ``compensation``: zero for the methods that have none.
+    invalid, overflow : Out(1)
+        Sticky: a result was NaN; one was infinite, and none of its transfer's NaN.
+    status_clear : In(1)
+        Clears both.
+
+    Attributes
+    ----------
+    latency : int
+        Cycles from an accepted transfer to its result. The shared unit accepts one when it is done with it.
+    interval : int
+        Cycles between transfers, at the most: 1 when pipelined.
+    """
+
+    def __init__(self, parameters: SGDParameters):
+        self.parameters = parameters
+        width, rate = parameters.format.width, parameters.rate_bits
+        super().__init__({
+            "i": In(stream.Signature(data.StructLayout({
+                "weight": width, "velocity": width, "compensation": width, "gradient": width, "method": 2,
+                "lr": rate, "momentum": rate, "decay": rate,
+            }))),
+            "o": Out(stream.Signature(data.StructLayout({
+                "weight": width, "velocity": width, "compensation": width,
+            }))),
+            "invalid": Out(1),
+            "overflow": Out(1),
+            "status_clear": In(1),
+        })
+
+    @property
+    def latency(self):
+        if self.parameters.schedule == "shared":
+            return 1
+        return 2 * SCALER + (9 if self.parameters.grow else 6) * ADDER + 1
+
+    @property
+    def interval(self):
+        if self.parameters.schedule == "pipelined":
+            return 1
+        # A cycle before each operation, in which its operands are chosen; one in which the result is handed over.
+        return 3 * (1 + SCALER) + (9 if self.parameters.grow else 6) * (1 + ADDER) + 1
+
+    @property
+    def text(self):
+        """Verilog of the module that the unit instantiates."""
+        multiplier = RateMultiplier.multiplier(self.parameters)
+        instance = multiplier and block(**multiplier)
+        return instance[1] if instance else ""
+
+    def elaborate(self, platform):
+        m = Module()
+        advance = (self._pipelined if self.parameters.schedule == "pipelined" else self._shared)(m)
+        fmt, done = self.parameters.format, Signal()
+        m.d.sync += done.eq(advance)
+        codes = [self.o.payload[name] for name in ("weight", "velocity", "compensation")]
+        tops = [code[fmt.mantissa:-1].all() for code in codes]
+        nan = Cat(top & code[:fmt.mantissa].any() for top, code in zip(tops, codes)).any()
+        # Each result counts once, when it has just come.
+        sticky_status(m, self.invalid, done & self.o.valid & nan, self.status_clear)
+        sticky_status(m, self.overflow, done & self.o.valid & Cat(tops).any() & ~nan, self.status_clear)
+        return m
+
+    def _adder(self, rounding="nearest"):
+        return FloatAdder(AdderParameters(
+            self.parameters.format, rounding, random_bits=self.parameters.random_bits, seed=self.parameters.seed,
+            latency=ADDER), embedded=True)
+
+    def _pipelined(self, m):
+        """Build the unit with a pipeline for each operation; return when it moves."""
+        parameters, payload = self.parameters, self.i.payload
+        width = parameters.format.width
+        advance = Signal()
+        m.d.comb += [advance.eq(~self.o.valid | self.o.ready), self.i.ready.eq(advance)]
+
+        def wait(name, now, cycles, **results):
+            """Hand the values on for some cycles, and add what has come by then."""
+            for cycle in range(cycles):
+                now = stage(m, advance, f"{name}{cycle}", now)
+            return SimpleNamespace(**vars(now) | results)
+
+        def product(name, a, rate, neutral=0):
+            m.submodules[name] = unit = RateMultiplier(parameters)
+            m.d.comb += [unit.a.eq(a), unit.rate.eq(rate), unit.neutral.eq(neutral), unit.enable.eq(advance)]
+            return unit.o
+
+        def sum_(name, a, b, subtract=0, unit=None):
+            m.submodules[name] = unit = unit or self._adder()
+            m.d.comb += [unit.i.payload.a.eq(a), unit.i.payload.b.eq(b), unit.i.payload.subtract.eq(subtract),
+                         unit.enable.eq(advance)]
+            return unit.o.payload.value
+
+        def without(now, *names):
+            return SimpleNamespace(**{name: value for name, value in vars(now).items() if name not in names})
+
+        now = SimpleNamespace(valid=self.i.valid, **{name: payload[name] for name in (
+            "weight", "velocity", "compensation", "gradient", "method", "lr", "momentum", "decay")})
+        # What the methods without a compensation have instead: +0, which changes nothing when it is subtracted.
+        now.compensation = now.compensation & now.method[1].replicate(width)
+        decayed = product("decay", now.weight, now.decay, 1)
+        now = wait("product", without(now, "decay", "momentum", "velocity"), SCALER,
+                   decayed=decayed, kept=product("momentum", now.velocity, now.momentum))
+        now = wait("gradient", without(now, "gradient", "decayed"), ADDER,
+                   gradient=sum_("gradient", now.gradient, now.decayed))
+        now = wait("velocity", without(now, "gradient", "kept"), ADDER,
+                   velocity=sum_("velocity", now.kept, now.gradient))
+        now = wait("change", without(now, "lr"), SCALER, change=product("change", now.velocity, now.lr))
+        now.change = Cat(now.change[:-1], ~now.change[-1])
+        grow = now.method == GROW if parameters.grow else C(0, 1)
+        if parameters.grow:
+            # What the change makes of the weight, and what is lost by that: the change of what that makes.
+            now = wait("first", now, ADDER, first=sum_("first", now.weight, now.change))
+            now = wait("moved", now, ADDER, moved=sum_("moved", now.first, now.weight, 1))
+            grow = now.method == GROW
+            now.weight = Mux(grow, now.first, now.weight)
+            now = wait("lost", without(now, "first", "moved"), ADDER, lost=sum_("lost", now.change, now.moved, 1))
+            grow = now.method == GROW
+            now = SimpleNamespace(**vars(now) | {"change": Mux(grow, now.lost, now.change)})
+            now = without(now, "lost")
+        now = wait("corrected", without(now, "change", "compensation"), ADDER,
+                   change=sum_("corrected", now.change, now.compensation, ~grow))
+        adder = self._adder("stochastic")
+        m.d.comb += [adder.i.valid.eq(now.valid), adder.i.payload.nearest.eq(now.method != STOCHASTIC)]
+        old = now.weight
+        now = wait("weight", now, ADDER, new=sum_("weight", old, now.change, unit=adder))
+        now = wait("step", without(now, "weight"), ADDER, step=sum_("step", now.new, now.weight, 1))
+        grow = now.method == GROW if parameters.grow else C(0, 1)
+        now = wait("compensation", without(now, "change", "step"), ADDER, compensation=sum_(
+            "compensation", Cat(now.step[:-1], now.step[-1] ^ grow), now.change, ~grow))
+        with m.If(advance):
+            m.d.sync += [
+                self.o.valid.eq(now.valid),
+                self.o.payload.weight.eq(now.new),
+                self.o.payload.velocity.eq(now.velocity),
+                self.o.payload.compensation.eq(now.compensation & now.method[1].replicate(width)),
+            ]
+        return advance
+
+    def _shared(self, m):
+        """Build the unit with one adder and one multiplier; return when its result changes."""
+        parameters, payload = self.parameters, self.i.payload
+        width = parameters.format.width
+        m.submodules.adder = adder = self._adder("stochastic")
+        m.submodules.scaler = scaler = RateMultiplier(parameters)
+
+        # The operations in order. In their first cycle the operands are chosen; then the unit moves until it has the
+        # result, which so is there in the next one's first cycle. The transfer is accepted at the end: its payload is
+        # there all the time. `sum_` and `product` are the latest results of both units.
+        names = ["decay", "gradient", "momentum", "velocity", "change"]
+        names += ["first", "moved", "lost"] if parameters.grow else []
+        names += ["corrected", "weight", "step", "compensation", "end"]
+        at = {name: index for index, name in enumerate(names)}
+        place, cycle = Signal(range(len(names))), Signal(range(max(ADDER, SCALER) + 1))
+        scales = Cat(C(name in ("decay", "momentum", "change"), 1) for name in names)
+        scaling, running, start, done = Signal(), Signal(), Signal(), Signal()
+        compensated, grows = payload.method[1], payload.method == GROW if parameters.grow else C(0, 1)
+        m.d.comb += [
+            scaling.eq(scales.bit_select(place, 1)),
+            running.eq(self.i.valid & ~self.o.valid & (place != at["end"])),
+            start.eq(cycle == 0),
+            done.eq(cycle == Mux(scaling, SCALER, ADDER)),
+            self.i.ready.eq(~self.o.valid & (place == at["end"])),
+        ]
+        with m.If(running):
+            m.d.sync += cycle.eq(Mux(done, 0, cycle + 1))
+        following = Signal.like(place)
+        m.d.comb += following.eq(place + 1)
+        with m.If(place == at["change"]):
+            m.d.comb += following.eq(Mux(compensated, Mux(grows, at.get("first", 0), at["corrected"]), at["weight"]))
+        with m.If((place == at["weight"]) & ~compensated):
+            m.d.comb += following.eq(at["end"])
+        with m.If(running & done):
+            m.d.sync += place.eq(following)
+
+        sum_, product = adder.o.payload.value, scaler.o
+        added, first = Signal(width), Signal(width)  # what was added to the weight; and, when that grows, to what
+        weight = Mux(grows, first, payload.weight)
+        a, b, number, rate = Signal(width), Signal(width), Signal(width), Signal(parameters.rate_bits)
+        nearest, neutral = Signal(), Signal()
+        m.d.comb += [
+            adder.i.payload.a.eq(a), adder.i.payload.b.eq(b), adder.i.payload.nearest.eq(nearest),
+            adder.i.valid.eq(cycle == 1), adder.enable.eq(running & ~scaling & ~start),
+            scaler.a.eq(number), scaler.rate.eq(rate), scaler.neutral.eq(neutral),
+            scaler.enable.eq(running & scaling & ~start),
+        ]
+
+        def flipped(value, flip):
+            return Cat(value[:-1], value[-1] ^ flip)
+
+        # Of each addition: whether the first operand is the sum or the product, and whether it changes its sign; the
+        # second operand, and whether that does. The product with the learning rate is what is taken off.
+        additions = {
+            "gradient": (0, 0, payload.gradient, 0),
+            "velocity": (1, 0, product, 0),
+            "first": (0, 1, payload.weight, 0),
+            "moved": (1, 0, payload.weight, 1),
+            "lost": (1, 1, product, 1),
+            "corrected": (grows, ~grows, payload.compensation, ~grows),
+            "weight": (compensated, ~compensated, weight, 0),
+            "step": (1, 0, weight, 1),
+            "compensation": (1, grows, added, ~grows),
+        }
+        products = {"decay": (payload.weight, payload.decay), "momentum": (payload.velocity, payload.momentum),
+                    "change": (sum_, payload.lr)}
+        with m.If(start):
+            m.d.sync += [nearest.eq((place != at["weight"]) | (payload.method != STOCHASTIC)),
+                         neutral.eq(place == at["decay"])]
+            with m.Switch(place):
+                for name, index in at.items():
+                    with m.Case(index):
+                        if name in additions:
+                            from_sum, flip, second, flip_second = additions[name]
+                            m.d.sync += [a.eq(flipped(Mux(from_sum, sum_, product), flip)),
+                                         b.eq(flipped(second, flip_second))]
+                        elif name != "end":
+                            factor, of = products[name]
+                            m.d.sync += [number.eq(factor), rate.eq(of)]
+                        if name == "change":
+                            m.d.sync += self.o.payload.velocity.eq(sum_)
+                        elif name == "moved":
+                            m.d.sync += first.eq(sum_)
+                        elif name == "weight":
+                            m.d.sync += added.eq(sum_)
+                        elif name == "step":
+                            m.d.sync += self.o.payload.weight.eq(sum_)
+        # The end comes when the result before it has been taken.
+        end = self.i.valid & self.i.ready
+        with m.If(end):
+            m.d.sync += [place.eq(0), self.o.valid.eq(1),
+                         self.o.payload.compensation.eq(sum_ & compensated.replicate(width))]
+            with m.If(~compensated):
+                m.d.sync += self.o.payload.weight.eq(sum_)
+        with m.Elif(self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
+        return end
