@@ -46,7 +46,8 @@ def window_of(mode):
     return {"nearest": 1, "truncate": 0, "stochastic": mode.window}[mode.kind]
 
 
-def round_and_pack(m, fmt, mode, value, top, *, flush=False, sticky=0, flip=0, noise=None, nearest=None):
+def round_and_pack(m, fmt, mode, value, top, *, flush=False, sticky=0, flip=0, noise=None, nearest=None,
+                   more=0):
     """Round a normalised value to a format (combinational): the one place where codes are made.
 
     Parameters
@@ -68,6 +69,8 @@ def round_and_pack(m, fmt, mode, value, top, *, flush=False, sticky=0, flip=0, n
         What `Rounding.noise` makes of a random word.
     nearest : Value, optional
         Of stochastic rounding, without `flip`: where set, the value is rounded to nearest even instead.
+    more : Value
+        One more in `top`.
 
     Returns
     -------
@@ -75,7 +78,7 @@ def round_and_pack(m, fmt, mode, value, top, *, flush=False, sticky=0, flip=0, n
         ``magnitude``: the code without its sign. ``over``: beyond the largest finite value; then `magnitude` means
         nothing. ``nonzero``: the exact value is not zero.
     """
-    p, sticky, flip = fmt.mantissa + 1, Value.cast(sticky), Value.cast(flip)
+    p, sticky, flip, more = fmt.mantissa + 1, Value.cast(sticky), Value.cast(flip), Value.cast(more)
     window = window_of(mode)
     missing = max(p + window - len(value), 0)
     if missing:
@@ -90,7 +93,7 @@ def round_and_pack(m, fmt, mode, value, top, *, flush=False, sticky=0, flip=0, n
     top = top if flush else top & kept[-1].replicate(len(top))
     number = Cat(kept[:-1], top, above.replicate(max(fmt.exponent - len(top), 1)))
     # The hidden one adds itself to the exponent field, and so does a carry.
-    hidden = Cat(C(0, p - 1), kept[-1])
+    hidden = Cat(C(0, p - 1), kept[-1] ^ more, kept[-1] & more)
     code = Signal(len(number), name="code")
     if mode.kind == "stochastic":
         carry = ones
@@ -269,7 +272,7 @@ class FloatAdder(_FloatUnit):
             swap.eq(payload.a[:-1] < payload.b[:-1]),
             apart.eq(a.negative ^ b.negative ^ payload.subtract),
         ]
-        distance = Mux(swap, (b.field - a.field)[:fmt.exponent], (a.field - b.field)[:fmt.exponent])
+        distance = (Mux(swap, b.field, a.field) - Mux(swap, a.field, b.field))[:fmt.exponent]
         choice = {"nearest": payload.nearest} if self._choice else {}
         now = cut(
             "ordered", valid=self.i.valid, **choice, larger=Mux(swap, b.significand, a.significand),

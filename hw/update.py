@@ -15,7 +15,7 @@ from .pipeline import shift_right_sticky, stage, sticky_status
 
 __all__ = ["RateMultiplier", "SGDUpdate"]
 
-ADDER = 5  # cycles of an addition
+ADDER = 6  # cycles of an addition
 SCALER = 4  # of a product with a rate
 STOCHASTIC, GROW = METHODS.index("stochastic"), METHODS.index("grow")
 
@@ -68,37 +68,39 @@ class RateMultiplier(wiring.Component):
         a, field = unpack(m, "a", fmt, self.a), self.rate[split:]
         zero, neutral = Signal(), Signal()
         m.d.comb += [zero.eq(~field.any()), neutral.eq(zero & self.neutral)]
-        top = Signal(signed(fmt.exponent + 2), name="sum")
-        m.d.comb += top.eq(a.field + field - fmt.bias)
-        now = stage(m, self.enable, "inputs", top=top, significand=a.significand & (~zero).replicate(p),
+        total = Signal(fmt.exponent + 1, name="sum")
+        m.d.comb += total.eq(a.field + field)
+        now = stage(m, self.enable, "inputs", total=total, none=zero, significand=a.significand & (~zero).replicate(p),
                     negative=a.negative | neutral, infinite=a.infinite & ~zero,
                     nan=(a.nan | (a.infinite & zero)) & ~neutral)
-        # The significands' product, as a number below 4, would be one of the exponent field `top`. What rounds is at
-        # most p + 2 bits from its first place.
-        tiny, amount = now.top[-1] | ~now.top.any(), Signal(signed(len(now.top) + 1))
+        # The significands' product, as a number below 4, has the exponent field total - bias, of which one less is
+        # wanted: total - 2**(exponent - 1). If that is negative, the product moves to the right by as much, but only
+        # by one less where its first place is the one that weighs 2: that is ~total.
+        high = fmt.exponent - 1
+        tiny = ~now.total[high:].any() | now.none
         levels = (p + 2).bit_length()
-        m.d.comb += amount.eq(1 - now.top)
-        amount = (amount[:levels] | amount[levels:].any().replicate(levels)) & tiny.replicate(levels)
-        above = (now.top - 1)[:fmt.exponent] & (~tiny).replicate(fmt.exponent)
+        amount = ~now.total[:high]
+        if high > levels:
+            amount = amount[:levels] | amount[levels:].any().replicate(levels)
+        amount = amount & tiny.replicate(len(amount))
+        above = Cat(now.total[:high], now.total[-1]) & (~tiny).replicate(fmt.exponent)
+        # What rounds is at most p + 2 bits from the product's first place.
         if split:
             m.submodules.multiplier = multiplier = Multiplier(**self.multiplier(self.parameters))
-            m.d.comb += [multiplier.a.eq(a.significand), multiplier.b.eq(Cat(self.rate[:split], ~zero) &
-                                                                         (~zero).replicate(p)),
+            m.d.comb += [multiplier.a.eq(a.significand),
+                         multiplier.b.eq(Cat(self.rate[:split], C(1, 1)) & (~zero).replicate(p)),
                          multiplier.enable.eq(self.enable)]
-            now = stage(m, self.enable, "product", now, drop=("top", "significand"), amount=amount, above=above)
             value, low = multiplier.p[-p - 2:], multiplier.p[:-p - 2].any()
         else:
-            now = stage(m, self.enable, "product", now, drop=("top",), amount=amount, above=above)
-            value, low = Cat(C(0, 1), now.significand, C(0, 1)), C(0, 1)
-        value, sticky = shift_right_sticky(m, "value", value, now.amount, [1 << k for k in range(levels)],
+            value, low = None, C(0, 1)
+        now = stage(m, self.enable, "product", now, drop=("total", "none"), tiny=tiny, amount=amount, above=above)
+        value = Cat(C(0, 1), now.significand, C(0, 1)) if value is None else value
+        value, sticky = shift_right_sticky(m, "value", value, now.amount, [1 << k for k in range(len(amount))],
                                            fill=C(0, 1), sticky=low)
-        now = stage(m, self.enable, "aligned", SimpleNamespace(
-            above=now.above, negative=now.negative, infinite=now.infinite, nan=now.nan), value=value, sticky=sticky)
+        now = stage(m, self.enable, "aligned", now, drop=("amount", "significand"), value=value, sticky=sticky)
         two = now.value[-1]
-        field = Signal(fmt.exponent + 1)
-        m.d.comb += field.eq(now.above + two)
-        packed = round_and_pack(m, fmt, NEAREST, Mux(two, now.value, Cat(C(0, 1), now.value[:-1])), field,
-                                sticky=now.sticky)
+        packed = round_and_pack(m, fmt, NEAREST, Mux(two | now.tiny, now.value, Cat(C(0, 1), now.value[:-1])),
+                                now.above, sticky=now.sticky, more=two & ~now.tiny)
         magnitude = Mux(now.nan, fmt.nan_code, Mux(now.infinite | packed.over, fmt.inf_code, packed.magnitude))
         with m.If(self.enable):
             m.d.sync += self.o.eq(Cat(magnitude[:fmt.width - 1], now.negative & ~now.nan))
@@ -255,8 +257,10 @@ class SGDUpdate(wiring.Component):
                 self.o.valid.eq(now.valid),
                 self.o.payload.weight.eq(now.new),
                 self.o.payload.velocity.eq(now.velocity),
-                self.o.payload.compensation.eq(now.compensation & now.method[1].replicate(width)),
+                self.o.payload.compensation.eq(now.compensation),
             ]
+            with m.If(~now.method[1]):
+                m.d.sync += self.o.payload.compensation.eq(0)
         return advance
 
     def _shared(self, m):
@@ -297,7 +301,6 @@ class SGDUpdate(wiring.Component):
 
         sum_, product = adder.o.payload.value, scaler.o
         added, first = Signal(width), Signal(width)  # what was added to the weight; and, when that grows, to what
-        weight = Mux(grows, first, payload.weight)
         a, b, number, rate = Signal(width), Signal(width), Signal(width), Signal(parameters.rate_bits)
         nearest, neutral = Signal(), Signal()
         m.d.comb += [
@@ -310,49 +313,53 @@ class SGDUpdate(wiring.Component):
         def flipped(value, flip):
             return Cat(value[:-1], value[-1] ^ flip)
 
-        # Of each addition: whether the first operand is the sum or the product, and whether it changes its sign; the
-        # second operand, and whether that does. The product with the learning rate is what is taken off.
+        # Of each addition: whether its first operand is the sum, or else the product; the second one; and whether
+        # either changes its sign. The product with the learning rate is what is taken off.
         additions = {
-            "gradient": (0, 0, payload.gradient, 0),
-            "velocity": (1, 0, product, 0),
-            "first": (0, 1, payload.weight, 0),
-            "moved": (1, 0, payload.weight, 1),
-            "lost": (1, 1, product, 1),
-            "corrected": (grows, ~grows, payload.compensation, ~grows),
-            "weight": (compensated, ~compensated, weight, 0),
-            "step": (1, 0, weight, 1),
-            "compensation": (1, grows, added, ~grows),
+            "gradient": (0, "gradient", 0, 0),
+            "velocity": (1, "product", 0, 0),
+            "first": (0, "weight", 1, 0),
+            "moved": (1, "weight", 0, 1),
+            "lost": (1, "product", 1, 1),
+            "corrected": (grows, "compensation", ~grows, ~grows),
+            "weight": (compensated, "old", ~compensated, 0),
+            "step": (1, "old", 0, 1),
+            "compensation": (1, "added", grows, ~grows),
         }
-        products = {"decay": (payload.weight, payload.decay), "momentum": (payload.velocity, payload.momentum),
-                    "change": (sum_, payload.lr)}
+        seconds = {"gradient": payload.gradient, "product": product, "weight": payload.weight,
+                   "compensation": payload.compensation, "added": added, "first": first}
+        factors = {"decay": payload.weight, "momentum": payload.velocity, "change": sum_}
+        rates = {"decay": payload.decay, "momentum": payload.momentum, "change": payload.lr}
+
+        def by_place(values, shape=1):
+            """Return what belongs to the place; what happens at the others does not matter."""
+            chosen, usual = Signal(shape), next(iter(values.values()))
+            m.d.comb += chosen.eq(Array(values.get(name, usual) for name in names)[place])
+            return chosen
+
+        from_sum, flip, flip_second = (by_place({name: row[k] for name, row in additions.items()}) for k in (0, 2, 3))
+        number_of = {name: index for index, name in enumerate(seconds)}
+        number_of["old"] = Mux(grows, number_of["first"], number_of["weight"])
+        which = by_place({name: number_of[row[1]] for name, row in additions.items()}, range(len(seconds)))
+        first_operand, second_operand = Mux(from_sum, sum_, product), Array(seconds.values())[which]
         with m.If(start):
-            m.d.sync += [nearest.eq((place != at["weight"]) | (payload.method != STOCHASTIC)),
-                         neutral.eq(place == at["decay"])]
+            m.d.sync += [
+                a.eq(flipped(first_operand, flip)), b.eq(flipped(second_operand, flip_second)),
+                number.eq(by_place(factors, width)), rate.eq(by_place(rates, parameters.rate_bits)),
+                nearest.eq((place != at["weight"]) | (payload.method != STOCHASTIC)), neutral.eq(place == at["decay"]),
+            ]
             with m.Switch(place):
-                for name, index in at.items():
-                    with m.Case(index):
-                        if name in additions:
-                            from_sum, flip, second, flip_second = additions[name]
-                            m.d.sync += [a.eq(flipped(Mux(from_sum, sum_, product), flip)),
-                                         b.eq(flipped(second, flip_second))]
-                        elif name != "end":
-                            factor, of = products[name]
-                            m.d.sync += [number.eq(factor), rate.eq(of)]
-                        if name == "change":
-                            m.d.sync += self.o.payload.velocity.eq(sum_)
-                        elif name == "moved":
-                            m.d.sync += first.eq(sum_)
-                        elif name == "weight":
-                            m.d.sync += added.eq(sum_)
-                        elif name == "step":
-                            m.d.sync += self.o.payload.weight.eq(sum_)
+                for name, kept in (("change", self.o.payload.velocity), ("moved", first), ("weight", added),
+                                   ("step", self.o.payload.weight)):
+                    if name in at:
+                        with m.Case(at[name]):
+                            m.d.sync += kept.eq(sum_)
         # The end comes when the result before it has been taken.
         end = self.i.valid & self.i.ready
         with m.If(end):
-            m.d.sync += [place.eq(0), self.o.valid.eq(1),
-                         self.o.payload.compensation.eq(sum_ & compensated.replicate(width))]
+            m.d.sync += [place.eq(0), self.o.valid.eq(1), self.o.payload.compensation.eq(sum_)]
             with m.If(~compensated):
-                m.d.sync += self.o.payload.weight.eq(sum_)
+                m.d.sync += [self.o.payload.weight.eq(sum_), self.o.payload.compensation.eq(0)]
         with m.Elif(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
         return end
