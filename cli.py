@@ -99,6 +99,12 @@ def _parser():
     verb.add_argument("--hidden", metavar="N[,N...]",
                       help="sizes of the hidden layers (default 32), or channels of the convolutions (default 8,16)")
     verb.add_argument("--batch-norm", action="store_true", help="normalise hidden layers by the batch's statistics")
+    verb.add_argument("--update", metavar="KIND", default="plain",
+                      help="how SGD moves parameters: plain, stochastic, kahan, grow (default plain)")
+    verb.add_argument("--parameters", metavar="FORMAT",
+                      help="in which parameters, velocities and compensations are kept: bf16, fp16, fp32, ..., or JSON "
+                           "(default: what the recipe works in)")
+    verb.add_argument("--decay", metavar="D", type=float, default=0.0, help="weight decay of SGD (default 0)")
     add_json(verb)
 
     verb = add("synth", _synth, "synthesise a unit, place and route it, and tell what it costs",
@@ -144,6 +150,14 @@ def _settings(pairs):
         except json.JSONDecodeError:
             settings[name] = text
     return settings
+
+
+def _format(text):
+    """Return a format as `formats.parse` takes it: a dict from JSON, or else a name, or None for no text."""
+    try:
+        return json.loads(text) if text is not None else None
+    except json.JSONDecodeError:
+        return text
 
 
 def _sizes(name, text, allowed):
@@ -256,7 +270,8 @@ def _simulate(options):
 def _train(options):
     from .golden import datasets, network, recipes
     from .golden.formats import require
-    recipe = recipes.make(options.recipe, **_settings(options.set))
+    recipe = recipes.keep(recipes.make(options.recipe, **_settings(options.set)), _format(options.parameters),
+                          options.update)
     hidden = _sizes("hidden", options.hidden, "sizes such as 32 or 64,32")
     examples = _sizes("examples", options.examples, "numbers such as 8000 or 8000,2000") or ()
     require(len(examples) <= 2, "examples", options.examples, "numbers such as 8000 or 8000,2000")
@@ -268,7 +283,7 @@ def _train(options):
 
     result = network.train(recipe, data, seed=options.seed, epochs=options.epochs, lr=options.lr,
                            batch=options.batch, model=options.model, hidden=hidden, batch_norm=options.batch_norm,
-                           progress=progress)
+                           decay=options.decay, progress=progress)
     _progress_done()
     accuracy = result.accuracy
     _say(options, f"{recipe.name} on {data.name}, {options.epochs} epochs, seed {options.seed}: "
@@ -283,7 +298,8 @@ def _train(options):
         "recipe": recipe.name, "data": data.name, "examples": {"train": len(data.train_x), "test": len(data.test_x)},
         "seed": options.seed, "epochs": options.epochs, "lr": options.lr, "batch": options.batch,
         "model": options.model, "hidden": list(hidden or network.MODELS[options.model][1]),
-        "batch_norm": options.batch_norm, "accuracy": accuracy, "formats": recipe.formats(),
+        "batch_norm": options.batch_norm, "decay": options.decay, "update": options.update,
+        "accuracy": accuracy, "formats": recipe.formats(),
         "chunk": recipe.chunk, "loss_scale": result.loss_scale, "skipped_steps": result.skipped,
         "invalid": result.invalid, "overflow": result.overflow,
         "digest": result.digest,

@@ -6,8 +6,9 @@ no float matrix product, sum, exp or log of NumPy on that path: their last bit i
 
 Tensors are kept in the work format, fp32 or fp16: weights (outputs, inputs), activations (batch,
 features), gradients (batch, features). A GEMM's operands are quantised for that GEMM alone,
-each along its reduction axis and from the work-format copy. Weights that a recipe keeps as
-logarithmic codes have no such copy (see `LogWeights`). A convolution is a GEMM over patches:
+each along its reduction axis and from the work-format copy. Parameters may have a format of their
+own between the steps (see `Narrow`). Weights that a recipe keeps as logarithmic codes have no
+work-format copy (see `LogWeights`). A convolution is a GEMM over patches:
 its rows are the positions of every example. Source: numerics contract, sections 3 to 8;
 initialisation, shuffling, the seeds of streams and the order in which overlapping patches are
 added are ours.
@@ -20,9 +21,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from . import blockfloat, floating, lfsr, logarithmic, madam, mx
-from .formats import PRESETS, Log, require, require_int
+from . import update as updates
+from .formats import PRESETS, Fixed, Float, Log, require, require_int
 from .logarithmic import Logs
-from .recipes import LARGEST_SCALE, Recipe
+from .recipes import LARGEST_SCALE, Kept, Recipe
+from .rounding import NEAREST, stochastic
 
 __all__ = ["Convolution", "Epoch", "GEMMS", "Gemms", "Linear", "LogWeights", "MODELS", "Result", "convolutional",
            "digest", "forward", "gradients", "initialise", "matmul_fp32", "normalise", "normalise_gradient",
@@ -51,7 +54,7 @@ def stream_seed(seed, layer, gemm, operand, evaluation=False):
     6 and 7 those of ``forward`` when accuracy is measured, which so leaves training's words
     alone. For run seeds below 2**23 it is a seed that the hardware's converters take. Logarithmic
     operands need no words: Madam's update of a layer has those of its weight gradient's first
-    operand.
+    operand. SGD's stochastic update has those of slot 7.
     """
     slot = 6 + operand if evaluation else 2 * list(GEMMS).index(gemm) + operand
     return seed * 256 + layer * 8 + slot
@@ -448,15 +451,69 @@ def gradients(gemms, layers, parameters, x, y, step, scale=1):
     return found[::-1], statistics[::-1]
 
 
-def sgd(parameter, velocity, gradient, lr, momentum, scale=1):
+def sgd(parameter, velocity, gradient, lr, momentum, scale=1, decay=0):
     """Return the next (parameter, velocity), every operation rounded to nearest even in their dtype.
 
-    v <- momentum*v + g; u <- -(lr*v); w <- w + u: numerics contract, section 8. Where
-    gradients and velocities carry a loss scale, a power of two, u is divided by it before it is added.
+    `update.step` with the method ``plain``: g <- g + decay*w, unless decay is 0; v <- momentum*v + g; u <- -(lr*v);
+    w <- w + u. Where gradients and velocities carry a loss scale, a power of two, u is divided by it before it is
+    added, and decay is multiplied by it.
     """
     number = parameter.dtype.type
+    if decay:
+        gradient = gradient + number(decay * scale) * parameter
     velocity = number(momentum) * velocity + gradient
     return parameter + -(number(lr) * velocity * number(1 / scale)), velocity
+
+
+class Narrow:
+    """One parameter that is kept in a format of its own, or moved by another method than ``plain``.
+
+    Parameters
+    ----------
+    kept : recipes.Kept
+    start : ndarray of float32 or float16
+    stream : lfsr.Stream
+        Of one lane: gives a word for each number and step, row by row, if the update is stochastic.
+
+    Attributes
+    ----------
+    codes : ndarray of uint32
+        Of the format.
+    """
+
+    def __init__(self, kept, start, stream):
+        work = PRESETS["fp32" if start.dtype == np.float32 else "fp16"]
+        self._kept, self._stream, self._dtype, self.format = kept, stream, start.dtype, kept.format or work
+        self.codes = self.format.encode(start)
+        # The carry words of fixed point, or compensations; and velocities, which fixed point has in the work format.
+        self._compensations = np.zeros_like(self.codes)
+        self._velocities = np.zeros_like(start if isinstance(self.format, Fixed) else self.codes)
+
+    @property
+    def values(self):
+        """The numbers in the work format; beyond its largest they are infinite."""
+        return self.format.decode(self.codes).astype(self._dtype)
+
+    def move(self, gradient, lr, momentum, decay):
+        """Take the gradient of one step, in the work format."""
+        kept, fmt, words, rounding = self._kept, self.format, None, NEAREST
+        if kept.update == "stochastic":
+            words = self._stream.draw(gradient.size)[:, 0].reshape(gradient.shape)
+            rounding = stochastic(kept.random_bits)
+        if isinstance(fmt, Fixed):
+            number = self._dtype.type
+            # Its plain update would start from 0: what is left of that is the change.
+            changes, self._velocities = sgd(np.zeros_like(gradient), self._velocities,
+                                            gradient + number(decay) * self.values if decay else gradient, lr, momentum)
+            self.codes, self._compensations = updates.extended(
+                fmt, kept.carry if kept.update == "kahan" else 0, self.codes, self._compensations, changes, rounding,
+                words)
+            return
+        rates = [updates.rate_code(fmt, each, name) for each, name in (
+            (lr, "lr"), (momentum, "momentum"), (decay, "decay"))]
+        self.codes, self._velocities, self._compensations = updates.step(
+            fmt, kept.update, self.codes, self._velocities, self._compensations, fmt.encode(gradient), *rates, words,
+            rounding)
 
 
 class LogWeights:
@@ -544,14 +601,16 @@ class LogWeights:
 def digest(layers):
     """Return the SHA-256 over all codes, little-endian, parameter by parameter in order.
 
-    They are the codes of the dtype's format, rather than the machine's bytes: a NaN has one code. Logarithmic codes of
-    up to 8 bits take a byte, others two.
+    They are the codes of the dtype's format, rather than the machine's bytes: a NaN has one code. The codes of other
+    formats take one, two or four bytes.
     """
     state = hashlib.sha256()
     for layer in layers:
         for parameter in layer:
-            if isinstance(parameter, Logs):
-                codes, width = parameter.codes, 8 if parameter.format.bits <= 8 else 16
+            if isinstance(parameter, (Logs, Narrow)):
+                codes, fmt = parameter.codes, parameter.format
+                bits = fmt.width if isinstance(fmt, Float) else fmt.bits
+                width = next(each for each in (8, 16, 32) if bits <= each)
             else:
                 fmt = PRESETS["fp16" if parameter.dtype == np.float16 else "fp32"]
                 codes, width = fmt.encode(parameter), fmt.width
@@ -627,22 +686,28 @@ class _State:
     """What steps change: parameters, velocities, running statistics, loss scale."""
 
     def __init__(self, recipe, parameters, seed=0, steps=0):
-        self.limits, self.parameters = recipe.scale, parameters
+        self.limits, self.parameters, self.narrow = recipe.scale, parameters, None
+        if recipe.kept != Kept():
+            streams = [lfsr.Stream(stream_seed(seed, i, "forward", 1, evaluation=True), 1, bits=recipe.kept.random_bits)
+                       for i in range(len(parameters))]
+            self.narrow = [[Narrow(recipe.kept, each, stream) for each in layer]
+                           for layer, stream in zip(parameters, streams)]
+            self.parameters = [tuple(each.values for each in layer) for layer in self.narrow]
         self.velocities = [tuple(np.zeros_like(each) for each in layer) for layer in parameters]
         self.logs = None
         if recipe.stored:
             self.logs = [LogWeights(recipe.stored, weights, seed, i, steps)
                          for i, (weights, *_) in enumerate(parameters)]
-            self.parameters = [(logs.start, *rest) for logs, (_, *rest) in zip(self.logs, parameters)]
+            self.parameters = [(logs.start, *rest) for logs, (_, *rest) in zip(self.logs, self.parameters)]
             self.velocities = [(logs.first(), *rest) for logs, (_, *rest) in zip(self.logs, self.velocities)]
         self.statistics = [(np.zeros_like(layer[1]), np.ones_like(layer[1])) if len(layer) == 3 else None
                            for layer in parameters]
         self.scale = recipe.scale.start if recipe.scale else 1
         self.skipped = self.accepted = 0
 
-    def step(self, slopes, statistics, lr, momentum):
+    def step(self, slopes, statistics, lr, momentum, decay=0):
         """Take the gradients of one batch, which carry the scale, and its statistics."""
-        moved = [[self._moved(i, *each, lr, momentum) for each in zip(*layer)]
+        moved = [[self._moved(i, k, *each, lr, momentum, decay) for k, each in enumerate(zip(*layer))]
                  for i, layer in enumerate(zip(self.parameters, self.velocities, slopes))]
         velocities = [tuple(velocity for _, velocity in layer) for layer in moved]
         # An Inf or NaN in a gradient is one in its velocity.
@@ -664,11 +729,22 @@ class _State:
             if self.scale < LARGEST_SCALE:
                 self._rescale(2, velocities)
 
-    def _moved(self, i, parameter, velocity, slope, lr, momentum):
-        """Return the next (parameter, velocity) of layer i."""
+    def _moved(self, i, k, parameter, velocity, slope, lr, momentum, decay):
+        """Return the next (parameter, velocity) of layer i's parameter k. Weights alone decay."""
         if isinstance(parameter, Logs):
             return self.logs[i].moved(parameter, velocity, slope, lr, momentum)
-        return sgd(parameter, velocity, slope, lr, momentum, self.scale)
+        decay = 0 if k else decay
+        if self.narrow:
+            self.narrow[i][k].move(slope, lr, momentum, decay)
+            return self.narrow[i][k].values, velocity
+        return sgd(parameter, velocity, slope, lr, momentum, self.scale, decay)
+
+    def whole(self):
+        """Return what the digest is of: of each layer, its parameters as they are kept, and then its statistics."""
+        layers = [[narrow if self.narrow and not isinstance(parameter, Logs) else parameter
+                   for parameter, narrow in zip(layer, self.narrow[i] if self.narrow else layer)]
+                  for i, layer in enumerate(self.parameters)]
+        return [(*layer, *(kept or ())) for layer, kept in zip(layers, self.statistics)]
 
     def _rescale(self, factor, velocities):
         """Multiply the scale and the velocities, unless one of those would become Inf."""
@@ -698,7 +774,7 @@ def _evaluate(gemms, layers, state, x, y):
 
 
 def train(recipe, dataset, *, seed=1, epochs=20, lr=0.1, batch=32, model="mlp", hidden=None, batch_norm=False,
-          momentum=0.9, lr_drops=(), measure_every=1, progress=None, record=None):
+          momentum=0.9, decay=0, lr_drops=(), measure_every=1, progress=None, record=None):
     """Train a multilayer perceptron or a small convolutional network.
 
     Parameters
@@ -710,8 +786,9 @@ def train(recipe, dataset, *, seed=1, epochs=20, lr=0.1, batch=32, model="mlp", 
         at the start of each epoch, one number per example, whose order is the epoch's order.
     epochs, batch : int
         The last batch of an epoch may be smaller; its gradient is divided by its own size.
-    lr, momentum : float
-        Rounded to the work format. Madam has its own rate: see `recipes.Stored`.
+    lr, momentum, decay : float
+        Rounded to the format of the parameters, in which a narrow one needs them below 2. Decay is of weights alone,
+        and of those that SGD moves. Madam has its own rate: see `recipes.Stored`.
     lr_drops : tuple of float
         Parts of the run after which the lr halves, above 0 and below 1.
     model : str
@@ -735,7 +812,7 @@ def train(recipe, dataset, *, seed=1, epochs=20, lr=0.1, batch=32, model="mlp", 
     -------
     Result
     """
-    _require_run(dataset, seed, epochs, lr, batch, model, batch_norm, momentum)
+    _require_run(dataset, seed, epochs, lr, batch, model, batch_norm, momentum, decay)
     require(isinstance(lr_drops, tuple) and all(type(each) is float and 0 < each < 1 for each in lr_drops), "lr_drops",
             lr_drops, "numbers above 0 and below 1")
     require_int("measure_every", measure_every, 1, 10**6)
@@ -754,7 +831,8 @@ def train(recipe, dataset, *, seed=1, epochs=20, lr=0.1, batch=32, model="mlp", 
                 chosen = order[start:start + batch]
                 found = gradients(gemms, layers, state.parameters, train_x[chosen], dataset.train_y[chosen], step,
                                   state.scale)
-                state.step(*found, lr * 0.5 ** sum(step >= part * steps for part in lr_drops), momentum)
+                state.step(*found, lr * 0.5 ** sum(step >= part * steps for part in lr_drops), momentum,
+                           decay)
                 step += 1
             if epoch % measure_every and epoch < epochs:
                 continue
@@ -763,14 +841,13 @@ def train(recipe, dataset, *, seed=1, epochs=20, lr=0.1, batch=32, model="mlp", 
             history.append(Epoch(epoch, loss, train_accuracy, test_accuracy))
             if progress:
                 progress(epoch, epochs, history[-1])
-    whole = [(*layer, *(kept or ())) for layer, kept in zip(state.parameters, state.statistics)]
     flags = [gemms, *(state.logs or ())]
     return Result(recipe, seed, tuple(history), layers, tuple(state.parameters), tuple(state.statistics),
-                  digest(whole), any(each.invalid for each in flags), state.skipped, state.scale,
+                  digest(state.whole()), any(each.invalid for each in flags), state.skipped, state.scale,
                   any(each.overflow for each in flags))
 
 
-def _require_run(dataset, seed, epochs, lr, batch, model, batch_norm, momentum):
+def _require_run(dataset, seed, epochs, lr, batch, model, batch_norm, momentum, decay):
     require_int("seed", seed, 0, MAX_SEED)
     require_int("epochs", epochs, 1, 10**6)
     require(type(lr) in (int, float) and 0 < lr <= 1e6, "lr", lr, "a number above 0, at most 1e6")
@@ -778,3 +855,4 @@ def _require_run(dataset, seed, epochs, lr, batch, model, batch_norm, momentum):
     require(model in MODELS, "model", model, ", ".join(MODELS))
     require(type(batch_norm) is bool, "batch_norm", batch_norm, "true, false")
     require(type(momentum) in (int, float) and 0 <= momentum < 1, "momentum", momentum, "a number from 0 to below 1")
+    require(type(decay) in (int, float) and 0 <= decay < 1, "decay", decay, "a number from 0 to below 1")

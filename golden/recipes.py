@@ -6,14 +6,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from . import mx as microscaling
-from .formats import PRESETS, BlockFloat, Float, Log, parse, require, require_int
+from .formats import PRESETS, BlockFloat, Fixed, Float, Log, parse, require, require_int
 from .logarithmic import DotParameters
 from .madam import MadamParameters
 from .rounding import KINDS, NEAREST, Rounding
+from .update import METHODS
 
 __all__ = [
-    "LARGEST_SCALE", "LossScale", "RECIPES", "TENSORS", "Quantiser", "Recipe", "Stored", "bfp", "fp16", "fp32",
-    "lns_madam", "make", "mx",
+    "LARGEST_SCALE", "Kept", "LossScale", "RECIPES", "TENSORS", "Quantiser", "Recipe", "Stored", "bfp", "fp16", "fp32",
+    "keep", "lns_madam", "make", "mx",
 ]
 
 TENSORS = ("weights", "activations", "gradients")
@@ -140,6 +141,48 @@ class Stored:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """How SGD keeps parameters, velocities and compensations from step to step, and moves them.
+
+    Parameters
+    ----------
+    format : Float or Fixed, optional
+        None: the work format. With a Fixed format velocities are of the work format.
+    update : str
+        One of `update.METHODS`. Of a Fixed format, ``kahan`` has a carry word, and ``grow`` is not to be had.
+    random_bits : int
+        Of the stochastic update.
+    carry : int
+        Bits of the carry word.
+    """
+
+    format: object = None
+    update: str = "plain"
+    random_bits: int = 8
+    carry: int = 8
+
+    def __post_init__(self):
+        require(self.update in METHODS, "update", self.update, ", ".join(METHODS))
+        require(self.format is None or isinstance(self.format, (Float, Fixed)), "parameters", self.format,
+                "a Float or a Fixed format, such as bf16")
+        require(not isinstance(self.format, Fixed) or self.update != "grow", "update", self.update,
+                "plain, stochastic, kahan, because parameters are in fixed point")
+        require_int("random_bits", self.random_bits, 1, 16)
+        require_int("carry", self.carry, 1, 24)
+        if isinstance(self.format, Fixed):
+            require_int("bits of parameters", self.format.bits, 2, 32 if self.update != "kahan" else 40 - self.carry)
+
+    def describe(self, work):
+        """Return the format and the update, with what goes with it: JSON-ready."""
+        described = {"format": _named(self.format or work), "update": self.update}
+        if self.update == "stochastic":
+            described["bits"] = self.random_bits
+        if self.update == "kahan" and isinstance(self.format, Fixed):
+            described["carry"] = self.carry
+        return described
+
+
+@dataclass(frozen=True)
 class Recipe:
     """The number formats of a training run.
 
@@ -162,7 +205,9 @@ class Recipe:
     dot : DotParameters, optional
         Of the GEMMs of Log operands.
     stored : Stored, optional
-        None: weights are kept in the work format and moved by SGD with momentum, as are all other parameters always.
+        None: weights are kept and moved as all other parameters are.
+    kept : Kept
+        Of all parameters that are moved by SGD, except those of `stored`.
     """
 
     name: str
@@ -175,6 +220,7 @@ class Recipe:
     scale: LossScale = None
     dot: DotParameters = None
     stored: Stored = None
+    kept: Kept = Kept()
 
     def __post_init__(self):
         formats = [self.quantiser(tensor).format for tensor in TENSORS]
@@ -197,6 +243,8 @@ class Recipe:
         require(self.chunk is None or self.work == PRESETS["fp16"], "chunk", self.chunk, "None, because work is fp32")
         if self.chunk is not None:
             require_int("chunk", self.chunk, 1, 10**6)
+        require(self.scale is None or self.kept == Kept(), "loss_scale", self.scale,
+                "None, because parameters have a format or an update of their own")
 
     def _check_logarithms(self, formats):
         """Check what goes with Log operands, and with them alone."""
@@ -230,14 +278,15 @@ class Recipe:
         """Return {tensor: `Quantiser.describe`}, and the same for ``accumulator``. JSON-ready.
 
         With logarithmic operands ``accumulator`` has the settings of the dot product too, and ``stored`` is
-        `Stored.describe`.
+        `Stored.describe`. ``parameters`` is `Kept.describe`, if there is anything to tell.
         """
         described = {tensor: self.quantiser(tensor).describe(self.work) for tensor in TENSORS}
         described["accumulator"] = {"format": _named(self.accumulator), "rounding": "nearest"}
         if self.dot:
             described["accumulator"] |= {name: value for name, value in self.dot.to_json().items()
                                          if name not in ("format", "result")}
-        return described | ({"stored": self.stored.describe()} if self.stored else {})
+        described |= {"stored": self.stored.describe()} if self.stored else {}
+        return described | ({"parameters": self.kept.describe(self.work)} if self.kept != Kept() else {})
 
 
 def fp32():
@@ -386,3 +435,23 @@ def make(name, **settings):
     for setting in settings:
         require(setting in allowed, f"setting of recipe {name}", setting, ", ".join(allowed) or "none")
     return RECIPES[name](**settings)
+
+
+def keep(recipe, parameters=None, update="plain", **settings):
+    """Return the recipe with another `Kept`.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    parameters : Float or Fixed, or what `formats.parse` reads, optional
+        The format; None is the work format.
+    update : str
+    **settings
+        ``random_bits``, ``carry``.
+    """
+    try:
+        fmt = None if parameters is None else parse(parameters)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"parameters: {error}") from None
+    # The work format is what there is without one.
+    return replace(recipe, kept=Kept(None if fmt == recipe.work else fmt, update, **settings))

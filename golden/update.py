@@ -77,11 +77,11 @@ class SGDParameters(Parameters):
         return field
 
 
-def rate_code(fmt, value):
+def rate_code(fmt, value, name="rate"):
     """Return the code of a rate: rounded to nearest, from 0 to below 2. What would be subnormal is zero."""
-    require(type(value) in (int, float) and 0 <= value < 2, "rate", value, "a number from 0 to below 2")
+    require(type(value) in (int, float) and 0 <= value < 2, name, value, "a number from 0 to below 2")
     code = int(fmt.encode(float(value)))
-    require(fmt.decode(code) < 2, "rate", value, f"a number that is below 2 in {fmt}")
+    require(fmt.decode(code) < 2, name, value, f"a number that is below 2 in {fmt}")
     return code if code >> fmt.mantissa else 0
 
 

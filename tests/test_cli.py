@@ -41,7 +41,7 @@ def test_list_json_gives_defaults_that_configure_takes(capsys):
 def test_generate_writes_the_same_to_a_file_and_to_standard_output(unit, capsys, tmp_path):
     path = tmp_path / "unit.v"
     settings = {"bfp": {"group": 4}, "float": {"format": "bf16"}, "mx": {"block": 8}, "lns": {"lanes": 4},
-                "madam": {"lanes": 2}}[unit.split("-")[0]]
+                "madam": {"lanes": 2}, "sgd": {"format": "fp8-e5m2"}}[unit.split("-")[0]]
     arguments = [unit, *(word for name, value in settings.items() for word in ("--set", f"{name}={value}"))]
     assert run(capsys, "generate", *arguments, "-o", str(path)) == (0, "", "")
     status, out, _ = run(capsys, "generate", *arguments)
@@ -72,6 +72,9 @@ REFUSALS = {
     "set twice": (("generate", "bfp-fmac", "--set", "group=4", "--set", "group=8"), "--set names 'group' twice"),
     "unknown target": (("synth", "bfp-fmac", "--target", "ecp6"), "target is 'ecp6'; allowed: ecp5, ice40, "),
     "unknown device": (("synth", "bfp-fmac", "--target", "ice40", "--device", "25k"), "device is '25k'; allowed: "),
+    "unknown update": (("train", "--recipe", "fp32", "--update", "adam"), "update is 'adam'; allowed: plain, "),
+    "unknown format of parameters": (("train", "--recipe", "fp32", "--parameters", "fp99"),
+                                     "parameters: format is 'fp99'; allowed: fp32, "),
     "unknown recipe": (("train", "--recipe", "int4"), "recipe is 'int4'; allowed: fp32, bfp, fp16, mx, lns-madam"),
     "setting of another recipe": (("train", "--recipe", "fp32", "--set", "mantissa=4"), "setting of recipe fp32"),
     "unknown data": (("train", "--data", "cifar"), "'cifar'"),
@@ -160,6 +163,16 @@ def test_train_takes_the_settings_of_logarithmic_weights(capsys):
     assert (stored["format"], stored["rate"], stored["rate_drops"]) == ("lns16-update", 6, [0.25, 0.5])
     assert (sums["accumulator"], sums["lsb"]) == (16, 17) and data["overflow"] and not data["invalid"]
     assert "sums or weights saturated" in run(capsys, *arguments)[1]
+
+
+def test_train_keeps_parameters_in_the_format_and_by_the_update_that_are_asked_for(capsys):
+    arguments = ("train", "--recipe", "fp32", "--epochs", "1", "--examples", "64,32", "--json", "-", "--update", "kahan")
+    data = json.loads(run(capsys, *arguments, "--parameters", "bf16", "--decay", "0.01")[1])
+    assert data["formats"]["parameters"] == {"format": "bf16", "update": "kahan"}
+    assert (data["update"], data["decay"]) == ("kahan", 0.01)
+    fixed = {"type": "Fixed", "bits": 12, "fraction": 10}
+    data = json.loads(run(capsys, *arguments, "--parameters", json.dumps(fixed))[1])
+    assert data["formats"]["parameters"] == {"format": fixed, "update": "kahan", "carry": 8}
 
 
 def test_verbs_name_the_extra_they_miss(monkeypatch, capsys):
