@@ -4,6 +4,7 @@ Source: numerics contract, section 8; after arXiv 1810.05486 (Kahan) and 2405.03
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -77,6 +78,7 @@ class SGDParameters(Parameters):
         return field
 
 
+@lru_cache(256)
 def rate_code(fmt, value, name="rate"):
     """Return the code of a rate: rounded to nearest, from 0 to below 2. What would be subnormal is zero."""
     require(type(value) in (int, float) and 0 <= value < 2, name, value, "a number from 0 to below 2")
@@ -85,40 +87,89 @@ def rate_code(fmt, value, name="rate"):
     return code if code >> fmt.mantissa else 0
 
 
-_NATIVE = {PRESETS["fp32"]: (np.uint32, np.float32), PRESETS["fp16"]: (np.uint16, np.float16)}
+class _Codes:
+    """The operations of `step` on codes of any Float, each rounded to nearest even."""
+
+    def __init__(self, fmt):
+        self._fmt = fmt
+
+    def load(self, codes):
+        return np.asarray(codes).astype(np.uint32)
+
+    def store(self, numbers):
+        return numbers
+
+    def add(self, a, b):
+        return floating.add(a, b, self._fmt)
+
+    def multiply(self, a, b):
+        return floating.multiply(a, b, self._fmt)
+
+    def negate(self, a):
+        return a ^ np.uint32(1 << (self._fmt.width - 1))
 
 
-def _operations(fmt):
-    """Return (add, subtract, multiply) on codes (uint32), each rounded to nearest even."""
-    if fmt not in _NATIVE:
-        return [lambda a, b, operation=operation: operation(a, b, fmt)
-                for operation in (floating.add, floating.subtract, floating.multiply)]
-    word, number = _NATIVE[fmt]
+class _Numbers:
+    """The same on float64 numbers, several times as fast, for formats with Inf and NaN of which float64 has enough.
 
-    def operation(ufunc):
-        def apply(a, b):
-            with np.errstate(all="ignore"):
-                result = ufunc(*(np.asarray(each).astype(word).view(number) for each in (a, b)))
-            return np.where(np.isnan(result), fmt.nan_code, result.view(word)).astype(np.uint32)
+    The float64 result, which has more than twice the format's bits and two, is near no half of its last place unless
+    the exact one is: rounded again, it is the exact one rounded once.
+    """
 
-        return apply
+    def __init__(self, fmt):
+        self._fmt = fmt
+        self._lowest, self._highest = (np.int64((each + 1023) << 52) for each in (fmt.emin, fmt.emax))
+        self._shift = np.int64(((52 - fmt.mantissa) << 52) + (1 << 51))
+        self._up, self._down = 2.0 ** (1023 - fmt.emax), 2.0 ** (fmt.emax - 1023)
 
-    return [operation(ufunc) for ufunc in (np.add, np.subtract, np.multiply)]
+    @staticmethod
+    def serves(fmt):
+        return (fmt.specials == "ieee" and fmt.overflow == "infinity" and fmt.mantissa <= 24 and
+                fmt.emin - fmt.mantissa >= -450 and fmt.emax <= 450)
+
+    def load(self, codes):
+        return self._fmt.decode(codes)
+
+    def store(self, numbers):
+        return self._fmt.encode(numbers)
+
+    def _rounded(self, exact):
+        """Round to the format, as `floating.matmul` does: what is added has its last place, and is taken off again."""
+        power = np.clip(exact.view(np.int64) & np.int64(0x7FF << 52), self._lowest, self._highest) + self._shift
+        power = power.view(np.float64)
+        # From 2**(emax + 1) on, and only there, the first product is Inf.
+        return np.copysign((exact + power - power) * self._up * self._down, exact)
+
+    def add(self, a, b):
+        return self._rounded(a + b)
+
+    def multiply(self, a, b):
+        return self._rounded(a * b)
+
+    def negate(self, a):
+        return -a
+
+
+def _change(ops, fmt, weights, velocities, gradients, lr, momentum, decay):
+    """Return (changes, new velocities) as numbers of `ops`: `step` but for its last part. Rates are codes."""
+    # Rates of the exponent code 0 are zero.
+    lr, momentum, decay = (np.where(np.asarray(each) >> fmt.mantissa == 0, 0, each) for each in (lr, momentum, decay))
+    if decay.any():
+        decayed = ops.add(gradients, ops.multiply(ops.load(decay), weights))
+        gradients = np.where(decay == 0, gradients, decayed)
+    velocities = ops.add(ops.multiply(ops.load(momentum), velocities), gradients)
+    return ops.negate(ops.multiply(ops.load(lr), velocities)), velocities
 
 
 def change(fmt, weights, velocities, gradients, lr, momentum, decay=0):
-    """Return (changes of the weights, new velocities) as codes (uint32): `step` but for the last part.
+    """Return (changes of the weights, new velocities) as codes (uint32): `step` but for its last part.
 
     Parameters as in `step`.
     """
-    add, _, multiply = _operations(fmt)
-    # Rates of the exponent code 0 are zero.
-    lr, momentum, decay = (np.where(np.asarray(each) >> fmt.mantissa == 0, 0, each)
-                             for each in (lr, momentum, decay))
-    if decay.any():
-        gradients = np.where(decay == 0, gradients, add(gradients, multiply(decay, weights)))
-    velocities = add(multiply(momentum, velocities), gradients)
-    return multiply(lr, velocities) ^ np.uint32(1 << (fmt.width - 1)), velocities
+    ops = (_Numbers if _Numbers.serves(fmt) else _Codes)(fmt)
+    with np.errstate(all="ignore"):
+        found = _change(ops, fmt, *map(ops.load, (weights, velocities, gradients)), lr, momentum, decay)
+    return tuple(map(ops.store, found))
 
 
 def step(fmt, method, weights, velocities, compensations, gradients, lr, momentum, decay=0, random=None,
@@ -149,20 +200,26 @@ def step(fmt, method, weights, velocities, compensations, gradients, lr, momentu
         That of ``stochastic``: 8 random bits when not given.
     """
     require(method in METHODS, "update", method, ", ".join(METHODS))
-    add, subtract, _ = _operations(fmt)
-    moves, velocities = change(fmt, weights, velocities, gradients, lr, momentum, decay)
-    if method in ("plain", "stochastic"):
-        moved = (add(weights, moves) if method == "plain" else
-                 floating.add(weights, moves, fmt, rounding or stochastic(), random))
-        return moved, velocities, np.zeros_like(moved)
-    if method == "kahan":
-        y = subtract(moves, compensations)
-        moved = add(weights, y)
-        return moved, velocities, subtract(subtract(moved, weights), y)
-    first = add(weights, moves)
-    y = add(subtract(moves, subtract(first, weights)), compensations)
-    moved = add(first, y)
-    return moved, velocities, subtract(y, subtract(moved, first))
+    ops = (_Numbers if _Numbers.serves(fmt) else _Codes)(fmt)
+    add, negate = ops.add, ops.negate
+    with np.errstate(all="ignore"):
+        w, v, c, g = map(ops.load, (weights, velocities, compensations, gradients))
+        u, v = _change(ops, fmt, w, v, g, lr, momentum, decay)
+        if method == "stochastic":
+            moved = floating.add(ops.store(w), ops.store(u), fmt, rounding or stochastic(), random)
+            return moved, ops.store(v), np.zeros_like(moved)
+        if method == "plain":
+            w, c = add(w, u), np.zeros_like(c)
+        elif method == "kahan":
+            y = add(u, negate(c))
+            t = add(w, y)
+            w, c = t, add(add(t, negate(w)), negate(y))
+        else:
+            t = add(w, u)
+            y = add(add(u, negate(add(t, negate(w)))), c)
+            w = add(t, y)
+            c = add(y, negate(add(w, negate(t))))
+        return tuple(map(ops.store, (w, v, c)))
 
 
 def updates(parameters, weights, velocities, compensations, gradients, method, lr, momentum, decay, draws=0):

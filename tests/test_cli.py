@@ -166,7 +166,8 @@ def test_train_takes_the_settings_of_logarithmic_weights(capsys):
 
 
 def test_train_keeps_parameters_in_the_format_and_by_the_update_that_are_asked_for(capsys):
-    arguments = ("train", "--recipe", "fp32", "--epochs", "1", "--examples", "64,32", "--json", "-", "--update", "kahan")
+    arguments = ("train", "--recipe", "fp32", "--update", "kahan", "--epochs", "1", "--examples", "64,32", "--json",
+                 "-")
     data = json.loads(run(capsys, *arguments, "--parameters", "bf16", "--decay", "0.01")[1])
     assert data["formats"]["parameters"] == {"format": "bf16", "update": "kahan"}
     assert (data["update"], data["decay"]) == ("kahan", 0.01)
