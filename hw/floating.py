@@ -47,7 +47,7 @@ def window_of(mode):
 
 
 def round_and_pack(m, fmt, mode, value, top, *, flush=False, sticky=0, flip=0, noise=None, nearest=None,
-                   more=0):
+                   more=None):
     """Round a normalised value to a format (combinational): the one place where codes are made.
 
     Parameters
@@ -69,7 +69,7 @@ def round_and_pack(m, fmt, mode, value, top, *, flush=False, sticky=0, flip=0, n
         What `Rounding.noise` makes of a random word.
     nearest : Value, optional
         Of stochastic rounding, without `flip`: where set, the value is rounded to nearest even instead.
-    more : Value
+    more : Value, optional
         One more in `top`.
 
     Returns
@@ -78,7 +78,7 @@ def round_and_pack(m, fmt, mode, value, top, *, flush=False, sticky=0, flip=0, n
         ``magnitude``: the code without its sign. ``over``: beyond the largest finite value; then `magnitude` means
         nothing. ``nonzero``: the exact value is not zero.
     """
-    p, sticky, flip, more = fmt.mantissa + 1, Value.cast(sticky), Value.cast(flip), Value.cast(more)
+    p, sticky, flip = fmt.mantissa + 1, Value.cast(sticky), Value.cast(flip)
     window = window_of(mode)
     missing = max(p + window - len(value), 0)
     if missing:
@@ -93,7 +93,9 @@ def round_and_pack(m, fmt, mode, value, top, *, flush=False, sticky=0, flip=0, n
     top = top if flush else top & kept[-1].replicate(len(top))
     number = Cat(kept[:-1], top, above.replicate(max(fmt.exponent - len(top), 1)))
     # The hidden one adds itself to the exponent field, and so does a carry.
-    hidden = Cat(C(0, p - 1), kept[-1] ^ more, kept[-1] & more)
+    hidden = Cat(C(0, p - 1), kept[-1])
+    if more is not None:
+        hidden = Cat(C(0, p - 1), kept[-1] ^ more, kept[-1] & more)
     code = Signal(len(number), name="code")
     if mode.kind == "stochastic":
         carry = ones
