@@ -283,10 +283,10 @@ class SGDUpdate(wiring.Component):
         compensated, grows = payload.method[1], payload.method == GROW if parameters.grow else C(0, 1)
         m.d.comb += [
             scaling.eq(scales.bit_select(place, 1)),
-            running.eq(self.i.valid & ~self.o.valid & (place != at["end"])),
+            running.eq(self.i.valid & (~self.o.valid | self.o.ready) & (place != at["end"])),
             start.eq(cycle == 0),
             done.eq(cycle == Mux(scaling, SCALER, ADDER)),
-            self.i.ready.eq(~self.o.valid & (place == at["end"])),
+            self.i.ready.eq(place == at["end"]),
         ]
         with m.If(running):
             m.d.sync += cycle.eq(Mux(done, 0, cycle + 1))
@@ -354,7 +354,7 @@ class SGDUpdate(wiring.Component):
                     if name in at:
                         with m.Case(at[name]):
                             m.d.sync += kept.eq(sum_)
-        # The end comes when the result before it has been taken.
+        # The result before this one has been taken: the first operation waited for that.
         end = self.i.valid & self.i.ready
         with m.If(end):
             m.d.sync += [place.eq(0), self.o.valid.eq(1), self.o.payload.compensation.eq(sum_)]
