@@ -92,6 +92,8 @@ CASES = (
     Case("lns-dot", {"accumulator": 24, "lsb": 16}),
     Case("lns-decoder", {}),
     Case("madam-update", {}),
+    Case("sgd-update", {}),
+    Case("sgd-update", {"schedule": "shared"}),
 )
 QUICK = ("bfp-converter", "bfp-fmac", "float-fma")  # labels of the cases of a quick report
 VECTORS, VECTOR_SEED = 10000, 1
