@@ -57,9 +57,10 @@ def powers(gamma, bits):
     return tuple(1 << bits if r == 0 else _scaled(_power(r, gamma), bits) for r in range(gamma))
 
 
+@lru_cache(64)
 def weights(count, fraction):
     """Return 2**(k / count) for k in 0..count-1, each rounded to `fraction` bits and scaled to an integer."""
-    return [1 << fraction if k == 0 else (_scaled(_power(k, count), fraction + 1) + 1) >> 1 for k in range(count)]
+    return tuple(1 << fraction if k == 0 else (_scaled(_power(k, count), fraction + 1) + 1) >> 1 for k in range(count))
 
 
 @lru_cache(64)
@@ -387,8 +388,9 @@ def decode(parameters, codes, scale):
     return out, np.isinf(p.result.decode(out)).any(axis=1)
 
 
+@lru_cache(64)
 def product_table(parameters):
-    """Return what a product adds, by index: int64, in the units of the direct sum or of a bin.
+    """Return what a product adds, by index: int64, read-only, in the units of the direct sum or of a bin.
 
     The index of a product is the sum of its operands' own, see `_indices`.
     """
@@ -406,6 +408,7 @@ def product_table(parameters):
     table = np.zeros(2 * _ZERO * _sign(fmt) + 1, np.int64)
     for signs, factor in ((0, 1), (1, -1), (2, 1)):
         table[signs * _sign(fmt):][:len(level)] = factor * magnitude
+    table.flags.writeable = False
     return table
 
 

@@ -98,8 +98,12 @@ class MadamParameters(Parameters):
 
         Half of a step is a tie, which goes to the even 0.
         """
-        return tuple(math.floor(_log2(Decimal(2 * n - 1) / 2) * 2 * self.second_gamma) + 1
-                     for n in range(1, self.clip + 1))
+        return _thresholds(self.second_gamma, self.clip)
+
+
+@lru_cache(64)
+def _thresholds(second_gamma, clip):
+    return tuple(math.floor(_log2(Decimal(2 * n - 1) / 2) * 2 * second_gamma) + 1 for n in range(1, clip + 1))
 
 
 def _log2(value):
@@ -154,12 +158,14 @@ def correction(parameters, step):
         return round(parameters.second_gamma * _log2(1 - kept)) if kept < 1 else 0
 
 
-def narrowed(codes, parameters):
-    """Return the narrow codes of weights: t rounded, a half upward, and held at the top code. A zero has no sign."""
-    p = parameters
-    codes = np.asarray(codes).astype(np.int64)
-    t = np.minimum(((codes & p.weight.top) + (1 << p.shift >> 1)) >> p.shift, p.narrow.top)
-    return (t | ((codes >> (p.weight.bits - 1)) & (t > 0)) << (p.narrow.bits - 1)).astype(np.uint32)
+def narrowed(codes, weight, narrow):
+    """Return the codes of weights in a narrower format of as many octaves.
+
+    t is rounded, a half upward, and held at the top code. A zero has no sign.
+    """
+    codes, shift = np.asarray(codes).astype(np.int64), weight.bits - narrow.bits
+    t = np.minimum(((codes & weight.top) + (1 << shift >> 1)) >> shift, narrow.top)
+    return (t | ((codes >> (weight.bits - 1)) & (t > 0)) << (narrow.bits - 1)).astype(np.uint32)
 
 
 def steps_of(difference, parameters):
@@ -216,7 +222,7 @@ def update(parameters, weights, gradients, seconds, correction, rate, bound, wor
     change = count << rate
     new = np.clip(np.where(away, t + change, t - change), 1, bound)
     new = np.where(t == 0, 0, new) | (weights & ~p.weight.top)
-    return (new.astype(np.uint32), narrowed(new, p), moved.astype(np.uint32), nan, overflow)
+    return (new.astype(np.uint32), narrowed(new, p.weight, p.narrow), moved.astype(np.uint32), nan, overflow)
 
 
 def updates(parameters, weights, gradients, seconds, correction, rate, bound, step=0):

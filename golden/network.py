@@ -266,8 +266,7 @@ def narrowed(logs, fmt):
     """Return logarithmic weights in a format of as many octaves or the same, under their scale."""
     if logs.format == fmt:
         return logs
-    parameters = madam.MadamParameters(weight=logs.format, narrow=fmt)
-    return replace(logs, format=fmt, codes=madam.narrowed(logs.codes, parameters))
+    return replace(logs, format=fmt, codes=madam.narrowed(logs.codes, logs.format, fmt))
 
 
 def matmul_fp32(a, b):

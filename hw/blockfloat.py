@@ -8,7 +8,7 @@ from ..golden.blockfloat import ConverterParameters, FMACParameters
 from .accumulator import AccumulatorBank
 from .formats import group_layout
 from .lfsr import LeapLFSR
-from .pipeline import CHAIN, packed_sums, shift_right_sticky, stage, sticky_status, sum_with_carry
+from .pipeline import CHAIN, bits_of, packed_sums, shift_right_sticky, stage, sticky_status, sum_with_carry
 
 __all__ = ["BFPConverter", "BFPFMAC"]
 
@@ -408,7 +408,7 @@ class BFPFMAC(wiring.Component):
         integer = (lanes * (2**fmt.mantissa - 1) ** 2).bit_length() + 1
         offset = parameters.accumulator.bias + integer - 2 - 2 * fmt.bias
         ends = (offset - 2 * (fmt.mantissa - 1) - integer, offset - 2 + 2 * (2**fmt.exponent - 1))
-        field = 1 + max((-end - 1 if end < 0 else end).bit_length() for end in ends)
+        field = bits_of(*ends)
 
         m.submodules.bank = bank = AccumulatorBank(
             parameters.accumulator, integer=integer, field=field, sums=parameters.accumulators)

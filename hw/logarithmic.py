@@ -21,7 +21,7 @@ from ..golden.rounding import NEAREST
 from .blockfloat import largest, sum_products
 from .floating import round_and_pack, unpack, window_of
 from .log2 import Level
-from .pipeline import normalise, packed_sums, shift_right_sticky, stage, sticky_status, sum_with_carry
+from .pipeline import bits_of, normalise, packed_sums, shift_right_sticky, stage, sticky_status, sum_with_carry
 
 __all__ = ["LNSConverter", "LNSDecoder", "LNSDot", "vector_layout"]
 
@@ -205,7 +205,7 @@ class LNSDecoder(wiring.Component):
         p, low = result.mantissa + 1, fmt.gamma.bit_length() - 1
         offset = result.bias - SCALE_BIAS - 1
         ends = (offset, offset + (1 << SCALE) - 1 + (fmt.top >> low))
-        width = 1 + max((-end - 1 if end < 0 else end).bit_length() for end in ends)
+        width = bits_of(*ends)
         base = Signal(signed(width), name="base")
         m.d.comb += base.eq(payload.scale + offset)
         now = stage(m, advance, "base", valid=self.i.valid, base=base, codes=Cat(payload.codes))
@@ -350,7 +350,7 @@ class LNSDot(wiring.Component):
         unit = parameters.lsb - (parameters.table[1] if direct else parameters.fraction + parameters.below)
         offset = size - 2 + unit - 2 * SCALE_BIAS + result.bias - 1
         ends = (offset, offset + 2 * ((1 << SCALE) - 1))
-        field = 1 + max((-end - 1 if end < 0 else end).bit_length() for end in ends)
+        field = bits_of(*ends)
         now, sums, carry = sum_products(m, advance, now, products, now.signs, field, scale=C(offset, field),
                                         complemented=direct, drop=drop)
 

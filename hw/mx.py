@@ -11,7 +11,7 @@ from .blockfloat import chunk_product, largest, sum_products
 from .floating import round_and_pack, unpack, window_of
 from .lfsr import LeapLFSR
 from .multiplier import rows
-from .pipeline import normalise, packed_sums, shift_right_sticky, stage, sticky_status, sum_with_carry
+from .pipeline import bits_of, normalise, packed_sums, shift_right_sticky, stage, sticky_status, sum_with_carry
 
 __all__ = ["MXConverter", "MXDot", "block_layout"]
 
@@ -294,7 +294,7 @@ class MXDot(wiring.Component):
         integer = (fmt.block * worst**2).bit_length() + 1
         offset = parameters.accumulator.bias + integer - 2 + 2 * (fmt.unit - SCALE_BIAS)
         ends = (offset - integer, offset + 2 * SCALE_NAN)
-        field = 1 + max((-end - 1 if end < 0 else end).bit_length() for end in ends)
+        field = bits_of(*ends)
 
         m.submodules.bank = bank = AccumulatorBank(
             parameters.accumulator, integer=integer, field=field, sums=parameters.accumulators, specials=True)

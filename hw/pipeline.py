@@ -4,7 +4,9 @@ from types import SimpleNamespace
 
 from amaranth import *
 
-__all__ = ["CHAIN", "normalise", "packed_sums", "shift_right_sticky", "stage", "sticky_status", "sum_with_carry"]
+__all__ = [
+    "CHAIN", "bits_of", "normalise", "packed_sums", "shift_right_sticky", "stage", "sticky_status", "sum_with_carry",
+]
 
 CHAIN = 72  # positions; a static timing analysis sees the whole chain as one path
 
@@ -163,6 +165,11 @@ def shift_right_sticky(m, name, value, amount, widths, *, fill=0, sticky=0):
         sticky = sticky | (chosen & lost)
         before, moved, value = value, width, shifted
     return value, sticky
+
+
+def bits_of(*numbers):
+    """Return how many bits a signed number has that can be each of these."""
+    return 1 + max((-number - 1 if number < 0 else number).bit_length() for number in numbers)
 
 
 def sticky_status(m, flag, condition, clear):

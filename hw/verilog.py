@@ -50,7 +50,7 @@ _MEANINGS = {
     # And the fields of payloads.
     "exponent": "shared exponent, biased by 2**(width-1) - 1",
     "precision": "magnitude bits in use",
-    "scale": "shared scale 2**(scale - 127); 255 is NaN",
+    "scale": "shared scale 2**(scale - 127); of a microscaling block, 255 is NaN",
     "rounding": "0 nearest even, 1 truncate, 2 stochastic",
     "slot": "which accumulator",
     "first": "start that accumulator from +0",

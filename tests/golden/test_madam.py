@@ -163,7 +163,7 @@ def test_narrow_codes_are_rounded_half_up_and_held(p):
         expected = min(math.floor(Fraction(t, 1 << p.shift) + Fraction(1, 2)), p.narrow.top)
         for sign in (0, 1):
             code = t | sign << (p.weight.bits - 1)
-            got = int(madam.narrowed(code, p))
+            got = int(madam.narrowed(code, p.weight, p.narrow))
             assert got == (expected | (sign << (p.narrow.bits - 1) if expected else 0))
 
 
