@@ -31,10 +31,11 @@ sweep: env
 bench: env
 	$(BIN)/python tests/bench_golden.py
 
-# Trains again what docs/fp16.md and docs/logarithmic.md tell of, and rewrites their results, plots and tables.
+# Trains again what docs/fp16.md, docs/logarithmic.md and docs/update.md tell of: their results, plots and tables.
 experiments: env
 	$(BIN)/python docs/fp16.py
 	$(BIN)/python docs/logarithmic.py
+	$(BIN)/python docs/update.py
 
 lint: env
 	$(BIN)/ruff check .

@@ -11,9 +11,10 @@ pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 DOCS = Path(__file__).parents[1] / "docs"
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(DOCS)
-    experiments, fp16, logarithmic = map(importlib.import_module, ("experiments", "fp16", "logarithmic"))
+    experiments, *pages = map(importlib.import_module, ("experiments", "fp16", "logarithmic", "update"))
+fp16, logarithmic, update = pages
 
-PAGES = pytest.mark.parametrize("page", [fp16, logarithmic], ids=["fp16", "logarithmic"])
+PAGES = pytest.mark.parametrize("page", pages, ids=lambda page: page.__name__)
 needs_fashion = pytest.mark.skipif(not experiments.datasets.FASHION.is_dir(),
                                    reason="dataset-fashion-mnist is not installed")
 
@@ -41,7 +42,7 @@ def test_statistics_repeat_themselves(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("page", "job"), [
     (fp16, ("digits-mlp", "fp32", 1)), (fp16, ("digits-mlp", "fp16", 1)),
     pytest.param(logarithmic, ("fashion-mlp", "lns-madam", 1), marks=needs_fashion),
-    (logarithmic, ("digits-mlp", "sgd8", 1)),
+    (logarithmic, ("digits-mlp", "sgd8", 1)), (update, ("digits-0.003", "kahan", 1)),
 ], ids=lambda each: "-".join(map(str, each)) if isinstance(each, tuple) else "")
 def test_a_result_repeats_itself(page, job):
     assert {name: str(value) for name, value in page.run(job).items()} == experiments.read(page.RESULTS)[job]
