@@ -53,6 +53,8 @@ SETTINGS = {
                 {"lanes": 5, "format": {"type": "Log", "bits": 4, "gamma": 1}, "result": "bf16"}],
     "madam-update": [{}, {"lanes": 2, "gradient": "bf16", "second_gamma": 1, "second_bits": 6, "clip": 1,
                           "random_bits": 9}],
+    "sgd-update": [{}, {"format": {"type": "Float", "exponent": 2, "mantissa": 2}, "grow": True, "random_bits": 1},
+                   {"format": "fp8-e5m2", "schedule": "shared", "grow": True, "rates": "powers"}],
 }
 
 

@@ -30,6 +30,11 @@ MADAM = ("madam-update",)
 MADAM_SHORT = (*MADAM, "--set", "memory=4")  # what is forgotten in a step is more than a code
 MADAM_WIDE = (*MADAM, "--set", "gradient=fp16", "--set", "second_bias=48")  # second moments beyond any square
 
+SGD = ("sgd-update", "--set", "format=fp8-e5m2", "--set", "rates=powers")
+SGD_SHARED = ("sgd-update", "--set", "format=fp8-e5m2", "--set", "schedule=shared", "--set", "grow=true")
+SGD_GROW = (*SGD, "--set", "grow=true")
+SGD_PRODUCTS = ("sgd-update", "--set", "format=fp8-e5m2")
+
 # What is wrong: (file, what stands there once, what it becomes, unit and settings).
 FAULTS = {
     "converter: a tie is rounded up": (
@@ -67,7 +72,7 @@ FAULTS = {
         "hw/floating.py", "tiny = ~kept[-1] | field[-1] | ~field.any()", "tiny = ~kept[-1] | top[-1] | ~top.any()",
         (*MULTIPLIER, "--set", "subnormals=flush")),
     "float: a stall draws a random word": (
-        "hw/floating.py", "random.draw.eq(advance & now.valid)", "random.draw.eq(now.valid)",
+        "hw/floating.py", "self._choice else advance & now.valid)", "self._choice else now.valid)",
         (*ADDER, "--set", "rounding=stochastic")),
     "float: a zero product pushes the addend away": (
         "hw/floating.py", "alone = distance[-1] | now.none", "alone = distance[-1]", FMA),
@@ -90,6 +95,10 @@ FAULTS = {
         "hw/madam.py", "random.draw.eq(advance & now.valid)", "random.draw.eq(now.valid)", MADAM),
     "madam: a gradient's step is one too high": (
         "hw/log2.py", "steps = [each + 1 - (1 << bits)", "steps = [each + 2 - (1 << bits)", MADAM),
+    "sgd: every method draws a random word": (
+        "hw/floating.py", "advance & now.valid & ~now.nearest if", "advance & now.valid if", SGD),
+    "sgd: the shared unit compensates with the weight after the step": (
+        "hw/update.py", '"step": (1, "old", 0, 1)', '"step": (1, "product", 0, 1)', SGD_SHARED),
 }
 # More of them, for the sweep.
 SWEPT = {
@@ -206,6 +215,40 @@ SWEPT = {
     "madam: a correction that is far is not": (
         "hw/madam.py", "(now.correction[near:] ^ now.correction[near - 1].replicate(CORRECTION - near)).any()",
         "C(0, 1)", MADAM),
+    "sgd: a sum to nearest is rounded at random": (
+        "hw/update.py", "adder.i.payload.nearest.eq(now.method != STOCHASTIC)", "adder.i.payload.nearest.eq(0)", SGD),
+    "sgd: a tie to nearest is rounded up": (
+        "hw/floating.py", "nearest & (tail | kept[0])", "nearest", SGD),
+    "sgd: nearest adds a whole half": (
+        "hw/floating.py", "(1 << window - 1) - 1, noise)", "1 << window - 1, noise)", SGD),
+    "sgd: a stall draws a random word": (
+        "hw/floating.py", "advance & now.valid & ~now.nearest if", "now.valid & ~now.nearest if", SGD),
+    "sgd: a decay of zero adds +0": (
+        "hw/update.py", 'product("decay", now.weight, now.decay, 1)', 'product("decay", now.weight, now.decay)', SGD),
+    "sgd: a product of 2 or more is one place off": (
+        "hw/update.py", "more=two & ~now.tiny)", "more=C(0, 1))", SGD_PRODUCTS),
+    "sgd: what is shifted out of a small product is forgotten": (
+        "hw/update.py", "fill=C(0, 1), sticky=low)", "fill=C(0, 1), sticky=C(0, 1))", SGD_PRODUCTS),
+    "sgd: a rate of zero times Inf is no NaN": (
+        "hw/update.py", "nan=(a.nan | (a.infinite & zero)) & ~neutral)", "nan=a.nan & ~neutral)", SGD),
+    "sgd: plain updates are compensated": (
+        "hw/update.py", "now.compensation & now.method[1].replicate(width)", "now.compensation", SGD),
+    "sgd: plain updates keep a compensation": (
+        "hw/update.py", "with m.If(~now.method[1]):", "with m.If(C(0, 1)):", SGD),
+    "sgd: what growing loses has the other sign": (
+        "hw/update.py", 'lost=sum_("lost", now.change, now.moved, 1)',
+        'lost=sum_("lost", now.change, now.moved)', SGD_GROW),
+    "sgd: the shared unit's growth takes its step from the old weight": (
+        "hw/update.py", 'number_of["old"] = Mux(grows, number_of["first"], number_of["weight"])',
+        'number_of["old"] = number_of["weight"]', SGD_SHARED),
+    "sgd: the shared unit takes a transfer that its result waits for": (
+        "hw/update.py", "self.i.ready.eq(~self.o.valid & (place", "self.i.ready.eq((place", SGD_SHARED),
+    "sgd: the shared unit always rounds at random": (
+        "hw/update.py", "nearest.eq((place != at[\"weight\"]) | (payload.method != STOCHASTIC))",
+        "nearest.eq(payload.method != STOCHASTIC)", SGD_SHARED),
+    "sgd: NaN counts as overflow": (
+        "hw/update.py", "done & self.o.valid & Cat(tops).any() & ~nan", "done & self.o.valid & Cat(tops).any()",
+        SGD),
 }
 
 
