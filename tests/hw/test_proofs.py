@@ -146,3 +146,40 @@ def test_control_a_unit_that_does_not_see_valid_is_found(unit, tmp_path):
     (LOG_CONVERTER, "nothing_lost"), (LOG_DOT, "nothing_lost"), (MADAM, "nothing_lost")])
 def test_control_a_cycle_less_is_too_little(unit, rule, tmp_path):
     assert prove(tmp_path, unit, SMALL[unit], [rule], "bmc", 7, early=1) == {rule}
+
+
+# The update of weights, of which there are two builds. The shared one takes a transfer when it is done with it.
+
+SGD = "sgd-update"
+SGD_SMALL = {"format": {"type": "Float", "exponent": 2, "mantissa": 2}, "rates": "powers", "random_bits": 1}
+both = pytest.mark.parametrize("schedule", ["pipelined", "shared"])
+
+
+@pytest.mark.parametrize("schedule", [pytest.param("pipelined", marks=pytest.mark.sweep), "shared"])
+def test_a_waiting_update_stays_as_it_is_for_ever(schedule, tmp_path):
+    assert prove(tmp_path, SGD, SGD_SMALL | {"schedule": schedule}, ["stays", "unchanged"], "prove", 2) == set()
+
+
+@pytest.mark.sweep
+@both
+def test_control_an_update_that_does_not_see_ready_is_found(schedule, tmp_path):
+    # The shared unit has its first result after a transfer's cycles.
+    depth = 60 if schedule == "shared" else 4
+    rules = ["stays"] if schedule == "shared" else ["stays", "unchanged"]
+    found = prove(tmp_path, SGD, SGD_SMALL | {"schedule": schedule}, rules, "bmc", depth, o_ready="1'b1")
+    assert found == set(rules)
+
+
+@pytest.mark.sweep
+@both
+def test_no_update_comes_unasked_and_none_is_lost_or_late(schedule, tmp_path):
+    rules, depth = (["owed", "nothing_lost"], 5) if schedule == "pipelined" else (
+        ["owed", "nothing_lost", "taken_in_time"], 64)
+    assert prove(tmp_path, SGD, SGD_SMALL | {"schedule": schedule}, rules, "bmc", depth) == set()
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("schedule, rule", [("pipelined", "nothing_lost"), ("shared", "taken_in_time")])
+def test_control_an_update_in_a_cycle_less_is_too_early(schedule, rule, tmp_path):
+    depth = 5 if schedule == "pipelined" else 64
+    assert prove(tmp_path, SGD, SGD_SMALL | {"schedule": schedule}, [rule], "bmc", depth, early=1) == {rule}
