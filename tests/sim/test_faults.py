@@ -241,14 +241,13 @@ SWEPT = {
     "sgd: the shared unit's growth takes its step from the old weight": (
         "hw/update.py", 'number_of["old"] = Mux(grows, number_of["first"], number_of["weight"])',
         'number_of["old"] = number_of["weight"]', SGD_SHARED),
-    "sgd: the shared unit takes a transfer that its result waits for": (
-        "hw/update.py", "self.i.ready.eq(~self.o.valid & (place", "self.i.ready.eq((place", SGD_SHARED),
+    "sgd: the shared unit's result does not wait": (
+        "hw/update.py", "with m.Elif(self.o.ready):", "with m.Else():", SGD_SHARED),
     "sgd: the shared unit always rounds at random": (
         "hw/update.py", "nearest.eq((place != at[\"weight\"]) | (payload.method != STOCHASTIC))",
         "nearest.eq(payload.method != STOCHASTIC)", SGD_SHARED),
-    "sgd: NaN counts as overflow": (
-        "hw/update.py", "done & self.o.valid & Cat(tops).any() & ~nan", "done & self.o.valid & Cat(tops).any()",
-        SGD),
+    "sgd: overflow is not reported": (
+        "hw/update.py", "done & self.o.valid & Cat(tops).any() & ~nan", "C(0, 1)", SGD),
 }
 
 
