@@ -15,7 +15,7 @@ from narrowgauge.synth import flow
     ("lns-converter", {"lanes": 4}),
     ("lns-dot", {"lanes": 4, "accumulator": 24, "lsb": 16}),
     ("madam-update", {}),
-    ("sgd-update", {"format": {"type": "Float", "exponent": 3, "mantissa": 2}, "schedule": "shared", "grow": True}),
+    pytest.param("sgd-update", {"format": "fp8-e5m2", "schedule": "shared", "grow": True}, marks=pytest.mark.sweep),
 ], ids=["converter", "fmac", "fmac-bf16-parallel", "fma", "lns-converter", "lns-dot", "madam-update", "sgd-update"])
 def test_the_ecp5_netlist_is_golden(name, settings):
     unit = catalog.find(name)
