@@ -13,6 +13,7 @@ from .golden.blockfloat import ConverterParameters, FMACParameters
 from .golden.floating import AdderParameters, CastParameters, FMAParameters, MACParameters, MultiplierParameters
 from .golden.formats import Fixed, Float, Log, name_of, require
 from .golden.madam import MadamParameters
+from .golden.softmax import SoftmaxParameters
 from .golden.update import SGDParameters
 from .hw import verilog
 from .hw.blockfloat import BFPFMAC, BFPConverter
@@ -20,6 +21,7 @@ from .hw.floating import FloatAdder, FloatCast, FloatFMA, FloatMAC, FloatMultipl
 from .hw.logarithmic import LNSConverter, LNSDecoder, LNSDot
 from .hw.madam import MadamUpdate
 from .hw.mx import MXConverter, MXDot
+from .hw.softmax import SoftmaxGrad
 from .hw.update import SGDUpdate
 
 __all__ = ["UNITS", "Unit", "find"]
@@ -63,7 +65,7 @@ class Unit:
         short = {"group": "g", "mantissa": "m", "exponent": "e", "accumulators": "a", "random_bits": "k", "seed": "s",
                  "latency": "l", "block": "b", "lanes": "n", "accumulator": "acc", "lsb": "lsb", "constants": "c",
                  "fraction": "f", "narrow": "to_", "second_bits": "v", "second_gamma": "vg", "second_bias": "vb",
-                 "memory": "mem", "clip": "clip"}
+                 "memory": "mem", "clip": "clip", "classes": "n", "bits": "b"}
         words = [self.name.replace("-", "_")]
         usual = vars(self.parameters())
         if isinstance(usual.get("format"), Float):
@@ -184,6 +186,10 @@ UNITS = {unit.name: unit for unit in (
     Unit(
         "sgd-update", "SGD's weight update with momentum: plain, stochastic, with Kahan compensation, or grown",
         SGDParameters, SGDUpdate, "update",
+    ),
+    Unit(
+        "softmax-grad", "errors p - y and loss of a row of logits, one class per cycle and pass",
+        SoftmaxParameters, SoftmaxGrad, "softmax",
     ),
 )}
 

@@ -305,7 +305,7 @@ def _probabilities(parameters, parts, starts, row):
     return (powers >> (p.guard - p.kept)) * reciprocals(p, sums)[row], distances, sums
 
 
-def errors(parameters, logits, targets, lasts, step=0):
+def errors(parameters, logits, targets, lasts, step=0, random=None):
     """Golden function of ``softmax-grad``: transfers in order, each the logit of one class.
 
     Parameters
@@ -319,6 +319,8 @@ def errors(parameters, logits, targets, lasts, step=0):
         1 ends the row; so does the `classes`-th logit of a row, in any case.
     step : int
         Errors before the first of these: each draws one random word, whatever it is.
+    random : Stream, optional
+        Of one lane, to draw those words from instead.
 
     Returns
     -------
@@ -337,7 +339,8 @@ def errors(parameters, logits, targets, lasts, step=0):
     logits, targets, lasts = (np.asarray(each).astype(np.int64).ravel() for each in (logits, targets, lasts))
     targets, lasts = targets == 1, lasts == 1
     starts, row = _rows(lasts, p.classes)
-    *_, nan, infinite = _parts(p, logits)
+    parts = _parts(p, logits)
+    *_, nan, infinite = parts
     # Without a row that was not ended.
     sizes = np.diff(np.append(starts, len(logits)))
     if len(sizes) and not lasts[-1] and sizes[-1] < p.classes:
@@ -346,12 +349,14 @@ def errors(parameters, logits, targets, lasts, step=0):
     if not count:
         return (*np.zeros((3, 0), np.uint32), nan, infinite)
     row, targets = row[:count], targets[:count]
-    parts = [each[:count] for each in _parts(p, logits[:count])]
+    parts = [each[:count] for each in parts]
     exact, distances, sums = _probabilities(p, parts, starts, row)
 
-    random = lfsr.words(p.seed, 1, step, count, p.random_bits)[:, 0] if p.rounding == "stochastic" else None
+    words = None
+    if p.rounding == "stochastic":
+        words = (random.draw(count) if random else lfsr.words(p.seed, 1, step, count, p.random_bits))[:, 0]
     magnitude = np.where(targets, (1 << 2 * p.kept) - exact, exact)
-    rounded = round_shift(magnitude, 2 * p.kept - (p.bits - 1), p.mode, random)
+    rounded = round_shift(magnitude, 2 * p.kept - (p.bits - 1), p.mode, words)
     found = np.where(targets, -rounded, np.minimum(rounded, (1 << (p.bits - 1)) - 1))
 
     place = np.maximum.reduceat(np.where(targets, np.arange(count), -1), starts)
@@ -366,7 +371,7 @@ def errors(parameters, logits, targets, lasts, step=0):
     return found.astype(np.uint32), ends, losses[row].astype(np.uint32), nan, infinite
 
 
-def gradient(parameters, logits, y, step=0):
+def gradient(parameters, logits, y, step=0, random=None):
     """Return the errors of a batch of rows, as the unit gives them.
 
     Parameters
@@ -377,6 +382,7 @@ def gradient(parameters, logits, y, step=0):
     y : array of int, shape (rows,)
         The class of each row.
     step : int
+    random : Stream, optional
         As in `errors`.
 
     Returns
@@ -392,7 +398,7 @@ def gradient(parameters, logits, y, step=0):
             f"a class from 0 to {logits.shape[1] - 1} for each of {len(logits)} rows")
     targets = np.arange(logits.shape[1]) == y[:, np.newaxis]
     lasts = np.broadcast_to(np.arange(logits.shape[1]) == logits.shape[1] - 1, logits.shape)
-    found, _, losses, invalid, overflow = errors(parameters, logits, targets, lasts, step)
+    found, _, losses, invalid, overflow = errors(parameters, logits, targets, lasts, step, random)
     return (found.reshape(logits.shape), losses.reshape(logits.shape)[:, -1], invalid.reshape(logits.shape),
             overflow.reshape(logits.shape))
 

@@ -28,14 +28,16 @@ def ports_of(component):
 def describe_ports(component):
     """Return a line for each port but clock and reset, and for each field of a payload its bits."""
     lines = []
+    # A unit may say what else some of its ports and fields mean.
+    meanings = _MEANINGS | getattr(component, "meanings", {})
     for path, member, value in component.signature.flatten(component):
         if isinstance(Value.cast(value), Const):
             continue
         name, direction = "_".join(map(str, path)), "out" if member.flow == Out else "in"
-        meaning = _MEANINGS.get(path[-1], "")
+        meaning = meanings.get(path[-1], "")
         lines.append(f"{name}  {direction} {len(Value.cast(value))}  {meaning}".rstrip())
         if isinstance(member.shape, data.Layout):
-            lines += [f"  [{high}:{low}]  {field}" for field, low, high in _fields(member.shape)]
+            lines += [f"  [{high}:{low}]  {field}" for field, low, high in _fields(member.shape, meanings)]
     return lines
 
 
@@ -71,22 +73,26 @@ _MEANINGS = {
     "lr": "learning rate, 0 to below 2: see momentum",
     "momentum": "code of the format without its two top bits, or of that the exponent alone; exponent 0 is zero",
     "decay": "weight decay: see momentum",
+    "logit": "code of the logits' format",
+    "target": "1: the example's class",
+    "error": "p - y, two's complement, all bits but one behind the binary point",
+    "loss": "cross-entropy of the row in nats, without sign, limited to the largest number",
 }
 
 
-def _fields(layout, prefix="", base=0):
+def _fields(layout, meanings, prefix="", base=0):
     for key, field in layout:
         low, name = base + field.offset, f"{prefix}{key}"
         if isinstance(field.shape, data.StructLayout):
-            yield from _fields(field.shape, f"{name}.", low)
+            yield from _fields(field.shape, meanings, f"{name}.", low)
         elif isinstance(field.shape, data.ArrayLayout):
             element = field.shape.elem_shape
             words = f"{field.shape.length} x {Shape.cast(element).width} bits, element 0 lowest"
             if isinstance(element, data.StructLayout):
-                words += ": " + ", ".join(f"{key} [{low}:{high}]" for key, high, low in _fields(element))
+                words += ": " + ", ".join(f"{key} [{low}:{high}]" for key, high, low in _fields(element, meanings))
             yield f"{name}: {words}", low, low + field.width - 1
         else:
-            meaning = _MEANINGS.get(key)
+            meaning = meanings.get(key)
             yield f"{name}: {meaning}" if meaning else name, low, low + field.width - 1
 
 

@@ -337,8 +337,8 @@ def test_at_the_guideline_no_error_of_an_even_row_is_lost_and_below_it_all_are(c
 def test_bits_follow_the_guideline_and_fewer_are_warned_of():
     assert (P.bits, make(classes=100).bits, make(classes=100, rounding="truncate").bits) == (5, 8, 9)
     assert P.warning is None and make(bits=16).warning is None
-    assert make(bits=4).warning == ("bits is 4; 10 classes with rounding nearest need 5 or more, or small errors become "
-                                    "zero")
+    assert make(bits=4).warning == (
+        "bits is 4; 10 classes with rounding nearest need 5 or more, or small errors become zero")
     assert make(bits=3, rounding="stochastic").warning and make(bits=4, rounding="stochastic").warning is None
 
 

@@ -56,6 +56,8 @@ SETTINGS = {
                           "random_bits": 9}],
     "sgd-update": [{}, {"format": {"type": "Float", "exponent": 2, "mantissa": 2}, "grow": True, "random_bits": 1},
                    {"format": "fp8-e5m2", "schedule": "shared", "grow": True, "rates": "powers"}],
+    "softmax-grad": [{}, {"classes": 2, "bits": 2, "format": "fp4-e2m1", "rounding": "stochastic", "corrected": True},
+                     {"classes": 1024, "bits": 16, "format": "fp32", "rounding": "truncate"}],
 }
 
 

@@ -16,7 +16,7 @@ from narrowgauge import catalog
 from narrowgauge.hw import verilog
 
 CONVERTER, FMAC, ADDER, MAC = "bfp-converter", "bfp-fmac", "float-adder", "float-mac"
-LOG_CONVERTER, LOG_DOT, MADAM = "lns-converter", "lns-dot", "madam-update"
+LOG_CONVERTER, LOG_DOT, MADAM, SOFTMAX = "lns-converter", "lns-dot", "madam-update", "softmax-grad"
 SMALL = {
     CONVERTER: {"group": 4, "mantissa": 2, "exponent": 3, "random_bits": 1,
                 "work": {"type": "Float", "exponent": 2, "mantissa": 1}},
@@ -34,7 +34,7 @@ SMALL = {
             "second_bias": 8, "memory": 2, "clip": 1, "random_bits": 1},
 }
 DEFAULT = {CONVERTER: {"group": 4}, FMAC: {"group": 4}, ADDER: {}, MAC: {}, LOG_CONVERTER: {"lanes": 4},
-           LOG_DOT: {"lanes": 4}, MADAM: {}}
+           LOG_DOT: {"lanes": 4}, MADAM: {}, SOFTMAX: {}}
 
 # A payload that waits at the input stays, as the unit may assume. `asked` counts the transfers that shall emit,
 # `given` those emitted; `quiet` counts cycles with nothing offered and the output free, `waiting` those that an offer
@@ -113,7 +113,7 @@ def prove(folder, unit, settings, rules, mode, depth, *, early=0, **faults):
 
 @pytest.mark.parametrize("unit, size", [
     (CONVERTER, "small"), (CONVERTER, "default"), (FMAC, "small"), (FMAC, "default"), (ADDER, "default"),
-    (MAC, "default"), (LOG_CONVERTER, "default"), (LOG_DOT, "default"), (MADAM, "default")])
+    (MAC, "default"), (LOG_CONVERTER, "default"), (LOG_DOT, "default"), (MADAM, "default"), (SOFTMAX, "default")])
 def test_a_waiting_output_stays_as_it_is_for_ever(unit, size, tmp_path):
     settings = SMALL[unit] if size == "small" else DEFAULT[unit]
     assert prove(tmp_path, unit, settings, ["stays", "unchanged"], "prove", 2) == set()

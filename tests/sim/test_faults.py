@@ -34,6 +34,9 @@ SGD = ("sgd-update", "--set", "format=fp8-e5m2", "--set", "rates=powers")
 SGD_SHARED = ("sgd-update", "--set", "format=fp8-e5m2", "--set", "schedule=shared", "--set", "grow=true")
 SGD_GROW = (*SGD, "--set", "grow=true")
 SGD_PRODUCTS = ("sgd-update", "--set", "format=fp8-e5m2")
+SOFTMAX = ("softmax-grad",)
+SOFTMAX_CUT = (*SOFTMAX, "--set", "rounding=truncate", "--set", "classes=3")
+SOFTMAX_STOCHASTIC = (*SOFTMAX, "--set", "rounding=stochastic")
 
 # What is wrong: (file, what stands there once, what it becomes, unit and settings).
 FAULTS = {
@@ -99,6 +102,8 @@ FAULTS = {
         "hw/floating.py", "advance & now.valid & ~now.nearest if", "advance & now.valid if", SGD),
     "sgd: the shared unit compensates with the weight after the step": (
         "hw/update.py", '"step": (1, "old", 0, 1)', '"step": (1, "product", 0, 1)', SGD_SHARED),
+    "softmax: a stalled row loses its last target": (
+        "hw/softmax.py", "read.addr.eq(index), read.en.eq(advance)", "read.addr.eq(index), read.en.eq(1)", SOFTMAX),
 }
 # More of them, for the sweep.
 SWEPT = {
@@ -248,6 +253,42 @@ SWEPT = {
         "nearest.eq(payload.method != STOCHASTIC)", SGD_SHARED),
     "sgd: overflow is not reported": (
         "hw/update.py", "done & self.o.valid & Cat(tops).any() & ~nan", "C(0, 1)", SGD),
+    "softmax: the next row does not wait for the errors of the one before": (
+        "hw/softmax.py", 'with m.State("START"), m.If(~busy):', 'with m.State("START"), m.If(C(1, 1)):', SOFTMAX_CUT),
+    "softmax: a greatest logit that is negative counts as positive": (
+        "hw/softmax.py", "negative=negative ^ now.start", "negative=negative", SOFTMAX),
+    "softmax: halves of logits are rounded down": (
+        "hw/softmax.py", "rounded, value = now.value[0], now.value[1:]", "rounded, value = C(0, 1), now.value[1:]",
+        SOFTMAX),
+    "softmax: -0 is below 0": (
+        "hw/softmax.py", "negative.eq(logit.negative & ~logit.zero)", "negative.eq(logit.negative)",
+        (*SOFTMAX, "--set", 'format={"type":"Float","exponent":4,"mantissa":3,"bias":-90}')),
+    "softmax: numbers beside a large one wrap round": (
+        "hw/softmax.py", "beyond=now.large | beside", "beyond=now.large", SOFTMAX),
+    "softmax: a distance wraps round": (
+        "hw/softmax.py", "above = above | now.difference[size:].any()", "above = above", SOFTMAX),
+    "softmax: the first row's greatest logit is kept": (
+        "hw/softmax.py", "with m.If(fresh | (order > greatest)):", "with m.If(order > greatest):", SOFTMAX),
+    "softmax: a sum is not normalised": (
+        "hw/softmax.py", "sums.eq(sums << 1), shifts.eq(shifts - 1)", "sums.eq(sums), shifts.eq(shifts - 1)", SOFTMAX),
+    "softmax: a loss is not limited": (
+        "hw/softmax.py", "over = void | rest[p.value + p.integer:].any()", "over = void", SOFTMAX),
+    "softmax: a NaN spoils the next row as well": (
+        "hw/softmax.py", "void.eq(bad), bad.eq(0)", "void.eq(bad)", SOFTMAX),
+    "softmax: a tie of errors is rounded up": (
+        "hw/softmax.py", "below[:-1].any() | kept[0]", "C(1, 1)", (*SOFTMAX, "--set", "bits=2")),
+    "softmax: a target's error is truncated away from zero": (
+        "hw/softmax.py", "kept + (target & below.any())", "kept", SOFTMAX_CUT),
+    "softmax: a target's noise is not inverted": (
+        "hw/softmax.py", "noise[len(noise) - window:] ^ target.replicate(window)", "noise[len(noise) - window:]",
+        SOFTMAX_STOCHASTIC),
+    "softmax: what is below a target's noise is forgotten": (
+        "hw/softmax.py", "carry = target & rest.any() if len(rest) else C(0, 1)", "carry = C(0, 1)",
+        SOFTMAX_STOCHASTIC),
+    "softmax: a stall draws a random word": (
+        "hw/softmax.py", "advance & now.valid)\n        with", "now.valid)\n        with", SOFTMAX_STOCHASTIC),
+    "softmax: an error of 1 wraps round": (
+        "hw/softmax.py", "number[:-1] | one.replicate(p.bits - 1)", "number[:-1]", SOFTMAX),
 }
 
 

@@ -16,7 +16,9 @@ from narrowgauge.synth import flow
     ("lns-dot", {"lanes": 4, "accumulator": 24, "lsb": 16}),
     ("madam-update", {}),
     pytest.param("sgd-update", {"format": "fp8-e5m2", "schedule": "shared", "grow": True}, marks=pytest.mark.sweep),
-], ids=["converter", "fmac", "fmac-bf16-parallel", "fma", "lns-converter", "lns-dot", "madam-update", "sgd-update"])
+    pytest.param("softmax-grad", {}, marks=pytest.mark.sweep),
+], ids=["converter", "fmac", "fmac-bf16-parallel", "fma", "lns-converter", "lns-dot", "madam-update", "sgd-update",
+        "softmax-grad"])
 def test_the_ecp5_netlist_is_golden(name, settings):
     unit = catalog.find(name)
     parameters = unit.configure(settings)
