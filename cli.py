@@ -2,6 +2,7 @@
 """The command line."""
 
 import argparse
+import dataclasses
 import importlib.metadata
 import json
 import os
@@ -87,7 +88,8 @@ def _parser():
                            "gradients_element=fp8-e5m2, block=32; of lns-madam: constants=4, accumulator=24, lsb=13, "
                            "rate=7, rate_drops=[0.6,0.8], weights_bits=12, second_bits=9, second_gamma=4, update=sgd")
     verb.add_argument("--data", metavar="NAME", default="digits",
-                      help="digits, fashion-mnist, or idx:/folder (default digits)")
+                      help="digits, fashion-mnist, letter, clusters-N (synthetic, N classes) or idx:/folder "
+                           "(default digits)")
     verb.add_argument("--examples", metavar="N[,N]", help="only the first N training (and test) examples")
     verb.add_argument("--seed", metavar="S", type=_natural, default=1, help="default 1")
     verb.add_argument("--epochs", metavar="N", type=_count, default=20, help="default 20")
@@ -98,6 +100,11 @@ def _parser():
                       help="mlp, or cnn: two 3x3 convolutions and a linear layer (default mlp)")
     verb.add_argument("--hidden", metavar="N[,N...]",
                       help="sizes of the hidden layers (default 32), or channels of the convolutions (default 8,16)")
+    verb.add_argument("--softmax-bits", metavar="B", type=_count,
+                      help="take the errors p - y from the unit softmax-grad, in B bits (2 to 16)")
+    verb.add_argument("--softmax-rounding", metavar="KIND",
+                      help="of those errors: nearest, truncate or stochastic (default nearest); without "
+                           "--softmax-bits, in as many bits as the number of classes needs")
     verb.add_argument("--batch-norm", action="store_true", help="normalise hidden layers by the batch's statistics")
     verb.add_argument("--update", metavar="KIND", default="plain",
                       help="how SGD moves parameters: plain, stochastic, kahan, grow (default plain)")
@@ -213,6 +220,12 @@ def _progress_done():
     _progress("")
 
 
+def _warn(options, parameters):
+    """Print what is doubtful in parameters that are allowed: one line."""
+    if getattr(parameters, "warning", None):
+        print(f"narrowgauge {options.verb}: warning: {parameters.warning}", file=sys.stderr)
+
+
 def _list(options):
     from . import catalog
     units = [{"unit": unit.name, "summary": unit.summary, "parameters": unit.parameters().to_json()}
@@ -229,7 +242,9 @@ def _list(options):
 def _generate(options):
     from . import catalog
     unit = catalog.find(options.unit)
-    text = unit.verilog(unit.configure(_settings(options.set)))
+    parameters = unit.configure(_settings(options.set))
+    _warn(options, parameters)
+    text = unit.verilog(parameters)
     if options.output:
         _write(options.output, text)
     else:
@@ -242,6 +257,7 @@ def _simulate(options):
     from .sim import runner
     unit = catalog.find(options.unit)
     parameters = unit.configure(_settings(options.set))
+    _warn(options, parameters)
     tools = runner.simulator()
     _progress("computing vectors")
     recorded = True
@@ -270,12 +286,18 @@ def _simulate(options):
 def _train(options):
     from .golden import datasets, network, recipes
     from .golden.formats import require
+    from .golden.softmax import SoftmaxParameters
     recipe = recipes.keep(recipes.make(options.recipe, **_settings(options.set)), _format(options.parameters),
                           options.update)
     hidden = _sizes("hidden", options.hidden, "sizes such as 32 or 64,32")
     examples = _sizes("examples", options.examples, "numbers such as 8000 or 8000,2000") or ()
     require(len(examples) <= 2, "examples", options.examples, "numbers such as 8000 or 8000,2000")
     data = datasets.load(options.data).first(*examples, *[None] * (2 - len(examples)))
+    if options.softmax_bits is not None or options.softmax_rounding is not None:
+        head = SoftmaxParameters(classes=data.classes, bits=options.softmax_bits,
+                                 rounding=options.softmax_rounding or "nearest")
+        _warn(options, head)
+        recipe = dataclasses.replace(recipe, softmax=head)
 
     def progress(epoch, epochs, row):
         _progress(f"epoch {epoch}/{epochs}: loss {row.loss:.4f}, train {row.train_accuracy:.4f}, "
@@ -315,6 +337,7 @@ def _synth(options):
     from .synth import flow
     unit = catalog.find(options.unit)
     parameters = unit.configure(_settings(options.set))
+    _warn(options, parameters)
     name = unit.module_name(parameters)
     result = flow.synthesise(unit.verilog(parameters), name, verilog.ports_of(unit.component(parameters)),
                              options.target, seeds=options.seeds, device=options.device, progress=_progress)

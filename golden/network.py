@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from . import blockfloat, floating, lfsr, logarithmic, madam, mx
+from . import blockfloat, floating, lfsr, logarithmic, madam, mx, softmax
 from . import update as updates
 from .formats import PRESETS, Fixed, Float, Log, require, require_int
 from .logarithmic import Logs
@@ -54,7 +54,8 @@ def stream_seed(seed, layer, gemm, operand, evaluation=False):
     6 and 7 those of ``forward`` when accuracy is measured, which so leaves training's words
     alone. For run seeds below 2**23 it is a seed that the hardware's converters take. Logarithmic
     operands need no words: Madam's update of a layer has those of its weight gradient's first
-    operand. SGD's stochastic update has those of slot 7.
+    operand. SGD's stochastic update has those of slot 7. The first layer has no input gradient: the
+    softmax head has the words of that one's first operand.
     """
     slot = 6 + operand if evaluation else 2 * list(GEMMS).index(gemm) + operand
     return seed * 256 + layer * 8 + slot
@@ -193,7 +194,7 @@ class Gemms:
     Attributes
     ----------
     invalid, overflow : bool
-        Sticky: a quantiser met a NaN; a sum of logarithmic products saturated, or became infinite.
+        Sticky: a quantiser or the softmax head met a NaN; a sum of logarithmic products saturated, or became infinite.
     """
 
     def __init__(self, recipe, seed, record=None):
@@ -225,6 +226,21 @@ class Gemms:
     def totals(self, x, *factors):
         """Return the sums over rows of factor * x, for each factor: GEMMs of the work format, in its order."""
         return self._plain(np.repeat(np.array(factors, self.recipe.dtype)[:, np.newaxis], len(x), axis=1), x)
+
+    def errors(self, logits, y, scale):
+        """Return (p - y) * scale / batch from the recipe's softmax head.
+
+        The logits are rounded to its format, to nearest even; its errors are exact in the work format, and each is
+        multiplied by scale / batch there, a constant that is rounded to it.
+        """
+        parameters, number = self.recipe.softmax, self.recipe.dtype.type
+        use = (0, "input-gradient", 0)
+        if use not in self._streams:
+            self._streams[use] = lfsr.Stream(stream_seed(self.seed, *use), 1, bits=parameters.random_bits)
+        found, _, invalid, _ = softmax.gradient(parameters, parameters.format.encode(logits), y,
+                                                random=self._streams[use])
+        self.invalid |= bool(invalid.any())
+        return parameters.error.decode(found).astype(self.recipe.dtype) * number(scale / len(y))
 
     def _plain(self, a, b):
         """Return a product of operands in the work format."""
@@ -432,7 +448,7 @@ def gradients(gemms, layers, parameters, x, y, step, scale=1):
     first has not. Statistics are (mean, variance), or None for a layer that has none.
     """
     kept, logits = forward(gemms, layers, parameters, x, step)
-    delta = softmax_gradient(logits, y, scale)
+    delta = gemms.errors(logits, y, scale) if gemms.recipe.softmax else softmax_gradient(logits, y, scale)
     found, statistics = [], []
     for i in reversed(range(len(layers))):
         inputs, patches, normalised = kept[i]

@@ -10,6 +10,7 @@ from .formats import PRESETS, BlockFloat, Fixed, Float, Log, parse, require, req
 from .logarithmic import DotParameters
 from .madam import MadamParameters
 from .rounding import KINDS, NEAREST, Rounding
+from .softmax import SoftmaxParameters
 from .update import METHODS
 
 __all__ = [
@@ -208,6 +209,8 @@ class Recipe:
         None: weights are kept and moved as all other parameters are.
     kept : Kept
         Of all parameters that are moved by SGD, except those of `stored`.
+    softmax : SoftmaxParameters, optional
+        Of the unit that computes the errors p - y from the logits. None: they are computed in the work format.
     """
 
     name: str
@@ -221,6 +224,7 @@ class Recipe:
     dot: DotParameters = None
     stored: Stored = None
     kept: Kept = Kept()
+    softmax: SoftmaxParameters = None
 
     def __post_init__(self):
         formats = [self.quantiser(tensor).format for tensor in TENSORS]
@@ -245,6 +249,11 @@ class Recipe:
             require_int("chunk", self.chunk, 1, 10**6)
         require(self.scale is None or self.kept == Kept(), "loss_scale", self.scale,
                 "None, because parameters have a format or an update of their own")
+        if self.softmax is not None:
+            require(isinstance(self.softmax, SoftmaxParameters), "softmax", self.softmax, "SoftmaxParameters, or None")
+            # So that every error is a number of the work format.
+            require(self.softmax.bits <= self.work.mantissa + 2, "softmax bits", self.softmax.bits,
+                    f"at most {self.work.mantissa + 2}, because work is {_named(self.work)}")
 
     def _check_logarithms(self, formats):
         """Check what goes with Log operands, and with them alone."""
@@ -278,7 +287,8 @@ class Recipe:
         """Return {tensor: `Quantiser.describe`}, and the same for ``accumulator``. JSON-ready.
 
         With logarithmic operands ``accumulator`` has the settings of the dot product too, and ``stored`` is
-        `Stored.describe`. ``parameters`` is `Kept.describe`, if there is anything to tell.
+        `Stored.describe`; with a softmax head, ``errors`` is what it has them in, and its settings. ``parameters`` is
+        `Kept.describe`, if there is anything to tell.
         """
         described = {tensor: self.quantiser(tensor).describe(self.work) for tensor in TENSORS}
         described["accumulator"] = {"format": _named(self.accumulator), "rounding": "nearest"}
@@ -286,7 +296,13 @@ class Recipe:
             described["accumulator"] |= {name: value for name, value in self.dot.to_json().items()
                                          if name not in ("format", "result")}
         described |= {"stored": self.stored.describe()} if self.stored else {}
-        return described | ({"parameters": self.kept.describe(self.work)} if self.kept != Kept() else {})
+        described |= {"parameters": self.kept.describe(self.work)} if self.kept != Kept() else {}
+        if self.softmax:
+            kept = ("random_bits", "corrected") if self.softmax.rounding == "stochastic" else ()
+            described["errors"] = {"format": {"type": "Fixed", **self.softmax.error.to_json()},
+                                   "rounding": self.softmax.rounding, "logits": _named(self.softmax.format)}
+            described["errors"] |= {name: getattr(self.softmax, name) for name in kept}
+        return described
 
 
 def fp32():

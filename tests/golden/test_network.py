@@ -8,13 +8,14 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from narrowgauge.golden import blockfloat, lfsr, logarithmic, madam, network, update
+from narrowgauge.golden import blockfloat, lfsr, logarithmic, madam, network, softmax, update
 from narrowgauge.golden.datasets import Dataset, load
 from narrowgauge.golden.formats import PRESETS, BlockFloat, Fixed, Log
 from narrowgauge.golden.logarithmic import Logs
 from narrowgauge.golden.network import Convolution, Linear
 from narrowgauge.golden.recipes import keep, make
 from narrowgauge.golden.rounding import stochastic
+from narrowgauge.golden.softmax import SoftmaxParameters
 
 needs_digits = pytest.mark.skipif(importlib.util.find_spec("sklearn") is None, reason="scikit-learn is not installed")
 f16, f32 = np.float16, np.float32
@@ -1254,3 +1255,50 @@ def test_digest_of_a_cnn_is_the_same_on_every_machine(name, expected):
 def test_digest_is_the_same_on_every_machine(name, expected):
     # Recorded once; a difference means that some operation's last bit is the machine's.
     assert network.train(make(name), load("digits"), epochs=1).digest == expected
+
+
+# A softmax head.
+
+
+def with_head(name="fp32", **settings):
+    settings = {"classes": 3} | settings
+    return dataclasses.replace(make(name), softmax=SoftmaxParameters(**settings))
+
+
+def test_a_softmax_heads_errors_are_the_units_whose_words_go_on():
+    recipe = with_head(bits=4, rounding="stochastic", random_bits=5)
+    gemms, rng = network.Gemms(recipe, 6), np.random.default_rng(2)
+    # The stream of the input gradient that the first layer has not.
+    unit = dataclasses.replace(recipe.softmax, seed=6 * 256 + 2)
+    for rows, step in ((5, 0), (4, 15)):
+        logits, y = rng.standard_normal((rows, 3)).astype(f32), rng.integers(0, 3, rows)
+        found, *_ = softmax.gradient(unit, PRESETS["bf16"].encode(logits), y, step)
+        delta = gemms.errors(logits, y, 1)
+        assert delta.dtype == f32 and (delta == unit.error.decode(found).astype(f32) * f32(1 / rows)).all()
+
+
+@pytest.mark.parametrize("name", ["fp32", "fp16"])
+def test_a_softmax_head_of_many_bits_is_near_the_work_formats(name):
+    recipe = with_head(name, classes=10, bits=12, format=PRESETS[name])
+    rng = np.random.default_rng(3)
+    logits, y = (4 * rng.standard_normal((8, 10))).astype(recipe.dtype), rng.integers(0, 10, 8)
+    delta, exact = network.Gemms(recipe, 1).errors(logits, y, 16), network.softmax_gradient(logits, y, 16)
+    assert delta.dtype == recipe.dtype
+    # A unit in all, and what FP16 itself leaves of the other path, each twice: scale / batch is 2.
+    assert np.abs(delta.astype(float) - exact.astype(float)).max() < 2 * (2.0**-11 + 2.0**-10 * (name == "fp16"))
+
+
+def test_a_run_with_a_softmax_head_repeats_itself_and_depends_on_it():
+    data, digests = small_data(), []
+    for settings in ({"bits": 6}, {"bits": 6}, {"bits": 4}, {"bits": 4, "rounding": "truncate"},
+                     {"bits": 4, "rounding": "stochastic"}):
+        digests.append(network.train(with_head(**settings), data, epochs=2, batch=4).digest)
+    assert digests[0] == digests[1] and len(set(digests)) == 4
+    assert network.train(make("fp32"), data, epochs=2, batch=4).digest not in digests
+
+
+def test_a_softmax_head_tells_of_nan_and_of_too_many_classes():
+    gemms = network.Gemms(with_head(), 1)
+    assert (gemms.errors(f32([[0, np.nan, 1], [0, 0, 0]]), np.array([0, 1]), 1)[0] == 0).all() and gemms.invalid
+    with pytest.raises(ValueError, match=r"^logits is \(2, 4\); allowed: rows of 1 to 3 classes$"):
+        gemms.errors(np.zeros((2, 4), f32), np.array([0, 1]), 1)

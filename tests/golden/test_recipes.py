@@ -9,6 +9,7 @@ from narrowgauge.golden.logarithmic import DotParameters
 from narrowgauge.golden.madam import MadamParameters
 from narrowgauge.golden.recipes import RECIPES, TENSORS, LossScale, Quantiser, Recipe, Stored, make
 from narrowgauge.golden.rounding import NEAREST, TRUNCATE, stochastic
+from narrowgauge.golden.softmax import SoftmaxParameters
 
 
 def test_bfp_defaults_are_the_contracts():
@@ -244,3 +245,15 @@ def test_formats_tell_random_bits_only_where_words_are_drawn():
     formats = make("bfp", random_bits=5).formats()
     assert formats["gradients"]["bits"] == 5 and formats["gradients"]["corrected"] is False
     assert "bits" not in formats["weights"]
+
+
+def test_a_softmax_head_is_told_of_and_fits_the_work_format():
+    assert make("fp32").softmax is None and "errors" not in make("fp32").formats()
+    recipe = dataclasses.replace(make("fp16"), softmax=SoftmaxParameters(rounding="stochastic", bits=12))
+    assert json.loads(json.dumps(recipe.formats()))["errors"] == {
+        "format": {"type": "Fixed", "bits": 12, "fraction": 11}, "rounding": "stochastic", "logits": "bf16",
+        "random_bits": 8, "corrected": False}
+    with pytest.raises(ValueError, match="^softmax bits is 13; allowed: at most 12, because work is fp16$"):
+        dataclasses.replace(make("fp16"), softmax=SoftmaxParameters(bits=13))
+    with pytest.raises(ValueError, match="^softmax is 5; allowed: SoftmaxParameters, or None$"):
+        dataclasses.replace(make("bfp"), softmax=5)
