@@ -94,6 +94,7 @@ CASES = (
     Case("madam-update", {}),
     Case("sgd-update", {}),
     Case("sgd-update", {"schedule": "shared"}),
+    Case("softmax-grad", {}),
 )
 QUICK = ("bfp-converter", "bfp-fmac", "float-fma")  # labels of the cases of a quick report
 VECTORS, VECTOR_SEED = 10000, 1

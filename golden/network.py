@@ -9,7 +9,7 @@ features), gradients (batch, features). A GEMM's operands are quantised for that
 each along its reduction axis and from the work-format copy. Parameters may have a format of their
 own between the steps (see `Narrow`). Weights that a recipe keeps as logarithmic codes have no
 work-format copy (see `LogWeights`). A convolution is a GEMM over patches:
-its rows are the positions of every example. Source: numerics contract, sections 3 to 8;
+its rows are the positions of every example. Source: numerics contract, sections 3 to 10;
 initialisation, shuffling, the seeds of streams and the order in which overlapping patches are
 added are ours.
 """

@@ -449,8 +449,8 @@ def bound(parameters):
     ratio += np.ldexp(distances.astype(np.float64), -p.fraction) - n * np.log(2.0)
     # Of what is truncated to nothing, only that it is so little matters.
     ratio = ratio[n <= p.guard]
-    unit = np.ldexp(1.0, -p.fraction)
-    sums = (p.classes - 1) * np.ldexp(1.0, -p.guard)
+    unit = 2.0**-p.fraction
+    sums = (p.classes - 1) * 2.0**-p.guard
     f = np.arange(1 << p.phase)
     least, most = (1 + np.ldexp(f.astype(np.float64) + end, -p.phase) for end in (0, 1))
     above = below = logarithm = 0.0
@@ -463,5 +463,5 @@ def bound(parameters):
         logarithm = max(logarithm, np.abs(found - np.log(least)).max(), np.abs(found - np.log(most)).max())
     # Half a unit by which the loss is rounded, and one for two distances.
     loss = 1.5 * unit + np.abs(ratio).max() + sums + logarithm
-    return Bound(unit / 4, float(ratio.max() - ratio.min()) / 4, sums, np.ldexp(1.0, -p.kept), float(above),
+    return Bound(unit / 4, float(ratio.max() - ratio.min()) / 4, sums, 2.0**-p.kept, float(above),
                  float(below), float(loss))

@@ -284,7 +284,7 @@ SWEPT = {
         SOFTMAX_STOCHASTIC),
     "softmax: what is below a target's noise is forgotten": (
         "hw/softmax.py", "carry = target & rest.any() if len(rest) else C(0, 1)", "carry = C(0, 1)",
-        SOFTMAX_STOCHASTIC),
+        (*SOFTMAX_STOCHASTIC, "--set", "random_bits=2")),
     "softmax: a stall draws a random word": (
         "hw/softmax.py", "advance & now.valid)\n        with", "now.valid)\n        with", SOFTMAX_STOCHASTIC),
     "softmax: an error of 1 wraps round": (
