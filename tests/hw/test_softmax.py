@@ -159,11 +159,11 @@ def test_the_header_tells_what_fields_of_a_row_mean():
 
 
 def test_the_statuses_tell_nan_from_inf():
-    parameters = UNIT.configure(COVER[2] | {"format": "fp8-e5m2"})
+    parameters = UNIT.configure({})
     fmt = parameters.format
     rows = np.zeros((6, 10), int)
     for code, status in ((0, (0, 0)), (fmt.inf_code, (0, 1)), (fmt.nan_code, (1, 0)), (fmt.max_code, (0, 0)),
-                         (fmt.inf_code + 1, (1, 0)), (fmt.inf_code | 0x80, (0, 1))):
+                         (fmt.inf_code + 1, (1, 0)), (fmt.inf_code | 1 << 15, (0, 1))):
         rows[3, 4] = code
         vectors = bench.grad_vectors(parameters, rows.ravel(), (np.arange(60) % 10 == 2), (np.arange(60) % 10 == 9))
         assert vectors.status == dict(zip(("invalid", "overflow"), status))
