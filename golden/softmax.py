@@ -1,6 +1,6 @@
 """The softmax head: from logits to the errors p - y and the loss, in fixed point, by tables and interpolation.
 
-The precision that a number of classes needs is after arXiv 1810.05486. Source: numerics contract, section 8.
+The precision that a number of classes needs is after arXiv 1810.05486. Source: numerics contract, section 9.
 """
 
 from dataclasses import dataclass

@@ -28,7 +28,7 @@ class SoftmaxGrad(wiring.Component):
     1 / S and ln S are interpolated in the same table. Last, e**-d / S - y goes out, one per cycle, rounded once: on the
     magnitude, 1 to the largest number. Before that each probability is within ``golden.softmax.bound`` of the exact
     one. A NaN makes each error of its row 0 and the loss the largest; an Inf is the number next to the largest. Each
-    error draws one random word if the rounding is stochastic. Source: numerics contract, section 8.
+    error draws one random word if the rounding is stochastic. Source: numerics contract, section 9.
 
     Parameters
     ----------

@@ -11,8 +11,8 @@ pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 DOCS = Path(__file__).parents[1] / "docs"
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(DOCS)
-    experiments, *pages = map(importlib.import_module, ("experiments", "fp16", "logarithmic", "update"))
-fp16, logarithmic, update = pages
+    experiments, *pages = map(importlib.import_module, ("experiments", "fp16", "logarithmic", "update", "softmax"))
+fp16, logarithmic, update, softmax = pages
 
 PAGES = pytest.mark.parametrize("page", pages, ids=lambda page: page.__name__)
 needs_fashion = pytest.mark.skipif(not experiments.datasets.FASHION.is_dir(),
@@ -43,6 +43,7 @@ def test_statistics_repeat_themselves(tmp_path, monkeypatch):
     (fp16, ("digits-mlp", "fp32", 1)), (fp16, ("digits-mlp", "fp16", 1)),
     pytest.param(logarithmic, ("fashion-mlp", "lns-madam", 1), marks=needs_fashion),
     (logarithmic, ("digits-mlp", "sgd8", 1)), (update, ("digits-0.003", "kahan", 1)),
+    (softmax, ("digits", "stochastic-4", 1)),
 ], ids=lambda each: "-".join(map(str, each)) if isinstance(each, tuple) else "")
 def test_a_result_repeats_itself(page, job):
     assert {name: str(value) for name, value in page.run(job).items()} == experiments.read(page.RESULTS)[job]

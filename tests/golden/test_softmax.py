@@ -20,7 +20,7 @@ def make(**settings):
     return SoftmaxParameters.from_json(settings)
 
 
-# The definition, one row at a time, in fractions: numerics contract, section 8.
+# The definition, one row at a time, in fractions: numerics contract, section 9.
 
 
 def nearest(x):
