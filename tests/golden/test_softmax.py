@@ -153,7 +153,7 @@ def test_probabilities_are_within_a_unit_of_errors_over_all_inputs(bits, classes
     p = make(classes=classes, bits=bits)
     bound = softmax.bound(p)  # over every distance and every normalised sum
     assert bound.probability < 0.8 * 2.0**-p.precision <= 0.8 * 2.0**-bits
-    assert bound.loss < 3.2 * 2.0**-p.fraction
+    assert bound.loss < 3.3 * 2.0**-p.fraction
     # What the bound takes for granted: nothing is left of what is as far as distances go, and the greatest is exact.
     n, _ = softmax.phases(p, np.array([p.loss_top]))
     assert n[0] > p.guard
