@@ -78,7 +78,7 @@ class SGDParameters(Parameters):
         return field
 
 
-@lru_cache(256)
+@lru_cache(256, typed=True)  # True is not the 1 that it equals
 def rate_code(fmt, value, name="rate"):
     """Return the code of a rate: rounded to nearest, from 0 to below 2. What would be subnormal is zero."""
     require(type(value) in (int, float) and 0 <= value < 2, name, value, "a number from 0 to below 2")
