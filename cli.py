@@ -80,13 +80,15 @@ def _parser():
 
     verb = add("train", _train, "train a network with the golden model",
                "A 64-32-10 perceptron on digits by default. Same seed, same digest.")
-    verb.add_argument("--recipe", metavar="NAME", default="bfp", help="fp32, bfp, fp16, mx or lns-madam (default bfp)")
+    verb.add_argument("--recipe", metavar="NAME", default="bfp",
+                      help="fp32, bfp, fp16, mx, lns-madam, fast or cpt (default bfp)")
     verb.add_argument("--set", metavar="NAME=VALUE", action="append", default=[],
                       help="set a parameter of the recipe (repeatable), such as mantissa=4, gradients_mantissa=2, "
                            "weights_rounding=truncate, group=16, accumulator=bf16; of fp16: chunk=64, "
                            "loss_scale=1024, growth_interval=100 (each a number or null); of mx: element=fp8-e4m3, "
                            "gradients_element=fp8-e5m2, block=32; of lns-madam: constants=4, accumulator=24, lsb=13, "
-                           "rate=7, rate_drops=[0.6,0.8], weights_bits=12, second_bits=9, second_gamma=4, update=sgd")
+                           "rate=7, rate_drops=[0.6,0.8], weights_bits=12, second_bits=9, second_gamma=4, "
+                           "update=sgd; of fast: alpha=0.6, beta=0.3; of cpt: low=3, high=8, cycles=32, gradients=8")
     verb.add_argument("--data", metavar="NAME", default="digits",
                       help="digits, fashion-mnist, letter, clusters-N (synthetic, N classes) or idx:/folder "
                            "(default digits)")
@@ -312,6 +314,11 @@ def _train(options):
                   f"train accuracy {accuracy['train']:.4f}, test accuracy {accuracy['test']:.4f}")
     if recipe.scale:
         _say(options, f"loss scale {result.loss_scale}, {result.skipped} steps skipped")
+    if result.precision:
+        operations, passes = result.precision["bit_operations"], result.precision["passes"]
+        _say(options, f"bit operations {operations['used'] / operations['fp32']:.2%} of fp32's and "
+                      f"{operations['used'] / operations['static']:.2%} of the greatest precision's, "
+                      f"passes {passes['used'] / passes['static']:.2%} of its {passes['static']}")
     for raised, text in ((result.invalid, "a NaN was met"), (result.overflow, "sums or weights saturated")):
         if raised:
             _say(options, text)
@@ -327,6 +334,7 @@ def _train(options):
         "digest": result.digest,
         "history": [{"epoch": row.epoch, "loss": row.loss, "train": row.train_accuracy, "test": row.test_accuracy}
                     for row in result.history],
+        **({"precision": result.precision} if result.precision else {}),
         "tools": _versions(),
     })
 

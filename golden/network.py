@@ -24,12 +24,13 @@ from . import blockfloat, floating, lfsr, logarithmic, madam, mx, softmax
 from . import update as updates
 from .formats import PRESETS, Fixed, Float, Log, require, require_int
 from .logarithmic import Logs
+from .precision import Constant, Control, Policies, Rising, range_test
 from .recipes import LARGEST_SCALE, Kept, Recipe
 from .rounding import NEAREST, stochastic
 
 __all__ = ["Convolution", "Epoch", "GEMMS", "Gemms", "Linear", "LogWeights", "MODELS", "Result", "convolutional",
            "digest", "forward", "gradients", "initialise", "matmul_fp32", "normalise", "normalise_gradient",
-           "perceptron", "relu", "sgd", "softmax_gradient", "stream_seed", "train"]
+           "perceptron", "precision_range", "relu", "sgd", "softmax_gradient", "stream_seed", "train"]
 
 # The operands of each GEMM in order: kind of tensor, and its reduction axis as it is stored.
 GEMMS = {
@@ -190,6 +191,8 @@ class Gemms:
     record : callable, optional
         Called before each GEMM of training, once per operand, with (step, layer, gemm, kind,
         array, axis): see `train`.
+    control : precision.Control, optional
+        Of a recipe with `precision`.
 
     Attributes
     ----------
@@ -197,8 +200,8 @@ class Gemms:
         Sticky: a quantiser or the softmax head met a NaN; a sum of logarithmic products saturated, or became infinite.
     """
 
-    def __init__(self, recipe, seed, record=None):
-        self.recipe, self.seed, self.record = recipe, seed, record
+    def __init__(self, recipe, seed, record=None, control=None):
+        self.recipe, self.seed, self.record, self.control = recipe, seed, record, control
         self.invalid = self.overflow = False
         self._streams = {}
 
@@ -215,7 +218,9 @@ class Gemms:
             # A product is of (M, K) and (K, N): the first operand reduces along axis 1, the second along 0.
             if axis == operand:
                 array, axis = array.T, 1 - axis
-            operands.append(self._quantise(array, axis, kind, (layer, gemm, operand, step is None)))
+            operands.append(self._quantise(array, axis, kind, (layer, gemm, operand, step is None), step))
+        if self.control and step is not None:
+            self.control.count([kind for kind, _ in GEMMS[gemm]], *operands)
         if self.recipe.dot:
             return self._logarithmic(*operands)
         if self.recipe.weights.format is None:
@@ -258,7 +263,7 @@ class Gemms:
             self.overflow |= overflow
         return product
 
-    def _quantise(self, array, axis, kind, use):
+    def _quantise(self, array, axis, kind, use, step=None):
         quantiser = self.recipe.quantiser(kind)
         fmt, rounding, stream = quantiser.format, quantiser.rounding, None
         if fmt is None:
@@ -272,6 +277,8 @@ class Gemms:
                 lanes = fmt.block if isinstance(fmt, mx.MX) else fmt.group
                 self._streams[use] = lfsr.Stream(stream_seed(self.seed, *use), lanes, bits=rounding.bits)
             stream = self._streams[use]
+        if self.control:
+            fmt = self.control.format(kind, use[0], step, array, axis)
         quantise = mx.quantise if isinstance(fmt, mx.MX) else blockfloat.quantise
         blocks = quantise(array, fmt, axis=axis, rounding=rounding, random=stream)
         self.invalid |= blocks.invalid
@@ -677,6 +684,8 @@ class Result:
         The final one; 1 without.
     overflow : bool
         A sum of logarithmic products saturated, or what `LogWeights` tells.
+    precision : dict, optional
+        With a recipe that has `precision`, what `precision.Control.report` tells.
     """
 
     recipe: Recipe
@@ -690,6 +699,7 @@ class Result:
     skipped: int
     loss_scale: int
     overflow: bool = False
+    precision: dict = None
 
     @property
     def accuracy(self):
@@ -833,9 +843,10 @@ def train(recipe, dataset, *, seed=1, epochs=20, lr=0.1, batch=32, model="mlp", 
     require_int("measure_every", measure_every, 1, 10**6)
     make, usual = MODELS[model]
     layers = make(dataset, usual if hidden is None else hidden)
-    gemms, rng = Gemms(recipe, seed, record), np.random.default_rng(seed)
     history, step, count = [], 0, len(dataset.train_x)
     steps = epochs * -(-count // batch)
+    control = Control(recipe, len(layers), steps) if recipe.precision else None
+    gemms, rng = Gemms(recipe, seed, record, control), np.random.default_rng(seed)
     state = _State(recipe, initialise(layers, rng, recipe.dtype, batch_norm), seed, steps)
     # A run that diverges shows it in its loss; NumPy's warnings would only repeat that.
     with np.errstate(all="ignore"):
@@ -859,7 +870,31 @@ def train(recipe, dataset, *, seed=1, epochs=20, lr=0.1, batch=32, model="mlp", 
     flags = [gemms, *(state.logs or ())]
     return Result(recipe, seed, tuple(history), layers, tuple(state.parameters), tuple(state.statistics),
                   digest(state.whole()), any(each.invalid for each in flags), state.skipped, state.scale,
-                  any(each.overflow for each in flags))
+                  any(each.overflow for each in flags), control and control.report())
+
+
+def precision_range(recipe, dataset, *, threshold=0.1, low=2, high=8, **settings):
+    """Return what `precision.range_test` finds with one epoch of training per width, each going on from the last.
+
+    Weights and activations have the width; the accuracy before training is taken for that of chance.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Of block floating point; its gradients stay as they are.
+    threshold, low, high
+        As in `range_test`.
+    **settings
+        Of `train`, without `epochs`.
+    """
+    rising = Rising(low, high)
+    wide = {kind: replace(recipe.quantiser(kind), format=replace(recipe.quantiser(kind).format, mantissa=high))
+            for kind in ("weights", "activations")}
+    gradients = recipe.precision.gradients if recipe.precision else Constant(recipe.gradients.format.mantissa)
+    recipe = replace(recipe, **wide, precision=Policies(rising, rising, gradients))
+    history = train(recipe, dataset, epochs=high - low + 1, **settings).history
+    return range_test(lambda width: history[width - low].train_accuracy, 1 / dataset.classes, low=low, high=high,
+                      threshold=threshold)
 
 
 def _require_run(dataset, seed, epochs, lr, batch, model, batch_norm, momentum, decay):

@@ -9,13 +9,14 @@ from . import mx as microscaling
 from .formats import PRESETS, BlockFloat, Fixed, Float, Log, parse, require, require_int
 from .logarithmic import DotParameters
 from .madam import MadamParameters
+from .precision import Adaptive, Constant, Cyclic, Policies
 from .rounding import KINDS, NEAREST, Rounding
 from .softmax import SoftmaxParameters
 from .update import METHODS
 
 __all__ = [
-    "LARGEST_SCALE", "Kept", "LossScale", "RECIPES", "TENSORS", "Quantiser", "Recipe", "Stored", "bfp", "fp16", "fp32",
-    "keep", "lns_madam", "make", "mx",
+    "LARGEST_SCALE", "Kept", "LossScale", "RECIPES", "TENSORS", "Quantiser", "Recipe", "Stored", "bfp", "cpt", "fast",
+    "fp16", "fp32", "keep", "lns_madam", "make", "mx",
 ]
 
 TENSORS = ("weights", "activations", "gradients")
@@ -211,6 +212,9 @@ class Recipe:
         Of all parameters that are moved by SGD, except those of `stored`.
     softmax : SoftmaxParameters, optional
         Of the unit that computes the errors p - y from the logits. None: they are computed in the work format.
+    precision : precision.Policies, optional
+        What chooses the magnitude bits of block floating point in every step; the formats then have the greatest ones.
+        None: they are those of the formats.
     """
 
     name: str
@@ -225,6 +229,7 @@ class Recipe:
     stored: Stored = None
     kept: Kept = Kept()
     softmax: SoftmaxParameters = None
+    precision: Policies = None
 
     def __post_init__(self):
         formats = [self.quantiser(tensor).format for tensor in TENSORS]
@@ -254,6 +259,11 @@ class Recipe:
             # So that every error is a number of the work format.
             require(self.softmax.bits <= self.work.mantissa + 2, "softmax bits", self.softmax.bits,
                     f"at most {self.work.mantissa + 2}, because work is {_named(self.work)}")
+        if self.precision is not None:
+            require(kind is BlockFloat, "precision", self.precision, "None, because the operands are not BlockFloat")
+            for tensor, fmt in zip(TENSORS, formats):
+                top = getattr(self.precision, tensor).top
+                require(fmt.mantissa == top, f"mantissa of {tensor}", fmt.mantissa, f"{top}, the greatest precision")
 
     def _check_logarithms(self, formats):
         """Check what goes with Log operands, and with them alone."""
@@ -288,9 +298,13 @@ class Recipe:
 
         With logarithmic operands ``accumulator`` has the settings of the dot product too, and ``stored`` is
         `Stored.describe`; with a softmax head, ``errors`` is what it has them in, and its settings. ``parameters`` is
-        `Kept.describe`, if there is anything to tell.
+        `Kept.describe`, if there is anything to tell. With `precision`, each tensor has ``precision``, a dict that
+        names its ``policy``; the mantissa of its format is the greatest one.
         """
         described = {tensor: self.quantiser(tensor).describe(self.work) for tensor in TENSORS}
+        if self.precision:
+            for tensor in TENSORS:
+                described[tensor]["precision"] = getattr(self.precision, tensor).describe()
         described["accumulator"] = {"format": _named(self.accumulator), "rounding": "nearest"}
         if self.dot:
             described["accumulator"] |= {name: value for name, value in self.dot.to_json().items()
@@ -338,6 +352,49 @@ def bfp(*, group=16, mantissa=4, exponent=8, weights_mantissa=None, activations_
         require_int(f"{tensor}_mantissa", own, 2, 8)
         quantisers[tensor] = Quantiser(replace(base, mantissa=own), _rounding(tensor, kind, random_bits, corrected))
     return Recipe("bfp", **quantisers, accumulator=_float("accumulator", accumulator))
+
+
+def fast(*, group=16, exponent=8, alpha=0.6, beta=0.3, weights_rounding="truncate", activations_rounding="truncate",
+         gradients_rounding="stochastic", random_bits=8, corrected=False, accumulator="fp32"):
+    """Block floating point of 2 or 4 bits, by tensor, layer and step, after FAST (numerics contract, section 3).
+
+    Parameters
+    ----------
+    alpha, beta : float
+        As in `precision.Adaptive`.
+    group, exponent, weights_rounding, activations_rounding, gradients_rounding, random_bits, corrected, accumulator
+        As in `bfp`; the roundings are FAST's own.
+    """
+    base = bfp(group=group, mantissa=4, exponent=exponent, weights_rounding=weights_rounding,
+               activations_rounding=activations_rounding, gradients_rounding=gradients_rounding,
+               random_bits=random_bits, corrected=corrected, accumulator=accumulator)
+    policy = Adaptive(alpha, beta)
+    return replace(base, name="fast", precision=Policies(policy, policy, policy))
+
+
+def cpt(*, low=3, high=8, cycles=32, gradients=8, group=16, exponent=8, weights_rounding="nearest",
+        activations_rounding="nearest", gradients_rounding="stochastic", random_bits=8, corrected=False,
+        accumulator="fp32"):
+    """Block floating point whose precision cycles, after CPT (numerics contract, section 3).
+
+    That the cycles are of block floating point, CPT's own being of integers, is ours.
+
+    Parameters
+    ----------
+    low, high, cycles : int
+        Of weights and activations, as in `precision.Cyclic`.
+    gradients : int
+        Bits of gradients, always.
+    group, exponent, weights_rounding, activations_rounding, gradients_rounding, random_bits, corrected, accumulator
+        As in `bfp`.
+    """
+    policy = Cyclic(low, high, cycles)
+    require_int("gradients", gradients, 2, 8)
+    base = bfp(group=group, mantissa=high, exponent=exponent, gradients_mantissa=gradients,
+               weights_rounding=weights_rounding, activations_rounding=activations_rounding,
+               gradients_rounding=gradients_rounding, random_bits=random_bits, corrected=corrected,
+               accumulator=accumulator)
+    return replace(base, name="cpt", precision=Policies(policy, policy, Constant(gradients)))
 
 
 def _rounding(tensor, kind, random_bits, corrected=False):
@@ -441,7 +498,7 @@ def lns_madam(*, bits=8, gamma=8, lanes=16, accumulation="direct", accumulator=N
                   stored=Stored(wide, parameters, rate, tuple(rate_drops), second))
 
 
-RECIPES = {"fp32": fp32, "bfp": bfp, "fp16": fp16, "mx": mx, "lns-madam": lns_madam}
+RECIPES = {"fp32": fp32, "bfp": bfp, "fp16": fp16, "mx": mx, "lns-madam": lns_madam, "fast": fast, "cpt": cpt}
 
 
 def make(name, **settings):

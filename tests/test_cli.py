@@ -75,7 +75,8 @@ REFUSALS = {
     "unknown update": (("train", "--recipe", "fp32", "--update", "adam"), "update is 'adam'; allowed: plain, "),
     "unknown format of parameters": (("train", "--recipe", "fp32", "--parameters", "fp99"),
                                      "parameters: format is 'fp99'; allowed: fp32, "),
-    "unknown recipe": (("train", "--recipe", "int4"), "recipe is 'int4'; allowed: fp32, bfp, fp16, mx, lns-madam"),
+    "unknown recipe": (("train", "--recipe", "int4"),
+                       "recipe is 'int4'; allowed: fp32, bfp, fp16, mx, lns-madam, fast, cpt"),
     "setting of another recipe": (("train", "--recipe", "fp32", "--set", "mantissa=4"), "setting of recipe fp32"),
     "unknown data": (("train", "--data", "cifar"), "'cifar'"),
     "data folder that is not there": (("train", "--data", "idx:/nowhere"), "/nowhere"),
@@ -199,6 +200,20 @@ def test_generate_warns_of_too_few_bits_and_writes_all_the_same(capsys):
     assert err == ("narrowgauge generate: warning: bits is 8; 1000 classes with rounding nearest need 11 or more, or "
                    "small errors become zero\n")
     assert run(capsys, "generate", "softmax-grad", "--set", "classes=1000")[2] == ""
+
+
+def test_train_tells_what_precision_cost(capsys):
+    arguments = ("train", "--recipe", "cpt", "--set", "cycles=2", "--set", "low=4", "--epochs", "1", "--examples",
+                 "64,32")
+    data = json.loads(run(capsys, *arguments, "--json", "-")[1])
+    assert data["formats"]["weights"]["precision"] == {"policy": "cyclic", "low": 4, "high": 8, "cycles": 2}
+    told = data["precision"]
+    assert told["widths"]["weights"] == [[[0, 4]]] * 2 and told["widths"]["gradients"] == [[[0, 8]]] * 2
+    # Two steps make two cycles of one: 4-bit weights and activations, so half the operations, or a quarter.
+    assert told["passes"]["used"] * 4 > told["passes"]["static"] > told["passes"]["used"] * 2
+    share = f"{told['bit_operations']['used'] / told['bit_operations']['static']:.2%} of the greatest precision's"
+    assert share in run(capsys, *arguments)[1]
+    assert "precision" not in json.loads(run(capsys, "train", *arguments[7:], "--json", "-")[1])
 
 
 def test_verbs_name_the_extra_they_miss(monkeypatch, capsys):

@@ -1,15 +1,18 @@
 """Precision control: schedules, FAST's statistic, costs."""
 
 import dataclasses
+import json
 import math
 from fractions import Fraction
 
 import numpy as np
 import pytest
-from narrowgauge.golden import blockfloat, precision
+from narrowgauge.golden import blockfloat, lfsr, network, precision
+from narrowgauge.golden.datasets import Dataset
 from narrowgauge.golden.formats import BlockFloat
 from narrowgauge.golden.precision import Adaptive, Constant, Cyclic, Policies, Rising
-from narrowgauge.golden.rounding import TRUNCATE
+from narrowgauge.golden.recipes import make
+from narrowgauge.golden.rounding import TRUNCATE, stochastic
 
 FMT = BlockFloat(16, 4, 8)
 
@@ -253,6 +256,126 @@ def test_adaptive_unit_decides_as_the_policy_does():
                        np.arange(9) == 8))
     found, overflow = precision.adaptive(p, *(np.concatenate(each) for each in zip(*arrays)))
     assert list(found) == expected and set(expected) == {2, 4} and not overflow
+
+
+# Training runs.
+
+
+def small_data():
+    rng = np.random.default_rng(4)
+    x, y = rng.random((11, 7)).astype(np.float32), rng.integers(0, 3, 11)
+    return Dataset("small", x, y, x[:5], y[:5], 3)
+
+
+def small_run(recipe, **settings):
+    """Twelve steps of a 7-5-3 perceptron, three an epoch: with batches of 4, 4 and 3 examples."""
+    return network.train(recipe, small_data(), epochs=4, batch=4, hidden=(5,), **settings)
+
+
+CYCLE = [2, 2, 3, 4, 4, 5]  # 2 + 1.5 * (1 - cos(pi * k / 6)): 2, 2.2, 2.75, 3.5, 4.25, 4.8
+SMALL_CPT = {"low": 2, "high": 5, "cycles": 2, "gradients": 6, "group": 4}
+
+
+def test_a_short_run_of_cycles_is_accounted_for_as_by_hand():
+    report = small_run(make("cpt", **SMALL_CPT)).precision
+    runs = [[0, 2], [2, 3], [3, 4], [5, 5], [6, 2], [8, 3], [9, 4], [11, 5]]
+    assert report["widths"] == {"weights": [runs] * 2, "activations": [runs] * 2, "gradients": [[[0, 6]]] * 2}
+    assert report["steps"]["weights"] == [{"2": 4, "3": 2, "4": 4, "5": 2}] * 2
+    assert report["steps"]["gradients"] == [{"6": 12}] * 2
+    operations, passes = {"used": 0, "fp32": 0, "static": 0}, {"used": 0, "static": 0}
+    for step in range(12):
+        n, a, g = (4, 4, 3)[step % 3], CYCLE[step % 6], 6
+        forward, backward = n * (7 * 5 + 5 * 3), n * (7 * 5 + 2 * 5 * 3)
+        operations["used"] += forward * a * a + backward * a * g
+        operations["static"] += forward * 5 * 5 + backward * 5 * g
+        operations["fp32"] += (forward + backward) * 32 * 32
+        # Groups of 4 along 7 and 5 features are two; along 3 and along the batch one.
+        forward, backward = n * 5 * 2 + n * 3 * 2, 3 * 5 + n * 5 + 5 * 7
+        chunks = (a + 1) // 2
+        passes["used"] += forward * chunks * chunks + backward * chunks * 3
+        passes["static"] += forward * 3 * 3 + backward * 3 * 3
+    assert report["bit_operations"] == operations and report["passes"] == passes
+    json.dumps(report)
+
+
+def test_constant_policies_change_nothing_but_the_report():
+    recipe = make("bfp", group=4, gradients_mantissa=3)
+    plain = small_run(recipe)
+    controlled = small_run(dataclasses.replace(recipe, precision=Policies(gradients=Constant(3))))
+    assert plain.digest == controlled.digest and plain.history == controlled.history
+    assert plain.precision is None
+    assert controlled.precision["bit_operations"]["used"] == controlled.precision["bit_operations"]["static"]
+
+
+def test_operands_have_the_widths_of_the_schedule(monkeypatch):
+    seen, multiply = [], blockfloat.matmul
+
+    def watched(a, b, accumulator):
+        for each in (a, b):
+            assert np.abs(each.mantissas).max() < 1 << each.format.mantissa
+        seen.append((a.format.mantissa, b.format.mantissa))
+        return multiply(a, b, accumulator)
+
+    monkeypatch.setattr(blockfloat, "matmul", watched)
+    small_run(make("cpt", **SMALL_CPT))
+    expected = []
+    for step in range(12):
+        a = CYCLE[step % 6]
+        expected += [(a, a)] * 2 + [(6, a)] * 3
+        if step % 3 == 2:
+            expected += [(5, 5)] * 4  # accuracy is measured with the greatest, for both parts of the data
+    assert seen == expected
+
+
+def test_random_words_do_not_depend_on_widths():
+    class Widths:
+        def format(self, kind, layer, step, array, axis):
+            return BlockFloat(4, (2, 5)[step] if kind == "gradients" else 4)
+
+        def count(self, kinds, a, b):
+            pass
+
+    rng = np.random.default_rng(7)
+    gradient, weights = rng.standard_normal((5, 7)), rng.standard_normal((7, 10))
+    gemms = network.Gemms(make("bfp", group=4), 3, control=Widths())
+    words = lfsr.words(3 * 256 + 1 * 8 + 2, 4, 0, 20)  # slot 2 of layer 1; ten groups a step
+    for step, width in enumerate((2, 5)):
+        left = blockfloat.quantise(gradient, BlockFloat(4, width), rounding=stochastic(8),
+                                   random=words[10 * step:10 * step + 10])
+        right = blockfloat.quantise(weights, BlockFloat(4, 4), axis=0)
+        found = gemms.product("input-gradient", 1, gradient, weights, step)
+        assert np.array_equal(found, blockfloat.matmul(left, right))
+
+
+def test_fast_decides_once_a_step_from_the_first_use():
+    calls = []
+    recipe = make("fast", group=4, alpha=0.25, beta=0.1)
+    report = small_run(recipe, record=lambda *call: calls.append(call)).precision
+    first = {}
+    for step, layer, _, kind, array, axis in calls:
+        first.setdefault((kind, layer, step), (array, axis))
+    seen = set()
+    for (kind, layer, step), (array, axis) in first.items():
+        threshold = Fraction("0.25") - Fraction("0.1") * (Fraction(step, 12) + Fraction(layer, 2))
+        rows = np.moveaxis(array, axis, 1)
+        rows = np.concatenate([rows, np.zeros((len(rows), -rows.shape[1] % 4))], axis=1)
+        numerator, quarter = scalar_sums(rows.ravel(), 4, 8)
+        width = 4 if Fraction(numerator) >= Fraction(round(threshold * 256), 256) * 4 * quarter else 2
+        runs = report["widths"][kind][layer]
+        assert [bits for start, bits in runs if start <= step][-1] == width
+        seen.add((kind, width))
+    assert len(seen) >= 4  # both widths come up
+
+
+def test_range_test_trains_a_network():
+    settings = {"batch": 4, "hidden": (5,), "low": 2, "high": 4}
+    assert network.precision_range(make("bfp"), small_data(), threshold=-1, **settings)[0] == 2
+    width, gains = network.precision_range(make("cpt"), small_data(), threshold=2, **settings)
+    assert width is None and list(gains) == [2, 3, 4]
+    policies = Policies(Rising(2, 4), Rising(2, 4), Constant(8))
+    recipe = dataclasses.replace(make("bfp", mantissa=4, gradients_mantissa=8), precision=policies)
+    final = network.train(recipe, small_data(), epochs=3, batch=4, hidden=(5,)).accuracy["train"]
+    assert sum(gains.values()) == pytest.approx(final - 1 / 3)
 
 
 # What is refused.

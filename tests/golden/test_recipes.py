@@ -7,6 +7,7 @@ from narrowgauge.golden import mx
 from narrowgauge.golden.formats import PRESETS, BlockFloat, Fixed, Float, Log, parse
 from narrowgauge.golden.logarithmic import DotParameters
 from narrowgauge.golden.madam import MadamParameters
+from narrowgauge.golden.precision import Adaptive, Constant, Cyclic, Policies
 from narrowgauge.golden.recipes import RECIPES, TENSORS, LossScale, Quantiser, Recipe, Stored, make
 from narrowgauge.golden.rounding import NEAREST, TRUNCATE, stochastic
 from narrowgauge.golden.softmax import SoftmaxParameters
@@ -75,6 +76,29 @@ def test_lns_madam_settings_reach_their_parameters():
     assert make("lns-madam", bits=6, update="sgd", weights_bits=6).stored.format == Log(6, 8)
 
 
+def test_fast_chooses_for_every_tensor_and_has_the_papers_roundings():
+    recipe = make("fast", alpha=0.5, group=8)
+    assert [recipe.quantiser(t) for t in TENSORS] == [Quantiser(BlockFloat(8, 4, 8), rounding) for rounding in
+                                                      (TRUNCATE, TRUNCATE, stochastic(8))]
+    assert recipe.precision == Policies(*[Adaptive(0.5, 0.3)] * 3)
+    assert recipe.formats()["gradients"]["precision"] == {"policy": "adaptive", "alpha": 0.5, "beta": 0.3}
+
+
+def test_cpt_cycles_weights_and_activations():
+    recipe = make("cpt", low=4, high=7, cycles=9, gradients=6)
+    assert [recipe.quantiser(t).format.mantissa for t in TENSORS] == [7, 7, 6]
+    assert recipe.precision == Policies(Cyclic(4, 7, 9), Cyclic(4, 7, 9), Constant(6))
+    assert recipe.formats()["gradients"]["precision"] == {"policy": "constant", "bits": 6}
+    json.dumps(recipe.formats())
+
+
+def test_precision_needs_formats_of_the_greatest_one():
+    with pytest.raises(ValueError, match="mantissa of weights is 4; allowed: 8, the greatest precision"):
+        dataclasses.replace(make("bfp"), precision=Policies(Cyclic(3, 8)))
+    with pytest.raises(ValueError, match="precision is .*; allowed: None, because the operands are not BlockFloat"):
+        dataclasses.replace(make("mx"), precision=Policies())
+
+
 def test_settings_reach_their_tensor_alone():
     recipe = make("bfp", group=8, mantissa=3, exponent=6, gradients_mantissa=5, weights_rounding="truncate",
                   gradients_rounding="nearest", activations_rounding="stochastic", random_bits=4, corrected=True,
@@ -102,7 +126,7 @@ def test_recipes_are_frozen(name):
 
 
 @pytest.mark.parametrize(("name", "settings", "message"), [
-    ("fp64", {}, "recipe is 'fp64'; allowed: fp32, bfp, fp16, mx, lns-madam"),
+    ("fp64", {}, "recipe is 'fp64'; allowed: fp32, bfp, fp16, mx, lns-madam, fast, cpt"),
     ("fp32", {"group": 16}, "setting of recipe fp32 is 'group'; allowed: none"),
     ("bfp", {"mantisa": 4}, "setting of recipe bfp is 'mantisa'; allowed: group, mantissa, exponent, .*"),
     ("bfp", {"mantissa": 9}, "mantissa is 9; allowed: an integer from 2 to 8"),
@@ -115,6 +139,9 @@ def test_recipes_are_frozen(name):
     ("fp16", {"loss_scale": 2**25}, "loss_scale is 33554432; allowed: .*"),
     ("fp16", {"loss_scale": 8.0}, "loss_scale is 8.0; allowed: .*"),
     ("fp16", {"growth_interval": 0}, "growth_interval is 0; allowed: an integer from 1 to 1000000"),
+    ("cpt", {"low": 1}, "low is 1; allowed: an integer from 2 to 8"),
+    ("cpt", {"gradients": 9}, "gradients is 9; allowed: an integer from 2 to 8"),
+    ("fast", {"alpha": 3}, "alpha is 3; allowed: a number from 0 to below 2"),
     ("bfp", {"group": 0}, "group is 0; allowed: an integer from 1 to 1024"),
     ("bfp", {"exponent": 1}, "exponent is 1; allowed: an integer from 2 to 9"),
     ("bfp", {"activations_rounding": "up"}, "activations_rounding is 'up'; allowed: nearest, truncate, stochastic"),
