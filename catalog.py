@@ -13,6 +13,7 @@ from .golden.blockfloat import ConverterParameters, FMACParameters
 from .golden.floating import AdderParameters, CastParameters, FMAParameters, MACParameters, MultiplierParameters
 from .golden.formats import Fixed, Float, Log, name_of, require
 from .golden.madam import MadamParameters
+from .golden.precision import AdaptiveParameters, CyclicParameters
 from .golden.softmax import SoftmaxParameters
 from .golden.update import SGDParameters
 from .hw import verilog
@@ -21,6 +22,7 @@ from .hw.floating import FloatAdder, FloatCast, FloatFMA, FloatMAC, FloatMultipl
 from .hw.logarithmic import LNSConverter, LNSDecoder, LNSDot
 from .hw.madam import MadamUpdate
 from .hw.mx import MXConverter, MXDot
+from .hw.precision import PrecisionAdaptive, PrecisionCyclic
 from .hw.softmax import SoftmaxGrad
 from .hw.update import SGDUpdate
 
@@ -65,7 +67,8 @@ class Unit:
         short = {"group": "g", "mantissa": "m", "exponent": "e", "accumulators": "a", "random_bits": "k", "seed": "s",
                  "latency": "l", "block": "b", "lanes": "n", "accumulator": "acc", "lsb": "lsb", "constants": "c",
                  "fraction": "f", "narrow": "to_", "second_bits": "v", "second_gamma": "vg", "second_bias": "vb",
-                 "memory": "mem", "clip": "clip", "classes": "n", "bits": "b"}
+                 "memory": "mem", "clip": "clip", "classes": "n", "bits": "b", "iterations": "i", "cycles": "n",
+                 "low": "lo", "high": "hi", "gradients": "gr", "guard": "gd", "count": "ct"}
         words = [self.name.replace("-", "_")]
         usual = vars(self.parameters())
         if isinstance(usual.get("format"), Float):
@@ -190,6 +193,14 @@ UNITS = {unit.name: unit for unit in (
     Unit(
         "softmax-grad", "errors p - y and loss of a row of logits, one class per cycle and pass",
         SoftmaxParameters, SoftmaxGrad, "softmax",
+    ),
+    Unit(
+        "precision-cyclic", "CPT's cycles: the precision of each training iteration, from a counter",
+        CyclicParameters, PrecisionCyclic, "precision",
+    ),
+    Unit(
+        "precision-adaptive", "FAST's choice of 2 or 4 bits for a tensor, from its block-floating-point groups",
+        AdaptiveParameters, PrecisionAdaptive, "precision",
     ),
 )}
 

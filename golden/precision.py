@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 
 from . import blockfloat
-from .formats import Parameters, require, require_int
+from .formats import BlockFloat, Parameters, require, require_int
 from .rounding import TRUNCATE
 
 __all__ = [
@@ -443,6 +443,16 @@ class AdaptiveParameters(Parameters):
         require_int("guard", self.guard, 0, 16)
         require_int("count", self.count, 1, 24)
         require_int("fraction", self.fraction, 1, 16)
+
+    @property
+    def format(self):
+        """The BlockFloat that the layout is that of."""
+        return BlockFloat(self.group, self.mantissa, self.exponent)
+
+    @property
+    def narrowed(self):
+        """The BlockFloat of the groups themselves."""
+        return BlockFloat(self.group, WIDE, self.exponent)
 
     @property
     def bits(self):

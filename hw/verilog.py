@@ -77,6 +77,11 @@ _MEANINGS = {
     "target": "1: the example's class",
     "error": "p - y, two's complement, all bits but one behind the binary point",
     "loss": "cross-entropy of the row in nats, without sign, limited to the largest number",
+    "restart": "the iteration is the first one of a run",
+    "forward": "magnitude bits of weights and activations",
+    "backward": "magnitude bits of gradients",
+    "threshold": "what r(X) must reach for 4 bits: 0 to below 2, its top bit is worth 1",
+    "end": "the last group of a tensor: answer",
 }
 
 

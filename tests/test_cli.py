@@ -41,7 +41,8 @@ def test_list_json_gives_defaults_that_configure_takes(capsys):
 def test_generate_writes_the_same_to_a_file_and_to_standard_output(unit, capsys, tmp_path):
     path = tmp_path / "unit.v"
     settings = {"bfp": {"group": 4}, "float": {"format": "bf16"}, "mx": {"block": 8}, "lns": {"lanes": 4},
-                "madam": {"lanes": 2}, "sgd": {"format": "fp8-e5m2"}, "softmax": {"classes": 4}}[unit.split("-")[0]]
+                "madam": {"lanes": 2}, "sgd": {"format": "fp8-e5m2"}, "softmax": {"classes": 4},
+                "precision": {}}[unit.split("-")[0]]
     arguments = [unit, *(word for name, value in settings.items() for word in ("--set", f"{name}={value}"))]
     assert run(capsys, "generate", *arguments, "-o", str(path)) == (0, "", "")
     status, out, _ = run(capsys, "generate", *arguments)

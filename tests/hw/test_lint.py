@@ -58,6 +58,8 @@ SETTINGS = {
                    {"format": "fp8-e5m2", "schedule": "shared", "grow": True, "rates": "powers"}],
     "softmax-grad": [{}, {"classes": 2, "bits": 2, "format": "fp4-e2m1", "rounding": "stochastic", "corrected": True},
                      {"classes": 1024, "bits": 16, "format": "fp32", "rounding": "truncate"}],
+    "precision-cyclic": [{}, {"iterations": 5}],
+    "precision-adaptive": [{}, {"group": 5, "mantissa": 6, "exponent": 3, "guard": 0, "count": 1, "fraction": 1}],
 }
 
 

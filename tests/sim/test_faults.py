@@ -26,6 +26,8 @@ ADDER = ("float-adder", "--set", "format=fp8-e5m2")
 MULTIPLIER = ("float-multiplier", "--set", "format=fp8-e5m2")
 FMA = ("float-fma", "--set", "format=fp8-e5m2")
 MAC = ("float-mac", "--set", "format=fp8-e5m2")
+CYCLIC = ("precision-cyclic", "--set", "iterations=400", "--set", "cycles=4")
+ADAPTIVE = ("precision-adaptive", "--set", "group=4")
 MADAM = ("madam-update",)
 MADAM_SHORT = (*MADAM, "--set", "memory=4")  # what is forgotten in a step is more than a code
 MADAM_WIDE = (*MADAM, "--set", "gradient=fp16", "--set", "second_bias=48")  # second moments beyond any square
@@ -104,9 +106,28 @@ FAULTS = {
         "hw/update.py", '"step": (1, "old", 0, 1)', '"step": (1, "product", 0, 1)', SGD_SHARED),
     "softmax: a stalled row loses its last target": (
         "hw/softmax.py", "read.addr.eq(index), read.en.eq(advance)", "read.addr.eq(index), read.en.eq(1)", SOFTMAX),
+    "precision: a cycle is one iteration too long": (
+        "hw/precision.py", "now == period - 1", "now == period", CYCLIC),
+    "precision: the sums are not aligned when the exponent rises": (
+        "hw/precision.py", "shifted(held, now.rise)", "held", ADAPTIVE),
 }
 # More of them, for the sweep.
 SWEPT = {
+    "precision: a restart is forgotten by the next iteration": (
+        "hw/precision.py", "Mux(now == period - 1, 0, now + 1)", "Mux(now == period - 1, 0, position + 1)", CYCLIC),
+    "precision: a group below the largest is not aligned": (
+        "hw/precision.py", "getattr(now, name)), now.gap)", "getattr(now, name)), C(0, 1))", ADAPTIVE),
+    "precision: a tensor begins with the sums of the one before": (
+        "hw/precision.py", "& (~now.first).replicate(p.bits)", "", ADAPTIVE),
+    "precision: the exponent of the tensor before is kept": (
+        "hw/precision.py", "larger = fresh | below[-1]", "larger = below[-1]", ADAPTIVE),
+    "precision: a ratio that is the threshold is not enough": (
+        "hw/precision.py", "numerator) >= Cat(", "numerator) > Cat(", ADAPTIVE),
+    "precision: a sum wraps round": (
+        "hw/precision.py", "held.eq(total[:-1] | total[-1].replicate(p.bits))", "held.eq(total[:-1])",
+        (*ADAPTIVE, "--set", "count=1")),
+    "precision: an ended tensor is overwritten while another is compared": (
+        "hw/precision.py", "advance.eq(~ended.valid | ~busy)", "advance.eq(1)", ADAPTIVE),
     "converter: a carry-out is dropped": (
         "hw/blockfloat.py", "full.eq((q & ~Cat(mask, C(0, 1))).any() | (s6.above", "full.eq((s6.above", CONVERTER),
     "converter: lanes in the wrong order": (

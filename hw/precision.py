@@ -1,0 +1,211 @@
+"""Precision control in hardware: cycles from a counter, and a choice from the sums of a tensor's chunks."""
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..golden.precision import NARROW, WIDE, AdaptiveParameters, CyclicParameters, breakpoints
+from .formats import group_layout
+from .pipeline import stage, sticky_status
+
+__all__ = ["PrecisionAdaptive", "PrecisionCyclic"]
+
+WIDTH = 4  # bits of a width, 2 to 8
+
+
+class PrecisionCyclic(wiring.Component):
+    """CPT's schedule: each transfer is one iteration, and is answered with the widths that it trains in.
+
+    A counter of the position in the cycle is compared with the positions from which on there is one bit more, which are
+    computed exactly when the unit is generated: no cosine. Iterations beyond the last whole cycle begin another.
+    Source: numerics contract, section 3 (CPT).
+
+    Parameters
+    ----------
+    parameters : CyclicParameters
+
+    Members
+    -------
+    i : In(stream)
+        ``restart``: this iteration is the first one of a run, as that after a reset is.
+    o : Out(stream)
+        ``forward`` (magnitude bits of weights and activations), ``backward`` (of gradients).
+
+    Attributes
+    ----------
+    latency : int
+        Cycles from an accepted transfer to its answer.
+    interval : int
+        Cycles between transfers.
+    """
+
+    latency = 1
+    interval = 1
+
+    def __init__(self, parameters: CyclicParameters):
+        self.parameters = parameters
+        super().__init__({
+            "i": In(stream.Signature(data.StructLayout({"restart": 1}))),
+            "o": Out(stream.Signature(data.StructLayout({"forward": WIDTH, "backward": WIDTH}))),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        p, period = self.parameters, self.parameters.period
+        advance = Signal()
+        m.d.comb += [advance.eq(~self.o.valid | self.o.ready), self.i.ready.eq(advance)]
+
+        bits = max((period - 1).bit_length(), 1)  # no signal has zero width
+        position, now, forward = Signal(bits), Signal(bits), Signal(WIDTH)
+        m.d.comb += [now.eq(position & (~self.i.payload.restart).replicate(bits)), forward.eq(p.low)]
+        for index, edge in enumerate(breakpoints(p.low, p.high, period)):
+            if edge < period:
+                with m.If(now >= edge):
+                    m.d.comb += forward.eq(p.low + index + 1)
+        with m.If(advance):
+            m.d.sync += self.o.valid.eq(self.i.valid)
+            with m.If(self.i.valid):
+                m.d.sync += [
+                    self.o.payload.forward.eq(forward),
+                    self.o.payload.backward.eq(p.gradients),
+                    position.eq(Mux(now == period - 1, 0, now + 1)),
+                ]
+        return m
+
+
+class PrecisionAdaptive(wiring.Component):
+    """FAST's choice between 2 and 4 bits for a tensor, from its groups of 4 bits, truncated: a group per cycle.
+
+    Sums the lower chunks and the higher chunks of all elements, scaled by their groups' exponents, and answers 4 where
+    the lower ones' sum is the threshold times 4 times the higher ones' or more, else 2: r(X) against the threshold
+    without a divider, and without a multiplier, by an addition for each bit of the threshold. See
+    `golden.precision.sum_chunks` for what is dropped of groups with small exponents. Source: numerics contract,
+    section 3 (FAST).
+
+    Parameters
+    ----------
+    parameters : AdaptiveParameters
+
+    Members
+    -------
+    i : In(stream)
+        ``group`` (see `group_layout`; the converter's output at precision 4, truncated: other bits of magnitudes, the
+        signs and its precision are not looked at), ``threshold`` (0 to below 2, with `fraction` bits below the binary
+        point; the last group's counts), ``end`` (this is the last group of a tensor).
+    o : Out(stream)
+        ``precision``, 2 or 4: one transfer for each tensor.
+    overflow : Out(1)
+        Sticky: a sum saturated.
+    status_clear : In(1)
+        Clears it.
+
+    Attributes
+    ----------
+    latency : int
+        Cycles from an accepted last group to its answer.
+    interval : int
+        Cycles between transfers: 1; but no less than `fraction` + 3 from one tensor's end to the next one's.
+    """
+
+    interval = 1
+
+    def __init__(self, parameters: AdaptiveParameters):
+        self.parameters = parameters
+        super().__init__({
+            "i": In(stream.Signature(data.StructLayout({
+                "group": group_layout(parameters.format),
+                "threshold": parameters.fraction + 1,
+                "end": 1,
+            }))),
+            "o": Out(stream.Signature(data.StructLayout({"precision": 3}))),
+            "overflow": Out(1),
+            "status_clear": In(1),
+        })
+
+    @property
+    def latency(self):
+        # A stage for the chunks, one for two levels of their sums, alignment, sum; then the product, and a comparison.
+        return 3 + ((self.parameters.group - 1).bit_length() + 1) // 2 + 1 + (self.parameters.fraction + 1) + 1
+
+    def elaborate(self, platform):
+        m = Module()
+        p, payload = self.parameters, self.i.payload
+        advance = Signal()
+        m.d.comb += self.i.ready.eq(advance)
+
+        # The largest exponent of the tensor so far: by how much it rises, and how far this group is below it.
+        top, fresh = Signal(p.exponent), Signal(init=1)
+        exponent = payload.group.exponent
+        above, below = Signal(p.exponent + 1), Signal(p.exponent + 1)
+        m.d.comb += [above.eq(exponent - top), below.eq(top - exponent)]
+        larger = fresh | below[-1]
+        with m.If(advance & self.i.valid):
+            m.d.sync += fresh.eq(payload.end)
+            with m.If(larger):
+                m.d.sync += top.eq(exponent)
+        magnitudes = [element.magnitude for element in payload.group.elements]
+        now = stage(m, advance, "chunks", valid=self.i.valid, low=Cat(each[:2] for each in magnitudes),
+                    high=Cat(each[2:4] for each in magnitudes), rise=above[:-1] & below[-1].replicate(p.exponent),
+                    gap=below[:-1] & (~larger).replicate(p.exponent), first=fresh, end=payload.end,
+                    threshold=payload.threshold)
+
+        # Sums of the group's chunks.
+        bits, count, level = 2, p.group, 0
+        while count > 1:
+            sums = {}
+            for name in ("low", "high"):
+                terms = [getattr(now, name)[bits * k:bits * (k + 1)] for k in range(count)]
+                for _ in range(2):
+                    terms = [a + b for a, b in zip(terms[::2], terms[1::2])] + terms[len(terms) & ~1:]
+                wide = bits + min(2, (count - 1).bit_length())
+                sums[name] = Cat(Cat(each, C(0, wide))[:wide] for each in terms)
+            count, bits, level = len(terms), wide, level + 1
+            now = stage(m, advance, f"level{level}", now, **sums)
+
+        # Aligned to the largest exponent, with guard bits below.
+        size = bits + p.guard
+        aligned = {name: shifted(Cat(C(0, p.guard), getattr(now, name)), now.gap) for name in ("low", "high")}
+        now = stage(m, advance, "aligned", now, drop=("gap",), **aligned)
+        assert all(len(getattr(now, name)) == size for name in aligned)
+
+        # The tensor's sums.
+        sums, overs = [], []
+        for name in ("low", "high"):
+            total, held = Signal(p.bits + 1, name=f"{name}_total"), Signal(p.bits, name=f"{name}_sum", reset_less=True)
+            before = shifted(held, now.rise) & (~now.first).replicate(p.bits)
+            m.d.comb += total.eq(before + getattr(now, name))
+            with m.If(advance & now.valid):
+                m.d.sync += held.eq(total[:-1] | total[-1].replicate(p.bits))
+            sums.append(held)
+            overs.append(total[-1])
+        sticky_status(m, self.overflow, advance & now.valid & Cat(overs).any(), self.status_clear)
+        ended = stage(m, advance, "ended", valid=now.valid & now.end, threshold=now.threshold)
+
+        # The threshold times the higher chunks' sum, from the threshold's top bit down, while groups go on coming in.
+        busy, left = Signal(), Signal(range(p.fraction + 2))
+        numerator, quarter = Signal(p.bits, reset_less=True), Signal(p.bits, reset_less=True)
+        threshold = Signal(p.fraction + 1, reset_less=True)
+        product = Signal(p.bits + p.fraction + 1, reset_less=True)
+        m.d.comb += advance.eq(~ended.valid | ~busy)
+        with m.If(~busy):
+            m.d.sync += [
+                numerator.eq(sums[0]), quarter.eq(sums[1]), threshold.eq(ended.threshold), product.eq(0),
+                left.eq(p.fraction + 1), busy.eq(ended.valid),
+            ]
+        with m.Elif(left != 0):
+            m.d.sync += [
+                product.eq((product << 1) + (quarter & threshold[-1].replicate(p.bits))),
+                threshold.eq(threshold << 1), left.eq(left - 1),
+            ]
+        with m.If(self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
+        with m.If(busy & (left == 0) & (~self.o.valid | self.o.ready)):
+            enough = Cat(C(0, p.fraction), numerator) >= Cat(C(0, 2), product)
+            m.d.sync += [self.o.valid.eq(1), self.o.payload.precision.eq(Mux(enough, WIDE, NARROW)), busy.eq(0)]
+        return m
+
+
+def shifted(value, amount):
+    """Return `value` shifted right; any bit of `amount` beyond what the shift can use makes it zero."""
+    bits = min(len(value).bit_length(), len(amount))
+    return (value >> amount[:bits]) & (~amount[bits:].any()).replicate(len(value))
