@@ -104,7 +104,8 @@ class PrecisionAdaptive(wiring.Component):
     latency : int
         Cycles from an accepted last group to its answer.
     interval : int
-        Cycles between transfers: 1; but no less than `fraction` + 3 from one tensor's end to the next one's.
+        Cycles between transfers: 1; but no less than `fraction` + 3 from one tensor's end to the next one's, and
+        n // 8 + n % 8 more for a group whose exponent is n above the tensor's largest so far.
     """
 
     interval = 1
@@ -165,16 +166,24 @@ class PrecisionAdaptive(wiring.Component):
         # Aligned to the largest exponent, with guard bits below.
         size = bits + p.guard
         aligned = {name: shifted(Cat(C(0, p.guard), getattr(now, name)), now.gap) for name in ("low", "high")}
-        now = stage(m, advance, "aligned", now, drop=("gap",), **aligned)
+        now = stage(m, advance, "aligned", now, drop=("gap",), rising=(now.rise != 0) & ~now.first, **aligned)
         assert all(len(getattr(now, name)) == size for name in aligned)
 
-        # The tensor's sums.
+        # The tensor's sums. Where the largest exponent rises they are shifted first, 8 places a cycle and then one.
+        rising, far, less = Signal(), Signal(), Signal(p.exponent)
+        m.d.comb += [
+            rising.eq(now.valid & now.rising), far.eq(now.rise[3:].any()), less.eq(now.rise - Mux(far, 8, 1)),
+        ]
+        with m.If(rising):
+            m.d.sync += [now.rise.eq(less), now.rising.eq(less != 0)]
         sums, overs = [], []
         for name in ("low", "high"):
             total, held = Signal(p.bits + 1, name=f"{name}_total"), Signal(p.bits, name=f"{name}_sum", reset_less=True)
-            before = shifted(held, now.rise) & (~now.first).replicate(p.bits)
+            before = held & (~now.first).replicate(p.bits)
             m.d.comb += total.eq(before + getattr(now, name))
-            with m.If(advance & now.valid):
+            with m.If(rising):
+                m.d.sync += held.eq(Mux(far, held >> 8, held >> 1))
+            with m.Elif(advance & now.valid):
                 m.d.sync += held.eq(total[:-1] | total[-1].replicate(p.bits))
             sums.append(held)
             overs.append(total[-1])
@@ -186,7 +195,8 @@ class PrecisionAdaptive(wiring.Component):
         numerator, quarter = Signal(p.bits, reset_less=True), Signal(p.bits, reset_less=True)
         threshold = Signal(p.fraction + 1, reset_less=True)
         product = Signal(p.bits + p.fraction + 1, reset_less=True)
-        m.d.comb += advance.eq(~ended.valid | ~busy)
+        # The group after an ended tensor is another one's first, which shifts nothing.
+        m.d.comb += advance.eq(~(ended.valid & busy) & ~rising)
         with m.If(~busy):
             m.d.sync += [
                 numerator.eq(sums[0]), quarter.eq(sums[1]), threshold.eq(ended.threshold), product.eq(0),

@@ -109,7 +109,7 @@ FAULTS = {
     "precision: a cycle is one iteration too long": (
         "hw/precision.py", "now == period - 1", "now == period", CYCLIC),
     "precision: the sums are not aligned when the exponent rises": (
-        "hw/precision.py", "shifted(held, now.rise)", "held", ADAPTIVE),
+        "hw/precision.py", "rising=(now.rise != 0) & ~now.first", "rising=C(0, 1)", ADAPTIVE),
 }
 # More of them, for the sweep.
 SWEPT = {
@@ -127,7 +127,9 @@ SWEPT = {
         "hw/precision.py", "held.eq(total[:-1] | total[-1].replicate(p.bits))", "held.eq(total[:-1])",
         (*ADAPTIVE, "--set", "count=1")),
     "precision: an ended tensor is overwritten while another is compared": (
-        "hw/precision.py", "advance.eq(~ended.valid | ~busy)", "advance.eq(1)", ADAPTIVE),
+        "hw/precision.py", "advance.eq(~(ended.valid & busy) & ~rising)", "advance.eq(~rising)", ADAPTIVE),
+    "precision: sums are shifted by one place where it should be eight": (
+        "hw/precision.py", "Mux(far, held >> 8, held >> 1)", "held >> 1", ADAPTIVE),
     "converter: a carry-out is dropped": (
         "hw/blockfloat.py", "full.eq((q & ~Cat(mask, C(0, 1))).any() | (s6.above", "full.eq((s6.above", CONVERTER),
     "converter: lanes in the wrong order": (
