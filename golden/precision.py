@@ -481,7 +481,7 @@ def cyclic(parameters, restart):
     return np.broadcast_to(forward, position.shape), np.full(len(index), parameters.gradients)
 
 
-def adaptive(parameters, exponents, magnitudes, threshold, end):
+def adaptive(parameters, exponents, magnitudes, threshold, last):
     """Golden function of ``precision-adaptive``: transfers of one group each, in order.
 
     Parameters
@@ -493,7 +493,7 @@ def adaptive(parameters, exponents, magnitudes, threshold, end):
         Of 4 bits; bits above are not looked at.
     threshold : array of int, shape (n,)
         Codes as `threshold_code` makes them; that of the last group of a tensor counts.
-    end : array of bool, shape (n,)
+    last : array of bool, shape (n,)
         The last group of a tensor: its width is answered, and the next group starts another.
 
     Returns
@@ -506,14 +506,14 @@ def adaptive(parameters, exponents, magnitudes, threshold, end):
     p = parameters
     magnitudes = np.asarray(magnitudes).astype(np.int64)
     low, high = (magnitudes & 3).sum(axis=1), (magnitudes >> 2 & 3).sum(axis=1)
-    ends = np.flatnonzero(end) + 1
+    ends = np.flatnonzero(last) + 1
     found, overflow, start = [], False, 0
-    for stop in [*ends, *([len(low)] if len(low) and not end[-1] else [])]:
+    for stop in [*ends, *([len(low)] if len(low) and not last[-1] else [])]:
         part = slice(start, stop)
         numerator, quarter, saturated = sum_chunks(exponents[part], low[part], high[part], guard=p.guard,
                                                    limit=sum_limit(p.group, p.guard, p.count))
         overflow |= saturated
-        if end[stop - 1]:
+        if last[stop - 1]:
             found.append(decide(numerator, quarter, int(threshold[stop - 1]), p.fraction))
         start = stop
     return np.array(found, np.int64), overflow
@@ -584,7 +584,7 @@ class Control:
 
 
 def range_test(accuracy, start, *, low=2, high=8, threshold=0.1):
-    """Return (the least useful width, {width: gain}): CPT's test for the lower end of the cycles.
+    """Return (the least useful width, {width: gain}): a test, after CPT's idea, for the lower end of the cycles.
 
     Training begins with `low` bits and takes one more at a time; the first width under which the training accuracy
     rises by more than `threshold` is the one. None, if there is none up to `high`.
@@ -596,7 +596,7 @@ def range_test(accuracy, start, *, low=2, high=8, threshold=0.1):
     start : float
         The accuracy before the training.
     threshold : float
-        The paper calls it preset and gives no number: the default is ours.
+        The default, like the rule, is ours.
     """
     gains, before = {}, start
     for width in range(low, high + 1):

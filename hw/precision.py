@@ -91,7 +91,7 @@ class PrecisionAdaptive(wiring.Component):
     i : In(stream)
         ``group`` (see `group_layout`; the converter's output at precision 4, truncated: other bits of magnitudes, the
         signs and its precision are not looked at), ``threshold`` (0 to below 2, with `fraction` bits below the binary
-        point; the last group's counts), ``end`` (this is the last group of a tensor).
+        point; the last group's counts), ``last`` (this is the last group of a tensor).
     o : Out(stream)
         ``precision``, 2 or 4: one transfer for each tensor.
     overflow : Out(1)
@@ -116,7 +116,7 @@ class PrecisionAdaptive(wiring.Component):
             "i": In(stream.Signature(data.StructLayout({
                 "group": group_layout(parameters.format),
                 "threshold": parameters.fraction + 1,
-                "end": 1,
+                "last": 1,
             }))),
             "o": Out(stream.Signature(data.StructLayout({"precision": 3}))),
             "overflow": Out(1),
@@ -141,13 +141,13 @@ class PrecisionAdaptive(wiring.Component):
         m.d.comb += [above.eq(exponent - top), below.eq(top - exponent)]
         larger = fresh | below[-1]
         with m.If(advance & self.i.valid):
-            m.d.sync += fresh.eq(payload.end)
+            m.d.sync += fresh.eq(payload.last)
             with m.If(larger):
                 m.d.sync += top.eq(exponent)
         magnitudes = [element.magnitude for element in payload.group.elements]
         now = stage(m, advance, "chunks", valid=self.i.valid, low=Cat(each[:2] for each in magnitudes),
                     high=Cat(each[2:4] for each in magnitudes), rise=above[:-1] & below[-1].replicate(p.exponent),
-                    gap=below[:-1] & (~larger).replicate(p.exponent), first=fresh, end=payload.end,
+                    gap=below[:-1] & (~larger).replicate(p.exponent), first=fresh, last=payload.last,
                     threshold=payload.threshold)
 
         # Sums of the group's chunks.
@@ -188,7 +188,7 @@ class PrecisionAdaptive(wiring.Component):
             sums.append(held)
             overs.append(total[-1])
         sticky_status(m, self.overflow, advance & now.valid & Cat(overs).any(), self.status_clear)
-        ended = stage(m, advance, "ended", valid=now.valid & now.end, threshold=now.threshold)
+        ended = stage(m, advance, "ended", valid=now.valid & now.last, threshold=now.threshold)
 
         # The threshold times the higher chunks' sum, from the threshold's top bit down, while groups go on coming in.
         busy, left = Signal(), Signal(range(p.fraction + 2))

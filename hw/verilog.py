@@ -56,7 +56,7 @@ _MEANINGS = {
     "rounding": "0 nearest even, 1 truncate, 2 stochastic",
     "slot": "which accumulator",
     "first": "start that accumulator from +0",
-    "last": "emit its sum after this addition",
+    "last": "emit the sum after this addition; or answer after this group, a tensor's last",
     "a": "code of the operand format",
     "b": "code of the operand format",
     "c": "code of the accumulator format",
@@ -81,7 +81,6 @@ _MEANINGS = {
     "forward": "magnitude bits of weights and activations",
     "backward": "magnitude bits of gradients",
     "threshold": "what r(X) must reach for 4 bits: 0 to below 2, its top bit is worth 1",
-    "end": "the last group of a tensor: answer",
 }
 
 

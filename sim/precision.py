@@ -50,11 +50,11 @@ def cyclic_vectors(parameters, restart):
 # The choice by tensor.
 
 
-def _near(parameters, rng, exponents, elements, end):
+def _near(parameters, rng, exponents, elements, last):
     """Return thresholds of which most are next to the ratio of their tensor, and some anywhere."""
     p, start = parameters, 0
     thresholds = rng.integers(0, 2 << p.fraction, len(exponents))
-    for stop in np.flatnonzero(end) + 1:
+    for stop in np.flatnonzero(last) + 1:
         part = slice(start, stop)
         low, high = ((elements[part] >> place & 3).sum(axis=1) for place in (0, 2))
         numerator, quarter, _ = precision.sum_chunks(exponents[part], low, high, guard=p.guard,
@@ -71,12 +71,12 @@ def adaptive_random(parameters, count, seed):
     rng, p = np.random.default_rng(seed), parameters
     # Tensors of one group, a few and many, whose groups' exponents are near or far from each other.
     mean = np.repeat(rng.choice([1, 3, 12, 60], count), 30)[:count]
-    end = rng.random(count) < 1 / mean
-    tensor = np.cumsum(end) - end
+    last = rng.random(count) < 1 / mean
+    tensor = np.cumsum(last) - last
     top = (1 << p.exponent) - 1
     place, spread = rng.integers(0, top + 1, count)[tensor], rng.choice([0, 2, 8, 30, 255], count)[tensor]
     exponents = np.clip(place + rng.integers(-spread, spread + 1), 0, top)
-    # Magnitudes anywhere, or at their ends; some groups or tensors have low chunks, or high ones, alone.
+    # Magnitudes anywhere, or at their limits; some groups or tensors have low chunks, or high ones, alone.
     magnitudes = rng.integers(0, 1 << p.mantissa, (count, p.group))
     kind = rng.random(count)[:, np.newaxis]
     magnitudes = np.where(kind < 0.1, magnitudes & 3, np.where(kind < 0.2, magnitudes & ~3, magnitudes))
@@ -84,7 +84,7 @@ def adaptive_random(parameters, count, seed):
     common = rng.random(count)[tensor][:, np.newaxis]
     magnitudes = np.where(common < 0.1, (1 << p.mantissa) - 1, np.where(common < 0.15, 0, magnitudes))
     elements = magnitudes | rng.integers(0, 2, magnitudes.shape) << p.mantissa
-    return exponents, elements, _near(p, rng, exponents, elements, end), end
+    return exponents, elements, _near(p, rng, exponents, elements, last), last
 
 
 def adaptive_recorded(parameters, count, seed):
@@ -97,22 +97,22 @@ def adaptive_recorded(parameters, count, seed):
         blocks = blockfloat.quantise(rows, p.narrowed, rounding=TRUNCATE)
         exponents, q = blocks.exponents.reshape(-1).astype(np.int64), blocks.mantissas.reshape(-1, p.group)
         elements = np.abs(q).astype(np.int64) | (q < 0).astype(np.int64) << p.mantissa
-        end = np.arange(len(exponents)) == len(exponents) - 1
-        pieces.append((exponents, elements, _near(p, rng, exponents, elements, end), end))
+        last = np.arange(len(exponents)) == len(exponents) - 1
+        pieces.append((exponents, elements, _near(p, rng, exponents, elements, last), last))
         total += len(exponents)
     return tuple(np.concatenate(each)[:count] for each in zip(*pieces, strict=True))
 
 
-def adaptive_vectors(parameters, exponents, elements, threshold, end):
+def adaptive_vectors(parameters, exponents, elements, threshold, last):
     """Return the Vectors of transfers (as for `precision.adaptive`, elements with signs), with golden's answers."""
     p = parameters
-    found, overflow = precision.adaptive(p, exponents, elements, threshold, end)
-    inputs = pack((elements, p.mantissa + 1), (exponents, p.exponent), (np.full(len(end), 4), p.mantissa.bit_length()),
-                  (threshold, p.fraction + 1), (end, 1))
+    found, overflow = precision.adaptive(p, exponents, elements, threshold, last)
+    inputs = pack((elements, p.mantissa + 1), (exponents, p.exponent), (np.full(len(last), 4), p.mantissa.bit_length()),
+                  (threshold, p.fraction + 1), (last, 1))
 
     def describe(k):
-        return (f"exponent {exponents[k]}, threshold {threshold[k]} / {1 << p.fraction}, end {int(end[k])}, "
+        return (f"exponent {exponents[k]}, threshold {threshold[k]} / {1 << p.fraction}, last {int(last[k])}, "
                 f"magnitudes {[int(each) & 15 for each in elements[k]]}")
 
-    return Vectors(inputs, pack((found, 3)), np.flatnonzero(end), {"overflow": int(overflow)}, describe,
+    return Vectors(inputs, pack((found, 3)), np.flatnonzero(last), {"overflow": int(overflow)}, describe,
                    lambda payload: f"precision {payload}")

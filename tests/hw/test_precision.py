@@ -83,17 +83,17 @@ def test_a_whole_schedule_and_what_follows_is_the_policys():
 
 def check(parameters, count=2000):
     """Random and directed transfers, in full flow and under random stalls."""
-    exponents, elements, threshold, end = bench.adaptive_random(parameters, count, 21)
-    vectors = bench.adaptive_vectors(parameters, exponents, elements, threshold, end)
+    exponents, elements, threshold, last = bench.adaptive_random(parameters, count, 21)
+    vectors = bench.adaptive_vectors(parameters, exponents, elements, threshold, last)
     assert {2, 4} == set(vectors.outputs)
     run(ADAPTIVE, parameters, vectors, seed=22)
     outcome = run(ADAPTIVE, parameters, vectors, idle=0, busy=0)
     # A transfer a cycle, but for what may lie between the ends of tensors, and for exponents that rise.
-    waits, top = int(np.maximum(parameters.fraction + 3 - np.diff(np.flatnonzero(end)), 0).sum()), None
-    for exponent, last in zip(exponents.tolist(), end):
+    waits, top = int(np.maximum(parameters.fraction + 3 - np.diff(np.flatnonzero(last)), 0).sum()), None
+    for exponent, ends in zip(exponents.tolist(), last):
         rise = max(exponent - top, 0) if top is not None else 0
         waits += rise // 8 + rise % 8
-        top = None if last else exponent if top is None else max(top, exponent)
+        top = None if ends else exponent if top is None else max(top, exponent)
     assert outcome.latency == ADAPTIVE.component(parameters).latency
     assert outcome.cycles <= count + waits + parameters.fraction + 3 + outcome.latency + 55
 
