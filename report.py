@@ -95,6 +95,8 @@ CASES = (
     Case("sgd-update", {}),
     Case("sgd-update", {"schedule": "shared"}),
     Case("softmax-grad", {}),
+    Case("precision-cyclic", {}),
+    Case("precision-adaptive", {}),
 )
 QUICK = ("bfp-converter", "bfp-fmac", "float-fma")  # labels of the cases of a quick report
 VECTORS, VECTOR_SEED = 10000, 1
