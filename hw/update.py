@@ -90,11 +90,11 @@ class RateMultiplier(wiring.Component):
             m.d.comb += [multiplier.a.eq(a.significand),
                          multiplier.b.eq(Cat(self.rate[:split], C(1, 1)) & (~zero).replicate(p)),
                          multiplier.enable.eq(self.enable)]
+        now = stage(m, self.enable, "product", now, drop=("total", "none"), tiny=tiny, amount=amount, above=above)
+        if split:
             value, low = multiplier.p[-p - 2:], multiplier.p[:-p - 2].any()
         else:
-            value, low = None, C(0, 1)
-        now = stage(m, self.enable, "product", now, drop=("total", "none"), tiny=tiny, amount=amount, above=above)
-        value = Cat(C(0, 1), now.significand, C(0, 1)) if value is None else value
+            value, low = Cat(C(0, 1), now.significand, C(0, 1)), C(0, 1)
         value, sticky = shift_right_sticky(m, "value", value, now.amount, [1 << k for k in range(len(amount))],
                                            fill=C(0, 1), sticky=low)
         now = stage(m, self.enable, "aligned", now, drop=("amount", "significand"), value=value, sticky=sticky)
@@ -231,7 +231,7 @@ class SGDUpdate(wiring.Component):
                    velocity=sum_("velocity", now.kept, now.gradient))
         now = wait("change", without(now, "lr"), SCALER, change=product("change", now.velocity, now.lr))
         now.change = Cat(now.change[:-1], ~now.change[-1])
-        grow = now.method == GROW if parameters.grow else C(0, 1)
+        grow = C(0, 1)
         if parameters.grow:
             # What the change makes of the weight, and what is lost by that: the change of what that makes.
             now = wait("first", now, ADDER, first=sum_("first", now.weight, now.change))
@@ -240,14 +240,13 @@ class SGDUpdate(wiring.Component):
             now.weight = Mux(grow, now.first, now.weight)
             now = wait("lost", without(now, "first", "moved"), ADDER, lost=sum_("lost", now.change, now.moved, 1))
             grow = now.method == GROW
-            now = SimpleNamespace(**vars(now) | {"change": Mux(grow, now.lost, now.change)})
+            now.change = Mux(grow, now.lost, now.change)
             now = without(now, "lost")
         now = wait("corrected", without(now, "change", "compensation"), ADDER,
                    change=sum_("corrected", now.change, now.compensation, ~grow))
         adder = self._adder("stochastic")
         m.d.comb += [adder.i.valid.eq(now.valid), adder.i.payload.nearest.eq(now.method != STOCHASTIC)]
-        old = now.weight
-        now = wait("weight", now, ADDER, new=sum_("weight", old, now.change, unit=adder))
+        now = wait("weight", now, ADDER, new=sum_("weight", now.weight, now.change, unit=adder))
         now = wait("step", without(now, "weight"), ADDER, step=sum_("step", now.new, now.weight, 1))
         grow = now.method == GROW if parameters.grow else C(0, 1)
         now = wait("compensation", without(now, "change", "step"), ADDER, compensation=sum_(
