@@ -163,6 +163,20 @@ def test_a_subnormal_rate_is_zero():
             assert place == 2 or (results[4] != results[0]).any()  # the smallest normal one is none of them
 
 
+@pytest.mark.parametrize("method, weights, compensations", [
+    ("plain", (0.99609375, 0.9921875, 0.9921875), (0, 0, 0)),
+    ("stochastic", (1, 0.99609375, 0.99609375), (0, 0, 0)),
+    ("kahan", (0.99609375, 0.9921875, 0.9921875), (-0.0009765625, -0.00048828125, 0.000732421875)),
+    ("grow", (0.99609375, 0.9921875, 0.9921875), (0.0009765625, 0.00048828125, -0.000732421875)),
+])
+def test_the_worked_example_of_the_numerics(method, weights, compensations):
+    w, v, c = BF16.encode([1]), BF16.encode([0]), BF16.encode([0])
+    for gradient, weight, compensation in zip((3, 3, -1), weights, compensations):
+        w, v, c = step(BF16, method, w, v, c, BF16.encode([gradient]), rate_code(BF16, 2.0**-10), rate_code(BF16, 0.5),
+                       0, [0xC0])
+        assert (BF16.decode(w), BF16.decode(c)) == (weight, compensation)
+
+
 # Rates and parameters.
 
 
