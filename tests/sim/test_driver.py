@@ -223,7 +223,8 @@ def test_vectors_may_be_as_few_that_nothing_comes_out(unit, count):
         vectors = entry.vectors(entry.parameters(), count, seed, record=False)
         assert len(vectors.inputs) == count
         outputs.add(len(vectors.outputs))
-    if "last" not in dict(entry.component(entry.parameters()).i.payload.shape()):
+    # The softmax head's vectors are whole rows: it answers each of their transfers.
+    if unit == "softmax-grad" or "last" not in dict(entry.component(entry.parameters()).i.payload.shape()):
         assert outputs == {count}
     elif count == 1:
         assert 0 in outputs
