@@ -285,7 +285,7 @@ class SGDUpdate(wiring.Component):
             running.eq(self.i.valid & (~self.o.valid | self.o.ready) & (place != at["end"])),
             start.eq(cycle == 0),
             done.eq(cycle == Mux(scaling, SCALER, ADDER)),
-            self.i.ready.eq(place == at["end"]),
+            self.i.ready.eq(~self.o.valid & (place == at["end"])),
         ]
         with m.If(running):
             m.d.sync += cycle.eq(Mux(done, 0, cycle + 1))
@@ -341,7 +341,7 @@ class SGDUpdate(wiring.Component):
         number_of["old"] = Mux(grows, number_of["first"], number_of["weight"])
         which = by_place({name: number_of[row[1]] for name, row in additions.items()}, range(len(seconds)))
         first_operand, second_operand = Mux(from_sum, sum_, product), Array(seconds.values())[which]
-        with m.If(start):
+        with m.If(running & start):
             m.d.sync += [
                 a.eq(flipped(first_operand, flip)), b.eq(flipped(second_operand, flip_second)),
                 number.eq(by_place(factors, width)), rate.eq(by_place(rates, parameters.rate_bits)),

@@ -118,7 +118,7 @@ def small(fmt, integer, field, *, sweep=False):
 
 
 @pytest.mark.parametrize("fmt, integer, field", [
-    small(Float(3, 2), 4, 5),  # integer and significand of equal width
+    small(Float(3, 2), 4, 5, sweep=True),  # integer and significand of equal width
     small(Float(2, 2), 6, 5),  # the integer wider: bits below the last place of the sum
     small(Float(3, 3), 3, 5),  # the significand wider
     small(Float(3, 2, bias=-2), 4, 5, sweep=True),  # the fields' zero elsewhere

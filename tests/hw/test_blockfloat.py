@@ -136,13 +136,14 @@ def test_every_size_is_golden(unit, parameters):
     run(unit, parameters, catalog.find(unit).vectors(parameters, 4000, seed=21, record=False), seed=22)
 
 
+@pytest.mark.parametrize("count", [20_000, pytest.param(100_000, marks=pytest.mark.sweep)])
 @pytest.mark.parametrize("unit", [CONVERTER, FMAC])
-def test_a_hundred_thousand_transfers_of_the_default_are_golden(unit):
+def test_many_transfers_of_the_default_are_golden(unit, count):
     parameters = catalog.find(unit).configure({})
     started = time.perf_counter()
-    outcome = run(unit, parameters, catalog.find(unit).vectors(parameters, 100_000, seed=31), seed=32)
+    outcome = run(unit, parameters, catalog.find(unit).vectors(parameters, count, seed=31), seed=32)
     print(f"{unit}: {outcome.vectors} transfers, {outcome.cycles} cycles, {time.perf_counter() - started:.1f} s")
-    assert outcome.vectors == 100_000
+    assert outcome.vectors == count
 
 
 STALLS = [0, 0.3, 0.9]

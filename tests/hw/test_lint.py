@@ -71,7 +71,9 @@ def cases():
     for unit, rows in SETTINGS.items():
         for row in rows:
             parameters = catalog.find(unit).configure(row)
-            yield pytest.param(unit, parameters, id=catalog.find(unit).module_name(parameters))
+            # Of the many corners of the first units most are for the sweep.
+            marks = [pytest.mark.sweep] if rows.index(row) % 4 and len(rows) > 4 else []
+            yield pytest.param(unit, parameters, id=catalog.find(unit).module_name(parameters), marks=marks)
 
 
 @pytest.mark.parametrize("unit, parameters", list(cases()))

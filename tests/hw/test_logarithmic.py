@@ -257,7 +257,7 @@ def test_the_converters_statuses_tell_nan_from_inf():
 
 
 @pytest.mark.parametrize("settings", [
-    {}, {"accumulation": "bins"},
+    {}, pytest.param({"accumulation": "bins"}, marks=pytest.mark.sweep),
     pytest.param({"accumulation": "bins", "constants": 2}, marks=pytest.mark.sweep)], ids=str)
 def test_the_dot_product_has_no_multiplier(settings, tmp_path):
     parameters = catalog.find(DOT).configure({"lanes": 4} | settings)

@@ -190,7 +190,7 @@ FAULTS = {
     # (t - w) - y as t - (w + y).
     "the compensation is reassociated": (
         "kahan", "Cat(now.step[:-1], now.step[-1] ^ grow), now.change, ~grow)",
-        'now.new, sum_("again", old, now.change), 1)'),
+        'now.new, sum_("again", payload.weight, now.change), 1)'),
     # Which in exact numbers it is.
     "the compensation is zero": (
         "kahan", "self.o.payload.compensation.eq(now.compensation)", "self.o.payload.compensation.eq(0)"),

@@ -116,7 +116,8 @@ def test_ecp5_counts_are_those_of_the_bare_unit(unit, cache, tmp_path):
     assert result["capacity"] == {"lut": 24288, "ff": 24288, "dsp": 28, "bram": 56}
 
 
-@pytest.mark.parametrize("target", PLACED)
+@pytest.mark.parametrize("target", [
+    pytest.param(each, marks=[pytest.mark.sweep] if each == "nexus" else []) for each in PLACED])  # the slowest
 def test_every_seed_gives_a_frequency(target, cache):
     fmax = synthesise("mixed", target, cache, seeds=2)["fmax_mhz"]
     low, high = sorted(fmax["seeds"].values())

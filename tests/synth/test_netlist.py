@@ -9,12 +9,12 @@ from narrowgauge.synth import flow
 
 @pytest.mark.parametrize("name, settings", [
     ("bfp-converter", {"group": 4}),
-    ("bfp-fmac", {"group": 4}),
+    pytest.param("bfp-fmac", {"group": 4}, marks=pytest.mark.sweep),
     ("bfp-fmac", {"group": 4, "accumulator": "bf16", "chunks": "parallel"}),
     ("float-fma", {"format": "fp8-e5m2"}),
     ("lns-converter", {"lanes": 4}),
     ("lns-dot", {"lanes": 4, "accumulator": 24, "lsb": 16}),
-    ("madam-update", {}),
+    pytest.param("madam-update", {}, marks=pytest.mark.sweep),
     pytest.param("sgd-update", {"format": "fp8-e5m2", "schedule": "shared", "grow": True}, marks=pytest.mark.sweep),
     pytest.param("softmax-grad", {}, marks=pytest.mark.sweep),
 ], ids=["converter", "fmac", "fmac-bf16-parallel", "fma", "lns-converter", "lns-dot", "madam-update", "sgd-update",
