@@ -154,17 +154,14 @@ def _settings(pairs):
             raise ValueError(f"--set is {pair!r}; allowed: NAME=VALUE")
         if name in settings:
             raise ValueError(f"--set names {name!r} twice; allowed: once")
-        try:
-            settings[name] = json.loads(text)
-        except json.JSONDecodeError:
-            settings[name] = text
+        settings[name] = _value(text)
     return settings
 
 
-def _format(text):
-    """Return a format as `formats.parse` takes it: a dict from JSON, or else a name, or None for no text."""
+def _value(text):
+    """Return what JSON text means, or else the text."""
     try:
-        return json.loads(text) if text is not None else None
+        return json.loads(text)
     except json.JSONDecodeError:
         return text
 
@@ -289,8 +286,8 @@ def _train(options):
     from .golden import datasets, network, recipes
     from .golden.formats import require
     from .golden.softmax import SoftmaxParameters
-    recipe = recipes.keep(recipes.make(options.recipe, **_settings(options.set)), _format(options.parameters),
-                          options.update)
+    parameters = None if options.parameters is None else _value(options.parameters)
+    recipe = recipes.keep(recipes.make(options.recipe, **_settings(options.set)), parameters, options.update)
     hidden = _sizes("hidden", options.hidden, "sizes such as 32 or 64,32")
     examples = _sizes("examples", options.examples, "numbers such as 8000 or 8000,2000") or ()
     require(len(examples) <= 2, "examples", options.examples, "numbers such as 8000 or 8000,2000")

@@ -473,6 +473,15 @@ def gradients(gemms, layers, parameters, x, y, step, scale=1):
     return found[::-1], statistics[::-1]
 
 
+def descent(parameter, velocity, gradient, lr, momentum, scale=1, decay=0):
+    """Return (the change of the parameter, the next velocity): `sgd` but for its last sum."""
+    number = parameter.dtype.type
+    if decay:
+        gradient = gradient + number(decay * scale) * parameter
+    velocity = number(momentum) * velocity + gradient
+    return -(number(lr) * velocity * number(1 / scale)), velocity
+
+
 def sgd(parameter, velocity, gradient, lr, momentum, scale=1, decay=0):
     """Return the next (parameter, velocity), every operation rounded to nearest even in their dtype.
 
@@ -480,11 +489,8 @@ def sgd(parameter, velocity, gradient, lr, momentum, scale=1, decay=0):
     w <- w + u. Where gradients and velocities carry a loss scale, a power of two, u is divided by it before it is
     added, and decay is multiplied by it.
     """
-    number = parameter.dtype.type
-    if decay:
-        gradient = gradient + number(decay * scale) * parameter
-    velocity = number(momentum) * velocity + gradient
-    return parameter + -(number(lr) * velocity * number(1 / scale)), velocity
+    change, velocity = descent(parameter, velocity, gradient, lr, momentum, scale, decay)
+    return parameter + change, velocity
 
 
 class Narrow:
@@ -523,10 +529,7 @@ class Narrow:
             words = self._stream.draw(gradient.size)[:, 0].reshape(gradient.shape)
             rounding = stochastic(kept.random_bits)
         if isinstance(fmt, Fixed):
-            number = self._dtype.type
-            # Its plain update would start from 0: what is left of that is the change.
-            changes, self._velocities = sgd(np.zeros_like(gradient), self._velocities,
-                                            gradient + number(decay) * self.values if decay else gradient, lr, momentum)
+            changes, self._velocities = descent(self.values, self._velocities, gradient, lr, momentum, decay=decay)
             self.codes, self._compensations = updates.extended(
                 fmt, kept.carry if kept.update == "kahan" else 0, self.codes, self._compensations, changes, rounding,
                 words)

@@ -301,14 +301,14 @@ def saving(low, high, gradients, *, steps=None, cycles=32):
 # FAST's relative improvement, in integers.
 
 
-def chunk_sums(blocks):
-    """Return the sums (low, high) of the lower and the higher 2-bit chunks of each group: int64, in C order.
+def chunk_sums(magnitudes):
+    """Return the sums (low, high) of the lower and the higher 2-bit chunks of each group: int64, shape (n,).
 
-    Of magnitudes of 4 bits. As 2 bits, truncated, are the higher chunk, a group adds ``low`` to the numerator of r and
-    ``4 * high`` to its denominator, in units of 2**(exponent - 3).
+    Of magnitudes of 4 bits, shape (n, group); bits above are not looked at. As 2 bits, truncated, are the higher chunk,
+    a group adds ``low`` to the numerator of r and ``4 * high`` to its denominator, in units of 2**(exponent - 3).
     """
-    magnitude = np.abs(blocks.mantissas.astype(np.int64)).reshape(-1, blocks.format.group)
-    return (magnitude & 3).sum(axis=1), (magnitude >> 2 & 3).sum(axis=1)
+    magnitudes = np.asarray(magnitudes).astype(np.int64)
+    return (magnitudes & 3).sum(axis=1), (magnitudes >> 2 & 3).sum(axis=1)
 
 
 def sum_chunks(exponents, low, high, *, guard=GUARD, limit=None):
@@ -361,7 +361,8 @@ def decide(numerator, quarter, code, fraction=FRACTION):
 def _sums(array, fmt, axis):
     """Return (numerator, denominator / 4) of a tensor's r, from groups along that axis."""
     blocks = blockfloat.quantise(array, replace(fmt, mantissa=WIDE), axis=axis, rounding=TRUNCATE)
-    return sum_chunks(blocks.exponents, *chunk_sums(blocks), limit=sum_limit(fmt.group))[:2]
+    low, high = chunk_sums(np.abs(blocks.mantissas).reshape(-1, fmt.group))
+    return sum_chunks(blocks.exponents, low, high, limit=sum_limit(fmt.group))[:2]
 
 
 def ratio(array, fmt, axis=-1):
@@ -455,9 +456,14 @@ class AdaptiveParameters(Parameters):
         return BlockFloat(self.group, WIDE, self.exponent)
 
     @property
+    def limit(self):
+        """Where a tensor's sums saturate."""
+        return sum_limit(self.group, self.guard, self.count)
+
+    @property
     def bits(self):
         """Bits of a tensor's sums."""
-        return sum_limit(self.group, self.guard, self.count).bit_length()
+        return self.limit.bit_length()
 
 
 def cyclic(parameters, restart):
@@ -504,14 +510,13 @@ def adaptive(parameters, exponents, magnitudes, threshold, last):
         A sum saturated, also one of a tensor that has not ended.
     """
     p = parameters
-    magnitudes = np.asarray(magnitudes).astype(np.int64)
-    low, high = (magnitudes & 3).sum(axis=1), (magnitudes >> 2 & 3).sum(axis=1)
+    low, high = chunk_sums(magnitudes)
     ends = np.flatnonzero(last) + 1
     found, overflow, start = [], False, 0
     for stop in [*ends, *([len(low)] if len(low) and not last[-1] else [])]:
         part = slice(start, stop)
         numerator, quarter, saturated = sum_chunks(exponents[part], low[part], high[part], guard=p.guard,
-                                                   limit=sum_limit(p.group, p.guard, p.count))
+                                                   limit=p.limit)
         overflow |= saturated
         if last[stop - 1]:
             found.append(decide(numerator, quarter, int(threshold[stop - 1]), p.fraction))

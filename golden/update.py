@@ -66,16 +66,19 @@ class SGDParameters(Parameters):
     @property
     def rate_bits(self):
         """Bits of a rate: those of the format's codes of numbers from 0 to below 2, or of their exponents alone."""
-        return self.format.exponent - 1 + (self.format.mantissa if self.rates == "float" else 0)
+        return self.format.exponent - 1 + self.format.mantissa - self.rate_shift
+
+    @property
+    def rate_shift(self):
+        """Bits that a rate lacks below, beside the format's code."""
+        return 0 if self.rates == "float" else self.format.mantissa
 
     def rate(self, value):
         """Return the unit's code of a rate that is a number: `rate_code`, and with powers of two their exponent."""
         code = rate_code(self.format, value)
-        if self.rates == "float":
-            return code
-        field = code >> self.format.mantissa
-        require(code == field << self.format.mantissa, "rate", value, "0 or a power of two")
-        return field
+        short = code >> self.rate_shift
+        require(code == short << self.rate_shift, "rate", value, "0 or a power of two")
+        return short
 
 
 @lru_cache(256, typed=True)  # True is not the 1 that it equals
@@ -150,6 +153,12 @@ class _Numbers:
         return -a
 
 
+@lru_cache(64)
+def _operations(fmt):
+    """Return the faster one of `_Numbers` and `_Codes` that serves the format."""
+    return (_Numbers if _Numbers.serves(fmt) else _Codes)(fmt)
+
+
 def _change(ops, fmt, weights, velocities, gradients, lr, momentum, decay):
     """Return (changes, new velocities) as numbers of `ops`: `step` but for its last part. Rates are codes."""
     # Rates of the exponent code 0 are zero.
@@ -166,7 +175,7 @@ def change(fmt, weights, velocities, gradients, lr, momentum, decay=0):
 
     Parameters as in `step`.
     """
-    ops = (_Numbers if _Numbers.serves(fmt) else _Codes)(fmt)
+    ops = _operations(fmt)
     with np.errstate(all="ignore"):
         found = _change(ops, fmt, *map(ops.load, (weights, velocities, gradients)), lr, momentum, decay)
     return tuple(map(ops.store, found))
@@ -200,7 +209,7 @@ def step(fmt, method, weights, velocities, compensations, gradients, lr, momentu
         That of ``stochastic``: 8 random bits when not given.
     """
     require(method in METHODS, "update", method, ", ".join(METHODS))
-    ops = (_Numbers if _Numbers.serves(fmt) else _Codes)(fmt)
+    ops = _operations(fmt)
     add, negate = ops.add, ops.negate
     with np.errstate(all="ignore"):
         w, v, c, g = map(ops.load, (weights, velocities, compensations, gradients))
@@ -247,8 +256,7 @@ def updates(parameters, weights, velocities, compensations, gradients, method, l
     """
     fmt = parameters.format
     arrays = [np.asarray(each).astype(np.int64) for each in (weights, velocities, compensations, gradients)]
-    shift = fmt.mantissa if parameters.rates == "powers" else 0
-    rates = [np.asarray(each).astype(np.int64) << shift for each in (lr, momentum, decay)]
+    rates = [np.asarray(each).astype(np.int64) << parameters.rate_shift for each in (lr, momentum, decay)]
     method = np.asarray(method) if parameters.grow else np.minimum(method, METHODS.index("kahan"))
     found = np.zeros((3, len(method)), np.uint32)
     for index, name in enumerate(METHODS):

@@ -53,12 +53,12 @@ def cyclic_vectors(parameters, restart):
 def _near(parameters, rng, exponents, elements, last):
     """Return thresholds of which most are next to the ratio of their tensor, and some anywhere."""
     p, start = parameters, 0
+    low, high = precision.chunk_sums(elements)
     thresholds = rng.integers(0, 2 << p.fraction, len(exponents))
     for stop in np.flatnonzero(last) + 1:
         part = slice(start, stop)
-        low, high = ((elements[part] >> place & 3).sum(axis=1) for place in (0, 2))
-        numerator, quarter, _ = precision.sum_chunks(exponents[part], low, high, guard=p.guard,
-                                                     limit=precision.sum_limit(p.group, p.guard, p.count))
+        numerator, quarter, _ = precision.sum_chunks(exponents[part], low[part], high[part], guard=p.guard,
+                                                     limit=p.limit)
         if quarter and rng.random() < 0.8:
             edge = (numerator << p.fraction) // (4 * quarter)  # the greatest that the numerator reaches
             thresholds[stop - 1] = np.clip(edge + rng.integers(0, 2), 0, (2 << p.fraction) - 1)

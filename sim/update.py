@@ -13,8 +13,7 @@ __all__ = ["update_random", "update_recorded", "update_vectors"]
 def update_random(parameters, count, seed):
     """Return random transfers for ``sgd-update``, many at directed places: arguments of `update_vectors`."""
     rng, p, fmt = np.random.default_rng(seed), parameters, parameters.format
-    reach, sign = fmt.mantissa + 4, 1 << (fmt.width - 1)
-    shift = 0 if p.rates == "float" else fmt.mantissa
+    reach, sign, shift = fmt.mantissa + 4, 1 << (fmt.width - 1), p.rate_shift
 
     def chosen(part, first, second):
         return np.where(rng.random(count) < part, first, second)
@@ -66,7 +65,7 @@ def update_recorded(parameters, count, seed):
         exponents = [int(rng.integers(1, low)) for low in (7, 2, 12)]
         rates = [p.rate(2.0 ** -each if p.rates == "powers" else float(rng.uniform(0.5, 1)) * 2.0 ** -each)
                  for each in exponents]
-        scaled = [each << (0 if p.rates == "float" else fmt.mantissa) for each in rates]
+        scaled = [each << p.rate_shift for each in rates]
         words = rng.integers(0, 1 << p.random_bits, steps)
         for step in range(steps - 1):
             found = update.step(fmt, update.METHODS[method], *(row[step:step + 1] for row in (*codes, gradients)),
