@@ -9,6 +9,7 @@ import numpy as np
 
 from . import __version__
 from .golden import logarithmic, mx
+from .golden.array import ArrayParameters, peak
 from .golden.blockfloat import ConverterParameters, FMACParameters
 from .golden.floating import AdderParameters, CastParameters, FMAParameters, MACParameters, MultiplierParameters
 from .golden.formats import Fixed, Float, Log, name_of, require
@@ -17,6 +18,7 @@ from .golden.precision import AdaptiveParameters, CyclicParameters
 from .golden.softmax import SoftmaxParameters
 from .golden.update import SGDParameters
 from .hw import verilog
+from .hw.array import Array
 from .hw.blockfloat import BFPFMAC, BFPConverter
 from .hw.floating import FloatAdder, FloatCast, FloatFMA, FloatMAC, FloatMultiplier
 from .hw.logarithmic import LNSConverter, LNSDecoder, LNSDot
@@ -68,17 +70,23 @@ class Unit:
                  "latency": "l", "block": "b", "lanes": "n", "accumulator": "acc", "lsb": "lsb", "constants": "c",
                  "fraction": "f", "narrow": "to_", "second_bits": "v", "second_gamma": "vg", "second_bias": "vb",
                  "memory": "mem", "clip": "clip", "classes": "n", "bits": "b", "iterations": "i", "cycles": "n",
-                 "low": "lo", "high": "hi", "gradients": "gr", "guard": "gd", "count": "ct"}
+                 "low": "lo", "high": "hi", "gradients": "gr", "guard": "gd", "count": "ct", "sums": "sums",
+                 "buffer": "buf", "sum_bits": "sb", "converters": "cv"}
         words = [self.name.replace("-", "_")]
-        usual = vars(self.parameters())
+        fields, usual = dict(vars(parameters)), vars(self.parameters())
+        if "system" in fields:
+            # An array's number system has settings of its own; those of the array have no names in common with them.
+            system = fields.pop("system")
+            words += [parameters.name, f"{fields.pop('rows')}x{fields.pop('columns')}"]
+            fields, usual = vars(system) | fields, usual | vars(type(system)())
         if isinstance(usual.get("format"), Float):
             # Further formats are named where they differ from it.
-            usual = {name: parameters.format if isinstance(value, Float) else value for name, value in usual.items()}
-        elif "format" in usual:
+            usual = {name: fields["format"] if isinstance(value, Float) else value for name, value in usual.items()}
+        elif "format" in vars(parameters):
             usual = vars(self.parameters(format=parameters.format))
         if "format" in usual:
-            words.append(_word("format", parameters.format, short))
-        for name, value in vars(parameters).items():
+            words.append(_word("format", fields["format"], short))
+        for name, value in fields.items():
             if name in ("group", "mantissa", "exponent", "block"):
                 words.append(f"{short[name]}{value}")
             elif name == "element" or (name != "format" and value != usual[name]):
@@ -201,6 +209,10 @@ UNITS = {unit.name: unit for unit in (
     Unit(
         "precision-adaptive", "FAST's choice of 2 or 4 bits for a tensor, from its block-floating-point groups",
         AdaptiveParameters, PrecisionAdaptive, "precision",
+    ),
+    Unit(
+        "array", "matrix products of a number system on a grid of cells, from a memory read down or across",
+        ArrayParameters, Array, "array", peak,
     ),
 )}
 

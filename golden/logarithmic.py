@@ -14,6 +14,7 @@ from .formats import PRESETS, Float, Log, Parameters, require, require_int
 
 __all__ = [
     "SCALE_BIAS", "SCALE_MAX", "SCALE_MIN", "ConverterParameters", "DecoderParameters", "DotParameters", "Logs",
+    "System",
     "constants", "convert", "decode", "dot", "dots", "levels", "matmul", "powers", "product_table", "quantise",
     "scale_of", "thresholds", "weights",
 ]
@@ -208,6 +209,11 @@ class ConverterParameters(Parameters):
                 "bf16, fp16")
         require_int("lanes", self.lanes, 1, 64)
 
+    @property
+    def latency(self):
+        """Cycles from an accepted transfer to its result."""
+        return 7 + (self.lanes - 1).bit_length()
+
 
 @dataclass(frozen=True)
 class DecoderParameters(Parameters):
@@ -300,6 +306,18 @@ class DotParameters(Parameters):
         return constants(self.format.gamma, self.constants, self.fraction)
 
     @property
+    def rows(self):
+        """For ``bins``: the powers of two, as (bin, shift), that the bins are multiplied by and added."""
+        return [(index, shift) for index, weight in enumerate(weights(self.constants, self.fraction))
+                for shift in range(weight.bit_length()) if weight >> shift & 1]
+
+    @property
+    def latency(self):
+        """Cycles from an accepted transfer to its emitted sum."""
+        direct = self.accumulation == "direct"
+        return 11 + direct + (self.lanes - 1).bit_length() + (0 if direct else (len(self.rows) - 1).bit_length())
+
+    @property
     def most(self):
         """Greatest direct sum, in units of 2**(lsb - fraction bits), or bin, in its own; the least is -most - 1."""
         return (1 << (self.accumulator - 1 + self.below)) - 1
@@ -320,6 +338,80 @@ def _require_format(fmt, bits, gamma=32):
 def _require_result(fmt):
     require(isinstance(fmt, Float) and fmt.specials == "ieee" and fmt.overflow == "infinity" and fmt.mantissa >= 1,
             "result", fmt, "a Float with specials 'ieee', overflow 'infinity' and a mantissa, such as fp32, bf16, fp16")
+
+
+@dataclass(frozen=True)
+class System(Parameters):
+    """Logarithmic numbers as a number system of the array: see `array`.
+
+    An instruction gives each operand's scale, exponent + 127, which all of its vectors share.
+
+    Parameters
+    ----------
+    format, lanes, accumulation, lsb, constants, fraction
+        As in `DotParameters`.
+    sum_bits : int, optional
+        Its ``accumulator``.
+    work : Float
+        As in `ConverterParameters`.
+    accumulator : Float
+        What sums are rounded to: the ``result`` of `DotParameters`.
+    """
+
+    format: Log = PRESETS["lns8"]
+    lanes: int = 16
+    accumulation: str = "direct"
+    sum_bits: int = None
+    lsb: int = 0
+    constants: int = None
+    fraction: int = 8
+    work: Float = PRESETS["fp32"]
+    accumulator: Float = PRESETS["fp32"]
+
+    recurrence = 1
+    modes = {"scale": 8}
+
+    def __post_init__(self):
+        self.cell(2), self.converter(0)
+
+    @property
+    def group(self):
+        """Elements of a vector."""
+        return self.lanes
+
+    def default(self, name):
+        """Return the value of a mode that is not given: a scale whose largest number is between 16 and 32."""
+        return SCALE_BIAS + 4 - self.format.top // self.format.gamma
+
+    def cell(self, sums):
+        """Return the cell's parameters. It has one sum: the sums of a tile follow each other."""
+        return DotParameters(self.format, self.lanes, self.accumulation, self.sum_bits, self.lsb, self.constants,
+                             self.fraction, self.accumulator)
+
+    def converter(self, side):
+        """Return the parameters of a side's converter."""
+        return ConverterParameters(self.format, self.work, self.lanes)
+
+    @property
+    def depth(self):
+        """Cycles from a transfer that a cell accepts to its emitted sum."""
+        return self.cell(2).latency
+
+    def interval(self, a, b):
+        """Return the cycles that a transfer takes."""
+        return 1
+
+    def convert(self, side, codes, mode, step):
+        """Return the arrays (codes, scales) of vectors, no draws, and the sticky status."""
+        count = len(codes)
+        found, scale, invalid, overflow = convert(self.converter(side), codes, np.full(count, mode["scale"]),
+                                                  np.ones(count, bool))
+        return (found, scale), 0, bool(invalid.any()), bool(overflow.any())
+
+    def dot(self, a, b, first, last):
+        """Return the codes of sums of dot products, and the sticky status."""
+        codes, overflow = dots(self.cell(2), a, b, first, last)
+        return codes, False, overflow
 
 
 def convert(parameters, codes, scale, given):

@@ -4,6 +4,7 @@ from amaranth import *
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from ..golden.blockfloat import BANK, RECURRENCE
 from ..golden.formats import Float
 from .pipeline import normalise, shift_right_sticky, stage, sticky_status, sum_with_carry
 
@@ -61,8 +62,8 @@ class AccumulatorBank(wiring.Component):
         Cycles between two transfers to the same sum.
     """
 
-    recurrence = 10
-    latency = recurrence + 2
+    recurrence = RECURRENCE
+    latency = BANK
     interval = 1
 
     def __init__(self, fmt: Float, *, integer, field, sums, specials=False):

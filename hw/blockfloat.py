@@ -10,7 +10,7 @@ from .formats import group_layout
 from .lfsr import LeapLFSR
 from .pipeline import CHAIN, bits_of, packed_sums, shift_right_sticky, stage, sticky_status, sum_with_carry
 
-__all__ = ["BFPConverter", "BFPFMAC"]
+__all__ = ["BFPConverter", "BFPFMAC", "System"]
 
 
 class BFPConverter(wiring.Component):
@@ -64,7 +64,7 @@ class BFPConverter(wiring.Component):
 
     @property
     def latency(self):
-        return 8 + (max(self.parameters.group - 1, 1).bit_length() + 1) // 2
+        return self.parameters.latency
 
     def elaborate(self, platform):
         m = Module()
@@ -382,21 +382,12 @@ class BFPFMAC(wiring.Component):
         })
 
     @property
-    def _serial(self):
-        return self.parameters.chunks == "serial" and self.parameters.format.chunks > 1
-
-    @property
-    def _levels(self):
-        return (self.parameters.group - 1).bit_length()
-
-    @property
     def latency(self):
-        products = 2 if self._serial or self.parameters.format.chunks == 1 else 1 + self.parameters.format.chunks
-        return products + self._levels + 1 + AccumulatorBank.latency
+        return self.parameters.latency
 
     @property
     def interval(self):
-        return self.parameters.format.chunks**2 if self._serial else 1
+        return self.parameters.format.chunks**2 if self.parameters.serial else 1
 
     def elaborate(self, platform):
         m = Module()
@@ -431,7 +422,7 @@ class BFPFMAC(wiring.Component):
             "a_exponent": payload.a.exponent, "b_exponent": payload.b.exponent, "scale": scale,
             "slot": payload.slot, "first": payload.first, "last": payload.last,
         }
-        if self._serial:
+        if self.parameters.serial:
             now, products = self._one_chunk_pair(m, advance, common)
         else:
             m.d.comb += self.i.ready.eq(advance)
@@ -443,11 +434,11 @@ class BFPFMAC(wiring.Component):
         # Merge. The chunk pairs come with falling weights, so what there is moves up as they go.
         merged = Signal(signed(integer))
         base = C(0, signed(integer))
-        if self._serial:
+        if self.parameters.serial:
             base = Mux(now.start, 0, Mux(now.shift, merged << 2, merged))[:integer].as_signed()
         with m.If(advance & now.valid):
             m.d.sync += merged.eq(sum_with_carry(base, dot, carry))
-        complete = now.valid & now.final if self._serial else now.valid
+        complete = now.valid & now.final if self.parameters.serial else now.valid
         out = stage(m, advance, "merged", valid=complete, field=now.field, slot=now.slot, first=now.first,
                     last=now.last)
         m.d.comb += [
@@ -546,3 +537,14 @@ class BFPFMAC(wiring.Component):
                 now = stage(m, advance, f"product{k}", now, products=Cat(flat))
         product = 2 * self.parameters.mantissa
         return now, [each[:product] for each in flat]
+
+
+class System:
+    """Block floating point in the array: see `array.SYSTEMS`."""
+
+    converter, cell = BFPConverter, BFPFMAC
+
+    @staticmethod
+    def convert(payload, elements, mode):
+        return [payload.elements.as_value().eq(elements), payload.precision.eq(mode.precision),
+                payload.rounding.eq(mode.rounding)]

@@ -548,13 +548,13 @@ class FloatMAC(wiring.Component):
         Cycles between transfers to the same accumulator, at the least.
     """
 
-    latency = 3 + AccumulatorBank.latency
     interval = 1
     recurrence = AccumulatorBank.recurrence
 
     def __init__(self, parameters: MACParameters):
         self.parameters = parameters
         fmt, slot = parameters.format, (parameters.accumulators - 1).bit_length()
+        self.latency = parameters.latency
         self._multiplier = {"width": fmt.mantissa + 1, "before": True, "behind": True, "kind": parameters.multiplier}
         super().__init__({
             "i": In(stream.Signature(data.StructLayout({
@@ -604,3 +604,13 @@ class FloatMAC(wiring.Component):
         m.d.comb += [bank.i.payload[name].eq(getattr(now, name)) for name in
                      ("integer", "field", "slot", "first", "last", "infinite", "nan")]
         return m
+
+
+class System:
+    """Floating point in the array: see `array.SYSTEMS`."""
+
+    converter, cell = FloatCast, FloatMAC
+
+    @staticmethod
+    def convert(payload, elements, mode):
+        return [payload.a.eq(elements)]

@@ -23,7 +23,7 @@ from .floating import round_and_pack, unpack, window_of
 from .log2 import Level
 from .pipeline import bits_of, normalise, packed_sums, shift_right_sticky, stage, sticky_status, sum_with_carry
 
-__all__ = ["LNSConverter", "LNSDecoder", "LNSDot", "vector_layout"]
+__all__ = ["LNSConverter", "LNSDecoder", "LNSDot", "System", "vector_layout"]
 
 SCALE = 8  # bits of a scale's code
 
@@ -80,7 +80,7 @@ class LNSConverter(wiring.Component):
 
     @property
     def latency(self):
-        return 7 + (self.parameters.lanes - 1).bit_length()
+        return self.parameters.latency
 
     def elaborate(self, platform):
         m = Module()
@@ -312,15 +312,7 @@ class LNSDot(wiring.Component):
 
     @property
     def latency(self):
-        merge = 0 if self.parameters.accumulation == "direct" else (len(self._rows) - 1).bit_length()
-        return 11 + (self.parameters.accumulation == "direct") + (self.parameters.lanes - 1).bit_length() + merge
-
-    @property
-    def _rows(self):
-        """For ``bins``: the powers of two, as (bin, shift), that the bins are multiplied by and added."""
-        return [(index, shift) for index, weight in enumerate(weights(self.parameters.constants,
-                                                                      self.parameters.fraction))
-                for shift in range(weight.bit_length()) if weight >> shift & 1]
+        return self.parameters.latency
 
     def elaborate(self, platform):
         m = Module()
@@ -473,7 +465,7 @@ class LNSDot(wiring.Component):
     def _merge(self, m, advance, now, bins):
         """Multiply the bins by their constants, as sums of shifted ones, and add them, a level of the tree a stage."""
         size = self._merged_bits
-        terms = [(bins[index] << shift).as_signed() for index, shift in self._rows]
+        terms = [(bins[index] << shift).as_signed() for index, shift in self.parameters.rows]
         level = 0
         while len(terms) > 1:
             added = [sum_with_carry(x, y, C(0, 1)) for x, y in zip(terms[::2], terms[1::2])]
@@ -541,3 +533,13 @@ class LNSDot(wiring.Component):
         lost = Signal()
         m.d.sync += lost.eq(advance & ((now.valid & packed.over) | saturated))
         sticky_status(m, self.overflow, lost, self.status_clear)
+
+
+class System:
+    """Logarithmic numbers in the array: see `array.SYSTEMS`."""
+
+    converter, cell = LNSConverter, LNSDot
+
+    @staticmethod
+    def convert(payload, elements, mode):
+        return [payload.elements.as_value().eq(elements), payload.scale.eq(mode.scale), payload.given.eq(1)]

@@ -4,10 +4,9 @@ from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["PREFIX", "Multiplier", "block"]
+from .verilog import PREFIX
 
-# Of the names of blocks' modules. `verilog.emit` puts the unit's own name there, so that units can meet in a design.
-PREFIX = "narrowgauge_multiplier"
+__all__ = ["Multiplier", "block"]
 
 # Yosys does not move registers into the ECP5's and Gowin's blocks, so the blocks are named here. Each family's text
 # stands behind its macro; simulators and other families take `*` and plain registers, which mean the same.
@@ -77,7 +76,7 @@ def block(width, *, before, behind, kind):
     families = [(macro, text) for macro, (widest, text) in FAMILIES.items() if width <= widest]
     if kind == "lut" or not families:
         return None
-    name = f"{PREFIX}_{width}" + "_before" * before + "_behind" * behind
+    name = f"{PREFIX}multiplier_{width}" + "_before" * before + "_behind" * behind
     top, end = width - 1, 2 * width - 1
     pins = [f".{port}{k}(wide_{port.lower()}[{k}])" for port, count in (("A", 18), ("B", 18), ("P", 36))
             for k in range(count)]

@@ -7,9 +7,11 @@ from amaranth.hdl import Const, Shape, Value
 from amaranth.lib import data
 from amaranth.lib.wiring import Out
 
-from . import multiplier
+__all__ = ["PREFIX", "describe_ports", "emit", "ports_of"]
 
-__all__ = ["describe_ports", "emit", "ports_of"]
+# Of the names of modules that a component's own text has. The unit's name takes its place, so that units can meet in a
+# design.
+PREFIX = "narrowgauge_"
 
 
 def _flat(component):
@@ -106,5 +108,7 @@ def emit(component, name, header=""):
     os.environ["AMARANTH_USE_YOSYS"] = "builtin"
     ports = {port: (value, None) for port, _, value in _flat(component)}
     text = verilog.convert(component, name=name, ports=ports, emit_src=False, strip_internal_attrs=True)
-    text = (text + getattr(component, "text", "")).replace(multiplier.PREFIX, f"{name}_multiplier")
+    text += getattr(component, "text", "")
+    # A module of another component's text keeps such names for that one to replace.
+    text = text if name.startswith(PREFIX) else text.replace(PREFIX, f"{name}_")
     return "".join(f"// {line}".rstrip() + "\n" for line in header.splitlines()) + text

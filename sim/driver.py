@@ -43,7 +43,7 @@ async def bench(dut):
 
     sent = seen = cycles = quiet = mismatches = 0
     failures, broken, held = [], [], None
-    accepted_at, delays = [], []
+    accepted_at, delays, spans = [], [], {}
     valid, ready = False, False
     tail = 50  # cycles watched after the last expected output, for outputs that should not come
     while quiet < PATIENCE and (sent < len(inputs) or seen < len(outputs) or tail):
@@ -74,6 +74,7 @@ async def bench(dut):
                             failures.append((seen, got))
                     if job["origin"][seen] < len(accepted_at):
                         delays.append(cycles - accepted_at[job["origin"][seen]])
+                        spans[job["origin"][seen]] = (accepted_at[job["origin"][seen]], cycles)
                     else:
                         broken.append(f"cycle {cycles}: output {seen} came before its input")
                 seen += 1
@@ -96,4 +97,5 @@ async def bench(dut):
     job_file.with_suffix(".json").write_text(json.dumps({
         "mismatches": mismatches, "cycles": cycles, "sent": sent, "seen": seen, "failures": failures,
         "broken": broken, "status": status, "latency": min(delays, default=None),
+        "spans": [*spans.items()],
     }))

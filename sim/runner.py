@@ -42,6 +42,8 @@ class Outcome:
     cycles : int
     latency : int or None
         Fewest cycles seen between an accepted transfer and the output it completes.
+    spans : dict of int to [int, int]
+        For each transfer that completes outputs, the cycles in which it was accepted and the last of them came.
     report : list of str
         One entry per described failure.
     """
@@ -50,6 +52,7 @@ class Outcome:
     mismatches: int
     cycles: int
     latency: int
+    spans: dict
     report: list = field(default_factory=list)
 
 
@@ -202,4 +205,4 @@ def _outcome(vectors, found):
     wrong = [f"status {port} is {found['status'][port]}, expected {value}"
              for port, value in vectors.status.items() if found["status"][port] != value]
     return Outcome(found["sent"], found["mismatches"] + len(found["broken"]) + len(wrong), found["cycles"],
-                   found["latency"], report + wrong)
+                   found["latency"], dict(found["spans"]), report + wrong)

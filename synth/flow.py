@@ -139,28 +139,33 @@ TARGETS = {
     "asic": Target("synth -flatten -noabc", ff=r"\$_DFF_P_", devices={"cmos2": Device()}),
 }
 
+# A unit may keep the hierarchy of what it has many of, so that this is synthesised once. From here on it is in the way.
+FLAT = "setattr -mod -unset keep_hierarchy *\nflatten -noscopeinfo"
+
 # Unit and wrapper are synthesised apart and joined as netlists, so that neither can be optimised by
 # looking at the other. abc9 swallows what is printed afterwards: statistics go to files.
-FPGA = """\
-read_verilog {macro} unit.v
-{synth} {unit} -top {top}
-{patch}
+FPGA = f"""\
+read_verilog {{macro}} unit.v
+{{synth}} {{unit}} -top {{top}}
+{FLAT}
+{{patch}}
 tee -q -o unit.stat stat -json
 design -stash unit
 read_verilog wrapper.v
-{synth} -top wrapper
-{patch}
+{{synth}} -top wrapper
+{{patch}}
 tee -q -o wrapper.stat stat -json
-delete {top}
-design -copy-from unit {top}
+delete {{top}}
+design -copy-from unit {{top}}
 hierarchy -check
 flatten -noscopeinfo
 write_json design.netlist
 """
 
-YOSYS_ONLY = """\
+YOSYS_ONLY = f"""\
 read_verilog unit.v
-{synth} {unit} -top {top}
+{{synth}} {{unit}} -top {{top}}
+{FLAT}
 tee -q -o unit.stat stat -json
 """
 
@@ -175,6 +180,7 @@ setattr -unset init w:*
 dfflegalize -cell $_DFF_P_ x
 opt -fast -nodffe -nosdff
 {ABC.format(gates="cmos2")}
+{FLAT}
 opt_clean
 tee -q -o unit.stat stat -json -tech cmos
 tee -q -o unit.levels ltp -noff
@@ -186,6 +192,7 @@ synth -flatten -noabc -top {{top}}
 dfflegalize -cell $_DFF_P_ 01
 opt -fast -nodffe -nosdff
 {ABC.format(gates="simple")}
+{FLAT}
 opt_clean
 write_verilog -noattr netlist.v
 """
@@ -194,6 +201,8 @@ write_verilog -noattr netlist.v
 NETLIST = """\
 read_verilog unit.v
 {synth} {unit} {plain} -top {top}
+setattr -mod -unset keep_hierarchy *
+flatten -noscopeinfo
 write_verilog -noattr cells.v
 design -reset
 read_verilog -defer cells.v {models}

@@ -60,6 +60,9 @@ SETTINGS = {
                      {"classes": 1024, "bits": 16, "format": "fp32", "rounding": "truncate"}],
     "precision-cyclic": [{}, {"iterations": 5}],
     "precision-adaptive": [{}, {"group": 5, "mantissa": 6, "exponent": 3, "guard": 0, "count": 1, "fraction": 1}],
+    "array": [{"group": 4, "rows": 1, "columns": 2, "memory": 32, "buffer": 16, "sums": 2},
+              {"system": "lns", "lanes": 4, "rows": 2, "columns": 1, "memory": 64, "buffer": 16, "converters": 1},
+              {"system": "float", "rows": 2, "columns": 3, "memory": 16, "buffer": 16, "work": "bf16"}],
 }
 
 

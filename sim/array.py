@@ -1,0 +1,141 @@
+"""Test vectors of the array: writes of its memory, and products of what is there."""
+
+import numpy as np
+
+from ..golden import array as golden
+from . import recorded
+from .vectors import Vectors, pack, unpack
+
+__all__ = ["array_random", "array_recorded", "array_vectors"]
+
+PLACE = ("block", "stride", "transposed")
+
+
+def _mode(rng, system, count):
+    """Return modes of operands, shape (count, modes): any, but scales near what fits numbers of about 1."""
+    columns = [system.default(name) + rng.integers(-3, 4, count) if name == "scale"
+               else rng.integers(0, 1 << bits, count) for name, bits in system.modes.items()]
+    return np.stack([*columns, np.zeros(count, int)], axis=1)[:, :len(columns)]
+
+
+def _elements(rng, parameters, count):
+    """Return vectors of codes: most of like numbers, some of zeros, a few of any codes at all."""
+    work, group = parameters.system.work, parameters.system.group
+    values = rng.normal(size=(count, group)) * 2.0 ** rng.integers(-4, 3, (count, 1))
+    codes = work.encode(values).astype(np.int64)
+    kind = rng.random(count)
+    any_code = rng.integers(0, 1 << work.width, (count, group))
+    # The more vectors a product has, the fewer of them may make it NaN.
+    codes = np.where((kind > 1 - 1e-4 * group)[:, np.newaxis], any_code, codes)
+    return np.where((kind < 0.05)[:, np.newaxis], 0, codes)
+
+
+def _sizes(rng, parameters):
+    """Return the sizes of a product that fits, of few tiles and vectors."""
+    p, group = parameters, parameters.system.group
+    most = min(3 if group > 1 else 20, p.words // p.tile[0])
+    k = int(rng.integers(1, most * group + 1))
+    columns = p.words // -(-k // group) * p.columns
+    m = int(rng.integers(1, 2 * p.rows * p.tile[0] + p.rows + 1))
+    return m, int(rng.integers(1, min(2 * p.columns * p.tile[1] + p.columns, columns) + 1)), k
+
+
+def array_random(parameters, count, seed):
+    """Return instructions: writes all over the memory, and between them products, at any place, of any mode."""
+    rng = np.random.default_rng(seed)
+    p = parameters
+    multiply = (rng.random(count) < 0.08) & (np.arange(count) > count // 4)
+    sizes = np.array([_sizes(rng, p) for _ in range(count)]).reshape(count, 3)
+    operands = [np.concatenate([np.stack([rng.integers(0, p.blocks, count), rng.integers(0, p.blocks, count),
+                                          rng.integers(0, 2, count)], axis=1), _mode(rng, p.system, count)], axis=1)
+                for _ in range(2)]
+    return multiply, _elements(rng, p, count), rng.integers(0, p.system.group, count), *sizes.T, *operands
+
+
+def array_recorded(parameters, count, seed):
+    """Return instructions that make products of recorded GEMMs: their operands are written, either way, and read."""
+    rng = np.random.default_rng(seed)
+    p, system = parameters, parameters.system
+    group, gemms, rows = system.group, recorded.products(), []
+    while len(rows) < count:
+        x, y = gemms[rng.integers(len(gemms))]
+        m, n, k = _sizes(rng, p)
+        m, n, k = min(m, len(x)), min(n, len(y)), min(k, x.shape[1])
+        start = int(rng.integers(0, x.shape[1] - k + 1))
+        operands, block, groups = [], 0, -(-k // group)
+        for matrix, height in ((x, m), (y, n)):
+            transposed = int(rng.integers(2))
+            high = -(-height // group)
+            stride = high if transposed else groups
+            if block + high * groups > p.blocks:
+                break
+            # A scale that suits the tensor; other modes are any.
+            part = matrix[:height, start:start + k]
+            mode = _mode(rng, system, 1)[0]
+            if "scale" in system.modes:
+                top = int(np.floor(np.log2(max(np.abs(part).max(), 2.0**-100))))
+                mode[list(system.modes).index("scale")] = system.default("scale") + top - 4
+            operands.append([block, stride, transposed, *mode])
+            padded = np.zeros((height, groups * group))
+            padded[:, :k] = part
+            codes = system.work.encode(padded).reshape(height, groups, group)
+            for row, along in np.ndindex(height, groups):
+                down = row // group
+                at = block + (along * stride + down if transposed else down * stride + along)
+                rows.append((0, codes[row, along], row % group, 0, 0, 0, [at, 0, transposed], [0, 0, 0]))
+            block += high * groups
+        if len(operands) == 2:
+            rows.append((1, np.zeros(group, int), 0, m, n, k, *operands))
+    width = len(PLACE) + len(system.modes)
+    columns = list(zip(*rows[:count], strict=True))
+    for side in (-2, -1):
+        columns[side] = [[*each, *[0] * (width - len(each))] for each in columns[side]]
+    return tuple(np.array(each) for each in columns)
+
+
+def _operand(system, fields):
+    block, stride, transposed, *mode = map(int, fields)
+    return golden.Operand(block, stride, bool(transposed), dict(zip(system.modes, mode, strict=True)))
+
+
+def array_vectors(parameters, multiply, elements, index, m, n, k, a, b):
+    """Return Vectors for ``array``: instructions in order, and what the golden model answers to them."""
+    p, system = parameters, parameters.system
+    model = golden.Array(p)
+    block = max((p.blocks - 1).bit_length(), 1)
+    widths = (block, block, 1, *system.modes.values())
+    inputs = pack((multiply, 1), (elements, system.work.width), (index, max((system.group - 1).bit_length(), 1)),
+                  (m, golden.SIZE), (n, golden.SIZE), (k, golden.SIZE),
+                  *((side[:, field], width) for side in (a, b) for field, width in enumerate(widths)))
+    outputs, origin = [], []
+    for at in range(len(multiply)):
+        if not multiply[at]:
+            model.write(int(a[at, 0]) % p.blocks, int(index[at]), bool(a[at, 2]), elements[at])
+            continue
+        product = golden.Product(int(m[at]), int(n[at]), int(k[at]), _operand(system, a[at]), _operand(system, b[at]))
+        codes = model.multiply(product)
+        row, column = golden.transfers(p, product.m, product.n)
+        down = row[:, np.newaxis] * p.rows + np.arange(p.rows)
+        across = column[:, np.newaxis] * p.columns + np.arange(p.columns)
+        # A cell without a result repeats the last row's, or column's.
+        values = codes[np.minimum(down, product.m - 1)[:, :, np.newaxis],
+                       np.minimum(across, product.n - 1)[:, np.newaxis]]
+        labels = [(-(-(1 << golden.SIZE) // count) - 1).bit_length() for count in (p.rows, p.columns)]
+        outputs += pack((values.reshape(len(row), -1), system.accumulator.width), (row, labels[0]), (column, labels[1]),
+                        (down < product.m, 1), (across < product.n, 1), (np.arange(len(row)) == len(row) - 1, 1))
+        origin += [at] * len(row)
+
+    def describe(index):
+        where = [f"{name} " + ", ".join(f"{key} {value}" for key, value in zip((*PLACE, *system.modes), side[index]))
+                 for name, side in (("a", a), ("b", b))]
+        return f"product m {m[index]}, n {n[index]}, k {k[index]}; " + "; ".join(where)
+
+    def show(payload):
+        values = unpack(payload, *[system.accumulator.width] * (p.rows * p.columns))
+        labels = [(-(-(1 << golden.SIZE) // count) - 1).bit_length() for count in (p.rows, p.columns)]
+        rest = unpack(payload >> (system.accumulator.width * p.rows * p.columns), *labels, p.rows, p.columns, 1)
+        words = [f"{name} {value}" for name, value in zip(("row", "column", "rows", "columns", "last"), rest)]
+        return ", ".join(words) + "; " + " ".join(f"{value:x}" for value in values)
+
+    return Vectors(inputs, outputs, origin, {"invalid": int(model.invalid), "overflow": int(model.overflow),
+                                             "exceeded": 0}, describe, show)

@@ -1,0 +1,289 @@
+"""The array's golden model against the matrix products of the number systems, and against NumPy's indexing."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from narrowgauge.golden import array, blockfloat, floating, lfsr, logarithmic, network, recipes
+from narrowgauge.golden.array import Array, ArrayParameters, Operand, Product
+from narrowgauge.golden.formats import PRESETS, Float
+from narrowgauge.golden.rounding import NEAREST, TRUNCATE, stochastic
+
+ROUNDINGS = (NEAREST, TRUNCATE, stochastic(8))
+SHAPES = [(1, 1, 1), (5, 7, 16), (20, 33, 40), (64, 10, 65)]
+
+
+def place(model, block, matrix, transposed, mode=None):
+    """Store a matrix, or its transpose, and return the operand that means the matrix."""
+    stored = matrix.T if transposed else matrix
+    group = model.parameters.system.group
+    stride = -(-stored.shape[1] // group) + 1  # with a gap, as of a part of a larger matrix
+    model.store(block, stride, stored)
+    return Operand(block, stride, transposed, mode or {})
+
+
+def matrices(seed, m, n, k):
+    rng = np.random.default_rng(seed)
+    return [(rng.normal(size=(rows, k)) * 2.0 ** rng.integers(-6, 6, (rows, k))).astype(np.float32) for rows in (m, n)]
+
+
+@pytest.mark.parametrize("sides", [(False, False), (False, True), (True, True), (True, False)])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_block_floating_point_products(shape, sides):
+    m, n, k = shape
+    x, y = matrices(1, *shape)
+    for precisions in ((2, 2), (3, 4), (4, 2)):
+        for kinds in ((0, 0), (1, 2), (2, 2)):
+            model = Array(ArrayParameters("bfp", memory=1 << 16))
+            operands, blocks = [], []
+            for side, (matrix, transposed, precision, kind) in enumerate(zip((x, y), sides, precisions, kinds)):
+                mode = {"precision": precision, "rounding": kind}
+                operands.append(place(model, 100 * side, matrix, transposed, mode))
+                words = lfsr.Stream(1 + side, 16)
+                blocks.append(blockfloat.quantise(matrix, replace(PRESETS["fast-4"], mantissa=precision), axis=1,
+                                                  rounding=ROUNDINGS[kind], random=words))
+            codes = model.multiply(Product(m, n, k, *operands))
+            b = replace(blocks[1], axis=0)
+            assert np.array_equal(PRESETS["fp32"].decode(codes), blockfloat.matmul(blocks[0], b))
+            assert model.steps == [len(rows) * -(-k // 16) * (kind == 2) for rows, kind in zip((x, y), kinds)]
+
+
+def test_one_converter_draws_for_the_first_rows_then_all_columns_then_the_other_rows():
+    x, y = matrices(9, 40, 20, 24)
+    model, words = Array(ArrayParameters("bfp", converters=1)), lfsr.Stream(1, 16)
+    mode = {"precision": 3, "rounding": 2}
+    operands = [place(model, 15 * side, each, False, mode) for side, each in enumerate((x, y))]
+    fmt = replace(PRESETS["fast-4"], mantissa=3)
+    first, b, rest = (blockfloat.quantise(each, fmt, axis=1, rounding=stochastic(8), random=words)
+                      for each in (x[:16], y, x[16:]))
+    expected = [blockfloat.matmul(a, replace(b, axis=0)) for a in (first, rest)]
+    codes = model.multiply(Product(40, 20, 24, *operands))
+    assert np.array_equal(PRESETS["fp32"].decode(codes), np.concatenate(expected))
+    assert model.steps == [(40 + 20) * 2]
+
+
+@pytest.mark.parametrize("name", ["bfp", "lns", "float"])
+def test_one_converter_makes_the_same_products(name):
+    shape = (40, 20, 24)
+    x, y = (each / 64 for each in matrices(10, *shape))
+    found = []
+    for converters in (1, 2):
+        model = Array(ArrayParameters(name, converters=converters))
+        found.append(model.multiply(Product(*shape, place(model, 0, x, False), place(model, 15, y, True))))
+    assert np.array_equal(*found)
+
+
+def test_random_words_go_on_from_product_to_product():
+    x, y = matrices(2, 9, 20, 24)
+    model, streams = Array(ArrayParameters("bfp")), [lfsr.Stream(1 + side, 16) for side in (0, 1)]
+    mode = {"precision": 3, "rounding": 2}
+    operands = [place(model, 15 * side, each, False, mode) for side, each in enumerate((x, y))]
+    for _ in range(3):
+        a, b = (blockfloat.quantise(each, replace(PRESETS["fast-4"], mantissa=3), axis=1, rounding=stochastic(8),
+                                    random=words) for each, words in zip((x, y), streams))
+        codes = model.multiply(Product(9, 20, 24, *operands))
+        assert np.array_equal(PRESETS["fp32"].decode(codes), blockfloat.matmul(a, replace(b, axis=0)))
+
+
+@pytest.mark.parametrize("shape", SHAPES[:3])
+def test_logarithmic_products(shape):
+    x, y = matrices(3, *shape)
+    model, operands, logs = Array(ArrayParameters("lns", memory=1 << 16)), [], []
+    for side, matrix in enumerate((x, y)):
+        logs.append(logarithmic.quantise(matrix, PRESETS["lns8"]))
+        mode = {"scale": logs[-1].scale + logarithmic.SCALE_BIAS}
+        operands.append(place(model, 100 * side, matrix, bool(side), mode))
+    codes = model.multiply(Product(*shape, *operands))
+    expected, _ = logarithmic.matmul(*[logs[0], logs[1].T], model.parameters.system.cell(2))
+    assert np.array_equal(PRESETS["fp32"].decode(codes), expected)
+
+
+@pytest.mark.parametrize("shape", SHAPES[:3])
+def test_floating_point_products(shape):
+    x, y = (matrix / 64 for matrix in matrices(4, *shape))
+    model = Array(ArrayParameters("float"))
+    operands = [place(model, 4000 * side, matrix, bool(side)) for side, matrix in enumerate((x, y))]
+    found = PRESETS["fp16"].decode(model.multiply(Product(*shape, *operands)))
+    x, y = (PRESETS["fp16"].round(matrix) for matrix in (x, y))
+    assert np.array_equal(found, floating.matmul(x, y.T))
+
+
+def test_a_work_format_of_another_kind_is_cast():
+    x, y = matrices(5, 3, 4, 7)
+    model = Array(ArrayParameters(floating.System(format=PRESETS["fp8-e5m2"], work=PRESETS["fp32"])))
+    codes = model.multiply(Product(3, 4, 7, place(model, 0, x, False), place(model, 4000, y, False)))
+    x, y = (PRESETS["fp8-e5m2"].round(each) for each in (x, y))
+    assert np.array_equal(PRESETS["fp16"].decode(codes), floating.matmul(x, y.T))
+
+
+def test_one_copy_of_each_tensor_serves_the_three_products_of_training():
+    """A layer's GEMMs in `network.Gemms` and on the array, each operand where it is stored once."""
+    rng = np.random.default_rng(6)
+    x, w, delta = (rng.normal(size=shape).astype(np.float32) for shape in ((32, 40), (10, 40), (32, 10)))
+    recipe = recipes.make("bfp", mantissa=4, gradients_mantissa=2)
+    gemms = network.Gemms(recipe, 3)
+    model = Array(ArrayParameters("bfp", memory=1 << 14))
+    where, block = {}, 0
+    for kind, matrix in (("activations", x), ("weights", w), ("gradients", delta)):
+        stride = -(-matrix.shape[1] // 16)
+        model.store(block, stride, matrix)
+        where[kind] = block, stride
+        block += stride * -(-len(matrix) // 16)
+    tensors = {"activations": x, "weights": w, "gradients": delta}
+    for gemm, uses in network.GEMMS.items():
+        expected = gemms.product(gemm, 0, *(tensors[kind] for kind, _ in uses), 0)
+        operands, sizes = [], []
+        for kind, axis in uses:
+            quantiser = recipe.quantiser(kind)
+            mode = {"precision": quantiser.format.mantissa, "rounding": 2 * (quantiser.rounding.kind == "stochastic")}
+            operands.append(Operand(*where[kind], axis == 0, mode))
+            sizes.append(tensors[kind].shape)
+        (m, k), (n, _) = (shape if axis == 1 else shape[::-1] for shape, (_, axis) in zip(sizes, uses))
+        # Of the run's seed, layer 0 and this operand: the words of the training.
+        system = replace(model.parameters.system, seed=network.stream_seed(3, 0, gemm, 0))
+        other = Array(replace(model.parameters, system=system))
+        other.memory = model.memory
+        codes = other.multiply(Product(m, n, k, *operands))
+        assert np.array_equal(PRESETS["fp32"].decode(codes), expected), gemm
+
+
+def test_the_memory_wraps_and_keeps_rows_and_columns():
+    model = Array(ArrayParameters(blockfloat.System(group=4), memory=64, buffer=64))  # 4 blocks
+    rng = np.random.default_rng(7)
+    rows = rng.integers(0, 1 << 32, (16, 4))
+    for at, row in enumerate(rows):
+        model.write(at // 4, at % 4, False, row)
+    assert np.array_equal(model.vectors(Operand(3, 1), 9, 4)[:, 0], rows[(12 + np.arange(9)) % 16])
+    assert np.array_equal(model.vectors(Operand(1, 1, True), 4, 4)[:, 0], rows[4:8].T)
+    model.write(2, 1, True, [1, 2, 3, 4])
+    assert model.memory[2, :, 1].tolist() == [1, 2, 3, 4] and np.array_equal(model.memory[2, :, 2], rows[8:12, 2])
+    assert model.vectors(Operand(2, 1, True), 2, 3)[1, 0].tolist() == [1, 2, 3, 0]
+
+
+def test_status():
+    model = Array(ArrayParameters("bfp"))
+    model.store(0, 1, np.full((2, 3), np.nan))
+    model.multiply(Product(1, 1, 3, Operand(10), Operand(11)))
+    assert (model.invalid, model.overflow) == (False, False)
+    model.multiply(Product(1, 1, 3, Operand(0), Operand(11)))
+    assert (model.invalid, model.overflow) == (True, True)
+    model = Array(ArrayParameters(blockfloat.System(accumulator=PRESETS["fp16"])))
+    model.store(0, 1, np.full((1, 4), 300.0))
+    model.multiply(Product(1, 1, 4, Operand(0), Operand(0)))
+    assert (model.invalid, model.overflow) == (False, True)
+
+
+# Order and time.
+
+
+@pytest.mark.parametrize(("rows", "columns", "sums"), [(1, 1, 2), (4, 4, 16), (3, 5, 8), (2, 16, 4)])
+def test_every_result_leaves_once_and_in_tiles(rows, columns, sums):
+    p = ArrayParameters("bfp", rows=rows, columns=columns, sums=sums)
+    down, across = p.tile
+    assert down * across == sums
+    for m, n in ((1, 1), (17, 50), (64, 64)):
+        row, column = array.transfers(p, m, n)
+        assert sorted(zip(row, column)) == [(i, j) for i in range(-(-m // rows)) for j in range(-(-n // columns))]
+        tile = row // down * 10**6 + column // across
+        assert (np.diff(tile) >= 0).all()
+        assert (np.diff(row * 10**6 + column)[np.diff(tile) == 0] > 0).all()
+
+
+@pytest.mark.parametrize("precision", [2, 3, 4])
+def test_at_least_nine_tenths_of_the_peak(precision):
+    """For 64 x 64 x 64; the simulation counts the same cycles (tests/hw/test_array.py)."""
+    p, mode = ArrayParameters("bfp"), {"precision": precision}
+    assert array.peak(p, mode, mode) == 256 / ((precision + 1) // 2) ** 2
+    assert 64**3 / array.peak(p, mode, mode) / array.cycles(p, 64, 64, 64, mode, mode) > 0.9
+    # One converter for both sides: the first product waits longer for its first tile, those behind it do not.
+    single = replace(p, converters=1)
+    ends = array.schedule(single, [(64, 64, 64, ((precision + 1) // 2) ** 2)] * 3)
+    assert (64**3 / array.peak(p, mode, mode) / np.diff(ends) > 0.98).all()
+    for name in ("lns", "float"):
+        p = ArrayParameters(name)
+        assert 64**3 / array.peak(p) / array.cycles(p, 64, 64, 64) > 0.9
+
+
+def test_time_is_that_of_the_transfers_and_of_what_they_wait_for():
+    p = ArrayParameters("bfp")
+    narrow = {"precision": 2}
+    base = array.cycles(p, 16, 16, 16, narrow, narrow)
+    # One tile: every further group of 16 sums takes 16 cycles of the cells, and 16 of each side's converter.
+    assert array.cycles(p, 16, 16, 32, narrow, narrow) - base == 16 + 16
+    # Four passes instead of one.
+    wide = {"precision": 4}
+    assert array.cycles(p, 16, 16, 16, wide, wide) - base == 3 * 16
+    # Fewer sums than an addition takes cycles: they wait for each other, after a conversion more.
+    one = [array.cycles(p, 1, 1, 16 * k, narrow, narrow) for k in (1, 2, 3)]
+    assert np.diff(one).tolist() == [1 + blockfloat.RECURRENCE] * 2
+
+
+def test_products_that_follow_each_other_overlap():
+    p = ArrayParameters("bfp")
+    first, *rest = array.schedule(p, [(64, 64, 64, 1)] * 4)
+    steps = np.diff([first, *rest])
+    assert (steps < first).all() and (steps >= 1024).all() and (1024 / steps > 0.99).all()
+
+
+def test_split_covers_the_columns_and_each_part_fits():
+    p = ArrayParameters("bfp", buffer=1024)
+    parts = array.split(p, 100, 1000, 100)
+    assert sum(n for _, n, _ in parts) == 1000 and {(m, k) for m, _, k in parts} == {(100, 100)}
+    for part in parts:
+        Product(*part).fits(p)
+    assert array.split(p, 5, 7, 9) == [(5, 7, 9)]
+    single = array.cycles(p, 100, parts[0][1], 100)
+    assert array.cycles(p, 100, 1000, 100) < single * len(parts)
+
+
+# Parameters.
+
+
+@pytest.mark.parametrize("parameters", [
+    ArrayParameters(), ArrayParameters("lns", rows=2, sums=4), ArrayParameters("float", memory=16),
+    ArrayParameters(blockfloat.System(group=4, accumulator=Float(6, 9), seed=9), columns=8, buffer=512)])
+def test_json_and_back(parameters):
+    text = json.dumps(parameters.to_json())
+    assert ArrayParameters.from_json(text) == parameters
+    assert json.loads(text)["system"] in array.SYSTEMS
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"system": "posit"}, "system is 'posit'; allowed: bfp, lns, float"),
+    ({"system": 3}, "system is 3; allowed"),
+    ({"rows": 0}, "rows is 0; allowed: an integer from 1 to 16"),
+    ({"columns": 17}, "columns is 17"),
+    ({"sums": 3}, "sums is 3; allowed: 2, 4, 8, 16"),
+    ({"converters": 3}, "converters is 3; allowed: an integer from 1 to 2"),
+    ({"group": 12}, "group is 12; allowed: a power of two up to 64, in an array"),
+    ({"memory": 128}, "memory is 128; allowed: a power of two from 256 to 1048576"),
+    ({"memory": 3000}, "memory is 3000"),
+    ({"buffer": 8}, "buffer is 8; allowed: a power of two from 32 to 65536"),
+    ({"system": "lns", "mantissa": 4}, "parameter is 'mantissa'; allowed: system, rows"),
+    ({"mantissa": 9}, "mantissa is 9; allowed: an integer from 2 to 8"),
+    ({"seed": 2**31 - 1}, "seed is 2147483647; allowed"),
+])
+def test_bad_parameters(settings, message):
+    with pytest.raises(ValueError, match="^" + message.replace("(", r"\(")):
+        ArrayParameters.from_json(settings)
+
+
+@pytest.mark.parametrize(("sizes", "message"), [
+    ((0, 1, 1), "m is 0"), ((1, 1 << 16, 1), "n is 65536"), ((1, 1, 1.5), "k is 1.5"),
+    ((1, 1, 257), "k is 257; allowed: at most 256, because a row of cells holds 64 vectors, for 4 results down"),
+    ((1, 33, 128), "n is 33; allowed: at most 32 with k = 128, because a column of cells holds 64 vectors"),
+])
+def test_products_that_do_not_fit(sizes, message):
+    with pytest.raises(ValueError, match="^" + message):
+        Array(ArrayParameters(buffer=1024)).multiply(Product(*sizes))
+    if all(isinstance(size, int) and 0 < size < 1 << 16 for size in sizes) and sizes[2] == 257:
+        with pytest.raises(ValueError, match="^k is 257"):
+            array.split(ArrayParameters(buffer=1024), *sizes)
+
+
+def test_modes_are_checked():
+    with pytest.raises(ValueError, match="^precision is 8; allowed: an integer from 0 to 7"):
+        Array(ArrayParameters()).multiply(Product(1, 1, 1, Operand(mode={"precision": 8})))
+    with pytest.raises(ValueError, match="^mode is 'scale'; allowed: precision, rounding"):
+        Array(ArrayParameters()).multiply(Product(1, 1, 1, Operand(mode={"scale": 8})))

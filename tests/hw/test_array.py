@@ -1,0 +1,202 @@
+# amaranth: UnusedElaboratable=no
+"""The array: its Verilog against golden, results and cycles, in every number system and dataflow."""
+
+import time
+from functools import lru_cache
+
+import numpy as np
+import pytest
+from narrowgauge import catalog
+from narrowgauge.golden import array, network
+from narrowgauge.sim import array as bench
+from narrowgauge.sim import recorded, runner
+
+ARRAY = catalog.find("array")
+SMALL = {"rows": 2, "columns": 3, "group": 4, "memory": 256, "buffer": 64, "sums": 8}
+SETTINGS = [
+    SMALL,
+    {"system": "lns", "rows": 3, "columns": 2, "lanes": 4, "memory": 256, "buffer": 64, "sums": 16},
+    {"system": "float", "rows": 2, "columns": 2, "memory": 256, "buffer": 32, "sums": 4, "work": "fp32",
+     "converters": 1},
+    {"rows": 1, "columns": 1, "group": 4, "mantissa": 8, "exponent": 5, "memory": 32, "buffer": 16, "sums": 2,
+     "work": "fp16", "accumulator": "fp16", "corrected": True, "seed": 7},
+    {"rows": 5, "columns": 2, "group": 8, "mantissa": 3, "chunks": "parallel", "work": "bf16", "memory": 1024,
+     "buffer": 128, "sums": 4},
+    {"system": "float", "rows": 1, "columns": 4, "memory": 1024, "buffer": 256, "format": "fp8-e4m3",
+     "work": "fp8-e4m3", "accumulator": "bf16", "multiplier": "lut"},
+    {"system": "lns", "rows": 2, "columns": 2, "lanes": 16, "format": {"type": "Log", "bits": 6, "gamma": 4}, "converters": 1,
+     "accumulation": "bins", "work": "bf16", "accumulator": "fp16", "memory": 1024, "buffer": 256},
+    {},
+    {"system": "lns"},
+    {"system": "float"},
+    {"rows": 8, "columns": 8, "accumulator": "bf16", "work": "bf16"},
+    {"group": 64, "rows": 1, "columns": 2, "memory": 8192},
+]
+QUICK = (0, 1, 2)
+
+
+@lru_cache(8)
+def text_of(parameters):
+    return ARRAY.verilog(parameters)
+
+
+def run(parameters, vectors, **options):
+    """Run the bench, demand no mismatch, return the outcome."""
+    outcome = runner.run(ARRAY.component(parameters), ARRAY.module_name(parameters), vectors,
+                         text=text_of(parameters), **options)
+    assert outcome.mismatches == 0, "\n".join([f"options {options}", *outcome.report])
+    return outcome
+
+
+def cases(quick):
+    """Parametrise over parameters, by module name; rows that are not in `quick` are for the sweep."""
+    found = [ARRAY.configure(row) for row in SETTINGS]
+    return pytest.mark.parametrize("parameters", [
+        pytest.param(each, id=ARRAY.module_name(each), marks=[pytest.mark.sweep] if index not in quick else [])
+        for index, each in enumerate(found)])
+
+
+def instructions(parameters, products):
+    """Return the Vectors of products alone, given as (m, n, k, mode of a, mode of b), on a memory of zeros."""
+    system, count = parameters.system, len(products)
+    modes = [[[each[side][name] for name in system.modes] for each in products] for side in (3, 4)]
+    place = np.tile([0, 1, 0], (count, 1))
+    sides = [np.concatenate([place, np.array(mode).reshape(count, -1)], axis=1) for mode in modes]
+    sizes = np.array([each[:3] for each in products]).reshape(count, 3)
+    return bench.array_vectors(parameters, np.ones(count, bool), np.zeros((count, system.group), int),
+                               np.zeros(count, int), *sizes.T, *sides)
+
+
+def taken(outcome, count):
+    """Return in which cycle the last result of each product came, from the first one's instruction on."""
+    start = outcome.spans[0][0]
+    return [outcome.spans[at][1] - start for at in range(count)]
+
+
+@cases(QUICK)
+def test_random_and_recorded_instructions(parameters):
+    vectors = ARRAY.vectors(parameters, 1500, 1)
+    assert len(vectors.outputs) > 300
+    run(parameters, vectors, seed=1)
+    run(parameters, vectors, seed=2, idle=0.05, busy=0.7)
+
+
+@cases((0, 1, 2))
+def test_cycles(parameters):
+    """Of products one behind the other, as golden tells them, to the cycle."""
+    rng = np.random.default_rng(4)
+    for _ in range(8):
+        count = int(rng.integers(1, 6))
+        products = [(*bench._sizes(rng, parameters), *(dict(zip(parameters.system.modes, map(int, each)))
+                     for each in bench._mode(rng, parameters.system, 2))) for _ in range(count)]
+        outcome = run(parameters, instructions(parameters, products), idle=0, busy=0)
+        expected = array.schedule(parameters, [(*each[:3], parameters.system.interval(*each[3:]))
+                                               for each in products])
+        assert taken(outcome, count) == expected
+        m, n, k, *modes = products[0]
+        if array.split(parameters, m, n, k) == [(m, n, k)]:
+            assert array.cycles(parameters, m, n, k, *modes) == expected[0]
+
+
+def test_latency():
+    parameters = ARRAY.configure(SMALL)
+    mode = {"precision": 4, "rounding": 0}
+    outcome = run(parameters, instructions(parameters, [(1, 1, 1, mode, mode)]), idle=0, busy=0)
+    assert outcome.latency == ARRAY.component(parameters).latency == array.cycles(parameters, 1, 1, 1, mode, mode)
+
+
+def training(parameters, modes):
+    """Return the Vectors of a layer's three products in training, 64 x 64 x 64, each tensor stored once.
+
+    Of recorded tensors, repeated to that size, for each of `modes`.
+    """
+    system, sources = parameters.system, [each for each in recorded.products() if each[0].shape[1] == 64][0]
+    rng = np.random.default_rng(5)
+    tensors = [np.resize(each, (64, 64)) for each in (*sources, rng.normal(size=(64, 64)) * 0.01)]
+    model = array.Array(parameters)
+    groups = 64 // system.group
+    rows, place, block = [], {}, 0
+    for kind, matrix in zip(("activations", "weights", "gradients"), tensors, strict=True):
+        place[kind] = [block, groups]
+        model.store(block, groups, matrix)
+        for at in range(block, block + groups * groups):
+            rows += [(0, model.memory[at, index], index, 0, 0, 0, [at, 0, 0], [0, 0, 0])
+                     for index in range(system.group)]
+        block += groups * groups
+    for mode in modes:
+        for uses in network.GEMMS.values():
+            sides = [[*place[kind], int(axis == 0), *mode] for kind, axis in uses]
+            rows.append((1, np.zeros(system.group, int), 0, 64, 64, 64, *sides))
+    columns = list(zip(*rows, strict=True))
+    width = 3 + len(system.modes)
+    for side in (-2, -1):
+        columns[side] = [[*each, *[0] * (width - len(each))] for each in columns[side]]
+    return bench.array_vectors(parameters, *(np.array(each) for each in columns))
+
+
+def utilisation(parameters, modes):
+    """Simulate the three products of training in each mode; return the multiply-accumulates a cycle of the peak's.
+
+    An instruction's cycles are counted from the result before it: the next product begins while one is still made.
+    """
+    vectors = training(parameters, modes)
+    outcome = run(parameters, vectors, idle=0, busy=0)
+    ends = [outcome.spans[at][1] for at in sorted(outcome.spans)]
+    cycles = np.diff([outcome.spans[min(outcome.spans)][0], *ends]).reshape(len(modes), 3)
+    names = list(parameters.system.modes)
+    peaks = [array.peak(parameters, *[dict(zip(names, mode))] * 2) for mode in modes]
+    return 64**3 / np.array(peaks)[:, np.newaxis] / cycles
+
+
+def test_the_three_dataflows_of_training_reach_nine_tenths_of_the_peak():
+    """At each precision of a 4 x 4 array of 16-element cells, counted in simulation."""
+    found = utilisation(ARRAY.configure({"memory": 16384}), [(2, 2), (3, 1), (4, 2)])
+    assert (found > 0.9).all() and found.max() <= 1, found
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("name", ["lns", "float"])
+def test_the_three_dataflows_in_other_number_systems(name):
+    parameters = ARRAY.configure({"system": name, "memory": 16384})
+    found = utilisation(parameters, [(parameters.system.default("scale"),) if name == "lns" else ()])
+    assert (found > 0.9).all() and found.max() <= 1, found
+
+
+def test_a_product_that_does_not_fit_is_told_and_waits():
+    parameters = ARRAY.configure(SMALL)
+    mode = {"precision": 2, "rounding": 0}
+    with pytest.raises(ValueError, match="^n is 25"):
+        array.Product(1, 25, 8).fits(parameters)
+    vectors = instructions(parameters, [(1, 24, 8, mode, mode), (1, 1, 1, mode, mode)])
+    run(parameters, vectors)
+    # The same instruction with a column more: `n` stands behind `multiply`, the elements, the index and `m`.
+    low = 1 + 4 * 32 + 2 + array.SIZE
+    vectors.inputs[0] += 1 << low
+    outcome = runner.run(ARRAY.component(parameters), ARRAY.module_name(parameters), vectors,
+                         text=text_of(parameters))
+    assert any("status exceeded is 1" in entry for entry in outcome.report)
+    assert any("stuck after 1 of 2 inputs" in entry for entry in outcome.report)
+
+
+def test_an_empty_product_has_no_results():
+    parameters = ARRAY.configure(SMALL)
+    mode = {"precision": 2, "rounding": 0}
+    vectors = instructions(parameters, [(3, 4, 5, mode, mode)] * 5)
+    sizes = {1: 1 + 4 * 32 + 2, 2: 1 + 4 * 32 + 2 + array.SIZE, 3: 1 + 4 * 32 + 2 + 2 * array.SIZE}
+    for at, low in sizes.items():
+        vectors.inputs[at] &= ~(((1 << array.SIZE) - 1) << low)
+    kept = [index for index, at in enumerate(vectors.origin) if at not in sizes]
+    vectors.outputs = [vectors.outputs[index] for index in kept]
+    vectors.origin = [vectors.origin[index] for index in kept]
+    run(parameters, vectors)
+
+
+def test_the_cell_is_one_module_and_elaboration_is_short():
+    """Of an 8 x 8 array: 64 instances of one module, in under 30 s."""
+    parameters = ARRAY.configure({"rows": 8, "columns": 8})
+    start = time.process_time()
+    text = ARRAY.verilog(parameters)
+    assert time.process_time() - start < 30
+    name = ARRAY.module_name(parameters)
+    assert text.count(f"module {name}_cell(") == 1
+    assert text.count(f"  {name}_cell cell_") == 64
