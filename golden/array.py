@@ -45,6 +45,7 @@ from .formats import Parameters, require, require_int
 __all__ = ["SIZE", "SYSTEMS", "Array", "ArrayParameters", "Operand", "Product", "cycles", "peak", "schedule", "split"]
 
 SIZE = 16  # bits of a product's dimensions
+SIZES = (1 << SIZE) - 1
 FETCH = 2  # registers on an operand's way from the memory to its converter
 
 SYSTEMS = {"bfp": blockfloat.System, "lns": logarithmic.System, "float": floating.System}
@@ -146,6 +147,11 @@ class ArrayParameters(Parameters):
         return self.system.recurrence > 1
 
     @property
+    def open_tile(self):
+        """Results of a cell (down, across) that it can keep from product to product."""
+        return self.tile if self.interleaved else (1, 1)
+
+    @property
     def waiting(self):
         """Results under way, at the most, that the unit keeps account of: a power of two."""
         return 1 << (self.system.cell(self.sums).latency + 3).bit_length()
@@ -175,23 +181,41 @@ class Operand:
 
 @dataclass(frozen=True)
 class Product:
-    """A product (m, k) times (k, n), of operands a (m vectors) and b (n vectors)."""
+    """A product (m, k) times (k, n), of operands a (m vectors) and b (n vectors), or a part of one along k.
+
+    Parameters
+    ----------
+    m, n, k : int
+        1 to 65,535.
+    a, b : Operand
+    first : bool
+        Sums start from +0. Else they go on from the product before, which had the same m and n.
+    last : bool
+        There are results. Else the sums are kept: a cell keeps those of one tile, see `ArrayParameters.open_tile`.
+    """
 
     m: int
     n: int
     k: int
     a: Operand = Operand()
     b: Operand = Operand()
+    first: bool = True
+    last: bool = True
 
     def fits(self, parameters):
-        """Raise ValueError where the buffers cannot hold what a tile of the product needs.
+        """Raise ValueError where the buffers cannot hold what a tile of the product needs, or the cells the sums.
 
         A row of cells holds its vectors of one tile, a column of cells all of its vectors.
         """
         for name in "mnk":
-            require_int(name, getattr(self, name), 1, (1 << SIZE) - 1)
+            require_int(name, getattr(self, name), 1, SIZES)
+        if not (self.first and self.last):
+            limits = zip("mn", (parameters.rows, parameters.columns), parameters.open_tile)
+            for name, cells, sums in limits:
+                require(getattr(self, name) <= cells * sums, name, getattr(self, name),
+                        f"at most {cells * sums} in a part of a product, because the cells keep the sums of one tile")
         groups, words = -(-self.k // parameters.system.group), parameters.words
-        down = parameters.tile[0]
+        down = min(parameters.tile[0], -(-self.m // parameters.rows))
         require(down * groups <= words, "k", self.k, f"at most {words // down * parameters.system.group}, because a "
                 f"row of cells holds {words} vectors, for {down} results down")
         require(-(-self.n // parameters.columns) * groups <= words, "n", self.n,
@@ -200,10 +224,24 @@ class Product:
 
 
 def split(parameters, m, n, k):
-    """Return the sizes (m, n, k) of the products that together make one whose columns need not fit: parts of n."""
-    part = parameters.words // -(-k // parameters.system.group) * parameters.columns
-    Product(m, min(n, max(part, 1)), k).fits(parameters)
-    return [(m, min(part, n - start), k) for start in range(0, n, part)]
+    """Return the products that together make one of any size, as ((m, n, k), first, last), operands left out.
+
+    Where a tile's vectors fit the buffers, these are parts of the columns; else parts along k of every tile.
+    """
+    p, group = parameters, parameters.system.group
+    for name, size in zip("mnk", (m, n, k)):
+        require_int(name, size, 1, 1 << 30)
+    groups, down = -(-k // group), min(p.tile[0], -(-m // p.rows))
+    columns = p.words // groups * p.columns
+    if down * groups <= p.words and columns:
+        return [((min(SIZES, m - top), min(columns, SIZES, n - left), k), True, True)
+                for left in range(0, n, min(columns, SIZES)) for top in range(0, m, SIZES)]
+    down, across = p.open_tile
+    part = min(p.words // max(down, across) * group, SIZES // group * group)
+    return [((min(p.rows * down, m - top), min(p.columns * across, n - left), min(part, k - start)),
+             start == 0, start + part >= k)
+            for top in range(0, m, p.rows * down) for left in range(0, n, p.columns * across)
+            for start in range(0, k, part)]
 
 
 def transfers(parameters, m, n):
@@ -242,6 +280,7 @@ class Array:
         self.memory = np.zeros((parameters.blocks, group, group), np.uint32)
         self.steps = [0] * parameters.converters
         self.invalid = self.overflow = False
+        self._parts = []  # operands of a product whose results are still to come
 
     def write(self, block, index, transposed, elements):
         """Write a vector of codes: a row of a block, or a column."""
@@ -274,7 +313,7 @@ class Array:
         return np.where((part[:, np.newaxis] * group + np.arange(group)) < k, found, 0)
 
     def multiply(self, product):
-        """Return the codes (m, n) of a product, in the accumulator's format."""
+        """Return the codes (m, n) of a product, in the accumulator's format; None of a part that is not the last."""
         system, p = self.parameters.system, product
         p.fits(self.parameters)
         # The order of the conversions, which is that of the random words: parts of the operands' vectors, by side.
@@ -297,15 +336,22 @@ class Array:
             self.overflow |= overflow
             found[side].append([each.reshape(*rows.shape[:2], *each.shape[1:]) for each in arrays])
         sides = [[np.concatenate(each) for each in zip(*parts, strict=True)] for parts in found]
+        if not p.first:
+            require(self._parts and self._parts[0] == (p.m, p.n), "m and n", (p.m, p.n),
+                    f"{self._parts[0]}, of the product before" if self._parts else
+                    "a product that is first, as the one before was the last")
+            sides = [[np.concatenate(each, axis=1) for each in zip(*pair, strict=True)]
+                     for pair in zip(self._parts[1], sides, strict=True)]
+        self._parts = [] if p.last else [(p.m, p.n), sides]
         groups = sides[0][0].shape[1]
         a, b = np.divmod(np.repeat(np.arange(p.m * p.n), groups), p.n)
         along = np.tile(np.arange(groups), p.m * p.n)
         codes, invalid, overflow = system.dot(*(tuple(each[rows, along] for each in arrays)
                                                 for arrays, rows in zip(sides, (a, b), strict=True)),
-                                              along == 0, along == groups - 1)
+                                              along == 0, (along == groups - 1) & p.last)
         self.invalid |= invalid
         self.overflow |= overflow
-        return codes.reshape(p.m, p.n)
+        return codes.reshape(p.m, p.n) if p.last else None
 
 
 # Time.
@@ -327,8 +373,8 @@ def _mode(parameters, mode):
 def cycles(parameters, m, n, k, a=None, b=None):
     """Return the cycles that a product takes: from the instruction's transfer to that of the last result.
 
-    Exact, for an array that has nothing else to do, and whose results are taken as they come. A product whose columns
-    need not fit is split, and the parts follow each other.
+    Exact, for an array that has nothing else to do, and whose results are taken as they come. A product that does not
+    fit is made in parts, which follow each other: see `split`.
 
     Parameters
     ----------
@@ -338,7 +384,7 @@ def cycles(parameters, m, n, k, a=None, b=None):
         Modes of the operands; see `Operand`.
     """
     interval = parameters.system.interval(_mode(parameters, a), _mode(parameters, b))
-    return _cycles(parameters, tuple((*each, interval) for each in split(parameters, m, n, k)))
+    return _cycles(parameters, tuple((*sizes, interval, last) for sizes, _, last in split(parameters, m, n, k)))
 
 
 @lru_cache(4096)
@@ -381,8 +427,8 @@ class _Loader:
                 self.arriving.append(now + self.delay)
 
 
-def _walk(parameters, m, n, groups):
-    """Yield the transfers into the cells: which sum, whether it is done with it, and what ends with the transfer.
+def _walk(parameters, m, n, groups, emits):
+    """Yield the transfers into the cells: which sum, whether it is emitted, and what ends with the transfer.
 
     That is 0: nothing, 1: a tile, 2: a row of tiles, 3: the product.
     """
@@ -392,9 +438,9 @@ def _walk(parameters, m, n, groups):
         for left in range(0, columns, across):
             sums = [i * across + j for i in range(min(down, rows - top)) for j in range(min(across, columns - left))]
             if parameters.interleaved:
-                order = [(each, part == groups - 1) for part in range(groups) for each in sums]
+                order = [(each, emits and part == groups - 1) for part in range(groups) for each in sums]
             else:
-                order = [(each, part == groups - 1) for each in sums for part in range(groups)]
+                order = [(each, emits and part == groups - 1) for each in sums for part in range(groups)]
             yield from ((*each, 0) for each in order[:-1])
             yield *order[-1], 1 if left + across < columns else 2 if top + down < rows else 3
 
@@ -446,19 +492,21 @@ class _Stream:
 def schedule(parameters, products):
     """Return the cycle of the last result of each of several products, whose instructions wait one behind the other.
 
+    Of a part that is not the last, that in which the cells are given the last of it.
+
     A model of the unit's control, cycle by cycle: exact, for an array that has nothing to do at first, and whose
     results are taken as they come. Cycle 0 is that in which the first instruction is taken.
 
     Parameters
     ----------
     parameters : ArrayParameters
-    products : sequence of tuple (m, n, k, interval)
+    products : sequence of tuple (m, n, k, interval) or (m, n, k, interval, last)
     """
     p, group = parameters, parameters.system.group
     loaders = a, b = [_Loader(p, side) for side in (0, 1)]
     cells = (_Cells if p.interleaved else _Stream)(p)
-    coming, queued, current, ends, now = deque(products), None, None, [], 0
-    fed = None
+    coming, queued, current, now = deque(enumerate(products)), None, None, 0
+    fed, ends, emitting = None, {}, deque()
     while len(ends) < len(products):
         for loader in loaders:
             loader.arrive(now)
@@ -466,7 +514,7 @@ def schedule(parameters, products):
         advance = cells.step(now, fed) or fed is None
         if cells.leaving:
             if cells.leaving[1] == 3:
-                ends.append(cells.leaving[0])
+                ends[emitting.popleft()] = cells.leaving[0]
             cells.leaving = None
         issued = None
         if advance:
@@ -491,17 +539,21 @@ def schedule(parameters, products):
             if issued[2] == 3:
                 b.held -= current.columns * current.groups
                 b.there -= current.tile
+                if not current.last:
+                    ends[current.index] = now
                 current = None
             elif issued[2] == 2:
                 current.tile = 0
         if running is None and waits:
             current, queued = waits, None
         if coming and idle and waits is None:
-            m, n, k, interval = coming.popleft()
-            groups = -(-k // group)
+            index, (m, n, k, interval, *last) = coming.popleft()
+            groups, last = -(-k // group), all(last)
+            if last:
+                emitting.append(index)
             a.start(m, groups), b.start(n, groups)
-            order = _walk(p, m, n, groups)
-            queued = SimpleNamespace(order=order, following=next(order), interval=interval, groups=groups, tile=0,
-                                     rows=-(-m // p.rows), columns=-(-n // p.columns))
+            order = _walk(p, m, n, groups, last)
+            queued = SimpleNamespace(index=index, order=order, following=next(order), interval=interval, last=last,
+                                     groups=groups, tile=0, rows=-(-m // p.rows), columns=-(-n // p.columns))
         now += 1
-    return ends
+    return [ends[index] for index in range(len(products))]

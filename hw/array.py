@@ -267,6 +267,7 @@ class Array(wiring.Component):
         ``multiply``: 1, a product, 0, a write. A write puts ``elements`` (codes of the work format) into row ``index``
         of block ``a.block``, or with ``a.transposed`` into that column. A product is of ``m`` vectors of operand ``a``
         and ``n`` of operand ``b``, each ``k`` long: see `golden.array.Operand`. If one of these is 0 nothing is done.
+        ``first``: its sums start from +0, and do not go on from the product before; ``last``: there are results.
     o : Out(stream)
         ``values``: of each cell a code of the accumulator's format, row by row; cells without a result repeat one.
         ``row``, ``column``: the result of cell (r, c) is that of row ``row * rows + r`` and column
@@ -300,7 +301,8 @@ class Array(wiring.Component):
         "values": "codes of the accumulator's format, of each cell, row by row",
         "row": "of cell (r, c) it is result row * rows + r", "column": "and column * columns + c",
         "rows_live": "rows of cells that have results", "columns_live": "columns of cells that have results",
-        "last": "the product's last",
+        "first": "start sums from +0, not from the product before",
+        "last": "of an instruction: there are results; of a result: the product's last",
         "exceeded": "a product does not fit the buffers; the array waits for reset",
         "overflow": "sticky: an operand or a result was beyond its range",
     }
@@ -315,7 +317,8 @@ class Array(wiring.Component):
         super().__init__({
             "i": In(stream.Signature(data.StructLayout({
                 "multiply": 1, "elements": data.ArrayLayout(system.work.width, system.group),
-                "index": size_of(system.group), "m": SIZE, "n": SIZE, "k": SIZE, "a": operand, "b": operand,
+                "index": size_of(system.group), "m": SIZE, "n": SIZE, "k": SIZE, "first": 1, "last": 1,
+                "a": operand, "b": operand,
             }))),
             "o": Out(stream.Signature(data.StructLayout({
                 "values": data.ArrayLayout(system.accumulator.width, parameters.rows * parameters.columns),
@@ -360,7 +363,8 @@ class Array(wiring.Component):
         # Instructions. The operands of a product are read when it is taken; what the cells need to know of it waits for
         # them.
         waiting, taken = Signal(), Signal()
-        queued = SimpleNamespace(m=Signal(SIZE), n=Signal(SIZE), groups=Signal.like(rows.groups))
+        queued = SimpleNamespace(m=Signal(SIZE), n=Signal(SIZE), groups=Signal.like(rows.groups), first=Signal(),
+                                 last=Signal())
         groups = Signal.like(rows.groups)
         accept, empty = Signal(), Signal()
         m.d.comb += [
@@ -373,7 +377,8 @@ class Array(wiring.Component):
         with m.If(taken):
             m.d.sync += waiting.eq(0)
         with m.If(begin):
-            m.d.sync += [waiting.eq(1), queued.m.eq(payload.m), queued.n.eq(payload.n), queued.groups.eq(groups)]
+            m.d.sync += [waiting.eq(1), queued.m.eq(payload.m), queued.n.eq(payload.n), queued.groups.eq(groups),
+                         queued.first.eq(payload.first), queued.last.eq(payload.last)]
         for walker, operand, count in ((rows, payload.a, payload.m), (columns, payload.b, payload.n)):
             m.d.comb += [
                 walker.start.eq(begin), walker.rows.eq(count), walker.groups.eq(groups),
@@ -473,6 +478,7 @@ class Array(wiring.Component):
         words = len(walkers[0].freed)
         running, issue, advance, leaves = Signal(), Signal(), Signal(), Signal()
         groups, at = Signal.like(queued.groups), Signal.like(queued.groups)
+        first, last = Signal(), Signal()
         # For each side: `size` of the product; `left`, the rows from the current one on, and from the tile's first on;
         # the place in the buffer of the current row, of the tile's first, and of the product's or the panel's; the
         # current row of lanes and the tile's first one.
@@ -511,7 +517,7 @@ class Array(wiring.Component):
         m.d.comb += [
             issue.eq(running & (a.there != 0) & (b.there > tile) & labels.w_rdy),
             labels.w_data.eq(Cat(a.label, b.label, *live, end)),
-            labels.w_en.eq(issue & advance & ends["k"]),
+            labels.w_en.eq(issue & advance & ends["k"] & last),
             labels.r_en.eq(leaves),
         ]
 
@@ -553,7 +559,8 @@ class Array(wiring.Component):
                     m.d.sync += [running.eq(0), b.freed.eq((b.place + groups)[:words])]
         with m.If(taken):
             m.d.sync += [
-                running.eq(1), groups.eq(queued.groups), at.eq(0), tile.eq(0), a.all.eq(queued.m), b.all.eq(queued.n),
+                running.eq(1), groups.eq(queued.groups), first.eq(queued.first), last.eq(queued.last), at.eq(0),
+                tile.eq(0), a.all.eq(queued.m), b.all.eq(queued.n),
                 *begin(a, queued.m, a.freed, 0), *begin(b, queued.n, b.freed, 0),
             ]
         # Tiles' worth of rows in the buffers. Those of a go with their row of tiles, those of b with the product.
@@ -573,4 +580,5 @@ class Array(wiring.Component):
             low += size
         return SimpleNamespace(
             issue=issue, advance=advance, leaves=leaves, a=(a.place + at)[:words - 1], b=(b.place + at)[:words - 1],
-            slot=a.slot * across + b.slot, first=at == 0, last=ends["k"], labels=values)
+            slot=a.slot * across + b.slot, first=first & (at == 0),
+            last=last & ends["k"], labels=values)

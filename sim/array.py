@@ -49,7 +49,16 @@ def array_random(parameters, count, seed):
     operands = [np.concatenate([np.stack([rng.integers(0, p.blocks, count), rng.integers(0, p.blocks, count),
                                           rng.integers(0, 2, count)], axis=1), _mode(rng, p.system, count)], axis=1)
                 for _ in range(2)]
-    return multiply, _elements(rng, p, count), rng.integers(0, p.system.group, count), *sizes.T, *operands
+    # Some products are made in two parts, with writes between them.
+    first, last = np.ones(count, bool), np.ones(count, bool)
+    at = np.flatnonzero(multiply)
+    for one, two in zip(at[::3], at[1::3]):
+        if rng.random() < 0.5:
+            last[one] = first[two] = False
+            most = np.array([p.rows, p.columns]) * p.open_tile
+            sizes[[one, two], :2] = np.minimum(sizes[one, :2], most)
+    return (multiply, _elements(rng, p, count), rng.integers(0, p.system.group, count), *sizes.T, first, last,
+            *operands)
 
 
 def array_recorded(parameters, count, seed):
@@ -82,10 +91,10 @@ def array_recorded(parameters, count, seed):
             for row, along in np.ndindex(height, groups):
                 down = row // group
                 at = block + (along * stride + down if transposed else down * stride + along)
-                rows.append((0, codes[row, along], row % group, 0, 0, 0, [at, 0, transposed], [0, 0, 0]))
+                rows.append((0, codes[row, along], row % group, 0, 0, 0, 1, 1, [at, 0, transposed], [0, 0, 0]))
             block += high * groups
         if len(operands) == 2:
-            rows.append((1, np.zeros(group, int), 0, m, n, k, *operands))
+            rows.append((1, np.zeros(group, int), 0, m, n, k, 1, 1, *operands))
     width = len(PLACE) + len(system.modes)
     columns = list(zip(*rows[:count], strict=True))
     for side in (-2, -1):
@@ -98,22 +107,25 @@ def _operand(system, fields):
     return golden.Operand(block, stride, bool(transposed), dict(zip(system.modes, mode, strict=True)))
 
 
-def array_vectors(parameters, multiply, elements, index, m, n, k, a, b):
+def array_vectors(parameters, multiply, elements, index, m, n, k, first, last, a, b):
     """Return Vectors for ``array``: instructions in order, and what the golden model answers to them."""
     p, system = parameters, parameters.system
     model = golden.Array(p)
     block = max((p.blocks - 1).bit_length(), 1)
     widths = (block, block, 1, *system.modes.values())
     inputs = pack((multiply, 1), (elements, system.work.width), (index, max((system.group - 1).bit_length(), 1)),
-                  (m, golden.SIZE), (n, golden.SIZE), (k, golden.SIZE),
+                  (m, golden.SIZE), (n, golden.SIZE), (k, golden.SIZE), (first, 1), (last, 1),
                   *((side[:, field], width) for side in (a, b) for field, width in enumerate(widths)))
     outputs, origin = [], []
     for at in range(len(multiply)):
         if not multiply[at]:
             model.write(int(a[at, 0]) % p.blocks, int(index[at]), bool(a[at, 2]), elements[at])
             continue
-        product = golden.Product(int(m[at]), int(n[at]), int(k[at]), _operand(system, a[at]), _operand(system, b[at]))
+        product = golden.Product(int(m[at]), int(n[at]), int(k[at]), _operand(system, a[at]), _operand(system, b[at]),
+                                 bool(first[at]), bool(last[at]))
         codes = model.multiply(product)
+        if codes is None:
+            continue
         row, column = golden.transfers(p, product.m, product.n)
         down = row[:, np.newaxis] * p.rows + np.arange(p.rows)
         across = column[:, np.newaxis] * p.columns + np.arange(p.columns)

@@ -42,7 +42,8 @@ def test_generate_writes_the_same_to_a_file_and_to_standard_output(unit, capsys,
     path = tmp_path / "unit.v"
     settings = {"bfp": {"group": 4}, "float": {"format": "bf16"}, "mx": {"block": 8}, "lns": {"lanes": 4},
                 "madam": {"lanes": 2}, "sgd": {"format": "fp8-e5m2"}, "softmax": {"classes": 4},
-                "precision": {}}[unit.split("-")[0]]
+                "precision": {},
+                "array": {"rows": 1, "columns": 1, "group": 4, "memory": 64, "buffer": 64}}[unit.split("-")[0]]
     arguments = [unit, *(word for name, value in settings.items() for word in ("--set", f"{name}={value}"))]
     assert run(capsys, "generate", *arguments, "-o", str(path)) == (0, "", "")
     status, out, _ = run(capsys, "generate", *arguments)

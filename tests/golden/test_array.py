@@ -226,15 +226,40 @@ def test_products_that_follow_each_other_overlap():
     assert (steps < first).all() and (steps >= 1024).all() and (1024 / steps > 0.99).all()
 
 
-def test_split_covers_the_columns_and_each_part_fits():
-    p = ArrayParameters("bfp", buffer=1024)
-    parts = array.split(p, 100, 1000, 100)
-    assert sum(n for _, n, _ in parts) == 1000 and {(m, k) for m, _, k in parts} == {(100, 100)}
-    for part in parts:
-        Product(*part).fits(p)
-    assert array.split(p, 5, 7, 9) == [(5, 7, 9)]
-    single = array.cycles(p, 100, parts[0][1], 100)
-    assert array.cycles(p, 100, 1000, 100) < single * len(parts)
+@pytest.mark.parametrize("name", ["bfp", "lns"])
+@pytest.mark.parametrize("sizes", [(5, 7, 9), (100, 1000, 100), (70000, 3, 20), (33, 40, 3000), (3, 2, 100000)])
+def test_split_covers_a_product_once_and_each_part_fits(name, sizes):
+    p = ArrayParameters(name, buffer=1024)
+    parts = array.split(p, *sizes)
+    for part, first, last in parts:
+        Product(*part, first=first, last=last).fits(p)
+    assert sum(m * n * k for (m, n, k), _, _ in parts) == np.prod(sizes)
+    # Parts along k follow each other, from a first one to a last one.
+    assert [first for _, first, _ in parts] == [True, *(last for _, _, last in parts[:-1])]
+    assert parts[-1][2] and (len(parts) == 1) == (sizes == (5, 7, 9))
+    whole = array.peak(p) * array.cycles(p, *sizes) if np.prod(sizes) < 10**7 else np.inf
+    assert whole >= np.prod(sizes)
+
+
+@pytest.mark.parametrize("name", ["bfp", "lns", "float"])
+def test_parts_of_a_product_make_the_product(name):
+    p = ArrayParameters(name)
+    m, n = (rows * sums for rows, sums in zip((p.rows, p.columns), p.open_tile))
+    x, y = (each / 256 for each in matrices(11, m, n - 1, 70))
+    whole = Array(p)
+    operands = place(whole, 0, x, False), place(whole, 15 if name != "float" else 4000, y, False)
+    expected = whole.multiply(Product(m, n - 1, 70, *operands))
+    parts, cuts = Array(p), (0, 16, 48, 70)
+    for start, end in zip(cuts, cuts[1:]):
+        operands = [place(parts, block, each[:, start:end], False)
+                    for block, each in ((0, x), (15 if name != "float" else 4000, y))]
+        codes = parts.multiply(Product(m, n - 1, end - start, *operands, first=start == 0, last=end == 70))
+        assert (codes is None) == (end < 70)
+    assert np.array_equal(codes, expected)
+    with pytest.raises(ValueError, match="^m and n is"):
+        parts.multiply(Product(m, n - 1, 4, *operands, first=False))
+    with pytest.raises(ValueError, match=f"^m is {m + 1}; allowed: at most {m} in a part of a product"):
+        parts.multiply(Product(m + 1, n - 1, 4, *operands, last=False))
 
 
 # Parameters.
@@ -271,15 +296,12 @@ def test_bad_parameters(settings, message):
 
 @pytest.mark.parametrize(("sizes", "message"), [
     ((0, 1, 1), "m is 0"), ((1, 1 << 16, 1), "n is 65536"), ((1, 1, 1.5), "k is 1.5"),
-    ((1, 1, 257), "k is 257; allowed: at most 256, because a row of cells holds 64 vectors, for 4 results down"),
+    ((64, 1, 257), "k is 257; allowed: at most 256, because a row of cells holds 64 vectors, for 4 results down"),
     ((1, 33, 128), "n is 33; allowed: at most 32 with k = 128, because a column of cells holds 64 vectors"),
 ])
 def test_products_that_do_not_fit(sizes, message):
     with pytest.raises(ValueError, match="^" + message):
         Array(ArrayParameters(buffer=1024)).multiply(Product(*sizes))
-    if all(isinstance(size, int) and 0 < size < 1 << 16 for size in sizes) and sizes[2] == 257:
-        with pytest.raises(ValueError, match="^k is 257"):
-            array.split(ArrayParameters(buffer=1024), *sizes)
 
 
 def test_modes_are_checked():

@@ -57,14 +57,18 @@ def cases(quick):
 
 
 def instructions(parameters, products):
-    """Return the Vectors of products alone, given as (m, n, k, mode of a, mode of b), on a memory of zeros."""
+    """Return the Vectors of products alone, given as (m, n, k, mode of a, mode of b), on a memory of zeros.
+
+    A sixth value, if there is one, is (first, last).
+    """
     system, count = parameters.system, len(products)
     modes = [[[each[side][name] for name in system.modes] for each in products] for side in (3, 4)]
     place = np.tile([0, 1, 0], (count, 1))
     sides = [np.concatenate([place, np.array(mode).reshape(count, -1)], axis=1) for mode in modes]
     sizes = np.array([each[:3] for each in products]).reshape(count, 3)
+    parts = np.array([each[5] if len(each) > 5 else (True, True) for each in products]).reshape(count, 2)
     return bench.array_vectors(parameters, np.ones(count, bool), np.zeros((count, system.group), int),
-                               np.zeros(count, int), *sizes.T, *sides)
+                               np.zeros(count, int), *sizes.T, *parts.T, *sides)
 
 
 def taken(outcome, count):
@@ -93,9 +97,25 @@ def test_cycles(parameters):
         expected = array.schedule(parameters, [(*each[:3], parameters.system.interval(*each[3:]))
                                                for each in products])
         assert taken(outcome, count) == expected
-        m, n, k, *modes = products[0]
-        if array.split(parameters, m, n, k) == [(m, n, k)]:
-            assert array.cycles(parameters, m, n, k, *modes) == expected[0]
+        assert array.cycles(parameters, *products[0]) == expected[0]
+
+
+@pytest.mark.parametrize("row", QUICK[:2])
+def test_cycles_of_a_product_in_parts(row):
+    """Of one that is longer than the buffers, which golden splits."""
+    parameters = ARRAY.configure(SETTINGS[row])
+    mode = {name: parameters.system.default(name) for name in parameters.system.modes}
+    sizes = 7, 8, 150
+    parts = array.split(parameters, *sizes)
+    assert sum(last for _, _, last in parts) > 1 and len(parts) > 4
+    outcome = run(parameters, instructions(parameters, [(*part, mode, mode, flags) for part, *flags in parts]),
+                  idle=0, busy=0)
+    interval = parameters.system.interval(mode, mode)
+    ends = array.schedule(parameters, [(*part, interval, last) for part, _, last in parts])
+    emitting = [index for index, (_, _, last) in enumerate(parts) if last]
+    found = [outcome.spans[index][1] for index in emitting]
+    assert np.diff(found).tolist() == np.diff([ends[index] for index in emitting]).tolist()
+    assert array.cycles(parameters, *sizes, mode, mode) == ends[-1]
 
 
 def test_latency():
@@ -120,13 +140,13 @@ def training(parameters, modes):
         place[kind] = [block, groups]
         model.store(block, groups, matrix)
         for at in range(block, block + groups * groups):
-            rows += [(0, model.memory[at, index], index, 0, 0, 0, [at, 0, 0], [0, 0, 0])
+            rows += [(0, model.memory[at, index], index, 0, 0, 0, 1, 1, [at, 0, 0], [0, 0, 0])
                      for index in range(system.group)]
         block += groups * groups
     for mode in modes:
         for uses in network.GEMMS.values():
             sides = [[*place[kind], int(axis == 0), *mode] for kind, axis in uses]
-            rows.append((1, np.zeros(system.group, int), 0, 64, 64, 64, *sides))
+            rows.append((1, np.zeros(system.group, int), 0, 64, 64, 64, 1, 1, *sides))
     columns = list(zip(*rows, strict=True))
     width = 3 + len(system.modes)
     for side in (-2, -1):
