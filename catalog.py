@@ -148,7 +148,7 @@ UNITS = {unit.name: unit for unit in (
         "bfp-fmac", "dot product of two block-floating-point groups, added to a floating-point sum",
         FMACParameters, BFPFMAC, "blockfloat",
         lambda p: p.group / (1 if p.chunks == "parallel" else p.format.chunks**2),
-        lambda p: p.group * (p.format.chunks**2 if p.chunks == "parallel" else 1),
+        lambda p: p.chunk_macs,
     ),
     Unit(
         "float-adder", "sum or difference of two floating-point numbers, rounded once",
@@ -213,6 +213,7 @@ UNITS = {unit.name: unit for unit in (
     Unit(
         "array", "matrix products of a number system on a grid of cells, from a memory read down or across",
         ArrayParameters, Array, "array", peak,
+        lambda p: p.rows * p.columns * (p.system.cell(p.sums).chunk_macs if p.name == "bfp" else 0),
     ),
 )}
 

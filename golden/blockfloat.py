@@ -433,6 +433,11 @@ class FMACParameters(Parameters):
         return BlockFloat(self.group, self.mantissa, self.exponent)
 
     @property
+    def chunk_macs(self):
+        """Multiply-accumulates of 2-bit chunks in a cycle."""
+        return self.group * (self.format.chunks**2 if self.chunks == "parallel" else 1)
+
+    @property
     def serial(self):
         """Whether a transfer may take more than one cycle."""
         return self.chunks == "serial" and self.format.chunks > 1

@@ -11,7 +11,8 @@ pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 DOCS = Path(__file__).parents[1] / "docs"
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(DOCS)
-    experiments, *pages = map(importlib.import_module, ("experiments", "fp16", "logarithmic", "update", "softmax"))
+    experiments, *pages, array_cost = map(importlib.import_module, (
+        "experiments", "fp16", "logarithmic", "update", "softmax", "array_cost"))
 fp16, logarithmic, update, softmax = pages
 
 PAGES = pytest.mark.parametrize("page", pages, ids=lambda page: page.__name__)
@@ -24,7 +25,7 @@ def test_results_are_whole(page):
     assert list(experiments.read(page.RESULTS)) == page.JOBS
 
 
-@PAGES
+@pytest.mark.parametrize("page", [*pages, array_cost], ids=lambda page: page.__name__)
 def test_page_holds_the_tables_of_the_results(page):
     text = page.PAGE.read_text()
     for name, content in page.tables().items():

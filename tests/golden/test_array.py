@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -260,6 +261,17 @@ def test_parts_of_a_product_make_the_product(name):
         parts.multiply(Product(m, n - 1, 4, *operands, first=False))
     with pytest.raises(ValueError, match=f"^m is {m + 1}; allowed: at most {m} in a part of a product"):
         parts.multiply(Product(m + 1, n - 1, 4, *operands, last=False))
+
+
+def test_the_example_of_the_page_runs():
+    page = (Path(__file__).parents[2] / "docs" / "array.md").read_text()
+    lines = page.split("The golden model does the same:\n\n")[1].split("\n\n")[0].splitlines()
+    x, w = np.random.default_rng(1).normal(size=(42, 64)).astype(np.float32)[:32], np.ones((10, 64), np.float32)
+    space = {"x": x, "w": w}
+    exec("\n".join(line[4:] for line in lines), space)
+    fmt = PRESETS["fast-4"]
+    expected = blockfloat.matmul(blockfloat.quantise(x, fmt), blockfloat.quantise(w.T, fmt, axis=0))
+    assert np.array_equal(PRESETS["fp32"].decode(space["codes"]), expected)
 
 
 # Parameters.

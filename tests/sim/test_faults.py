@@ -28,6 +28,9 @@ FMA = ("float-fma", "--set", "format=fp8-e5m2")
 MAC = ("float-mac", "--set", "format=fp8-e5m2")
 CYCLIC = ("precision-cyclic", "--set", "iterations=400", "--set", "cycles=4")
 ADAPTIVE = ("precision-adaptive", "--set", "group=4")
+ARRAY = ("array", *(word for pair in ("rows=2", "columns=3", "group=4", "memory=256", "buffer=64", "sums=8")
+                    for word in ("--set", pair)))
+ARRAY_SINGLE = (*ARRAY, "--set", "converters=1")
 MADAM = ("madam-update",)
 MADAM_SHORT = (*MADAM, "--set", "memory=4")  # what is forgotten in a step is more than a code
 MADAM_WIDE = (*MADAM, "--set", "gradient=fp16", "--set", "second_bias=48")  # second moments beyond any square
@@ -310,6 +313,27 @@ SWEPT = {
         (*SOFTMAX_STOCHASTIC, "--set", "random_bits=2")),
     "softmax: a stall draws a random word": (
         "hw/softmax.py", "advance & now.valid)\n        with", "now.valid)\n        with", SOFTMAX_STOCHASTIC),
+    "array: what is beyond the reduction axis counts": (
+        "hw/array.py", "Mux((now.tail == 0) | (now.tail > k), each, 0) if low else each", "each", ARRAY),
+    "array: a column is read like a row": (
+        "hw/array.py", "Mux(vector.transposed, bank - vector.index, vector.index)[:low]", "vector.index[:low]", ARRAY),
+    "array: cells without a result have no operands": (
+        "hw/array.py", "to = Mux(last_row, Cat(lane[:k + 1].any() for k in range(self.lanes)), lane)", "to = lane",
+        ARRAY),
+    "array: vectors that are still needed are overwritten": (
+        "hw/array.py", "self.wants.eq(busy & (room | ~begins))", "self.wants.eq(busy)", ARRAY),
+    "array: a tile begins before its columns are there": (
+        "hw/array.py", "(b.there > tile)", "(b.there != 0)", ARRAY),
+    "array: a write turns the vector that is being read": (
+        "hw/array.py", "~Mux(payload.multiply, waiting, paths[0].reading)", "~(payload.multiply & waiting)", ARRAY),
+    "array: every part of a product starts from +0": (
+        "hw/array.py", "first=first & (at == 0)", "first=at == 0", ARRAY),
+    "array: the labels of a result that waits move on": (
+        "hw/array.py", "now.leaves.eq(some & self.o.ready)", "now.leaves.eq(some)", ARRAY),
+    "array: rows and columns have the same random words": (
+        "hw/array.py", "converter = system.converter(side)", "converter = system.converter(0)", ARRAY),
+    "array: a lone converter takes all rows first": (
+        "hw/array.py", "turn = ~rows.idle & (~rows.begun | columns.idle)", "turn = ~rows.idle", ARRAY_SINGLE),
     "softmax: an error of 1 wraps round": (
         "hw/softmax.py", "number[:-1] | one.replicate(p.bits - 1)", "number[:-1]", SOFTMAX),
 }
