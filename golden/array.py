@@ -46,7 +46,9 @@ __all__ = ["SIZE", "SYSTEMS", "Array", "ArrayParameters", "Operand", "Product", 
 
 SIZE = 16  # bits of a product's dimensions
 SIZES = (1 << SIZE) - 1
-FETCH = 2  # registers on an operand's way from the memory to its converter
+# Registers on an operand's way: from the memory to its converter, and from its buffer to the cells. Transfers that wait
+# to be read from the buffers.
+FETCH, FEED, QUEUE = 2, 2, 4
 
 SYSTEMS = {"bfp": blockfloat.System, "lns": logarithmic.System, "float": floating.System}
 
@@ -154,7 +156,7 @@ class ArrayParameters(Parameters):
     @property
     def waiting(self):
         """Results under way, at the most, that the unit keeps account of: a power of two."""
-        return 1 << (self.system.cell(self.sums).latency + 3).bit_length()
+        return 1 << (self.system.cell(self.sums).latency + FEED + QUEUE).bit_length()
 
 
 @dataclass(frozen=True)
@@ -492,7 +494,7 @@ class _Stream:
 def schedule(parameters, products):
     """Return the cycle of the last result of each of several products, whose instructions wait one behind the other.
 
-    Of a part that is not the last, that in which the cells are given the last of it.
+    Of a part that is not the last, that in which the last of it is told to the cells' queue.
 
     A model of the unit's control, cycle by cycle: exact, for an array that has nothing to do at first, and whose
     results are taken as they come. Cycle 0 is that in which the first instruction is taken.
@@ -506,38 +508,40 @@ def schedule(parameters, products):
     loaders = a, b = [_Loader(p, side) for side in (0, 1)]
     cells = (_Cells if p.interleaved else _Stream)(p)
     coming, queued, current, now = deque(enumerate(products)), None, None, 0
-    fed, ends, emitting = None, {}, deque()
+    queue, fed, ends, emitting = deque(), [None] * FEED, {}, deque()
     while len(ends) < len(products):
         for loader in loaders:
             loader.arrive(now)
         idle = not a.left and not b.left
-        advance = cells.step(now, fed) or fed is None
+        advance = cells.step(now, fed[-1]) or fed[-1] is None
         if cells.leaving:
             if cells.leaving[1] == 3:
                 ends[emitting.popleft()] = cells.leaving[0]
             cells.leaving = None
-        issued = None
+        issued, freed = None, (0, 0)
+        if current and a.there and b.there > current.tile and len(queue) < QUEUE:
+            issued = current.following
         if advance:
-            if current and a.there and b.there > current.tile:
-                issued = current.following
-            fed = (*issued, current.interval) if issued else None
+            transfer, freed = queue.popleft() if queue else (None, freed)
+            fed = [transfer, *fed[:-1]]
         # What is freed now, and an instruction that is taken, are seen in the next cycle.
         turn = a.left and (not a.begun or not b.left)
         for loader, may in ((a, turn), (b, not turn)):
             if may or p.converters == 2:
                 loader.ask(now)
         running, waits = current, queued
+        a.held, b.held = a.held - freed[0], b.held - freed[1]
         if issued:
             current.following = next(current.order, None)
+            rows = min(p.tile[0], current.rows) if issued[2] >= 2 else 0
+            columns = current.columns if issued[2] == 3 else 0
+            queue.append(((*issued, current.interval), (rows * current.groups, columns * current.groups)))
             if issued[2]:
                 current.tile += 1
             if issued[2] >= 2:
-                high = min(p.tile[0], current.rows)
-                current.rows -= high
-                a.held -= high * current.groups
+                current.rows -= rows
                 a.there -= 1
             if issued[2] == 3:
-                b.held -= current.columns * current.groups
                 b.there -= current.tile
                 if not current.last:
                     ends[current.index] = now

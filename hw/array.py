@@ -7,7 +7,7 @@ from amaranth import *
 from amaranth.lib import data, fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..golden.array import SIZE, ArrayParameters, cycles
+from ..golden.array import QUEUE, SIZE, ArrayParameters, cycles
 from . import blockfloat, floating, logarithmic, verilog
 from .pipeline import stage
 
@@ -418,9 +418,11 @@ class Array(wiring.Component):
                    for side, path in enumerate(paths * (3 - len(paths)))]
         now = self._sequence(m, (rows, columns), arrived, queued, waiting, taken)
 
-        # Buffers: each row and each column of cells reads its own.
+        # Buffers: each row and each column of cells reads its own. A register behind each, as they are slow.
+        advance = Signal()
+        m.d.comb += now.pop.eq(advance)
         feeds = [[], []]
-        for side, (walker, address) in enumerate(((rows, now.a), (columns, now.b))):
+        for side, (walker, address) in enumerate(((rows, now.next.a), (columns, now.next.b))):
             path = paths[side % len(paths)]
             for lane in range(walker.lanes):
                 buffer = memory.Memory(shape=len(path.value), depth=parameters.words, init=[], attrs=UNCHECKED)
@@ -429,9 +431,13 @@ class Array(wiring.Component):
                 m.d.comb += [port.addr.eq(path.place), port.data.eq(path.value),
                              port.en.eq(path.lanes[lane] & (path.of == side if len(paths) == 1 else 1))]
                 port = buffer.read_port()
-                m.d.comb += [port.addr.eq(address), port.en.eq(now.advance)]
-                feeds[side].append(port.data)
-        fed = stage(m, now.advance, "fed", valid=now.issue, slot=now.slot, first=now.first, last=now.last)
+                m.d.comb += [port.addr.eq(address), port.en.eq(advance)]
+                feeds[side].append(Signal(len(path.value), name=f"fed{side}_{lane}", reset_less=True))
+                with m.If(advance):
+                    m.d.sync += feeds[side][-1].eq(port.data)
+        fetched = stage(m, advance, "fetched", valid=now.there, slot=now.next.slot, first=now.next.first,
+                        last=now.next.last)
+        fed = stage(m, advance, "fed", fetched)
 
         # The cells, all of one module and in step: what one of them says of its streams is true of all.
         values, ready, status = [], None, {"invalid": [], "overflow": []}
@@ -458,7 +464,7 @@ class Array(wiring.Component):
                 if ready is None:
                     ready, some = can, valid
         m.d.comb += [
-            now.advance.eq(~fed.valid | ready),
+            advance.eq(~fed.valid | ready),
             self.o.valid.eq(some),
             Value.cast(self.o.payload.values).eq(Cat(values)),
             now.leaves.eq(some & self.o.ready),
@@ -471,12 +477,14 @@ class Array(wiring.Component):
     def _sequence(self, m, walkers, arrived, queued, waiting, taken):
         """Walk through the tiles of a product; return what the cells are given next, and the labels of results.
 
+        The caller drives ``pop``, when the next transfer is read for the cells, and ``leaves``, when a result leaves.
+
         Sums of a tile take turns, group by group, or follow each other; see `ArrayParameters.interleaved`.
         """
         parameters = self.parameters
         across = parameters.tile[1]
         words = len(walkers[0].freed)
-        running, issue, advance, leaves = Signal(), Signal(), Signal(), Signal()
+        running, issue, leaves = Signal(), Signal(), Signal()
         groups, at = Signal.like(queued.groups), Signal.like(queued.groups)
         first, last = Signal(), Signal()
         # For each side: `size` of the product; `left`, the rows from the current one on, and from the tile's first on;
@@ -490,7 +498,7 @@ class Array(wiring.Component):
                 count=count, lanes=lanes, slot=Signal(size_of(count), name=f"{name}_slot"),
                 left=Signal(SIZE, name=f"{name}_left"), tile_left=Signal(SIZE, name=f"{name}_tile_left"),
                 place=Signal(words, name=f"{name}_place"), tile_place=Signal(words, name=f"{name}_tile_place"),
-                freed=Signal(words, name=f"{name}_freed"),
+                base=Signal(words, name=f"{name}_base"), freed=Signal(words, name=f"{name}_freed"),
                 label=Signal(label, name=f"{name}_label"), tile_label=Signal(label, name=f"{name}_tile_label"),
                 there=Signal(words, name=f"{name}_there"), all=Signal(SIZE, name=f"{name}_all")))
         a, b = sides
@@ -512,12 +520,30 @@ class Array(wiring.Component):
             row_end.eq(tile_end & b.over),
             end.eq(row_end & a.over),
         ]
+        # What the cells are given waits in a short queue, so that whether they take it is not asked by all that follows
+        # here. What is freed is freed when it leaves the queue, as it is read then.
+        entry = data.StructLayout({
+            "a": words - 1, "b": words - 1, "slot": size_of(parameters.sums), "first": 1, "last": 1,
+            "row_end": 1, "end": 1, "a_freed": words, "b_freed": words,
+        })
+        m.submodules.queue = queue = fifo.SyncFIFO(width=entry.size, depth=QUEUE)
+        given, popped, pop = Signal(entry), data.View(entry, queue.r_data), Signal()
+        m.d.comb += [
+            given.a.eq(a.place + at), given.b.eq(b.place + at), given.slot.eq(a.slot * across + b.slot),
+            given.first.eq(first & (at == 0)), given.last.eq(last & ends["k"]), given.row_end.eq(row_end),
+            given.end.eq(end), given.a_freed.eq(a.place + groups), given.b_freed.eq(b.place + groups),
+            queue.w_data.eq(given), queue.w_en.eq(issue), queue.r_en.eq(pop),
+        ]
+        with m.If(pop & queue.r_rdy & popped.row_end):
+            m.d.sync += a.freed.eq(popped.a_freed)
+        with m.If(pop & queue.r_rdy & popped.end):
+            m.d.sync += b.freed.eq(popped.b_freed)
         m.submodules.labels = labels = fifo.SyncFIFO(width=len(a.label) + len(b.label) + a.lanes + b.lanes + 1,
                                                      depth=parameters.waiting)
         m.d.comb += [
-            issue.eq(running & (a.there != 0) & (b.there > tile) & labels.w_rdy),
+            issue.eq(running & (a.there != 0) & (b.there > tile) & labels.w_rdy & queue.w_rdy),
             labels.w_data.eq(Cat(a.label, b.label, *live, end)),
-            labels.w_en.eq(issue & advance & ends["k"] & last),
+            labels.w_en.eq(issue & ends["k"] & last),
             labels.r_en.eq(leaves),
         ]
 
@@ -530,7 +556,7 @@ class Array(wiring.Component):
                     side.label.eq(side.tile_label)]
 
         steps = {"k": ([at.eq(at + 1)], [at.eq(0)]), "a": (forward(a), back(a)), "b": (forward(b), back(b))}
-        carry = issue & advance
+        carry = issue
         for digit in ("b", "a", "k") if parameters.interleaved else ("k", "b", "a"):
             onward, again = steps[digit]
             with m.If(carry & ~ends[digit]):
@@ -553,15 +579,15 @@ class Array(wiring.Component):
             with m.If(~b.over):
                 m.d.sync += begin(b, *beyond(b))
             with m.Else():
-                m.d.sync += [*begin(b, b.all, b.freed, 0), *begin(a, *beyond(a)),
-                             a.freed.eq((a.place + groups)[:words])]
+                m.d.sync += [*begin(b, b.all, b.base, 0), *begin(a, *beyond(a))]
                 with m.If(a.over):
-                    m.d.sync += [running.eq(0), b.freed.eq((b.place + groups)[:words])]
+                    m.d.sync += [running.eq(0), a.base.eq((a.place + groups)[:words]),
+                                 b.base.eq((b.place + groups)[:words])]
         with m.If(taken):
             m.d.sync += [
                 running.eq(1), groups.eq(queued.groups), first.eq(queued.first), last.eq(queued.last), at.eq(0),
                 tile.eq(0), a.all.eq(queued.m), b.all.eq(queued.n),
-                *begin(a, queued.m, a.freed, 0), *begin(b, queued.n, b.freed, 0),
+                *begin(a, queued.m, a.base, 0), *begin(b, queued.n, b.base, 0),
             ]
         # Tiles' worth of rows in the buffers. Those of a go with their row of tiles, those of b with the product.
         m.d.sync += [
@@ -578,7 +604,4 @@ class Array(wiring.Component):
         for name, size in zip(names, (len(a.label), len(b.label), a.lanes, b.lanes, 1)):
             values[name] = labels.r_data[low:low + size]
             low += size
-        return SimpleNamespace(
-            issue=issue, advance=advance, leaves=leaves, a=(a.place + at)[:words - 1], b=(b.place + at)[:words - 1],
-            slot=a.slot * across + b.slot, first=first & (at == 0),
-            last=last & ends["k"], labels=values)
+        return SimpleNamespace(there=queue.r_rdy, next=popped, pop=pop, leaves=leaves, labels=values)
