@@ -220,7 +220,7 @@ class Gemms:
                 array, axis = array.T, 1 - axis
             operands.append(self._quantise(array, axis, kind, (layer, gemm, operand, step is None), step))
         if self.control and step is not None:
-            self.control.count([kind for kind, _ in GEMMS[gemm]], *operands)
+            self.control.count(gemm, [kind for kind, _ in GEMMS[gemm]], *operands)
         if self.recipe.dot:
             return self._logarithmic(*operands)
         if self.recipe.weights.format is None:

@@ -6,7 +6,8 @@ these is ours.
 """
 
 import math
-from dataclasses import dataclass, replace
+from collections import Counter
+from dataclasses import dataclass, fields, replace
 from decimal import Decimal, localcontext
 from fractions import Fraction
 from functools import lru_cache
@@ -18,9 +19,9 @@ from .formats import BlockFloat, Parameters, require, require_int
 from .rounding import TRUNCATE
 
 __all__ = [
-    "Adaptive", "AdaptiveParameters", "Constant", "Control", "Cyclic", "CyclicParameters", "Policies", "Rising",
-    "adaptive", "breakpoints", "chunk_sums", "cost", "cyclic", "decide", "range_test", "ratio", "saving", "sum_chunks",
-    "sum_limit", "threshold_code",
+    "Adaptive", "AdaptiveParameters", "Constant", "Control", "Cyclic", "CyclicParameters", "POLICIES", "Policies",
+    "Rising", "adaptive", "breakpoints", "chunk_sums", "cost", "cyclic", "decide", "parse", "range_test", "ratio",
+    "saving", "sum_chunks", "sum_limit", "threshold_code",
 ]
 
 NARROW, WIDE = 2, 4  # the widths that FAST chooses from
@@ -147,15 +148,20 @@ class Adaptive:
     ----------
     alpha, beta : float
         0 to below 2. They mean their decimal digits: 0.6 is 6/10. The defaults are ours.
+    reverse : bool
+        Accurate first: the steps' thresholds in reverse order, ``alpha - beta * (steps - 1 - step) / steps - beta *
+        layer / layers``. The threshold rises over the run; the layers' part stays [ours].
     """
 
     alpha: float = 0.6
     beta: float = 0.3
+    reverse: bool = False
 
     def __post_init__(self):
         for name in ("alpha", "beta"):
             value = getattr(self, name)
             require(type(value) in (int, float) and 0 <= value < 2, name, value, "a number from 0 to below 2")
+        require(type(self.reverse) is bool, "reverse", self.reverse, "true, false")
 
     @property
     def top(self):
@@ -165,6 +171,7 @@ class Adaptive:
     def threshold(self, layer, layers, step, steps):
         """Return the threshold, a Fraction; late layers and steps may have one below 0."""
         alpha, beta = Fraction(str(self.alpha)), Fraction(str(self.beta))
+        step = steps - 1 - step if self.reverse else step
         return alpha - beta * Fraction(step, steps) - beta * Fraction(layer, layers)
 
     def width(self, layer, layers, step, steps, sums=None):
@@ -177,7 +184,27 @@ class Adaptive:
 
     def describe(self):
         """Return the policy and its parameters: JSON-ready."""
-        return {"policy": "adaptive", "alpha": self.alpha, "beta": self.beta}
+        return {"policy": "adaptive", "alpha": self.alpha, "beta": self.beta, "reverse": self.reverse}
+
+
+POLICIES = {"constant": Constant, "cyclic": Cyclic, "rising": Rising, "adaptive": Adaptive}
+
+
+def parse(value):
+    """Return the policy that a dict means, as the policies' `describe` returns it; what it leaves out has its default.
+
+    A policy is returned as it is.
+    """
+    if isinstance(value, tuple(POLICIES.values())):
+        return value
+    require(isinstance(value, dict), "policy", value, 'an object such as {"policy": "constant", "bits": 4}')
+    settings = dict(value)
+    name = settings.pop("policy", None)
+    require(name in POLICIES if isinstance(name, str) else False, "policy", name, ", ".join(POLICIES))
+    allowed = [field.name for field in fields(POLICIES[name])]
+    for setting in settings:
+        require(setting in allowed, f"setting of policy {name}", setting, ", ".join(allowed))
+    return POLICIES[name](**settings)
 
 
 @dataclass(frozen=True)
@@ -190,7 +217,7 @@ class Policies:
 
     def __post_init__(self):
         for kind, policy in vars(self).items():
-            require(isinstance(policy, (Constant, Cyclic, Rising, Adaptive)), f"precision of {kind}", policy,
+            require(isinstance(policy, tuple(POLICIES.values())), f"precision of {kind}", policy,
                     "a Constant, Cyclic, Rising or Adaptive")
 
 
@@ -544,8 +571,7 @@ class Control:
         self._recipe, self._layers, self._steps = recipe, layers, steps
         self._widths = {(kind, layer): bytearray() for kind in vars(recipe.precision) for layer in range(layers)}
         self._decided = dict.fromkeys(self._widths)  # the step of the latest decision
-        self._operations = {"used": 0, "fp32": 0, "static": 0}
-        self._passes = {"used": 0, "static": 0}
+        self._products, self._kinds = Counter(), {}
 
     def format(self, kind, layer, step, array, axis):
         """Return the BlockFloat of a use of a tensor; `step` is None when accuracy is measured."""
@@ -558,16 +584,11 @@ class Control:
             self._decided[kind, layer] = step
         return replace(fmt, mantissa=widths[-1])
 
-    def count(self, kinds, a, b):
+    def count(self, gemm, kinds, a, b):
         """Take a product of Blocks (M, K) and (K, N), of tensors of these kinds, into the account."""
-        rows, columns, groups = len(a.exponents), len(b.exponents), a.exponents.shape[1]
-        macs, pairs = rows * columns * a.length, rows * columns * groups
-        used = (a.format.mantissa, b.format.mantissa)
-        static = [getattr(self._recipe.precision, kind).top for kind in kinds]
-        for name, widths in (("used", used), ("fp32", (32, 32)), ("static", static)):
-            self._operations[name] += macs * math.prod(widths)
-        for name, widths in (("used", used), ("static", static)):
-            self._passes[name] += pairs * blockfloat.passes(*widths)
+        self._kinds[gemm] = kinds
+        widths = (a.format.mantissa, b.format.mantissa)
+        self._products[gemm, len(a.exponents), len(b.exponents), a.length, *widths] += 1
 
     def report(self):
         """Return the account: JSON-ready.
@@ -577,15 +598,27 @@ class Control:
         multiply-accumulates times the bits of both operands (``used``), and the same for 32-bit operands (``fp32``) and
         for the greatest widths throughout (``static``). ``passes``: the cycles of one serial dot-product unit, which
         takes ceil(a/2) * ceil(b/2) passes for each pair of groups, M * N * ceil(K / group) pairs a product: ``used``
-        and ``static``. An array of n units needs the n-th part at the least. Neither counts the measuring of accuracy.
+        and ``static``. An array of n units needs the n-th part at the least. ``products``: how often there was each
+        product (m, k) times (k, n) of operands of a and b bits, so that other costs can be computed without training
+        again. Nothing here counts the measuring of accuracy.
         """
         widths, steps = {}, {}
         for (kind, _), found in self._widths.items():
             changes = [k for k in range(len(found)) if k == 0 or found[k] != found[k - 1]]
             widths.setdefault(kind, []).append([[k, found[k]] for k in changes])
             steps.setdefault(kind, []).append({str(each): found.count(each) for each in sorted(set(found))})
-        return {"widths": widths, "steps": steps, "bit_operations": dict(self._operations),
-                "passes": dict(self._passes)}
+        operations, passes = {"used": 0, "fp32": 0, "static": 0}, {"used": 0, "static": 0}
+        for (gemm, m, n, k, *used), count in self._products.items():
+            static = [getattr(self._recipe.precision, kind).top for kind in self._kinds[gemm]]
+            pairs = count * m * n * -(-k // self._recipe.weights.format.group)
+            for name, bits in (("used", used), ("fp32", (32, 32)), ("static", static)):
+                operations[name] += count * m * n * k * math.prod(bits)
+            for name, bits in (("used", used), ("static", static)):
+                passes[name] += pairs * blockfloat.passes(*bits)
+        products = [dict(zip(("gemm", "m", "n", "k", "a", "b"), key)) | {"count": count}
+                    for key, count in sorted(self._products.items())]
+        return {"widths": widths, "steps": steps, "bit_operations": operations, "passes": passes,
+                "products": products}
 
 
 def range_test(accuracy, start, *, low=2, high=8, threshold=0.1):

@@ -10,6 +10,7 @@ from .formats import PRESETS, BlockFloat, Fixed, Float, Log, parse, require, req
 from .logarithmic import DotParameters
 from .madam import MadamParameters
 from .precision import Adaptive, Constant, Cyclic, Policies
+from .precision import parse as parse_policy
 from .rounding import KINDS, NEAREST, Rounding
 from .softmax import SoftmaxParameters
 from .update import METHODS
@@ -325,15 +326,19 @@ def fp32():
 
 
 def bfp(*, group=16, mantissa=4, exponent=8, weights_mantissa=None, activations_mantissa=None,
-        gradients_mantissa=None, weights_rounding="nearest", activations_rounding="nearest",
-        gradients_rounding="stochastic", random_bits=8, corrected=False, accumulator="fp32"):
+        gradients_mantissa=None, weights_precision=None, activations_precision=None, gradients_precision=None,
+        weights_rounding="nearest", activations_rounding="nearest", gradients_rounding="stochastic", random_bits=8,
+        corrected=False, accumulator="fp32"):
     """Block floating point after FAST (numerics contract, section 3).
 
     Parameters
     ----------
     group, mantissa, exponent : int
-        As in `BlockFloat`; `mantissa` is that of all tensors which are not given their own.
+        As in `BlockFloat`; `mantissa` is that of all tensors which are given neither their own nor a policy.
     weights_mantissa, activations_mantissa, gradients_mantissa : int, optional
+    weights_precision, activations_precision, gradients_precision : dict or policy, optional
+        What `precision.parse` reads. The tensor's mantissa is then the greatest width of it. Where some tensors have
+        one, the others are constant.
     weights_rounding, activations_rounding, gradients_rounding : str
         ``nearest``, ``truncate``, ``stochastic``. FAST itself has ``truncate`` for the first two.
     random_bits, corrected
@@ -345,22 +350,33 @@ def bfp(*, group=16, mantissa=4, exponent=8, weights_mantissa=None, activations_
     require(type(corrected) is bool, "corrected", corrected, "true, false")
     base = BlockFloat(group, mantissa, exponent)
     mantissas = (weights_mantissa, activations_mantissa, gradients_mantissa)
+    asked = (weights_precision, activations_precision, gradients_precision)
     kinds = (weights_rounding, activations_rounding, gradients_rounding)
-    quantisers = {}
-    for tensor, own, kind in zip(TENSORS, mantissas, kinds):
+    quantisers, policies = {}, {}
+    for tensor, own, policy, kind in zip(TENSORS, mantissas, asked, kinds):
+        if policy is not None:
+            try:
+                policy = parse_policy(policy)
+            except ValueError as error:
+                raise ValueError(f"{tensor}_precision: {error}") from None
+            require(own is None, f"{tensor}_mantissa", own, f"none, because {tensor}_precision is given")
+            own = policy.top
         own = mantissa if own is None else own
         require_int(f"{tensor}_mantissa", own, 2, 8)
+        policies[tensor] = policy or Constant(own)
         quantisers[tensor] = Quantiser(replace(base, mantissa=own), _rounding(tensor, kind, random_bits, corrected))
-    return Recipe("bfp", **quantisers, accumulator=_float("accumulator", accumulator))
+    return Recipe("bfp", **quantisers, accumulator=_float("accumulator", accumulator),
+                  precision=Policies(**policies) if any(policy is not None for policy in asked) else None)
 
 
-def fast(*, group=16, exponent=8, alpha=0.6, beta=0.3, weights_rounding="truncate", activations_rounding="truncate",
-         gradients_rounding="stochastic", random_bits=8, corrected=False, accumulator="fp32"):
+def fast(*, group=16, exponent=8, alpha=0.6, beta=0.3, reverse=False, weights_rounding="truncate",
+         activations_rounding="truncate", gradients_rounding="stochastic", random_bits=8, corrected=False,
+         accumulator="fp32"):
     """Block floating point of 2 or 4 bits, by tensor, layer and step, after FAST (numerics contract, section 3).
 
     Parameters
     ----------
-    alpha, beta : float
+    alpha, beta, reverse
         As in `precision.Adaptive`.
     group, exponent, weights_rounding, activations_rounding, gradients_rounding, random_bits, corrected, accumulator
         As in `bfp`; the roundings are FAST's own.
@@ -368,7 +384,7 @@ def fast(*, group=16, exponent=8, alpha=0.6, beta=0.3, weights_rounding="truncat
     base = bfp(group=group, mantissa=4, exponent=exponent, weights_rounding=weights_rounding,
                activations_rounding=activations_rounding, gradients_rounding=gradients_rounding,
                random_bits=random_bits, corrected=corrected, accumulator=accumulator)
-    policy = Adaptive(alpha, beta)
+    policy = Adaptive(alpha, beta, reverse)
     return replace(base, name="fast", precision=Policies(policy, policy, policy))
 
 

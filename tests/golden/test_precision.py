@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from collections import Counter
 from fractions import Fraction
 
 import numpy as np
@@ -200,6 +201,16 @@ def test_threshold_falls_with_steps_and_layers():
     assert Adaptive(0.1, 0.9).threshold(1, 2, 1, 2) == Fraction(-8, 10)
 
 
+def test_accurate_first_has_the_same_thresholds_in_reverse_order():
+    falling, rising = (Adaptive(reverse=reverse) for reverse in (False, True))
+    for layer in range(3):
+        thresholds = [rising.threshold(layer, 3, step, 7) for step in range(7)]
+        assert thresholds[::-1] == [falling.threshold(layer, 3, step, 7) for step in range(7)]
+        assert thresholds == sorted(set(thresholds))
+    assert rising.threshold(1, 2, 0, 10) == Fraction(6, 10) - Fraction(3, 10) * Fraction(9, 10) - Fraction(3, 20)
+    assert [rising.width(0, 1, step, 10, lambda: (53, 25)) for step in range(10)] == [4] * 7 + [2] * 3
+
+
 @pytest.mark.parametrize(("threshold", "fraction", "code"), [
     (Fraction(6, 10), 8, 154), (Fraction(3, 512), 8, 2), (Fraction(5, 512), 8, 2), (Fraction(-1, 2), 8, 0), (7, 8, 511),
     (1, 4, 16)])
@@ -284,6 +295,7 @@ def test_a_short_run_of_cycles_is_accounted_for_as_by_hand():
     assert report["steps"]["weights"] == [{"2": 4, "3": 2, "4": 4, "5": 2}] * 2
     assert report["steps"]["gradients"] == [{"6": 12}] * 2
     operations, passes = {"used": 0, "fp32": 0, "static": 0}, {"used": 0, "static": 0}
+    products = Counter()
     for step in range(12):
         n, a, g = (4, 4, 3)[step % 3], CYCLE[step % 6], 6
         forward, backward = n * (7 * 5 + 5 * 3), n * (7 * 5 + 2 * 5 * 3)
@@ -295,7 +307,12 @@ def test_a_short_run_of_cycles_is_accounted_for_as_by_hand():
         chunks = (a + 1) // 2
         passes["used"] += forward * chunks * chunks + backward * chunks * 3
         passes["static"] += forward * 3 * 3 + backward * 3 * 3
+        products.update([("forward", n, 5, 7, a, a), ("forward", n, 3, 5, a, a), ("weight-gradient", 3, 5, n, g, a),
+                         ("input-gradient", n, 5, 3, g, a), ("weight-gradient", 5, 7, n, g, a)])
     assert report["bit_operations"] == operations and report["passes"] == passes
+    assert report["products"] == [
+        {"gemm": gemm, "m": m, "n": n, "k": k, "a": a, "b": b, "count": count}
+        for (gemm, m, n, k, a, b), count in sorted(products.items())]
     json.dumps(report)
 
 
@@ -333,7 +350,7 @@ def test_random_words_do_not_depend_on_widths():
         def format(self, kind, layer, step, array, axis):
             return BlockFloat(4, (2, 5)[step] if kind == "gradients" else 4)
 
-        def count(self, kinds, a, b):
+        def count(self, gemm, kinds, a, b):
             pass
 
     rng = np.random.default_rng(7)
@@ -390,6 +407,7 @@ def test_range_test_trains_a_network():
     (lambda: Rising(1, 4), "low is 1; allowed: an integer from 2 to 8"),
     (lambda: Adaptive(alpha=2), "alpha is 2; allowed: a number from 0 to below 2"),
     (lambda: Adaptive(beta=True), "beta is True; allowed: a number from 0 to below 2"),
+    (lambda: Adaptive(reverse=1), "reverse is 1; allowed: true, false"),
     (lambda: Policies(weights=4), "precision of weights is 4; allowed: a Constant, Cyclic, Rising or Adaptive"),
     (lambda: precision.CyclicParameters(iterations=0), "iterations is 0; allowed: an integer from 1 to 2147483647"),
     (lambda: precision.CyclicParameters(gradients=9), "gradients is 9; allowed: an integer from 2 to 8"),

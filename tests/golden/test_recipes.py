@@ -7,7 +7,7 @@ from narrowgauge.golden import mx
 from narrowgauge.golden.formats import PRESETS, BlockFloat, Fixed, Float, Log, parse
 from narrowgauge.golden.logarithmic import DotParameters
 from narrowgauge.golden.madam import MadamParameters
-from narrowgauge.golden.precision import Adaptive, Constant, Cyclic, Policies
+from narrowgauge.golden.precision import Adaptive, Constant, Cyclic, Policies, Rising
 from narrowgauge.golden.recipes import RECIPES, TENSORS, LossScale, Quantiser, Recipe, Stored, make
 from narrowgauge.golden.rounding import NEAREST, TRUNCATE, stochastic
 from narrowgauge.golden.softmax import SoftmaxParameters
@@ -81,7 +81,8 @@ def test_fast_chooses_for_every_tensor_and_has_the_papers_roundings():
     assert [recipe.quantiser(t) for t in TENSORS] == [Quantiser(BlockFloat(8, 4, 8), rounding) for rounding in
                                                       (TRUNCATE, TRUNCATE, stochastic(8))]
     assert recipe.precision == Policies(*[Adaptive(0.5, 0.3)] * 3)
-    assert recipe.formats()["gradients"]["precision"] == {"policy": "adaptive", "alpha": 0.5, "beta": 0.3}
+    assert recipe.formats()["gradients"]["precision"] == {
+        "policy": "adaptive", "alpha": 0.5, "beta": 0.3, "reverse": False}
 
 
 def test_cpt_cycles_weights_and_activations():
@@ -90,6 +91,24 @@ def test_cpt_cycles_weights_and_activations():
     assert recipe.precision == Policies(Cyclic(4, 7, 9), Cyclic(4, 7, 9), Constant(6))
     assert recipe.formats()["gradients"]["precision"] == {"policy": "constant", "bits": 6}
     json.dumps(recipe.formats())
+
+
+def test_each_tensor_takes_its_own_policy_and_its_greatest_width():
+    recipe = make("bfp", mantissa=3, weights_precision={"policy": "cyclic", "low": 2, "high": 6},
+                  gradients_precision=Adaptive(reverse=True))
+    assert recipe.precision == Policies(Cyclic(2, 6, 32), Constant(3), Adaptive(0.6, 0.3, True))
+    assert [recipe.quantiser(t).format.mantissa for t in TENSORS] == [6, 3, 4]
+    assert make("bfp", weights_precision={"policy": "constant", "bits": 4}).precision == Policies()
+
+
+@pytest.mark.parametrize("policies", [
+    Policies(Constant(5), Cyclic(2, 7, 9), Adaptive(0.5, 0.25, True)), Policies(Rising(3, 5), Adaptive(), Cyclic()),
+    make("fast").precision, make("cpt").precision], ids=["mixed", "others", "fast", "cpt"])
+def test_a_recipe_is_made_again_from_the_policies_that_its_formats_tell(policies):
+    recipe = make("bfp", **{f"{tensor}_precision": policy for tensor, policy in vars(policies).items()})
+    told = json.loads(json.dumps(recipe.formats()))
+    assert make("bfp", **{f"{tensor}_precision": told[tensor]["precision"] for tensor in TENSORS}) == recipe
+    assert recipe.precision == policies
 
 
 def test_precision_needs_formats_of_the_greatest_one():
@@ -142,6 +161,18 @@ def test_recipes_are_frozen(name):
     ("cpt", {"low": 1}, "low is 1; allowed: an integer from 2 to 8"),
     ("cpt", {"gradients": 9}, "gradients is 9; allowed: an integer from 2 to 8"),
     ("fast", {"alpha": 3}, "alpha is 3; allowed: a number from 0 to below 2"),
+    ("fast", {"reverse": "yes"}, "reverse is 'yes'; allowed: true, false"),
+    ("bfp", {"weights_precision": 4}, r"weights_precision: policy is 4; allowed: an object such as .*"),
+    ("bfp", {"weights_precision": {}},
+     "weights_precision: policy is None; allowed: constant, cyclic, rising, adaptive"),
+    ("bfp", {"gradients_precision": {"policy": ["cyclic"]}},
+     r"gradients_precision: policy is \['cyclic'\]; allowed: .*"),
+    ("bfp", {"activations_precision": {"policy": "cyclic", "bits": 4}},
+     "activations_precision: setting of policy cyclic is 'bits'; allowed: low, high, cycles"),
+    ("bfp", {"weights_precision": {"policy": "constant", "bits": 9}},
+     "weights_precision: bits is 9; allowed: an integer from 2 to 8"),
+    ("bfp", {"weights_precision": {"policy": "constant"}, "weights_mantissa": 4},
+     "weights_mantissa is 4; allowed: none, because weights_precision is given"),
     ("bfp", {"group": 0}, "group is 0; allowed: an integer from 1 to 1024"),
     ("bfp", {"exponent": 1}, "exponent is 1; allowed: an integer from 2 to 9"),
     ("bfp", {"activations_rounding": "up"}, "activations_rounding is 'up'; allowed: nearest, truncate, stochastic"),
