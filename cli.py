@@ -88,7 +88,9 @@ def _parser():
                            "loss_scale=1024, growth_interval=100 (each a number or null); of mx: element=fp8-e4m3, "
                            "gradients_element=fp8-e5m2, block=32; of lns-madam: constants=4, accumulator=24, lsb=13, "
                            "rate=7, rate_drops=[0.6,0.8], weights_bits=12, second_bits=9, second_gamma=4, "
-                           "update=sgd; of fast: alpha=0.6, beta=0.3; of cpt: low=3, high=8, cycles=32, gradients=8")
+                           "update=sgd; of fast: alpha=0.6, beta=0.3, reverse=true; of cpt: low=3, high=8, cycles=32, "
+                           "gradients=8; of bfp, for each kind of tensor: "
+                           "weights_precision='{\"policy\": \"cyclic\", \"low\": 3, \"high\": 8, \"cycles\": 32}'")
     verb.add_argument("--data", metavar="NAME", default="digits",
                       help="digits, fashion-mnist, letter, clusters-N (synthetic, N classes) or idx:/folder "
                            "(default digits)")

@@ -80,6 +80,8 @@ REFUSALS = {
     "unknown recipe": (("train", "--recipe", "int4"),
                        "recipe is 'int4'; allowed: fp32, bfp, fp16, mx, lns-madam, fast, cpt"),
     "setting of another recipe": (("train", "--recipe", "fp32", "--set", "mantissa=4"), "setting of recipe fp32"),
+    "unknown policy": (("train", "--set", 'weights_precision={"policy": "linear"}'),
+                       "weights_precision: policy is 'linear'; allowed: constant, cyclic, rising, adaptive"),
     "unknown data": (("train", "--data", "cifar"), "'cifar'"),
     "data folder that is not there": (("train", "--data", "idx:/nowhere"), "/nowhere"),
     "learning rate below zero": (("train", "--lr", "-1", "--epochs", "1"), "lr is -1.0"),
@@ -216,6 +218,16 @@ def test_train_tells_what_precision_cost(capsys):
     share = f"{told['bit_operations']['used'] / told['bit_operations']['static']:.2%} of the greatest precision's"
     assert share in run(capsys, *arguments)[1]
     assert "precision" not in json.loads(run(capsys, "train", *arguments[7:], "--json", "-")[1])
+
+
+def test_train_takes_a_policy_for_each_tensor(capsys):
+    arguments = ("train", "--epochs", "1", "--examples", "64,32", "--json", "-", "--set")
+    status, out, _ = run(capsys, *arguments, 'weights_precision={"policy":"cyclic","low":3,"high":7,"cycles":1}')
+    told = json.loads(out)
+    assert (status, told["precision"]["widths"]["weights"]) == (0, [[[0, 3], [1, 5]]] * 2)
+    again = [f"{tensor}_precision={json.dumps(told['formats'][tensor]['precision'])}"
+             for tensor in ("weights", "activations", "gradients")]
+    assert json.loads(run(capsys, *arguments, again[0], "--set", again[1], "--set", again[2])[1]) == told
 
 
 def test_verbs_name_the_extra_they_miss(monkeypatch, capsys):
