@@ -9,14 +9,16 @@ import os
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
 from narrowgauge import catalog
-from narrowgauge.hw import verilog
+from narrowgauge.hw import precision, verilog
 
 CONVERTER, FMAC, ADDER, MAC = "bfp-converter", "bfp-fmac", "float-adder", "float-mac"
 LOG_CONVERTER, LOG_DOT, MADAM, SOFTMAX = "lns-converter", "lns-dot", "madam-update", "softmax-grad"
+CYCLIC, ADAPTIVE = "precision-cyclic", "precision-adaptive"
 SMALL = {
     CONVERTER: {"group": 4, "mantissa": 2, "exponent": 3, "random_bits": 1,
                 "work": {"type": "Float", "exponent": 2, "mantissa": 1}},
@@ -47,7 +49,7 @@ module proof(input clk, i_valid, o_ready, status_clear, input [{i_width}-1:0] i_
   reg [{i_width}-1:0] i_held = 0;
   reg [{o_width}-1:0] o_held = 0;
   reg [7:0] asked = 0, given = 0, quiet = 0, waiting = 0;
-  {name} unit(.clk(clk), .rst(rst), .status_clear(status_clear), .i_payload(i_payload), .i_valid({i_valid}),
+  {name} unit(.clk(clk), .rst(rst),{status} .i_payload(i_payload), .i_valid({i_valid}),
     .i_ready(i_ready), .o_payload(o_payload), .o_valid(o_valid), .o_ready({o_ready}));
   always @(posedge clk) begin
     rst <= 0;
@@ -72,28 +74,32 @@ RULES = {
     "owed": "rst || !o_valid || given < asked",
     "nothing_lost": "quiet < {latency} || given == asked",
     "taken_in_time": "waiting <= {patience}",
+    # Of a unit that has nothing but its output: exact, so that it needs no bound.
+    "each_once": "rst || asked == given + o_valid",
 }
 
 
-def prove(folder, unit, settings, rules, mode, depth, *, early=0, **faults):
+def prove(folder, unit, settings, rules, mode, depth, *, early=0, within=None, text=None, **faults):
     """Return the names of the rules that do not hold.
 
     A bounded proof goes `depth` cycles beyond the latency; `early` asks for what is in time that many cycles too soon.
+    `within` are latency and patience, where the unit's attributes are not all; `text` is Verilog to prove instead.
     """
     entry = catalog.find(unit)
     parameters = entry.configure(settings)
     component, name = entry.component(parameters), entry.module_name(parameters)
     widths = {port: width for port, _, width in verilog.ports_of(component)}
-    limits = {"latency": component.latency - early,
-              "patience": getattr(component, "recurrence", component.interval) - 1 - early}
-    text = PROOF.format(
+    latency, patience = within or (component.latency, getattr(component, "recurrence", component.interval) - 1)
+    limits = {"latency": latency - early, "patience": patience - early}
+    proof = PROOF.format(
         name=name, i_width=widths["i_payload"], o_width=widths["o_payload"],
         # `last` is the top bit.
-        emits=f"i_payload[{widths['i_payload'] - 1}]" if unit in (FMAC, MAC, LOG_DOT) else "1'b1",
+        emits=f"i_payload[{widths['i_payload'] - 1}]" if unit in (FMAC, MAC, LOG_DOT, ADAPTIVE) else "1'b1",
+        status=" .status_clear(status_clear)," if "status_clear" in widths else "",
         rules="\n".join(f"    {rule}: assert({RULES[rule].format(**limits)});" for rule in rules),
         **{"i_valid": "i_valid", "o_ready": "o_ready"} | faults)
-    (folder / "unit.v").write_text(entry.verilog(parameters))
-    (folder / "proof.sv").write_text(text)
+    (folder / "unit.v").write_text(text or entry.verilog(parameters))
+    (folder / "proof.sv").write_text(proof)
     if mode == "bmc":
         depth += component.latency
     (folder / "proof.sby").write_text("\n".join([
@@ -183,3 +189,79 @@ def test_no_update_comes_unasked_and_none_is_lost_or_late(schedule, tmp_path):
 def test_control_an_update_in_a_cycle_less_is_too_early(schedule, rule, tmp_path):
     depth = 5 if schedule == "pipelined" else 64
     assert prove(tmp_path, SGD, SGD_SMALL | {"schedule": schedule}, [rule], "bmc", depth, early=1) == {rule}
+
+
+# Precision control. Cycles have nothing but their output; a choice may wait for exponents that rise and for the tensor
+# before it.
+
+CYCLES = {"iterations": 12, "cycles": 2}
+CHOICE = {"group": 4, "exponent": 3, "guard": 0, "count": 1, "fraction": 1}
+RISE = 2**3 - 1  # the most that an exponent can rise: so many cycles, and every second group can
+
+
+def within(settings):
+    """Return after how many cycles every tensor is answered, and how long a group may wait, with the output free."""
+    entry = catalog.find(ADAPTIVE)
+    # The groups that are on their way to the sums, three, can have two rises.
+    return entry.component(entry.configure(settings)).latency + 2 * RISE, RISE
+
+
+@pytest.mark.parametrize("settings", [CYCLES, {}], ids=["small", "default"])
+def test_every_iteration_is_answered_once_and_the_answer_stays_for_ever(settings, tmp_path):
+    assert prove(tmp_path, CYCLIC, settings, ["stays", "unchanged", "each_once"], "prove", 2) == set()
+
+
+def test_every_iteration_is_taken_and_answered_at_once(tmp_path):
+    assert prove(tmp_path, CYCLIC, {}, ["owed", "nothing_lost", "taken_in_time"], "bmc", 10) == set()
+
+
+@pytest.mark.parametrize("settings", [CHOICE, {}], ids=["small", "default"])
+def test_a_waiting_choice_stays_as_it_is_for_ever(settings, tmp_path):
+    assert prove(tmp_path, ADAPTIVE, settings, ["stays", "unchanged"], "prove", 2) == set()
+
+
+@pytest.mark.parametrize("rule, depth", [
+    ("owed", 16), ("taken_in_time", 24), pytest.param("nothing_lost", 26, marks=pytest.mark.sweep)])
+def test_no_choice_comes_unasked_and_none_is_lost_or_late(rule, depth, tmp_path):
+    assert prove(tmp_path, ADAPTIVE, CHOICE, [rule], "bmc", depth, within=within(CHOICE)) == set()
+
+
+@pytest.mark.parametrize("rule, depth", [
+    ("taken_in_time", 24), pytest.param("nothing_lost", 26, marks=pytest.mark.sweep)])
+def test_control_a_choice_in_a_cycle_less_is_too_early(rule, depth, tmp_path):
+    assert prove(tmp_path, ADAPTIVE, CHOICE, [rule], "bmc", depth, early=1, within=within(CHOICE)) == {rule}
+
+
+def faulty(unit, settings, old, new):
+    """Return the Verilog that hw/precision.py makes with a text of it replaced."""
+    entry = catalog.find(unit)
+    parameters, source = entry.configure(settings), Path(precision.__file__).read_text()
+    assert source.count(old) == 1, old
+    module = types.ModuleType("faulty")
+    module.__package__ = precision.__package__
+    exec(compile(source.replace(old, new), "faulty.py", "exec"), vars(module))
+    component = getattr(module, type(entry.component(parameters)).__name__)(parameters)
+    return verilog.emit(component, entry.module_name(parameters))
+
+
+# What stands in hw/precision.py once, what it becomes, and the rules that then do not hold.
+FAULTS = {
+    "an answer that waits is replaced": (
+        CYCLIC, "advance.eq(~self.o.valid | self.o.ready)", "advance.eq(1)", {"stays", "unchanged", "each_once"}),
+    "an answer is given again": (
+        CYCLIC, "self.o.valid.eq(self.i.valid)", "self.o.valid.eq(self.i.valid | self.o.valid)", {"each_once"}),
+    "a choice that waits is replaced": (
+        ADAPTIVE, "(left == 0) & (~self.o.valid | self.o.ready)", "(left == 0)", {"unchanged"}),
+    "a choice is given again": (ADAPTIVE, "self.o.valid.eq(0)", "self.o.valid.eq(self.o.valid)", {"owed"}),
+    "a tensor that ends while another is compared is lost": (
+        ADAPTIVE, "advance.eq(~(ended.valid & busy) & ~rising)", "advance.eq(~rising)", {"nothing_lost"}),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_control_a_fault_of_precision_control_is_refused(fault, tmp_path):
+    unit, old, new, rules = FAULTS[fault]
+    settings, bounds = (CHOICE, within(CHOICE)) if unit == ADAPTIVE else (CYCLES, None)
+    depth = 26 if "nothing_lost" in rules else 10
+    assert prove(tmp_path, unit, settings, sorted(rules), "bmc", depth, within=bounds,
+                 text=faulty(unit, settings, old, new)) == rules
