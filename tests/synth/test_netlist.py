@@ -17,8 +17,10 @@ from narrowgauge.synth import flow
     pytest.param("madam-update", {}, marks=pytest.mark.sweep),
     pytest.param("sgd-update", {"format": "fp8-e5m2", "schedule": "shared", "grow": True}, marks=pytest.mark.sweep),
     pytest.param("softmax-grad", {}, marks=pytest.mark.sweep),
+    ("precision-cyclic", {"iterations": 605, "cycles": 3}),
+    pytest.param("precision-adaptive", {}, marks=pytest.mark.sweep),
 ], ids=["converter", "fmac", "fmac-bf16-parallel", "fma", "lns-converter", "lns-dot", "madam-update", "sgd-update",
-        "softmax-grad"])
+        "softmax-grad", "precision-cyclic", "precision-adaptive"])
 def test_the_ecp5_netlist_is_golden(name, settings):
     unit = catalog.find(name)
     parameters = unit.configure(settings)
