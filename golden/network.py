@@ -24,7 +24,7 @@ from . import blockfloat, floating, lfsr, logarithmic, madam, mx, softmax
 from . import update as updates
 from .formats import PRESETS, Fixed, Float, Log, require, require_int
 from .logarithmic import Logs
-from .precision import Constant, Control, Policies, Rising, range_test
+from .precision import Control, Policies, Rising, range_test
 from .recipes import LARGEST_SCALE, Kept, Recipe
 from .rounding import NEAREST, stochastic
 
@@ -192,7 +192,7 @@ class Gemms:
         Called before each GEMM of training, once per operand, with (step, layer, gemm, kind,
         array, axis): see `train`.
     control : precision.Control, optional
-        Of a recipe with `precision`.
+        Of a recipe of block floating point.
 
     Attributes
     ----------
@@ -688,7 +688,7 @@ class Result:
     overflow : bool
         A sum of logarithmic products saturated, or what `LogWeights` tells.
     precision : dict, optional
-        With a recipe that has `precision`, what `precision.Control.report` tells.
+        With a recipe of block floating point, what `precision.Control.report` tells.
     """
 
     recipe: Recipe
@@ -848,7 +848,7 @@ def train(recipe, dataset, *, seed=1, epochs=20, lr=0.1, batch=32, model="mlp", 
     layers = make(dataset, usual if hidden is None else hidden)
     history, step, count = [], 0, len(dataset.train_x)
     steps = epochs * -(-count // batch)
-    control = Control(recipe, len(layers), steps) if recipe.precision else None
+    control = Control(recipe, len(layers), steps) if recipe.policies else None
     gemms, rng = Gemms(recipe, seed, record, control), np.random.default_rng(seed)
     state = _State(recipe, initialise(layers, rng, recipe.dtype, batch_norm), seed, steps)
     # A run that diverges shows it in its loss; NumPy's warnings would only repeat that.
@@ -893,8 +893,7 @@ def precision_range(recipe, dataset, *, threshold=0.1, low=2, high=8, **settings
     rising = Rising(low, high)
     wide = {kind: replace(recipe.quantiser(kind), format=replace(recipe.quantiser(kind).format, mantissa=high))
             for kind in ("weights", "activations")}
-    gradients = recipe.precision.gradients if recipe.precision else Constant(recipe.gradients.format.mantissa)
-    recipe = replace(recipe, **wide, precision=Policies(rising, rising, gradients))
+    recipe = replace(recipe, **wide, precision=Policies(rising, rising, recipe.policies.gradients))
     history = train(recipe, dataset, epochs=high - low + 1, **settings).history
     return range_test(lambda width: history[width - low].train_accuracy, 1 / dataset.classes, low=low, high=high,
                       threshold=threshold)

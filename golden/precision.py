@@ -563,19 +563,19 @@ class Control:
     Parameters
     ----------
     recipe : recipes.Recipe
-        With `precision`.
+        Of block floating point.
     layers, steps : int
     """
 
     def __init__(self, recipe, layers, steps):
         self._recipe, self._layers, self._steps = recipe, layers, steps
-        self._widths = {(kind, layer): bytearray() for kind in vars(recipe.precision) for layer in range(layers)}
+        self._widths = {(kind, layer): bytearray() for kind in vars(recipe.policies) for layer in range(layers)}
         self._decided = dict.fromkeys(self._widths)  # the step of the latest decision
         self._products, self._kinds = Counter(), {}
 
     def format(self, kind, layer, step, array, axis):
         """Return the BlockFloat of a use of a tensor; `step` is None when accuracy is measured."""
-        policy, fmt = getattr(self._recipe.precision, kind), self._recipe.quantiser(kind).format
+        policy, fmt = getattr(self._recipe.policies, kind), self._recipe.quantiser(kind).format
         widths = self._widths[kind, layer]
         if step is None:
             return replace(fmt, mantissa=policy.measured(widths[-1] if widths else None))
@@ -609,7 +609,7 @@ class Control:
             steps.setdefault(kind, []).append({str(each): found.count(each) for each in sorted(set(found))})
         operations, passes = {"used": 0, "fp32": 0, "static": 0}, {"used": 0, "static": 0}
         for (gemm, m, n, k, *used), count in self._products.items():
-            static = [getattr(self._recipe.precision, kind).top for kind in self._kinds[gemm]]
+            static = [getattr(self._recipe.policies, kind).top for kind in self._kinds[gemm]]
             pairs = count * m * n * -(-k // self._recipe.weights.format.group)
             for name, bits in (("used", used), ("fp32", (32, 32)), ("static", static)):
                 operations[name] += count * m * n * k * math.prod(bits)

@@ -286,6 +286,13 @@ class Recipe:
                     self.stored.madam and self.stored.madam.narrow, f"{narrow}, the format of the operands")
 
     @property
+    def policies(self):
+        """What decides on the widths of block floating point: `precision`, or constants; None for other formats."""
+        if self.precision or not isinstance(self.weights.format, BlockFloat):
+            return self.precision
+        return Policies(*(Constant(self.quantiser(tensor).format.mantissa) for tensor in TENSORS))
+
+    @property
     def dtype(self):
         """NumPy's type of the work format."""
         return np.dtype(np.float32 if self.work == PRESETS["fp32"] else np.float16)

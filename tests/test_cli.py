@@ -217,7 +217,7 @@ def test_train_tells_what_precision_cost(capsys):
     assert told["passes"]["used"] * 4 > told["passes"]["static"] > told["passes"]["used"] * 2
     share = f"{told['bit_operations']['used'] / told['bit_operations']['static']:.2%} of the greatest precision's"
     assert share in run(capsys, *arguments)[1]
-    assert "precision" not in json.loads(run(capsys, "train", *arguments[7:], "--json", "-")[1])
+    assert "precision" not in json.loads(run(capsys, "train", "--recipe", "fp32", *arguments[7:], "--json", "-")[1])
 
 
 def test_train_takes_a_policy_for_each_tensor(capsys):

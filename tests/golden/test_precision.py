@@ -316,13 +316,16 @@ def test_a_short_run_of_cycles_is_accounted_for_as_by_hand():
     json.dumps(report)
 
 
-def test_constant_policies_change_nothing_but_the_report():
+def test_constant_policies_are_what_a_run_without_policies_has():
     recipe = make("bfp", group=4, gradients_mantissa=3)
     plain = small_run(recipe)
     controlled = small_run(dataclasses.replace(recipe, precision=Policies(gradients=Constant(3))))
     assert plain.digest == controlled.digest and plain.history == controlled.history
-    assert plain.precision is None
-    assert controlled.precision["bit_operations"]["used"] == controlled.precision["bit_operations"]["static"]
+    assert plain.precision == controlled.precision
+    assert plain.precision["widths"] == {"weights": [[[0, 4]]] * 2, "activations": [[[0, 4]]] * 2,
+                                         "gradients": [[[0, 3]]] * 2}
+    assert plain.precision["bit_operations"]["used"] == plain.precision["bit_operations"]["static"]
+    assert small_run(make("fp32")).precision is None
 
 
 def test_operands_have_the_widths_of_the_schedule(monkeypatch):
