@@ -315,9 +315,13 @@ def _train(options):
         _say(options, f"loss scale {result.loss_scale}, {result.skipped} steps skipped")
     if result.precision:
         operations, passes = result.precision["bit_operations"], result.precision["passes"]
+        cycles = result.precision["cycles"]
         _say(options, f"bit operations {operations['used'] / operations['fp32']:.2%} of fp32's and "
                       f"{operations['used'] / operations['static']:.2%} of the greatest precision's, "
                       f"passes {passes['used'] / passes['static']:.2%} of its {passes['static']}")
+        if cycles["used"]:
+            _say(options, f"cycles of a 4 x 4 array {cycles['used']}, {cycles['used'] / cycles['static']:.2%} of the "
+                          f"greatest precision's")
     for raised, text in ((result.invalid, "a NaN was met"), (result.overflow, "sums or weights saturated")):
         if raised:
             _say(options, text)

@@ -15,6 +15,7 @@ from functools import lru_cache
 import numpy as np
 
 from . import blockfloat
+from .array import ArrayParameters, cycles
 from .formats import BlockFloat, Parameters, require, require_int
 from .rounding import TRUNCATE
 
@@ -554,6 +555,13 @@ def adaptive(parameters, exponents, magnitudes, threshold, last):
 # A training run's control and its account.
 
 
+def array_of(group):
+    """Return the parameters of a 4 x 4 array for up to 8 bits, or None for groups that an array cannot have."""
+    if group & (group - 1) or not 4 <= group <= 64:
+        return None
+    return ArrayParameters(blockfloat.System(group=group, mantissa=8))
+
+
 class Control:
     """Decides on the width of every operand of a run, and keeps the account.
 
@@ -598,7 +606,9 @@ class Control:
         multiply-accumulates times the bits of both operands (``used``), and the same for 32-bit operands (``fp32``) and
         for the greatest widths throughout (``static``). ``passes``: the cycles of one serial dot-product unit, which
         takes ceil(a/2) * ceil(b/2) passes for each pair of groups, M * N * ceil(K / group) pairs a product: ``used``
-        and ``static``. An array of n units needs the n-th part at the least. ``products``: how often there was each
+        and ``static``. ``cycles``: what the default 4 x 4 array of such units really spends, each product alone (see
+        `array.cycles`; its memory is taken to hold everything): ``used`` and ``static``, both None where the group is
+        none that an array can have. ``products``: how often there was each
         product (m, k) times (k, n) of operands of a and b bits, so that other costs can be computed without training
         again. Nothing here counts the measuring of accuracy.
         """
@@ -608,6 +618,8 @@ class Control:
             widths.setdefault(kind, []).append([[k, found[k]] for k in changes])
             steps.setdefault(kind, []).append({str(each): found.count(each) for each in sorted(set(found))})
         operations, passes = {"used": 0, "fp32": 0, "static": 0}, {"used": 0, "static": 0}
+        array = array_of(self._recipe.weights.format.group)
+        spent = dict.fromkeys(("used", "static"), 0 if array else None)
         for (gemm, m, n, k, *used), count in self._products.items():
             static = [getattr(self._recipe.policies, kind).top for kind in self._kinds[gemm]]
             pairs = count * m * n * -(-k // self._recipe.weights.format.group)
@@ -615,9 +627,11 @@ class Control:
                 operations[name] += count * m * n * k * math.prod(bits)
             for name, bits in (("used", used), ("static", static)):
                 passes[name] += pairs * blockfloat.passes(*bits)
+                if array:
+                    spent[name] += count * cycles(array, m, n, k, *({"precision": each} for each in bits))
         products = [dict(zip(("gemm", "m", "n", "k", "a", "b"), key)) | {"count": count}
                     for key, count in sorted(self._products.items())]
-        return {"widths": widths, "steps": steps, "bit_operations": operations, "passes": passes,
+        return {"widths": widths, "steps": steps, "bit_operations": operations, "passes": passes, "cycles": spent,
                 "products": products}
 
 

@@ -1,9 +1,11 @@
 """The pages of docs/ that tell what experiments found: results, tables and page belong together."""
 
+import csv
 import importlib
 from pathlib import Path
 
 import pytest
+from narrowgauge.golden import blockfloat
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 pytest.importorskip("sklearn", reason="scikit-learn is not installed")
@@ -12,8 +14,8 @@ DOCS = Path(__file__).parents[1] / "docs"
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(DOCS)
     experiments, *pages, array_cost = map(importlib.import_module, (
-        "experiments", "fp16", "logarithmic", "update", "softmax", "array_cost"))
-fp16, logarithmic, update, softmax = pages
+        "experiments", "fp16", "logarithmic", "update", "precision", "softmax", "array_cost"))
+fp16, logarithmic, update, precision, softmax = pages
 
 PAGES = pytest.mark.parametrize("page", pages, ids=lambda page: page.__name__)
 needs_fashion = pytest.mark.skipif(not experiments.datasets.FASHION.is_dir(),
@@ -45,6 +47,24 @@ def test_statistics_repeat_themselves(tmp_path, monkeypatch):
     pytest.param(logarithmic, ("fashion-mlp", "lns-madam", 1), marks=needs_fashion),
     pytest.param(logarithmic, ("digits-mlp", "sgd8", 1), marks=pytest.mark.sweep),
     (update, ("digits-0.003", "kahan", 1)), (softmax, ("digits", "stochastic-4", 1)),
+    (precision, ("digits-mlp", "cpt-32-low2", 1)),
+    pytest.param(precision, ("digits-mlp", "fast-reversed", 1), marks=pytest.mark.sweep),
 ], ids=lambda each: "-".join(map(str, each)) if isinstance(each, tuple) else "")
 def test_a_result_repeats_itself(page, job):
     assert {name: str(value) for name, value in page.run(job).items()} == experiments.read(page.RESULTS)[job]
+
+
+def test_the_products_of_every_run_are_those_of_its_passes():
+    rows = experiments.read(precision.RESULTS).values()
+    for row in rows:
+        passes = sum(m * n * -(-k // 16) * blockfloat.passes(a, b) * count
+                     for m, n, k, a, b, count in precision.unpacked(row["products"]))
+        assert str(passes or "") == row["passes"]
+    assert {row["passes"] == "" for row in rows if row["variant"] == "fp32"} == {True}
+
+
+@pytest.mark.sweep
+def test_widths_over_time_repeat_themselves():
+    with precision.WIDTHS.open(newline="") as file:
+        rows = [tuple(row) for row in csv.reader(file)]
+    assert [tuple(map(str, row)) for row in precision.course("fast")] == [row for row in rows if row[0] == "fast"]

@@ -9,6 +9,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from narrowgauge.golden import blockfloat, lfsr, network, precision
+from narrowgauge.golden.array import ArrayParameters, schedule
 from narrowgauge.golden.datasets import Dataset
 from narrowgauge.golden.formats import BlockFloat
 from narrowgauge.golden.precision import Adaptive, Constant, Cyclic, Policies, Rising
@@ -310,6 +311,13 @@ def test_a_short_run_of_cycles_is_accounted_for_as_by_hand():
         products.update([("forward", n, 5, 7, a, a), ("forward", n, 3, 5, a, a), ("weight-gradient", 3, 5, n, g, a),
                          ("input-gradient", n, 5, 3, g, a), ("weight-gradient", 5, 7, n, g, a)])
     assert report["bit_operations"] == operations and report["passes"] == passes
+    # On the array each product alone, of the sizes and widths that are told.
+    cells = ArrayParameters(blockfloat.System(group=4, mantissa=8))
+    spent = [each["count"] * schedule(cells, [(
+        each["m"], each["n"], each["k"], (each["a"] + 1) // 2 * ((each["b"] + 1) // 2))])[0]
+        for each in report["products"]]
+    assert report["cycles"]["used"] == sum(spent) > passes["used"] / 16
+    assert report["cycles"]["static"] > report["cycles"]["used"]
     assert report["products"] == [
         {"gemm": gemm, "m": m, "n": n, "k": k, "a": a, "b": b, "count": count}
         for (gemm, m, n, k, a, b), count in sorted(products.items())]
