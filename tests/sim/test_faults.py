@@ -327,7 +327,7 @@ SWEPT = {
     "array: a write turns the vector that is being read": (
         "hw/array.py", "~Mux(payload.multiply, waiting, paths[0].reading)", "~(payload.multiply & waiting)", ARRAY),
     "array: every part of a product starts from +0": (
-        "hw/array.py", "first=first & (at == 0)", "first=at == 0", ARRAY),
+        "hw/array.py", "given.first.eq(first & (at == 0))", "given.first.eq(at == 0)", ARRAY),
     "array: the labels of a result that waits move on": (
         "hw/array.py", "now.leaves.eq(some & self.o.ready)", "now.leaves.eq(some)", ARRAY),
     "array: rows and columns have the same random words": (
