@@ -39,7 +39,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from . import blockfloat, floating, logarithmic
+from . import blockfloat, floating, integer, logarithmic
 from .formats import Parameters, require, require_int
 
 __all__ = ["SIZE", "SYSTEMS", "Array", "ArrayParameters", "Operand", "Product", "cycles", "peak", "schedule", "split"]
@@ -50,7 +50,7 @@ SIZES = (1 << SIZE) - 1
 # to be read from the buffers.
 FETCH, FEED, QUEUE = 2, 2, 4
 
-SYSTEMS = {"bfp": blockfloat.System, "lns": logarithmic.System, "float": floating.System}
+SYSTEMS = {"bfp": blockfloat.System, "lns": logarithmic.System, "float": floating.System, "int8": integer.System}
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ from amaranth.lib import data, fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..golden.array import QUEUE, SIZE, ArrayParameters, cycles
-from . import blockfloat, floating, logarithmic, verilog
+from . import blockfloat, floating, integer, logarithmic, verilog
 from .pipeline import stage
 
 __all__ = ["SYSTEMS", "Array", "Path", "Walker"]
 
 # For each number system the components ``converter`` and ``cell``, made from the parameters that the system of that
 # name in golden gives; ``convert(payload, elements, mode)`` returns the assignments that give a converter its operands.
-SYSTEMS = {"bfp": blockfloat.System, "lns": logarithmic.System, "float": floating.System}
+SYSTEMS = {"bfp": blockfloat.System, "lns": logarithmic.System, "float": floating.System, "int8": integer.System}
 
 # Of memories: no word is read, and used, while it is written, so that no circuit has to look out for it.
 UNCHECKED = {"no_rw_check": 1}

@@ -7,13 +7,15 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..golden.floating import AdderParameters, CastParameters, FMAParameters, MACParameters, MultiplierParameters
+from ..golden.rounding import NEAREST
 from .accumulator import AccumulatorBank
 from .lfsr import LeapLFSR
 from .multiplier import Multiplier, block
 from .pipeline import normalise, shift_right_sticky, stage, sticky_status
 
 __all__ = [
-    "FloatAdder", "FloatCast", "FloatFMA", "FloatMAC", "FloatMultiplier", "round_and_pack", "unpack", "window_of",
+    "FloatAdder", "FloatCast", "FloatFMA", "FloatMAC", "FloatMultiplier", "round_and_pack", "round_sum", "unpack",
+    "window_of",
 ]
 
 
@@ -115,6 +117,76 @@ def round_and_pack(m, fmt, mode, value, top, *, flush=False, sticky=0, flip=0, n
         tiny = ~kept[-1] | field[-1] | ~field.any()
         over, magnitude = over & ~tiny, magnitude & ~tiny.replicate(len(magnitude))
     return SimpleNamespace(magnitude=magnitude, over=over, nonzero=kept.any() | below.any() | tail | flip)
+
+
+def round_sum(m, advance, now, value, low, fmt):
+    """Round a signed integer, scaled by a power of two, to nearest even: the tail of units with integer sums.
+
+    Parameters
+    ----------
+    m : Module
+    advance : Value
+    now : namespace
+        Stage of the sum: ``valid``, ``last`` (without it, nothing is emitted) and the signed ``field``: what belongs,
+        less one, to the top bit of a magnitude that has as many bits as the value has but for its sign.
+    value : Value
+        Signed.
+    low : int
+        The least field there is.
+    fmt : Float
+        With Inf: specials ``ieee``, overflow ``infinity``.
+
+    Returns
+    -------
+    now : namespace
+        The last stage, 6 later.
+    code : Value
+        Of the result; a zero is +0.
+    over : Value
+        Whether a result is beyond the largest finite value; the code is that of Inf then.
+    """
+    p, window = fmt.mantissa + 1, window_of(NEAREST)
+    # A negative sum is complemented, and left one too small: the rounding adds what is missing.
+    sign, size = value[-1], len(value) - 1
+    now = stage(m, advance, "sign", valid=now.valid & now.last, field=now.field, negative=sign,
+                value=value[:-1] ^ sign.replicate(size))
+    value, negative, top = now.value, now.negative, now.field
+    sticky = C(0, 1)
+    if low < 0:
+        # A number below the normal ones moves down by p + 1 places, and then as far up again as that was too far:
+        # so one shifter does both. Lower still, nothing is left but less than a half.
+        right = p + 1
+        missing = max(p + right - size, 0)
+        value, size = Cat(negative.replicate(missing), value), size + missing
+        moved = Signal(size, name="moved")
+        below = top[-1]
+        m.d.comb += moved.eq(Mux(below, value[right:], value))
+        sticky = below & (value[:right] ^ negative.replicate(right)).any()
+        raised = Signal(signed(len(top)), name="raised")
+        m.d.comb += raised.eq(top + Mux(below, right, 0))
+        value, top = moved, raised[:-1] & ~raised[-1].replicate(len(raised) - 1)
+    else:
+        top = top[:-1]
+    now = stage(m, advance, "right", now, drop=("field",), value=value, top=top, sticky=sticky)
+    # Normalise, but not below the exponent of the smallest normal number. The widest shift looks at the most bits:
+    # it has a stage of its own.
+    shifts = [1 << k for k in reversed(range((size - 1).bit_length()))]
+    n = len(shifts)
+    limit, free, taken = Cat(now.top, C(0, n))[:n] | now.top[n:].any().replicate(n), C(0, 1), []
+    for name, part, later in (("coarse", shifts[:1], shifts[1:]), ("middle", shifts[1:3], shifts[3:]),
+                              ("fine", shifts[3:], [])):
+        value, moved, free, below = normalise(m, name, now.value, part, fill=now.negative, limit=limit, free=free,
+                                              need=p + window + sum(later))
+        now = stage(m, advance, name, now, value=value, taken=Cat(reversed(moved), *taken), free=free, limit=limit,
+                    sticky=now.sticky | below)
+        limit, free, taken = now.limit, now.free, [now.taken]
+    top = Signal(len(now.top), name="final_top")
+    m.d.comb += top.eq(now.top - now.taken)
+    now = stage(m, advance, "placed", now, drop=("taken", "free", "limit"), top=top)
+    packed = round_and_pack(m, fmt, NEAREST, now.value, now.top, sticky=now.sticky, flip=now.negative)
+    magnitude = Signal(fmt.width - 1, name="magnitude")
+    m.d.comb += magnitude.eq(Mux(packed.over, fmt.inf_code, packed.magnitude))
+    return now, Cat(magnitude, now.negative & magnitude.any()), packed.over
 
 
 def _text(multiplier):

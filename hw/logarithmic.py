@@ -19,9 +19,9 @@ from ..golden.logarithmic import (
 )
 from ..golden.rounding import NEAREST
 from .blockfloat import largest, sum_products
-from .floating import round_and_pack, unpack, window_of
+from .floating import round_and_pack, round_sum, unpack
 from .log2 import Level
-from .pipeline import bits_of, normalise, packed_sums, shift_right_sticky, stage, sticky_status, sum_with_carry
+from .pipeline import bits_of, packed_sums, shift_right_sticky, stage, sticky_status, sum_with_carry
 
 __all__ = ["LNSConverter", "LNSDecoder", "LNSDot", "System", "vector_layout"]
 
@@ -367,7 +367,13 @@ class LNSDot(wiring.Component):
         # Merge the bins.
         if not direct:
             now, held = self._merge(m, advance, now, held)
-        self._emit(m, advance, now, held[0], offset, saturated)
+        now, code, over = round_sum(m, advance, now, held[0], offset, result)
+        with m.If(advance):
+            m.d.sync += [self.o.valid.eq(now.valid), self.o.payload.value.eq(code)]
+        # The status is told a cycle later, off the critical path.
+        lost = Signal()
+        m.d.sync += lost.eq(advance & ((now.valid & over) | saturated))
+        sticky_status(m, self.overflow, lost, self.status_clear)
         return m
 
     def _shifted(self, m, advance, now):
@@ -479,60 +485,6 @@ class LNSDot(wiring.Component):
         whole = Signal(signed(size), name="whole")
         m.d.comb += whole.eq(terms[0])
         return now, [whole]
-
-    def _emit(self, m, advance, now, held, low, saturated):
-        """Round the sum, scaled, to the result format; `low` is the least field, less one, of its top bit."""
-        result = self.parameters.result
-        p, window = result.mantissa + 1, window_of(NEAREST)
-        # A negative sum is complemented, and left one too small: the rounding adds what is missing.
-        sign, size = held[-1], len(held) - 1
-        now = stage(m, advance, "sign", valid=now.valid & now.last, field=now.field, negative=sign,
-                    value=held[:-1] ^ sign.replicate(size))
-        value, negative, top = now.value, now.negative, now.field
-        sticky = C(0, 1)
-        if low < 0:
-            # A number below the normal ones moves down by p + 1 places, and then as far up again as that was too far:
-            # so one shifter does both. Lower still, nothing is left but less than a half.
-            right = p + 1
-            missing = max(p + right - size, 0)
-            value, size = Cat(negative.replicate(missing), value), size + missing
-            moved = Signal(size, name="moved")
-            below = top[-1]
-            m.d.comb += moved.eq(Mux(below, value[right:], value))
-            sticky = below & (value[:right] ^ negative.replicate(right)).any()
-            raised = Signal(signed(len(top)), name="raised")
-            m.d.comb += raised.eq(top + Mux(below, right, 0))
-            value, top = moved, raised[:-1] & ~raised[-1].replicate(len(raised) - 1)
-        else:
-            top = top[:-1]
-        now = stage(m, advance, "right", now, drop=("field",), value=value, top=top, sticky=sticky)
-        # Normalise, but not below the exponent of the smallest normal number. The widest shift looks at the most bits:
-        # it has a stage of its own.
-        shifts = [1 << k for k in reversed(range((size - 1).bit_length()))]
-        n = len(shifts)
-        limit, free, taken = Cat(now.top, C(0, n))[:n] | now.top[n:].any().replicate(n), C(0, 1), []
-        for name, part, later in (("coarse", shifts[:1], shifts[1:]), ("middle", shifts[1:3], shifts[3:]),
-                                  ("fine", shifts[3:], [])):
-            value, moved, free, below = normalise(m, name, now.value, part, fill=now.negative, limit=limit, free=free,
-                                                  need=p + window + sum(later))
-            now = stage(m, advance, name, now, value=value, taken=Cat(reversed(moved), *taken), free=free, limit=limit,
-                        sticky=now.sticky | below)
-            limit, free, taken = now.limit, now.free, [now.taken]
-        top = Signal(len(now.top), name="final_top")
-        m.d.comb += top.eq(now.top - now.taken)
-        now = stage(m, advance, "placed", now, drop=("taken", "free", "limit"), top=top)
-        packed = round_and_pack(m, result, NEAREST, now.value, now.top, sticky=now.sticky, flip=now.negative)
-        magnitude = Signal(result.width - 1, name="magnitude")
-        m.d.comb += magnitude.eq(Mux(packed.over, result.inf_code, packed.magnitude))
-        with m.If(advance):
-            m.d.sync += [
-                self.o.valid.eq(now.valid),
-                self.o.payload.value.eq(Cat(magnitude, now.negative & magnitude.any())),
-            ]
-        # The status is told a cycle later, off the critical path.
-        lost = Signal()
-        m.d.sync += lost.eq(advance & ((now.valid & packed.over) | saturated))
-        sticky_status(m, self.overflow, lost, self.status_clear)
 
 
 class System:

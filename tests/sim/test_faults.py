@@ -167,7 +167,8 @@ SWEPT = {
     "float: overflow is not reported": (
         "hw/floating.py", "advance & now.valid & lost & ~now.nan", "C(0, 1)", MULTIPLIER),
     "float: bits that were cut off are forgotten": (
-        "hw/floating.py", "sticky=now.sticky | below", "sticky=now.sticky", FMA),
+        "hw/floating.py", "cut(name, now, value=value, sticky=now.sticky | below",
+        "cut(name, now, value=value, sticky=now.sticky", FMA),
     "float: a sum does not know Inf - Inf": (
         "hw/accumulator.py", "(infinite & l0.infinite & (negative ^ l0.addend[-1]))", "C(0, 1)", MAC),
     "mx dot: a NaN in the first half of a block is forgotten": (
@@ -175,7 +176,7 @@ SWEPT = {
     "lns converter: no logarithm is rounded up": (
         "hw/log2.py", "Cat(always, always | inside, below)", "Cat(always, always, below)", LNS_CONVERTER),
     "lns dot: a subnormal result is one place off": (
-        "hw/logarithmic.py", "right = p + 1", "right = p", LNS_DOT),
+        "hw/floating.py", "right = p + 1", "right = p", LNS_DOT),
     "mx converter: subnormal numbers are normalised half way": (
         "hw/mx.py", "left = min(max(fmt.bias, 1),", "left = min(max(fmt.bias - 4, 1),", MX),
     "mx converter: bits that were cut off do not count": (
@@ -223,7 +224,7 @@ SWEPT = {
         "hw/logarithmic.py", "Mux(now.first, 0, limited).as_signed(), each, carry)",
         "Mux(now.first, 0, limited).as_signed(), each, C(0, 1))", LNS_DOT),
     "lns dot: a bin is used without a part of its constant": (
-        "hw/logarithmic.py", "if weight >> shift & 1]", "if weight >> shift & 1 and (index, shift) != (3, 2)]",
+        "golden/logarithmic.py", "if weight >> shift & 1]", "if weight >> shift & 1 and (index, shift) != (3, 2)]",
         LNS_BINS),
     "madam: a zero weight moves": (
         "hw/madam.py", "Mux(now.zero[k], 0, Cat(", "Mux(C(0, 1), 0, Cat(", MADAM),

@@ -1,0 +1,264 @@
+"""Plain INT8 in hardware: the converter to integers under a given scale, and their dot product."""
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..golden.integer import SCALE_BIAS, SCALE_MIN, SUM, TOP, ConverterParameters, DotParameters
+from .floating import round_sum, unpack
+from .pipeline import bits_of, packed_sums, shift_right_sticky, stage, sticky_status, sum_with_carry
+
+__all__ = ["IntConverter", "IntDot", "System", "vector_layout"]
+
+MAGNITUDE = TOP.bit_length()
+WIDTH = MAGNITUDE + 1
+SCALE = 8  # bits of a scale's code
+
+
+def vector_layout(lanes):
+    """Return the layout of integers under one scale: ``codes`` (element 0 lowest) and ``scale`` (exponent + 127)."""
+    return data.StructLayout({"codes": data.ArrayLayout(WIDTH, lanes), "scale": SCALE})
+
+
+class IntConverter(wiring.Component):
+    """Converter from floating point to integers: one vector per cycle.
+
+    Each element is divided by the scale and rounded once, to nearest even. What is beyond -127 .. 127 saturates, and so
+    does Inf; NaN becomes 0. Source: numerics contract, section 13.
+
+    Parameters
+    ----------
+    parameters : ConverterParameters
+
+    Members
+    -------
+    i : In(stream)
+        ``elements`` (codes of the work format, element 0 lowest) and ``scale`` (exponent + 127).
+    o : Out(stream)
+        ``codes`` (two's complement) and ``scale``; see `vector_layout`.
+    invalid, overflow : Out(1)
+        Sticky: a NaN came in; an Inf came in, or a number that was too large for its scale.
+    status_clear : In(1)
+        Clears both.
+
+    Attributes
+    ----------
+    latency : int
+        Cycles from an accepted transfer to its result.
+    interval : int
+        Cycles between transfers: 1.
+    """
+
+    interval = 1
+
+    def __init__(self, parameters: ConverterParameters):
+        self.parameters = parameters
+        super().__init__({
+            "i": In(stream.Signature(data.StructLayout({
+                "elements": data.ArrayLayout(parameters.work.width, parameters.lanes), "scale": SCALE,
+            }))),
+            "o": Out(stream.Signature(vector_layout(parameters.lanes))),
+            "invalid": Out(1),
+            "overflow": Out(1),
+            "status_clear": In(1),
+        })
+
+    @property
+    def latency(self):
+        return self.parameters.latency
+
+    def elaborate(self, platform):
+        m = Module()
+        work, lanes, payload = self.parameters.work, self.parameters.lanes, self.i.payload
+        advance = Signal()
+        m.d.comb += [advance.eq(~self.o.valid | self.o.ready), self.i.ready.eq(advance)]
+
+        # An element is aligned in a window: a bit for the half, those of a magnitude, one more, which tells that it is
+        # too large, and `left` places for subnormal numbers, whose leading one is lower than their exponent says. With
+        # its leading bit on top, what has to be moved down is the distance ``reach - field``.
+        left = min(max(work.emin - SCALE_MIN - WIDTH + 1, 0), work.mantissa)
+        window = 1 + WIDTH + left
+        kept = min(work.mantissa + 1, window)
+        offset = left + MAGNITUDE + work.bias - SCALE_BIAS
+        bits = bits_of(offset - (1 << work.exponent), offset + (1 << SCALE))
+        parts = [unpack(m, f"element{k}", work, code) for k, code in enumerate(payload.elements)]
+        reach = Signal(signed(bits))
+        # One more, because a field is taken off by adding its complement.
+        m.d.comb += reach.eq(payload.scale + (offset + 1))
+        now = stage(m, advance, "split", valid=self.i.valid, scale=payload.scale, reach=reach,
+                    fields=Cat(each.field for each in parts), values=Cat(each.significand[-kept:] for each in parts),
+                    below=Cat(each.significand[:-kept].any() for each in parts),
+                    negative=Cat(each.negative for each in parts), infinite=Cat(each.infinite for each in parts),
+                    nan=Cat(each.nan for each in parts))
+        fields = [now.fields[work.exponent * k:work.exponent * (k + 1)] for k in range(lanes)]
+        distances = packed_sums(m, "distance", [
+            (now.reach.as_unsigned(), ~Cat(each, C(0, bits - work.exponent)), None) for each in fields])
+        now = stage(m, advance, "distance", now, drop=("fields", "reach"),
+                    distances=Cat(each[:bits] for each in distances))
+
+        # Align. What is moved out of the window altogether is less than a half.
+        steps = (window - 1).bit_length()
+        shifts = [1 << k for k in reversed(range(steps))]
+        half = (steps + 1) // 2
+        values, sticky, rest, beyond = [], [], [], []
+        for k in range(lanes):
+            value, distance = now.values[kept * k:kept * (k + 1)], now.distances[bits * k:bits * (k + 1)]
+            some = value.any() | now.below[k]
+            value, lost = shift_right_sticky(m, f"coarse{k}", Cat(C(0, window - kept), value), distance, shifts[:half],
+                                             fill=C(0, 1), sticky=now.below[k])
+            values.append(value & ~distance[steps:].any().replicate(window))
+            sticky.append(lost)
+            rest.append(distance[:steps - half])
+            beyond.append((distance[-1] & some) | now.infinite[k])
+        now = stage(m, advance, "coarse", now, drop=("distances", "below", "infinite"), values=Cat(values),
+                    sticky=Cat(sticky), rest=Cat(rest), beyond=Cat(beyond))
+        values, sticky = [], []
+        for k in range(lanes):
+            value, lost = shift_right_sticky(
+                m, f"fine{k}", now.values[window * k:window * (k + 1)],
+                now.rest[(steps - half) * k:(steps - half) * (k + 1)], shifts[half:], fill=C(0, 1),
+                sticky=now.sticky[k])
+            values.append(value)
+            sticky.append(lost)
+        now = stage(m, advance, "fine", now, drop=("rest",), values=Cat(values), sticky=Cat(sticky))
+
+        # Round, saturate and negate in one addition: -(q + up) is ~q + 1 - up.
+        magnitudes, ups, beyond = [], [], []
+        for k in range(lanes):
+            value, negative, number = now.values[window * k:window * (k + 1)], now.negative[k], ~now.nan[k]
+            q, above = value[1:1 + MAGNITUDE], value[1 + MAGNITUDE:].any() | now.beyond[k]
+            up = value[0] & (q[0] | now.sticky[k])
+            full = above | (q.all() & up)
+            magnitudes.append(Cat((q | full.replicate(MAGNITUDE)) ^ negative.replicate(MAGNITUDE), negative)
+                              & number.replicate(WIDTH))
+            ups.append(((up & ~full) ^ negative) & number)
+            beyond.append(full & number)
+        now = stage(m, advance, "limit", now, drop=("values", "sticky", "negative"), magnitudes=Cat(magnitudes),
+                    ups=Cat(ups), nan=now.nan.any(), beyond=Cat(beyond).any())
+        codes = packed_sums(m, "code", [
+            (now.magnitudes[WIDTH * k:WIDTH * (k + 1)], C(0, WIDTH), now.ups[k]) for k in range(lanes)])
+        with m.If(advance):
+            m.d.sync += [
+                self.o.valid.eq(now.valid),
+                self.o.payload.codes.as_value().eq(Cat(each[:WIDTH] for each in codes)),
+                self.o.payload.scale.eq(now.scale),
+            ]
+        sticky_status(m, self.invalid, advance & now.valid & now.nan, self.status_clear)
+        sticky_status(m, self.overflow, advance & now.valid & now.beyond, self.status_clear)
+        return m
+
+
+class IntDot(wiring.Component):
+    """Dot product of vectors of integers, summed over transfers and rounded to a float.
+
+    A transfer adds the products of its lanes to a sum of 32 bits, exactly. With ``last`` the sum is scaled by both
+    scales, which should be the same in all transfers of a sum, and rounded once, to nearest even; a zero is +0. Sums of
+    up to 131,071 products fit, whatever they are; beyond, they wrap round. Source: numerics contract, section 13.
+
+    Parameters
+    ----------
+    parameters : DotParameters
+
+    Members
+    -------
+    i : In(stream)
+        ``a``, ``b`` (see `vector_layout`), ``first`` (start from 0), ``last`` (emit the new sum, which is kept).
+    o : Out(stream)
+        ``value`` (code of the result format).
+    overflow : Out(1)
+        Sticky: a sum was beyond the largest finite value.
+    status_clear : In(1)
+        Clears it.
+
+    Attributes
+    ----------
+    latency : int
+        Cycles from an accepted transfer to its emitted sum.
+    interval : int
+        Cycles between transfers, also to the same sum: 1.
+    """
+
+    interval = 1
+
+    def __init__(self, parameters: DotParameters):
+        self.parameters = parameters
+        vector = vector_layout(parameters.lanes)
+        super().__init__({
+            "i": In(stream.Signature(data.StructLayout({"a": vector, "b": vector, "first": 1, "last": 1}))),
+            "o": Out(stream.Signature(data.StructLayout({"value": parameters.result.width}))),
+            "overflow": Out(1),
+            "status_clear": In(1),
+        })
+
+    @property
+    def latency(self):
+        return self.parameters.latency
+
+    def elaborate(self, platform):
+        m = Module()
+        parameters, payload = self.parameters, self.i.payload
+        lanes, result = parameters.lanes, parameters.result
+        advance = Signal()
+        m.d.comb += [advance.eq(~self.o.valid | self.o.ready), self.i.ready.eq(advance)]
+
+        # Rows of bit products. The bits of a sign weigh less than nothing: with their products inverted, -x = ~x - 1,
+        # all rows are unsigned, and the sum of a lane's rows is its product and a constant.
+        excess = sum(2 << MAGNITUDE + k for k in range(MAGNITUDE))
+        rows = []
+        for a, b in zip(payload.a.codes, payload.b.codes):
+            for k in range(WIDTH):
+                flips = (1 << MAGNITUDE) - 1 if k == MAGNITUDE else 1 << MAGNITUDE
+                row = Signal(WIDTH, name=f"row{len(rows)}")
+                m.d.comb += row.eq((a & b[k].replicate(WIDTH)) ^ flips)
+                rows.append(row)
+        # The exponent of an emitted sum comes along: the field, less one, that belongs to its top bit.
+        offset = SUM - 2 - 2 * SCALE_BIAS + result.bias - 1
+        field = bits_of(offset, offset + 2 * ((1 << SCALE) - 1))
+        scale = Signal(signed(field))
+        m.d.comb += scale.eq(payload.a.scale + payload.b.scale + offset)
+        now = None
+        values = {"valid": self.i.valid, "first": payload.first, "last": payload.last, "field": scale}
+        for level in range(3):
+            apart, size = 1 << level, len(rows[0])
+            # The bits of a row below the next one's lowest pass by.
+            sums = packed_sums(m, f"rows{level}", [
+                (Cat(low[apart:], C(0, apart)), high, None) for low, high in zip(rows[::2], rows[1::2])])
+            rows = [Cat(low[:apart], each)[:WIDTH + 2 * apart] for low, each in zip(rows[::2], sums)]
+            now = stage(m, advance, f"rows{level}", now, rows=Cat(rows), **values)
+            size, values = len(rows[0]), {}
+            rows = [now.rows[size * k:size * (k + 1)] for k in range(len(rows))]
+
+        # Add the lanes, a level of the tree a stage.
+        for level in range((lanes - 1).bit_length()):
+            sums = packed_sums(m, f"level{level}", [(x, y, None) for x, y in zip(rows[::2], rows[1::2])])
+            size = len(sums[0])
+            sums += [Cat(each, C(0, 1)) for each in rows[2 * len(sums):]]
+            now = stage(m, advance, f"level{level}", now, rows=Cat(sums))
+            rows = [now.rows[size * k:size * (k + 1)] for k in range(len(sums))]
+        total = Signal(signed(len(rows[0]) + 1))
+        m.d.comb += total.eq(rows[0] - lanes * excess)
+        now = stage(m, advance, "total", now, drop=("rows",), total=total)
+
+        # Accumulate.
+        held = Signal(signed(SUM))
+        with m.If(advance & now.valid):
+            m.d.sync += held.eq(sum_with_carry(Mux(now.first, 0, held).as_signed(), now.total, C(0, 1)))
+        now = stage(m, advance, "sum", valid=now.valid, last=now.last, field=now.field)
+        now, code, over = round_sum(m, advance, now, held, offset, result)
+        with m.If(advance):
+            m.d.sync += [self.o.valid.eq(now.valid), self.o.payload.value.eq(code)]
+        # The status is told a cycle later, off the critical path.
+        lost = Signal()
+        m.d.sync += lost.eq(advance & now.valid & over)
+        sticky_status(m, self.overflow, lost, self.status_clear)
+        return m
+
+
+class System:
+    """Plain INT8 in the array: see `array.SYSTEMS`."""
+
+    converter, cell = IntConverter, IntDot
+
+    @staticmethod
+    def convert(payload, elements, mode):
+        return [payload.elements.as_value().eq(elements), payload.scale.eq(mode.scale)]
