@@ -31,8 +31,12 @@ SETTINGS = [
     {"system": "float"},
     {"rows": 8, "columns": 8, "accumulator": "bf16", "work": "bf16"},
     {"group": 64, "rows": 1, "columns": 2, "memory": 8192},
+    {"system": "int8", "rows": 2, "columns": 2, "lanes": 4, "memory": 256, "buffer": 64},
+    {"system": "int8", "rows": 1, "columns": 3, "lanes": 8, "memory": 1024, "buffer": 128, "converters": 1},
+    {"system": "int8", "rows": 2, "columns": 1, "work": "bf16", "accumulator": "fp16", "memory": 1024},
+    {"system": "int8", "rows": 1, "columns": 1, "lanes": 64, "work": "fp16", "accumulator": "bf16"},
 ]
-QUICK = (0, 1, 2)
+QUICK = (0, 1, 2, 12)
 
 
 @lru_cache(8)
@@ -85,7 +89,7 @@ def test_random_and_recorded_instructions(parameters):
     run(parameters, vectors, seed=2, idle=0.05, busy=0.7)
 
 
-@cases((0, 1, 2))
+@cases(QUICK)
 def test_cycles(parameters):
     """Of products one behind the other, as golden tells them, to the cycle."""
     rng = np.random.default_rng(4)
