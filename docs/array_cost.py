@@ -26,11 +26,11 @@ FIELDS = ("label", "device", "macs", *COUNTS, *SPEEDS, "seeds")
 # Label: settings, device, seeds.
 NARROW = {"work": "bf16", "accumulator": "bf16", "memory": 16384}
 CASES = {
-    "BFP 4 x 4, one converter": ({**NARROW, "converters": 1}, "25k", 3),
+    "BFP 4 x 4, one converter": ({**NARROW, "converters": 1}, "25k", 1),
     "BFP 4 x 4, one converter, on a 45F": ({**NARROW, "converters": 1}, "45k", 1),
     "BFP 8 x 8, two converters": ({**NARROW, "rows": 8, "columns": 8}, "85k", 1),
     "LNS 4 x 4, one converter": ({"system": "lns", **NARROW, "sum_bits": 24, "lsb": 16, "converters": 1}, "85k", 1),
-    "FP16 4 x 4": ({"system": "float", "buffer": 2048, "converters": 1}, "25k", 3),
+    "FP16 4 x 4": ({"system": "float", "buffer": 2048, "converters": 1}, "25k", 1),
 }
 NETWORKS = (("digits, 64-32-10", (8, 8), 64, "mlp", (32,), 32),
             ("digits, convolutional", (8, 8), 64, "cnn", (8, 16), 32),

@@ -46,9 +46,8 @@ __all__ = ["SIZE", "SYSTEMS", "Array", "ArrayParameters", "Operand", "Product", 
 
 SIZE = 16  # bits of a product's dimensions
 SIZES = (1 << SIZE) - 1
-# Registers on an operand's way: from the memory to its converter, and from its buffer to the cells. Transfers that wait
-# to be read from the buffers.
-FETCH, FEED, QUEUE = 2, 2, 4
+FETCH = 2  # registers on an operand's way from the memory to its converter
+QUEUE = 4  # transfers that wait to be read from the buffers
 
 SYSTEMS = {"bfp": blockfloat.System, "lns": logarithmic.System, "float": floating.System, "int8": integer.System}
 
@@ -156,7 +155,7 @@ class ArrayParameters(Parameters):
     @property
     def waiting(self):
         """Results under way, at the most, that the unit keeps account of: a power of two."""
-        return 1 << (self.system.cell(self.sums).latency + FEED + QUEUE).bit_length()
+        return 1 << (self.system.cell(self.sums).latency + QUEUE + 1).bit_length()
 
 
 @dataclass(frozen=True)
@@ -508,12 +507,12 @@ def schedule(parameters, products):
     loaders = a, b = [_Loader(p, side) for side in (0, 1)]
     cells = (_Cells if p.interleaved else _Stream)(p)
     coming, queued, current, now = deque(enumerate(products)), None, None, 0
-    queue, fed, ends, emitting = deque(), [None] * FEED, {}, deque()
+    queue, fed, ends, emitting = deque(), None, {}, deque()
     while len(ends) < len(products):
         for loader in loaders:
             loader.arrive(now)
         idle = not a.left and not b.left
-        advance = cells.step(now, fed[-1]) or fed[-1] is None
+        advance = cells.step(now, fed) or fed is None
         if cells.leaving:
             if cells.leaving[1] == 3:
                 ends[emitting.popleft()] = cells.leaving[0]
@@ -522,8 +521,7 @@ def schedule(parameters, products):
         if current and a.there and b.there > current.tile and len(queue) < QUEUE:
             issued = current.following
         if advance:
-            transfer, freed = queue.popleft() if queue else (None, freed)
-            fed = [transfer, *fed[:-1]]
+            fed, freed = queue.popleft() if queue else (None, freed)
         # What is freed now, and an instruction that is taken, are seen in the next cycle.
         turn = a.left and (not a.begun or not b.left)
         for loader, may in ((a, turn), (b, not turn)):

@@ -14,7 +14,8 @@ from .pipeline import stage
 __all__ = ["SYSTEMS", "Array", "Path", "Walker"]
 
 # For each number system the components ``converter`` and ``cell``, made from the parameters that the system of that
-# name in golden gives; ``convert(payload, elements, mode)`` returns the assignments that give a converter its operands.
+# name in golden gives; ``convert(payload, elements, mode)`` returns the assignments that give a converter its operands;
+# ``held`` names those fields of a converted vector that are modes, the same in all of a product: they are not stored.
 SYSTEMS = {"bfp": blockfloat.System, "lns": logarithmic.System, "float": floating.System, "int8": integer.System}
 
 # Of memories: no word is read, and used, while it is written, so that no circuit has to look out for it.
@@ -170,7 +171,9 @@ class Path(wiring.Component):
         converter = system.converter(side)
         self.converter = self.kind.converter(converter) if converter else None
         self.delay = converter.latency if converter else 0
-        width = len(Value.cast(self.converter.o.payload)) if self.converter else system.work.width
+        self.fields = [name for name, _ in self.converter.o.payload.shape() if name not in self.kind.held] if (
+            self.converter) else []
+        width = sum(len(Value.cast(self.converter.o.payload[name])) for name in self.fields) or system.work.width
         super().__init__({
             "valid": In(1), "vector": In(request),
             "address": Out(data.ArrayLayout(size_of(parameters.memory // system.group), system.group)),
@@ -202,7 +205,8 @@ class Path(wiring.Component):
             m.d.comb += [
                 converter.i.valid.eq(now.valid), converter.o.ready.eq(1),
                 *self.kind.convert(converter.i.payload, now.elements, mode),
-                self.value.eq(converter.o.payload.as_value()), converter.status_clear.eq(self.status_clear),
+                self.value.eq(Cat(converter.o.payload[name] for name in self.fields)),
+                converter.status_clear.eq(self.status_clear),
                 self.invalid.eq(converter.invalid), self.overflow.eq(converter.overflow),
             ]
         else:
@@ -364,7 +368,7 @@ class Array(wiring.Component):
         # them.
         waiting, taken = Signal(), Signal()
         queued = SimpleNamespace(m=Signal(SIZE), n=Signal(SIZE), groups=Signal.like(rows.groups), first=Signal(),
-                                 last=Signal())
+                                 last=Signal(), a_mode=Signal(mode_layout(system)), b_mode=Signal(mode_layout(system)))
         groups = Signal.like(rows.groups)
         accept, empty = Signal(), Signal()
         m.d.comb += [
@@ -378,7 +382,9 @@ class Array(wiring.Component):
             m.d.sync += waiting.eq(0)
         with m.If(begin):
             m.d.sync += [waiting.eq(1), queued.m.eq(payload.m), queued.n.eq(payload.n), queued.groups.eq(groups),
-                         queued.first.eq(payload.first), queued.last.eq(payload.last)]
+                         queued.first.eq(payload.first), queued.last.eq(payload.last),
+                         *(queued.a_mode[name].eq(payload.a[name]) for name in system.modes),
+                         *(queued.b_mode[name].eq(payload.b[name]) for name in system.modes)]
         for walker, operand, count in ((rows, payload.a, payload.m), (columns, payload.b, payload.n)):
             m.d.comb += [
                 walker.start.eq(begin), walker.rows.eq(count), walker.groups.eq(groups),
@@ -418,7 +424,7 @@ class Array(wiring.Component):
                    for side, path in enumerate(paths * (3 - len(paths)))]
         now = self._sequence(m, (rows, columns), arrived, queued, waiting, taken)
 
-        # Buffers: each row and each column of cells reads its own. A register behind each, as they are slow.
+        # Buffers: each row and each column of cells reads its own.
         advance = Signal()
         m.d.comb += now.pop.eq(advance)
         feeds = [[], []]
@@ -432,12 +438,20 @@ class Array(wiring.Component):
                              port.en.eq(path.lanes[lane] & (path.of == side if len(paths) == 1 else 1))]
                 port = buffer.read_port()
                 m.d.comb += [port.addr.eq(address), port.en.eq(advance)]
-                feeds[side].append(Signal(len(path.value), name=f"fed{side}_{lane}", reset_less=True))
-                with m.If(advance):
-                    m.d.sync += feeds[side][-1].eq(port.data)
-        fetched = stage(m, advance, "fetched", valid=now.there, slot=now.next.slot, first=now.next.first,
-                        last=now.next.last)
-        fed = stage(m, advance, "fed", fetched)
+                feeds[side].append(port.data)
+        # A buffer answers late in the cycle: what the cells decide by, the modes among it, comes from registers.
+        fed = stage(m, advance, "fed", valid=now.there, slot=now.next.slot, first=now.next.first, last=now.next.last,
+                    a_mode=now.next.a_mode, b_mode=now.next.b_mode)
+
+        def operand(target, found, mode):
+            if not paths[0].converter or not isinstance(target, data.View):
+                return [target.eq(found)]
+            mode, given, low = data.View(mode_layout(system), mode), [], 0
+            for name in paths[0].fields:
+                size = len(Value.cast(target[name]))
+                given.append(Value.cast(target[name]).eq(found[low:low + size]))
+                low += size
+            return given + [target[name].eq(mode[name]) for name in paths[0].kind.held]
 
         # The cells, all of one module and in step: what one of them says of its streams is true of all.
         values, ready, status = [], None, {"invalid": [], "overflow": []}
@@ -446,7 +460,8 @@ class Array(wiring.Component):
             for column in range(parameters.columns):
                 name = f"{row}_{column}"
                 operands = Signal(self.cell.i.payload.shape(), name=f"operands_{name}")
-                m.d.comb += [operands.a.eq(feeds[0][row]), operands.b.eq(feeds[1][column]),
+                m.d.comb += [*operand(operands.a, feeds[0][row], fed.a_mode),
+                             *operand(operands.b, feeds[1][column], fed.b_mode),
                              operands.first.eq(fed.first), operands.last.eq(fed.last)]
                 if parameters.interleaved:
                     m.d.comb += operands.slot.eq(fed.slot)
@@ -486,7 +501,8 @@ class Array(wiring.Component):
         words = len(walkers[0].freed)
         running, issue, leaves = Signal(), Signal(), Signal()
         groups, at = Signal.like(queued.groups), Signal.like(queued.groups)
-        first, last = Signal(), Signal()
+        first, last, a_mode, b_mode = (Signal.like(each) for each in
+                                       (queued.first, queued.last, queued.a_mode, queued.b_mode))
         # For each side: `size` of the product; `left`, the rows from the current one on, and from the tile's first on;
         # the place in the buffer of the current row, of the tile's first, and of the product's or the panel's; the
         # current row of lanes and the tile's first one.
@@ -525,6 +541,7 @@ class Array(wiring.Component):
         entry = data.StructLayout({
             "a": words - 1, "b": words - 1, "slot": size_of(parameters.sums), "first": 1, "last": 1,
             "row_end": 1, "end": 1, "a_freed": words, "b_freed": words,
+            "a_mode": mode_layout(parameters.system), "b_mode": mode_layout(parameters.system),
         })
         m.submodules.queue = queue = fifo.SyncFIFO(width=entry.size, depth=QUEUE)
         given, popped, pop = Signal(entry), data.View(entry, queue.r_data), Signal()
@@ -532,6 +549,7 @@ class Array(wiring.Component):
             given.a.eq(a.place + at), given.b.eq(b.place + at), given.slot.eq(a.slot * across + b.slot),
             given.first.eq(first & (at == 0)), given.last.eq(last & ends["k"]), given.row_end.eq(row_end),
             given.end.eq(end), given.a_freed.eq(a.place + groups), given.b_freed.eq(b.place + groups),
+            given.a_mode.eq(a_mode), given.b_mode.eq(b_mode),
             queue.w_data.eq(given), queue.w_en.eq(issue), queue.r_en.eq(pop),
         ]
         with m.If(pop & queue.r_rdy & popped.row_end):
@@ -585,7 +603,8 @@ class Array(wiring.Component):
                                  b.base.eq((b.place + groups)[:words])]
         with m.If(taken):
             m.d.sync += [
-                running.eq(1), groups.eq(queued.groups), first.eq(queued.first), last.eq(queued.last), at.eq(0),
+                running.eq(1), groups.eq(queued.groups), first.eq(queued.first), last.eq(queued.last),
+                a_mode.eq(queued.a_mode), b_mode.eq(queued.b_mode), at.eq(0),
                 tile.eq(0), a.all.eq(queued.m), b.all.eq(queued.n),
                 *begin(a, queued.m, a.base, 0), *begin(b, queued.n, b.base, 0),
             ]

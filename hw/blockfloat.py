@@ -543,6 +543,7 @@ class System:
     """Block floating point in the array: see `array.SYSTEMS`."""
 
     converter, cell = BFPConverter, BFPFMAC
+    held = ("precision",)
 
     @staticmethod
     def convert(payload, elements, mode):

@@ -682,6 +682,7 @@ class System:
     """Floating point in the array: see `array.SYSTEMS`."""
 
     converter, cell = FloatCast, FloatMAC
+    held = ()
 
     @staticmethod
     def convert(payload, elements, mode):

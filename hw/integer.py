@@ -258,6 +258,7 @@ class System:
     """Plain INT8 in the array: see `array.SYSTEMS`."""
 
     converter, cell = IntConverter, IntDot
+    held = ("scale",)
 
     @staticmethod
     def convert(payload, elements, mode):

@@ -491,6 +491,7 @@ class System:
     """Logarithmic numbers in the array: see `array.SYSTEMS`."""
 
     converter, cell = LNSConverter, LNSDot
+    held = ("scale",)
 
     @staticmethod
     def convert(payload, elements, mode):
