@@ -63,7 +63,7 @@ SETTINGS = {
     "array": [{"group": 4, "rows": 1, "columns": 2, "memory": 32, "buffer": 16, "sums": 2},
               {"system": "lns", "lanes": 4, "rows": 2, "columns": 1, "memory": 64, "buffer": 16, "converters": 1},
               {"system": "float", "rows": 2, "columns": 3, "memory": 16, "buffer": 16, "work": "bf16"},
-              {"system": "int8", "lanes": 8, "rows": 1, "columns": 1, "memory": 64, "buffer": 16}],
+              {"system": "int8", "lanes": 4, "rows": 2, "columns": 2, "memory": 64, "buffer": 16}],
 }
 
 

@@ -30,7 +30,7 @@ CYCLIC = ("precision-cyclic", "--set", "iterations=400", "--set", "cycles=4")
 ADAPTIVE = ("precision-adaptive", "--set", "group=4")
 ARRAY = ("array", *(word for pair in ("rows=2", "columns=3", "group=4", "memory=256", "buffer=64", "sums=8")
                     for word in ("--set", pair)))
-ARRAY_INT8 = ("array", *(word for pair in ("system=int8", "rows=1", "columns=1", "lanes=4", "memory=64", "buffer=32")
+ARRAY_INT8 = ("array", *(word for pair in ("system=int8", "rows=2", "columns=2", "lanes=4", "memory=256", "buffer=64")
                          for word in ("--set", pair)))
 ARRAY_SINGLE = (*ARRAY, "--set", "converters=1")
 MADAM = ("madam-update",)
@@ -337,10 +337,10 @@ SWEPT = {
         "hw/array.py", "converter = system.converter(side)", "converter = system.converter(0)", ARRAY),
     "array: a lone converter takes all rows first": (
         "hw/array.py", "turn = ~rows.idle & (~rows.begun | columns.idle)", "turn = ~rows.idle", ARRAY_SINGLE),
-    "int8: a tie is rounded up": (
-        "hw/integer.py", "up = value[0] & (q[0] | now.sticky[k])", "up = value[0]", ARRAY_INT8),
-    "int8: the largest number rounds up to what is negative": (
-        "hw/integer.py", "full = above | (q.all() & up)", "full = above", ARRAY_INT8),
+    "int8 converter: a tie is rounded up": (
+        "hw/integer.py", "value[0] & (q[0] | now.sticky[k])", "value[0]", ARRAY_INT8),
+    "int8 converter: what is too large does not saturate": (
+        "hw/integer.py", "(q | full.replicate(MAGNITUDE)) ^", "q ^", ARRAY_INT8),
     "softmax: an error of 1 wraps round": (
         "hw/softmax.py", "number[:-1] | one.replicate(p.bits - 1)", "number[:-1]", SOFTMAX),
 }
