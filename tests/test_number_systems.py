@@ -1,0 +1,68 @@
+# amaranth: UnusedElaboratable=no
+"""docs/adding-a-number-system.md: its excerpts are the files' own, its code runs, its commands configure."""
+
+import re
+import shlex
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+from narrowgauge import catalog, cli
+from narrowgauge.golden import array, integer
+from narrowgauge.golden.formats import PRESETS
+from narrowgauge.hw import array as hardware
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "adding-a-number-system.md").read_text()
+BLOCK = r"((?:    .*\n|\n(?=    ))+)"
+
+
+def test_excerpts_are_the_files_own():
+    """Every indented block but the commands, and the code that another test runs, belongs to the file named before."""
+    checked = 0
+    for before, block in re.findall(r"((?:^[^ \n].*\n)+)\n" + BLOCK, PAGE, re.M):
+        names = re.findall(r"`((?:golden|hw)/\w+\.py)`", before.splitlines()[-1])
+        own = "import" in block or block.startswith("    narrowgauge ")
+        assert bool(names) != own, before
+        for name in names:
+            assert "\n".join(line[4:] for line in block.splitlines()).rstrip() in (ROOT / name).read_text(), block
+        checked += len(names)
+    assert checked == 9
+
+
+def test_a_system_from_outside(monkeypatch):
+    # Taken away again afterwards.
+    monkeypatch.setattr(array, "SYSTEMS", dict(array.SYSTEMS))
+    monkeypatch.setattr(hardware, "SYSTEMS", dict(hardware.SYSTEMS))
+    block = re.search(r"### From outside\n\n(?:\S.*\n)+\n" + BLOCK, PAGE)[1]
+    space = {"__name__": "outside"}
+    exec(textwrap.dedent(block), space)
+    parameters = space["parameters"]
+    assert parameters.name == "mine" and array.ArrayParameters.from_json(parameters.to_json()) == parameters
+    assert f"module {catalog.find('array').module_name(parameters)}(" in space["text"]
+    assert '"system": "mine"' in space["text"]
+
+    rng = np.random.default_rng(1)
+    x, y = rng.uniform(-1.9, 1.9, (2, 3, 9)).astype(np.float32)
+    model = array.Array(array.ArrayParameters(space["Mine"](lanes=4), memory=1024, buffer=256))
+    model.store(0, 3, x)
+    model.store(9, 3, y)
+    codes = model.multiply(array.Product(3, 3, 9, array.Operand(0, 3), array.Operand(9, 3)))
+    expected, _ = integer.matmul(integer.quantise(x, -6), integer.quantise(y.T, -6))
+    assert np.array_equal(PRESETS["fp32"].decode(codes), expected)
+
+
+def test_it_is_not_there_unless_registered():
+    assert list(array.SYSTEMS) == list(hardware.SYSTEMS) == ["bfp", "lns", "float", "int8"]
+    with pytest.raises(ValueError, match="^system is 'mine'; allowed: bfp, lns, float, int8$"):
+        array.ArrayParameters("mine")
+
+
+def test_commands_configure():
+    commands = re.findall(r"^    narrowgauge (.*)$", PAGE, re.M)
+    assert [each.split()[0] for each in commands] == ["generate", "simulate", "synth"]
+    for command in commands:
+        options = cli._parser().parse_args(shlex.split(command))
+        parameters = catalog.find(options.unit).configure(cli._settings(options.set))
+        assert parameters.name == "int8"
