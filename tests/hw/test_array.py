@@ -33,7 +33,7 @@ SETTINGS = [
     {"group": 64, "rows": 1, "columns": 2, "memory": 8192},
     {"system": "int8", "lanes": 16, "rows": 2, "columns": 3, "work": "bf16", "accumulator": "fp16", "memory": 1024,
      "buffer": 256},
-    {"system": "int8", "rows": 3, "columns": 1, "lanes": 8, "converters": 1, "memory": 256, "buffer": 64, "sums": 4},
+    {"system": "int8", "rows": 3, "columns": 1, "lanes": 8, "converters": 1, "memory": 256, "buffer": 64, "sums": 8},
     {"system": "int8", "rows": 2, "columns": 2, "lanes": 4, "memory": 256, "buffer": 64},
 ]
 QUICK = (0, 1, 2, len(SETTINGS) - 1)
