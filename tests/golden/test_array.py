@@ -64,7 +64,7 @@ def test_one_converter_draws_for_the_first_rows_then_all_columns_then_the_other_
     assert model.steps == [(40 + 20) * 2]
 
 
-@pytest.mark.parametrize("name", ["bfp", "lns", "float"])
+@pytest.mark.parametrize("name", ["bfp", "lns", "float", "int8"])
 def test_one_converter_makes_the_same_products(name):
     shape = (40, 20, 24)
     x, y = (each / 64 for each in matrices(10, *shape))
@@ -227,7 +227,7 @@ def test_products_that_follow_each_other_overlap():
     assert (steps < first).all() and (steps >= 1024).all() and (1024 / steps > 0.99).all()
 
 
-@pytest.mark.parametrize("name", ["bfp", "lns"])
+@pytest.mark.parametrize("name", ["bfp", "lns", "int8"])
 @pytest.mark.parametrize("sizes", [(5, 7, 9), (100, 1000, 100), (70000, 3, 20), (33, 40, 3000), (3, 2, 100000)])
 def test_split_covers_a_product_once_and_each_part_fits(name, sizes):
     p = ArrayParameters(name, buffer=1024)
@@ -242,7 +242,7 @@ def test_split_covers_a_product_once_and_each_part_fits(name, sizes):
     assert whole >= np.prod(sizes)
 
 
-@pytest.mark.parametrize("name", ["bfp", "lns", "float"])
+@pytest.mark.parametrize("name", ["bfp", "lns", "float", "int8"])
 def test_parts_of_a_product_make_the_product(name):
     p = ArrayParameters(name)
     m, n = (rows * sums for rows, sums in zip((p.rows, p.columns), p.open_tile))
@@ -287,7 +287,7 @@ def test_json_and_back(parameters):
 
 
 @pytest.mark.parametrize(("settings", "message"), [
-    ({"system": "posit"}, "system is 'posit'; allowed: bfp, lns, float"),
+    ({"system": "posit"}, "system is 'posit'; allowed: bfp, lns, float, int8"),
     ({"system": 3}, "system is 3; allowed"),
     ({"rows": 0}, "rows is 0; allowed: an integer from 1 to 16"),
     ({"columns": 17}, "columns is 17"),
