@@ -341,6 +341,11 @@ SWEPT = {
         "hw/integer.py", "value[0] & (q[0] | now.sticky[k])", "value[0]", ARRAY_INT8),
     "int8 converter: what is too large does not saturate": (
         "hw/integer.py", "(q | full.replicate(MAGNITUDE)) ^", "q ^", ARRAY_INT8),
+    "int8 dot: a sum starts from the one before": (
+        "hw/integer.py", "Mux(now.first, 0, held).as_signed()", "held", ARRAY_INT8),
+    "int8 dot: the scales of only one operand count": (
+        "hw/integer.py", "scale.eq(payload.a.scale + payload.b.scale + offset)",
+        "scale.eq(payload.a.scale + 125 + offset)", ARRAY_INT8),
     "softmax: an error of 1 wraps round": (
         "hw/softmax.py", "number[:-1] | one.replicate(p.bits - 1)", "number[:-1]", SOFTMAX),
 }
