@@ -493,7 +493,6 @@ class Array(wiring.Component):
         """Walk through the tiles of a product; return what the cells are given next, and the labels of results.
 
         The caller drives ``pop``, when the next transfer is read for the cells, and ``leaves``, when a result leaves.
-
         Sums of a tile take turns, group by group, or follow each other; see `ArrayParameters.interleaved`.
         """
         parameters = self.parameters
@@ -503,9 +502,9 @@ class Array(wiring.Component):
         groups, at = Signal.like(queued.groups), Signal.like(queued.groups)
         first, last, a_mode, b_mode = (Signal.like(each) for each in
                                        (queued.first, queued.last, queued.a_mode, queued.b_mode))
-        # For each side: `size` of the product; `left`, the rows from the current one on, and from the tile's first on;
-        # the place in the buffer of the current row, of the tile's first, and of the product's or the panel's; the
-        # current row of lanes and the tile's first one.
+        # For each side: `left`, the rows from the current one on, and from the tile's first on, of `all`; the place in
+        # the buffer of the current row of lanes, of the tile's first one, of the product's, and of the oldest that is
+        # still needed; the labels of the current row of lanes and of the tile's first one.
         sides = []
         for name, count, walker in zip("ab", parameters.tile, walkers):
             lanes = walker.lanes
