@@ -46,7 +46,7 @@ __all__ = ["SIZE", "SYSTEMS", "Array", "ArrayParameters", "Operand", "Product", 
 
 SIZE = 16  # bits of a product's dimensions
 SIZES = (1 << SIZE) - 1
-FETCH = 2  # registers on an operand's way from the memory to its converter
+FETCH = 3  # registers on an operand's way from the memory to its converter
 QUEUE = 4  # transfers that wait to be read from the buffers
 
 SYSTEMS = {"bfp": blockfloat.System, "lns": logarithmic.System, "float": floating.System, "int8": integer.System}

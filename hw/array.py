@@ -151,7 +151,7 @@ class Path(wiring.Component):
     address, index : Out
         Of the memory's read ports: of each bank; and how far the vector is rotated that comes from them.
     reading : Out(1)
-        What was asked for in the cycle before is at
+        What was asked for two cycles before, as the answer is registered, is at
     elements : In
         rotated back.
     lanes, place, value : Out
@@ -195,6 +195,8 @@ class Path(wiring.Component):
             m.d.comb += self.address[bank].eq(Cat(*offset, vector.block))
         way = {name: vector[name] for name in ("lanes", "place", "arrived", "of")}
         now = stage(m, 1, "read", valid=self.valid, index=vector.index, tail=vector.tail, mode=vector.mode, **way)
+        # The memory answers late in the cycle: its answer is registered before it is rotated.
+        now = stage(m, 1, "answered", now)
         m.d.comb += [self.index.eq(now.index), self.reading.eq(now.valid)]
         # What is beyond the reduction axis counts as zero.
         kept = [Mux((now.tail == 0) | (now.tail > k), each, 0) if low else each for k, each in enumerate(self.elements)]
@@ -410,7 +412,9 @@ class Array(wiring.Component):
             for path, found in zip(paths, read):
                 port = each.read_port()
                 m.d.comb += port.addr.eq(path.address[bank])
-                found.append(port.data)
+                answer = Signal(width, name=f"answer{len(found)}", reset_less=True)
+                m.d.sync += answer.eq(port.data)
+                found.append(answer)
         for side, (path, found) in enumerate(zip(paths, read)):
             found, places = Cat(found), path.index
             if side == 0:
