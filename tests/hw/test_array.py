@@ -172,8 +172,9 @@ def utilisation(parameters, modes):
     return 64**3 / np.array(peaks)[:, np.newaxis] / cycles
 
 
+@pytest.mark.sweep
 def test_the_three_dataflows_of_training_reach_nine_tenths_of_the_peak():
-    """At each precision of a 4 x 4 array of 16-element cells, counted in simulation."""
+    """At each precision of a 4 x 4 array of 16-element cells, counted in simulation; golden's count is a quick test."""
     found = utilisation(ARRAY.configure({"memory": 16384}), [(2, 2), (3, 1), (4, 2)])
     assert (found > 0.9).all() and found.max() <= 1, found
 
@@ -215,12 +216,13 @@ def test_an_empty_product_has_no_results():
     run(parameters, vectors)
 
 
-def test_the_cell_is_one_module_and_elaboration_is_short():
+@pytest.mark.parametrize("settings", [SMALL, pytest.param({"rows": 8, "columns": 8}, marks=pytest.mark.sweep)])
+def test_the_cell_is_one_module_and_elaboration_is_short(settings):
     """Of an 8 x 8 array: 64 instances of one module, in under 30 s."""
-    parameters = ARRAY.configure({"rows": 8, "columns": 8})
+    parameters = ARRAY.configure(settings)
     start = time.process_time()
     text = ARRAY.verilog(parameters)
     assert time.process_time() - start < 30
     name = ARRAY.module_name(parameters)
     assert text.count(f"module {name}_cell(") == 1
-    assert text.count(f"  {name}_cell cell_") == 64
+    assert text.count(f"  {name}_cell cell_") == parameters.rows * parameters.columns
