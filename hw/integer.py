@@ -219,7 +219,7 @@ class IntDot(wiring.Component):
         now = None
         values = {"valid": self.i.valid, "first": payload.first, "last": payload.last, "field": scale}
         for level in range(3):
-            apart, size = 1 << level, len(rows[0])
+            apart = 1 << level
             # The bits of a row below the next one's lowest pass by.
             sums = packed_sums(m, f"rows{level}", [
                 (Cat(low[apart:], C(0, apart)), high, None) for low, high in zip(rows[::2], rows[1::2])])
