@@ -139,7 +139,7 @@ def cost_table():
         speed = f"{row['median']} ({row['min']} to {row['max']}; {row['seeds']})" if int(row["seeds"]) > 1 else (
             f"{row['median']} (1)")
         rate = f"{float(row['macs']) * median * 1000 / int(row['lut']):,.0f}"
-        if int(row["seeds"]) == 0:
+        if not median:
             speed = rate = "not placed"
         lines.append(f"| {label} | {row['device'][:-1]}F | {int(row['lut']):,} | {int(row['ff']):,} | {row['dsp']} | "
                      f"{row['bram']} | {speed} | {row['macs']} | {rate} |")
