@@ -180,9 +180,9 @@ def round_sum(m, advance, now, value, low, fmt):
         now = stage(m, advance, name, now, value=value, taken=Cat(reversed(moved), *taken), free=free, limit=limit,
                     sticky=now.sticky | below)
         limit, free, taken = now.limit, now.free, [now.taken]
-    top = Signal(len(now.top), name="final_top")
-    m.d.comb += top.eq(now.top - now.taken)
-    now = stage(m, advance, "placed", now, drop=("taken", "free", "limit"), top=top)
+    final = Signal(len(now.top), name="final_top")
+    m.d.comb += final.eq(now.top - now.taken)
+    now = stage(m, advance, "placed", now, drop=("taken", "free", "limit"), top=final)
     packed = round_and_pack(m, fmt, NEAREST, now.value, now.top, sticky=now.sticky, flip=now.negative)
     magnitude = Signal(fmt.width - 1, name="magnitude")
     m.d.comb += magnitude.eq(Mux(packed.over, fmt.inf_code, packed.magnitude))

@@ -44,7 +44,7 @@ def test_statistics_repeat_themselves(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("page", "job"), [
     (fp16, ("digits-mlp", "fp32", 1)), (fp16, ("digits-mlp", "fp16", 1)),
-    pytest.param(logarithmic, ("fashion-mlp", "lns-madam", 1), marks=needs_fashion),
+    pytest.param(logarithmic, ("fashion-mlp", "lns-madam", 1), marks=[needs_fashion, pytest.mark.sweep]),
     pytest.param(logarithmic, ("digits-mlp", "sgd8", 1), marks=pytest.mark.sweep),
     (update, ("digits-0.003", "kahan", 1)), (softmax, ("digits", "stochastic-4", 1)),
     (precision, ("digits-mlp", "cpt-32-low2", 1)),
