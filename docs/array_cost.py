@@ -10,6 +10,7 @@ import argparse
 import csv
 import sys
 import time
+from types import SimpleNamespace
 
 import experiments
 from experiments import HERE
@@ -40,10 +41,7 @@ SHOWN = {"forward": "forward", "input-gradient": "input gradient", "weight-gradi
 
 def products(image, features, model, hidden, batch):
     """Return {gemm: [(m, n, k), ...]} of a training step, by layer; the first layer has no input gradient."""
-    class Shape:
-        pass
-    data = Shape()
-    data.image, data.features, data.classes = image, features, 10
+    data = SimpleNamespace(image=image, features=features, classes=10)
     found = {name: [] for name in network.GEMMS}
     for index, layer in enumerate(network.MODELS[model][0](data, hidden)):
         rows = batch * layer.positions

@@ -143,6 +143,11 @@ class ArrayParameters(Parameters):
         return self.sums // across, across
 
     @property
+    def labels(self):
+        """Bits of the labels (row, column) of a result, which count rows and columns of cells."""
+        return tuple((-(-(1 << SIZE) // cells) - 1).bit_length() for cells in (self.rows, self.columns))
+
+    @property
     def interleaved(self):
         """Whether sums take turns, as they must where an addition takes longer than a cycle."""
         return self.system.recurrence > 1

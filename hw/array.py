@@ -328,7 +328,7 @@ class Array(wiring.Component):
             }))),
             "o": Out(stream.Signature(data.StructLayout({
                 "values": data.ArrayLayout(system.accumulator.width, parameters.rows * parameters.columns),
-                **{name: size_of(-(-(1 << SIZE) // across[f"{name}s"])) for name in ("row", "column")},
+                **dict(zip(("row", "column"), parameters.labels)),
                 **{f"{name}_live": count for name, count in across.items()}, "last": 1,
             }))),
             "invalid": Out(1), "overflow": Out(1), "exceeded": Out(1), "status_clear": In(1),
@@ -510,9 +510,8 @@ class Array(wiring.Component):
         # the buffer of the current row of lanes, of the tile's first one, of the product's, and of the oldest that is
         # still needed; the labels of the current row of lanes and of the tile's first one.
         sides = []
-        for name, count, walker in zip("ab", parameters.tile, walkers):
+        for name, count, walker, label in zip("ab", parameters.tile, walkers, parameters.labels):
             lanes = walker.lanes
-            label = size_of(-(-(1 << SIZE) // lanes))
             sides.append(SimpleNamespace(
                 count=count, lanes=lanes, slot=Signal(size_of(count), name=f"{name}_slot"),
                 left=Signal(SIZE, name=f"{name}_left"), tile_left=Signal(SIZE, name=f"{name}_tile_left"),

@@ -132,9 +132,9 @@ def array_vectors(parameters, multiply, elements, index, m, n, k, first, last, a
         # A cell without a result repeats the last row's, or column's.
         values = codes[np.minimum(down, product.m - 1)[:, :, np.newaxis],
                        np.minimum(across, product.n - 1)[:, np.newaxis]]
-        labels = [(-(-(1 << golden.SIZE) // count) - 1).bit_length() for count in (p.rows, p.columns)]
-        outputs += pack((values.reshape(len(row), -1), system.accumulator.width), (row, labels[0]), (column, labels[1]),
-                        (down < product.m, 1), (across < product.n, 1), (np.arange(len(row)) == len(row) - 1, 1))
+        outputs += pack((values.reshape(len(row), -1), system.accumulator.width), (row, p.labels[0]),
+                        (column, p.labels[1]), (down < product.m, 1), (across < product.n, 1),
+                        (np.arange(len(row)) == len(row) - 1, 1))
         origin += [at] * len(row)
 
     def describe(index):
@@ -144,8 +144,7 @@ def array_vectors(parameters, multiply, elements, index, m, n, k, first, last, a
 
     def show(payload):
         values = unpack(payload, *[system.accumulator.width] * (p.rows * p.columns))
-        labels = [(-(-(1 << golden.SIZE) // count) - 1).bit_length() for count in (p.rows, p.columns)]
-        rest = unpack(payload >> (system.accumulator.width * p.rows * p.columns), *labels, p.rows, p.columns, 1)
+        rest = unpack(payload >> (system.accumulator.width * p.rows * p.columns), *p.labels, p.rows, p.columns, 1)
         words = [f"{name} {value}" for name, value in zip(("row", "column", "rows", "columns", "last"), rest)]
         return ", ".join(words) + "; " + " ".join(f"{value:x}" for value in values)
 
