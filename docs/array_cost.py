@@ -27,7 +27,7 @@ FIELDS = ("label", "device", "macs", *COUNTS, *SPEEDS, "seeds")
 # Label: settings, device, seeds; 0 seeds: packed, not placed, which takes more than half an hour for the large ones.
 NARROW = {"work": "bf16", "accumulator": "bf16", "memory": 16384}
 CASES = {
-    "BFP 4 x 4, one converter": ({**NARROW, "converters": 1}, "25k", 1),
+    "BFP 4 x 4, one converter": ({**NARROW, "converters": 1}, "25k", 3),
     "BFP 8 x 8, two converters": ({**NARROW, "rows": 8, "columns": 8}, "85k", 0),
     "LNS 4 x 4, one converter": ({"system": "lns", **NARROW, "sum_bits": 24, "lsb": 16, "converters": 1}, "85k", 0),
     "FP16 4 x 4": ({"system": "float", "buffer": 2048, "converters": 1}, "25k", 0),
@@ -95,7 +95,7 @@ def peak_table():
         parameters = ArrayParameters.from_json(settings)
         for mode in modes:
             a, b = ({"precision": each} for each in mode) if mode else ({}, {})
-            interval = parameters.system.interval(array._mode(parameters, a), array._mode(parameters, b))
+            interval = parameters.interval(a, b)
             ends = array.schedule(parameters, [(64, 64, 64, interval)] * 4)
             peak = array.peak(parameters, a, b)
             used = [64**3 / peak / each for each in (ends[0], (ends[3] - ends[0]) / 3)]

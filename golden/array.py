@@ -48,6 +48,7 @@ SIZE = 16  # bits of a product's dimensions
 SIZES = (1 << SIZE) - 1
 FETCH = 3  # registers on an operand's way from the memory to its converter
 QUEUE = 4  # transfers that wait to be read from the buffers
+RESULT = 2  # cycles from a result of the cells to its transfer, if nothing waits
 
 SYSTEMS = {"bfp": blockfloat.System, "lns": logarithmic.System, "float": floating.System, "int8": integer.System}
 
@@ -157,10 +158,21 @@ class ArrayParameters(Parameters):
         """Results of a cell (down, across) that it can keep from product to product."""
         return self.tile if self.interleaved else (1, 1)
 
+    def complete(self, mode=None):
+        """Return an operand's modes, the number system's defaults where they are not given."""
+        mode = mode or {}
+        for name in mode:
+            require(name in self.system.modes, "mode", name, ", ".join(self.system.modes) or "none")
+        return {name: mode.get(name, self.system.default(name)) for name in self.system.modes}
+
+    def interval(self, a=None, b=None):
+        """Return the cycles that a transfer takes in a cell, for operands of these modes."""
+        return self.system.interval(self.complete(a), self.complete(b))
+
     @property
     def waiting(self):
         """Results under way, at the most, that the unit keeps account of: a power of two."""
-        return 1 << (self.system.cell(self.sums).latency + QUEUE + 1).bit_length()
+        return 1 << (self.system.cell(self.sums).latency + QUEUE + 1 + RESULT).bit_length()
 
 
 @dataclass(frozen=True)
@@ -327,7 +339,7 @@ class Array:
         if self.parameters.converters == 1:
             first = self.parameters.rows * self.parameters.tile[0]
             parts = [(0, slice(first)), (1, slice(None)), (0, slice(first, None))]
-        modes = [_mode(self.parameters, operand.mode) for operand in (p.a, p.b)]
+        modes = [self.parameters.complete(operand.mode) for operand in (p.a, p.b)]
         for mode in modes:
             for name, bits in system.modes.items():
                 require_int(name, mode[name], 0, (1 << bits) - 1)
@@ -366,14 +378,7 @@ class Array:
 def peak(parameters, a=None, b=None):
     """Return the multiply-accumulates a cycle of all cells, for operands of these modes."""
     p = parameters
-    return p.rows * p.columns * p.system.group / p.system.interval(_mode(p, a), _mode(p, b))
-
-
-def _mode(parameters, mode):
-    system, mode = parameters.system, mode or {}
-    for name in mode:
-        require(name in system.modes, "mode", name, ", ".join(system.modes) or "none")
-    return {name: mode.get(name, system.default(name)) for name in system.modes}
+    return p.rows * p.columns * p.system.group / p.interval(a, b)
 
 
 def cycles(parameters, m, n, k, a=None, b=None):
@@ -389,7 +394,7 @@ def cycles(parameters, m, n, k, a=None, b=None):
     a, b : dict, optional
         Modes of the operands; see `Operand`.
     """
-    interval = parameters.system.interval(_mode(parameters, a), _mode(parameters, b))
+    interval = parameters.interval(a, b)
     return _cycles(parameters, tuple((*sizes, interval, last) for sizes, _, last in split(parameters, m, n, k)))
 
 
@@ -512,7 +517,7 @@ def schedule(parameters, products):
     loaders = a, b = [_Loader(p, side) for side in (0, 1)]
     cells = (_Cells if p.interleaved else _Stream)(p)
     coming, queued, current, now = deque(enumerate(products)), None, None, 0
-    queue, fed, ends, emitting = deque(), None, {}, deque()
+    queue, fed, ends, emitting, before = deque(), None, {}, deque(), (0, 0)
     while len(ends) < len(products):
         for loader in loaders:
             loader.arrive(now)
@@ -520,20 +525,20 @@ def schedule(parameters, products):
         advance = cells.step(now, fed) or fed is None
         if cells.leaving:
             if cells.leaving[1] == 3:
-                ends[emitting.popleft()] = cells.leaving[0]
+                ends[emitting.popleft()] = cells.leaving[0] + RESULT
             cells.leaving = None
         issued, freed = None, (0, 0)
         if current and a.there and b.there > current.tile and len(queue) < QUEUE:
             issued = current.following
         if advance:
             fed, freed = queue.popleft() if queue else (None, freed)
-        # What is freed now, and an instruction that is taken, are seen in the next cycle.
+        # An instruction that is taken is seen in the next cycle, and what is freed in the one after it.
         turn = a.left and (not a.begun or not b.left)
         for loader, may in ((a, turn), (b, not turn)):
             if may or p.converters == 2:
                 loader.ask(now)
         running, waits = current, queued
-        a.held, b.held = a.held - freed[0], b.held - freed[1]
+        a.held, b.held, before = a.held - before[0], b.held - before[1], freed
         if issued:
             current.following = next(current.order, None)
             rows = min(p.tile[0], current.rows) if issued[2] >= 2 else 0

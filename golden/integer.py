@@ -9,6 +9,7 @@ import numpy as np
 
 from .blockfloat import runs
 from .formats import PRESETS, Float, Parameters, require, require_int
+from .system import ScaledSystem
 
 __all__ = [
     "SCALE_BIAS", "SCALE_MAX", "SCALE_MIN", "TOP", "ConverterParameters", "DotParameters", "Integers", "System",
@@ -143,10 +144,8 @@ class DotParameters(Parameters):
 
 
 @dataclass(frozen=True)
-class System(Parameters):
+class System(ScaledSystem):
     """Plain INT8 as a number system of the array: see `array`.
-
-    An instruction gives each operand's scale, exponent + 127, which all of its vectors share.
 
     Parameters
     ----------
@@ -162,37 +161,17 @@ class System(Parameters):
     work: Float = PRESETS["fp32"]
     accumulator: Float = PRESETS["fp32"]
 
-    recurrence = 1
-    modes = {"scale": 8}
-
-    def __post_init__(self):
-        self.cell(2), self.converter(0)
-
-    @property
-    def group(self):
-        """Elements of a vector."""
-        return self.lanes
-
     def default(self, name):
         """Return the value of a mode that is not given: a scale whose largest number is between 16 and 32."""
         return SCALE_BIAS - 2
 
     def cell(self, sums):
-        """Return the cell's parameters. It has one sum: the sums of a tile follow each other."""
+        """Return the cell's parameters."""
         return DotParameters(self.lanes, self.accumulator)
 
     def converter(self, side):
         """Return the parameters of a side's converter."""
         return ConverterParameters(self.work, self.lanes)
-
-    @property
-    def depth(self):
-        """Cycles from a transfer that a cell accepts to its emitted sum."""
-        return self.cell(2).latency
-
-    def interval(self, a, b):
-        """Return the cycles that a transfer takes."""
-        return 1
 
     def convert(self, side, codes, mode, step):
         """Return the arrays (codes, scales) of vectors, no draws, and the sticky status."""

@@ -91,17 +91,24 @@ class Walker(wiring.Component):
         # Of the row of lanes: its place in the buffers, what is there before it, and of that what has to stay.
         place, held, own = Signal(words), Signal(words), Signal(words)
 
-        # Room for a whole row of lanes, or none of it begins.
-        begins, room = lane[0] & (at == 0), Signal()
+        # Room for a whole row of lanes, or none of it begins. As comparing takes a cycle, it is done twice: for the
+        # place there is now, and for the one behind it, should this row of lanes end now.
+        begins, on = lane[0] & (at == 0), Signal()
+        room, room_on, gone_on = Signal(), Signal(), Signal()
+        needs = Mux(busy, groups, self.groups)
+        m.d.comb += held.eq(place - self.freed)
+        m.d.sync += [
+            room.eq(held + needs <= parameters.words), room_on.eq(held + (needs << 1) <= parameters.words),
+            gone_on.eq(on),
+        ]
         m.d.comb += [
-            held.eq(place - self.freed),
-            room.eq(held + groups <= parameters.words),
-            self.wants.eq(busy & (room | ~begins)),
+            self.wants.eq(busy & (Mux(gone_on, room_on, room) | ~begins)),
             self.exceeded.eq(busy & begins & (own + groups > parameters.words)),
             self.idle.eq(~busy),
         ]
         row_end, last_row = at + 1 == groups, left == 1
         lanes_end, tile_end = lane[-1] | last_row, (slot == down - 1) | last_row
+        m.d.comb += on.eq(self.go & row_end & lanes_end)
         with m.If(self.go):
             m.d.sync += [at.eq(at + 1), block.eq(block + along)]
             with m.If(row_end):
@@ -213,10 +220,21 @@ class Path(wiring.Component):
             ]
         else:
             m.d.comb += self.value.eq(now.elements)
-        # It never stalls, so that where a vector goes comes out of as many registers.
-        now = SimpleNamespace(valid=now.valid, **{name: getattr(now, name) for name in way})
-        for step in range(self.delay):
-            now = stage(m, 1, f"way{step}", now)
+        # It never stalls, so that where a vector goes comes out of a ring of as many words.
+        layout = {name: len(getattr(now, name)) for name in way}
+        now = SimpleNamespace(valid=now.valid, way=Cat(getattr(now, name) for name in way))
+        if self.delay:
+            depth = 1 << (self.delay - 1).bit_length()
+            m.submodules.ring = ring = memory.Memory(shape=len(now.way), depth=max(depth, 2), init=[])
+            write, read, count = ring.write_port(), ring.read_port(domain="comb"), Signal(range(max(depth, 2)))
+            m.d.sync += count.eq(count + 1)
+            m.d.comb += [write.addr.eq(count), write.data.eq(now.way), write.en.eq(1),
+                         read.addr.eq(count - self.delay)]
+            for step in range(self.delay):
+                now = stage(m, 1, f"way{step}", valid=now.valid)
+            now.way = read.data
+        now = SimpleNamespace(valid=now.valid, **{name: getattr(data.View(data.StructLayout(layout), now.way), name)
+                                                  for name in way})
         m.d.comb += [self.lanes.eq(now.lanes & now.valid.replicate(len(now.lanes))), self.place.eq(now.place),
                      self.arrived.eq(now.valid & now.arrived), self.of.eq(now.of)]
         return m
@@ -475,38 +493,63 @@ class Array(wiring.Component):
                 m.submodules[f"cell_{name}"] = Instance(
                     CELL, i_clk=ClockSignal(), i_rst=ResetSignal(), i_i_payload=operands.as_value(),
                     i_i_valid=fed.valid, o_i_ready=can, o_o_payload=result.as_value(), o_o_valid=valid,
-                    i_o_ready=self.o.ready, i_status_clear=self.status_clear,
+                    i_o_ready=1, i_status_clear=self.status_clear,
                     **{f"o_{port}": flag for port, flag in flags.items()})
                 values.append(result.value)
                 for port, flag in flags.items():
                     status[port].append(flag)
                 if ready is None:
                     ready, some = can, valid
-        m.d.comb += [
-            advance.eq(~fed.valid | ready),
-            self.o.valid.eq(some),
-            Value.cast(self.o.payload.values).eq(Cat(values)),
-            now.leaves.eq(some & self.o.ready),
-        ]
-        m.d.comb += [self.o.payload[name].eq(value) for name, value in now.labels.items()]
+        m.d.comb += advance.eq(~fed.valid | ready)
+        self._results(m, now, some, Cat(values))
         for port, flags in status.items():
             m.d.comb += getattr(self, port).eq(Cat(*flags, *(getattr(path, port) for path in paths)).any())
         return m
 
-    def _sequence(self, m, walkers, arrived, queued, waiting, taken):
-        """Walk through the tiles of a product; return what the cells are given next, and the labels of results.
+    def _results(self, m, now, made, values):
+        """Keep the results that the cells have made until they are taken, and what they are the results of.
 
-        The caller drives ``pop``, when the next transfer is read for the cells, and ``leaves``, when a result leaves.
+        The cells cannot be stopped by whoever takes the results, which would be a path through all of them: what makes
+        a result is given to them only if there is room for it here.
+        """
+        depth = self.parameters.waiting
+        pointer = range(2 * depth)  # of a ring, and one bit more, which tells a full one from an empty one
+        issued, there, taken = (Signal(pointer, name=name) for name in ("issued", "results", "taken"))
+        valid, take = Signal(), Signal()
+        m.d.comb += [
+            now.room.eq((issued ^ taken) != depth), take.eq((there != taken) & (~valid | self.o.ready)),
+            self.o.valid.eq(valid),
+        ]
+        m.d.sync += [issued.eq(issued + now.labelled), there.eq(there + made), taken.eq(taken + take)]
+        with m.If(take):
+            m.d.sync += valid.eq(1)
+        with m.Elif(self.o.ready):
+            m.d.sync += valid.eq(0)
+        payload = self.o.payload
+        labels = Cat(payload.row, payload.column, payload.rows_live, payload.columns_live, payload.last)
+        # In LUTs the wide ring would need a flip-flop for each of its bits, too.
+        for name, given, when, where, out, kind in (
+                ("labels", now.labels, now.labelled, issued, labels, {}),
+                ("values", values, made, there, payload.values.as_value(), {"ram_style": "block"})):
+            m.submodules[name] = ring = memory.Memory(shape=len(out), depth=depth, init=[], attrs=UNCHECKED | kind)
+            write, read = ring.write_port(), ring.read_port()
+            m.d.comb += [write.addr.eq(where), write.data.eq(given), write.en.eq(when),
+                         read.addr.eq(taken), read.en.eq(take), out.eq(read.data)]
+
+    def _sequence(self, m, walkers, arrived, queued, waiting, taken):
+        """Walk through the tiles of a product; return what the cells are given next, and the labels of its result.
+
+        The caller drives ``pop``, when the next transfer is read for the cells, and ``room``, for one more result.
         Sums of a tile take turns, group by group, or follow each other; see `ArrayParameters.interleaved`.
         """
         parameters = self.parameters
         across = parameters.tile[1]
         words = len(walkers[0].freed)
-        running, issue, leaves = Signal(), Signal(), Signal()
+        running, issue, room = Signal(), Signal(), Signal()
         groups, at = Signal.like(queued.groups), Signal.like(queued.groups)
         first, last, a_mode, b_mode = (Signal.like(each) for each in
                                        (queued.first, queued.last, queued.a_mode, queued.b_mode))
-        # For each side: `left`, the rows from the current one on, and from the tile's first on, of `all`; the place in
+        # For each side: `left`, the rows from the current one on, and from the tile's first on, of all; the place in
         # the buffer of the current row of lanes, of the tile's first one, of the product's, and of the oldest that is
         # still needed; the labels of the current row of lanes and of the tile's first one.
         sides = []
@@ -518,8 +561,9 @@ class Array(wiring.Component):
                 place=Signal(words, name=f"{name}_place"), tile_place=Signal(words, name=f"{name}_tile_place"),
                 base=Signal(words, name=f"{name}_base"), freed=Signal(words, name=f"{name}_freed"),
                 label=Signal(label, name=f"{name}_label"), tile_label=Signal(label, name=f"{name}_tile_label"),
-                there=Signal(words, name=f"{name}_there"), all=Signal(SIZE, name=f"{name}_all")))
+                there=Signal(words, name=f"{name}_there")))
         a, b = sides
+        all_columns = Signal(SIZE)
         tile = Signal(words)  # tiles of the current row of tiles before this one
 
         ends = {}
@@ -558,14 +602,7 @@ class Array(wiring.Component):
             m.d.sync += a.freed.eq(popped.a_freed)
         with m.If(pop & queue.r_rdy & popped.end):
             m.d.sync += b.freed.eq(popped.b_freed)
-        m.submodules.labels = labels = fifo.SyncFIFO(width=len(a.label) + len(b.label) + a.lanes + b.lanes + 1,
-                                                     depth=parameters.waiting)
-        m.d.comb += [
-            issue.eq(running & (a.there != 0) & (b.there > tile) & labels.w_rdy & queue.w_rdy),
-            labels.w_data.eq(Cat(a.label, b.label, *live, end)),
-            labels.w_en.eq(issue & ends["k"] & last),
-            labels.r_en.eq(leaves),
-        ]
+        m.d.comb += issue.eq(running & (a.there != 0) & (b.there > tile) & room & queue.w_rdy)
 
         def forward(side):
             return [side.slot.eq(side.slot + 1), side.left.eq(side.left - side.lanes),
@@ -599,7 +636,7 @@ class Array(wiring.Component):
             with m.If(~b.over):
                 m.d.sync += begin(b, *beyond(b))
             with m.Else():
-                m.d.sync += [*begin(b, b.all, b.base, 0), *begin(a, *beyond(a))]
+                m.d.sync += [*begin(b, all_columns, b.base, 0), *begin(a, *beyond(a))]
                 with m.If(a.over):
                     m.d.sync += [running.eq(0), a.base.eq((a.place + groups)[:words]),
                                  b.base.eq((b.place + groups)[:words])]
@@ -607,13 +644,15 @@ class Array(wiring.Component):
             m.d.sync += [
                 running.eq(1), groups.eq(queued.groups), first.eq(queued.first), last.eq(queued.last),
                 a_mode.eq(queued.a_mode), b_mode.eq(queued.b_mode), at.eq(0),
-                tile.eq(0), a.all.eq(queued.m), b.all.eq(queued.n),
+                tile.eq(0), all_columns.eq(queued.n),
                 *begin(a, queued.m, a.base, 0), *begin(b, queued.n, b.base, 0),
             ]
-        # Tiles' worth of rows in the buffers. Those of a go with their row of tiles, those of b with the product.
+        # Tiles' worth of rows in the buffers. Those of a go with their row of tiles, those of b with the product, but
+        # in the cycle after it, in which nothing is issued yet: so the long path to here is cut.
+        gone = Signal(words)
         m.d.sync += [
-            a.there.eq(a.there + arrived[0] - (done & b.over)),
-            b.there.eq(b.there + arrived[1] - Mux(done & b.over & a.over, tile + 1, 0)),
+            gone.eq(Mux(done & b.over & a.over, tile + 1, 0)),
+            a.there.eq(a.there + arrived[0] - (done & b.over)), b.there.eq(b.there + arrived[1] - gone),
         ]
         m.d.comb += [walker.freed.eq(side.freed) for walker, side in zip(walkers, sides)]
 
@@ -621,8 +660,5 @@ class Array(wiring.Component):
         with m.If(Cat(walker.exceeded for walker in walkers).any()):
             m.d.sync += self.exceeded.eq(1)
 
-        names, values, low = ("row", "column", "rows_live", "columns_live", "last"), {}, 0
-        for name, size in zip(names, (len(a.label), len(b.label), a.lanes, b.lanes, 1)):
-            values[name] = labels.r_data[low:low + size]
-            low += size
-        return SimpleNamespace(there=queue.r_rdy, next=popped, pop=pop, leaves=leaves, labels=values)
+        return SimpleNamespace(there=queue.r_rdy, next=popped, pop=pop, room=room, labelled=issue & ends["k"] & last,
+                               labels=Cat(a.label, b.label, *live, end))

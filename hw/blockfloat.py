@@ -417,8 +417,7 @@ class BFPFMAC(wiring.Component):
         scale = Array(C(offset - pa - pb, signed(field)) for pb in clamped for pa in clamped)[
             Cat(payload.a.precision, payload.b.precision)]
         common = {
-            "a_sign": Cat(each.sign for each in payload.a.elements),
-            "b_sign": Cat(each.sign for each in payload.b.elements),
+            "signs": Cat(a.sign ^ b.sign for a, b in zip(payload.a.elements, payload.b.elements)),
             "a_exponent": payload.a.exponent, "b_exponent": payload.b.exponent, "scale": scale,
             "slot": payload.slot, "first": payload.first, "last": payload.last,
         }
@@ -428,8 +427,8 @@ class BFPFMAC(wiring.Component):
             m.d.comb += self.i.ready.eq(advance)
             now, products = self._all_chunk_pairs(m, advance, common)
 
-        now, (dot,), carry = sum_products(m, advance, now, [products], now.a_sign ^ now.b_sign, field,
-                                          drop=("a", "b", "products", "a_sign", "b_sign"))
+        now, (dot,), carry = sum_products(m, advance, now, [products], now.signs, field,
+                                          drop=("a", "b", "products"))
 
         # Merge. The chunk pairs come with falling weights, so what there is moves up as they go.
         merged = Signal(signed(integer))

@@ -6,12 +6,12 @@ from ..golden import array as golden
 from . import recorded
 from .vectors import Vectors, pack, unpack
 
-__all__ = ["array_random", "array_recorded", "array_vectors"]
+__all__ = ["array_random", "array_recorded", "array_vectors", "modes", "sizes_of"]
 
 PLACE = ("block", "stride", "transposed")
 
 
-def _mode(rng, system, count):
+def modes(rng, system, count):
     """Return modes of operands, shape (count, modes): any, but scales near what fits numbers of about 1."""
     columns = [system.default(name) + rng.integers(-3, 4, count) if name == "scale"
                else rng.integers(0, 1 << bits, count) for name, bits in system.modes.items()]
@@ -30,7 +30,7 @@ def _elements(rng, parameters, count):
     return np.where((kind < 0.05)[:, np.newaxis], 0, codes)
 
 
-def _sizes(rng, parameters):
+def sizes_of(rng, parameters):
     """Return the sizes of a product that fits, of few tiles and vectors."""
     p, group = parameters, parameters.system.group
     most = min(3 if group > 1 else 20, p.words // p.tile[0])
@@ -45,9 +45,9 @@ def array_random(parameters, count, seed):
     rng = np.random.default_rng(seed)
     p = parameters
     multiply = (rng.random(count) < 0.08) & (np.arange(count) > count // 4)
-    sizes = np.array([_sizes(rng, p) for _ in range(count)]).reshape(count, 3)
+    sizes = np.array([sizes_of(rng, p) for _ in range(count)]).reshape(count, 3)
     operands = [np.concatenate([np.stack([rng.integers(0, p.blocks, count), rng.integers(0, p.blocks, count),
-                                          rng.integers(0, 2, count)], axis=1), _mode(rng, p.system, count)], axis=1)
+                                          rng.integers(0, 2, count)], axis=1), modes(rng, p.system, count)], axis=1)
                 for _ in range(2)]
     # Some products are made in two parts, with writes between them.
     first, last = np.ones(count, bool), np.ones(count, bool)
@@ -68,7 +68,7 @@ def array_recorded(parameters, count, seed):
     group, gemms, rows = system.group, recorded.products(), []
     while len(rows) < count:
         x, y = gemms[rng.integers(len(gemms))]
-        m, n, k = _sizes(rng, p)
+        m, n, k = sizes_of(rng, p)
         m, n, k = min(m, len(x)), min(n, len(y)), min(k, x.shape[1])
         start = int(rng.integers(0, x.shape[1] - k + 1))
         operands, block, groups = [], 0, -(-k // group)
@@ -80,7 +80,7 @@ def array_recorded(parameters, count, seed):
                 break
             # A scale that suits the tensor; other modes are any.
             part = matrix[:height, start:start + k]
-            mode = _mode(rng, system, 1)[0]
+            mode = modes(rng, system, 1)[0]
             if "scale" in system.modes:
                 top = int(np.floor(np.log2(max(np.abs(part).max(), 2.0**-100))))
                 mode[list(system.modes).index("scale")] = system.default("scale") + top - 4

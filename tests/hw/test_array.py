@@ -2,7 +2,6 @@
 """The array: its Verilog against golden, results and cycles, in every number system and dataflow."""
 
 import time
-from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ from narrowgauge import catalog
 from narrowgauge.golden import array, network
 from narrowgauge.sim import array as bench
 from narrowgauge.sim import recorded, runner
+from units import cases, run, text_of
 
 ARRAY = catalog.find("array")
 SMALL = {"rows": 2, "columns": 3, "group": 4, "memory": 256, "buffer": 64, "sums": 8}
@@ -39,27 +39,6 @@ SETTINGS = [
 QUICK = (0, 1, 2, len(SETTINGS) - 1)
 
 
-@lru_cache(8)
-def text_of(parameters):
-    return ARRAY.verilog(parameters)
-
-
-def run(parameters, vectors, **options):
-    """Run the bench, demand no mismatch, return the outcome."""
-    outcome = runner.run(ARRAY.component(parameters), ARRAY.module_name(parameters), vectors,
-                         text=text_of(parameters), **options)
-    assert outcome.mismatches == 0, "\n".join([f"options {options}", *outcome.report])
-    return outcome
-
-
-def cases(quick):
-    """Parametrise over parameters, by module name; rows that are not in `quick` are for the sweep."""
-    found = [ARRAY.configure(row) for row in SETTINGS]
-    return pytest.mark.parametrize("parameters", [
-        pytest.param(each, id=ARRAY.module_name(each), marks=[pytest.mark.sweep] if index not in quick else [])
-        for index, each in enumerate(found)])
-
-
 def instructions(parameters, products):
     """Return the Vectors of products alone, given as (m, n, k, mode of a, mode of b), on a memory of zeros.
 
@@ -81,24 +60,24 @@ def taken(outcome, count):
     return [outcome.spans[at][1] - start for at in range(count)]
 
 
-@cases(QUICK)
+@cases(ARRAY, SETTINGS, quick=QUICK)
 def test_random_and_recorded_instructions(parameters):
     vectors = ARRAY.vectors(parameters, 1500, 1)
     assert len(vectors.outputs) > 300
-    run(parameters, vectors, seed=1)
-    run(parameters, vectors, seed=2, idle=0.05, busy=0.7)
+    run(ARRAY, parameters, vectors, seed=1)
+    run(ARRAY, parameters, vectors, seed=2, idle=0.05, busy=0.7)
 
 
-@cases(QUICK)
+@cases(ARRAY, SETTINGS, quick=QUICK)
 def test_cycles(parameters):
     """Of products one behind the other, as golden tells them, to the cycle."""
     rng = np.random.default_rng(4)
     for _ in range(8):
         count = int(rng.integers(1, 6))
-        products = [(*bench._sizes(rng, parameters), *(dict(zip(parameters.system.modes, map(int, each)))
-                     for each in bench._mode(rng, parameters.system, 2))) for _ in range(count)]
-        outcome = run(parameters, instructions(parameters, products), idle=0, busy=0)
-        expected = array.schedule(parameters, [(*each[:3], parameters.system.interval(*each[3:]))
+        products = [(*bench.sizes_of(rng, parameters), *(dict(zip(parameters.system.modes, map(int, each)))
+                     for each in bench.modes(rng, parameters.system, 2))) for _ in range(count)]
+        outcome = run(ARRAY, parameters, instructions(parameters, products), idle=0, busy=0)
+        expected = array.schedule(parameters, [(*each[:3], parameters.interval(*each[3:]))
                                                for each in products])
         assert taken(outcome, count) == expected
         assert array.cycles(parameters, *products[0]) == expected[0]
@@ -112,7 +91,7 @@ def test_cycles_of_a_product_in_parts(row):
     sizes = 7, 8, 150
     parts = array.split(parameters, *sizes)
     assert sum(last for _, _, last in parts) > 1 and len(parts) > 4
-    outcome = run(parameters, instructions(parameters, [(*part, mode, mode, flags) for part, *flags in parts]),
+    outcome = run(ARRAY, parameters, instructions(parameters, [(*part, mode, mode, flags) for part, *flags in parts]),
                   idle=0, busy=0)
     interval = parameters.system.interval(mode, mode)
     ends = array.schedule(parameters, [(*part, interval, last) for part, _, last in parts])
@@ -125,7 +104,7 @@ def test_cycles_of_a_product_in_parts(row):
 def test_latency():
     parameters = ARRAY.configure(SMALL)
     mode = {"precision": 4, "rounding": 0}
-    outcome = run(parameters, instructions(parameters, [(1, 1, 1, mode, mode)]), idle=0, busy=0)
+    outcome = run(ARRAY, parameters, instructions(parameters, [(1, 1, 1, mode, mode)]), idle=0, busy=0)
     assert outcome.latency == ARRAY.component(parameters).latency == array.cycles(parameters, 1, 1, 1, mode, mode)
 
 
@@ -164,7 +143,7 @@ def utilisation(parameters, modes):
     An instruction's cycles are counted from the result before it: the next product begins while one is still made.
     """
     vectors = training(parameters, modes)
-    outcome = run(parameters, vectors, idle=0, busy=0)
+    outcome = run(ARRAY, parameters, vectors, idle=0, busy=0)
     ends = [outcome.spans[at][1] for at in sorted(outcome.spans)]
     cycles = np.diff([outcome.spans[min(outcome.spans)][0], *ends]).reshape(len(modes), 3)
     names = list(parameters.system.modes)
@@ -193,12 +172,12 @@ def test_a_product_that_does_not_fit_is_told_and_waits():
     with pytest.raises(ValueError, match="^n is 25"):
         array.Product(1, 25, 8).fits(parameters)
     vectors = instructions(parameters, [(1, 24, 8, mode, mode), (1, 1, 1, mode, mode)])
-    run(parameters, vectors)
+    run(ARRAY, parameters, vectors)
     # The same instruction with a column more: `n` stands behind `multiply`, the elements, the index and `m`.
     low = 1 + 4 * 32 + 2 + array.SIZE
     vectors.inputs[0] += 1 << low
     outcome = runner.run(ARRAY.component(parameters), ARRAY.module_name(parameters), vectors,
-                         text=text_of(parameters))
+                         text=text_of(ARRAY, parameters))
     assert any("status exceeded is 1" in entry for entry in outcome.report)
     assert any("stuck after 1 of 2 inputs" in entry for entry in outcome.report)
 
@@ -213,7 +192,7 @@ def test_an_empty_product_has_no_results():
     kept = [index for index, at in enumerate(vectors.origin) if at not in sizes]
     vectors.outputs = [vectors.outputs[index] for index in kept]
     vectors.origin = [vectors.origin[index] for index in kept]
-    run(parameters, vectors)
+    run(ARRAY, parameters, vectors)
 
 
 @pytest.mark.parametrize("settings", [SMALL, pytest.param({"rows": 8, "columns": 8}, marks=pytest.mark.sweep)])

@@ -9,7 +9,6 @@ import re
 import subprocess
 import sys
 import time
-from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ from narrowgauge import catalog
 from narrowgauge.golden import blockfloat, lfsr
 from narrowgauge.hw import verilog
 from narrowgauge.sim import blockfloat as bench
-from narrowgauge.sim import runner
+from units import run, text_of
 
 CONVERTER, FMAC = "bfp-converter", "bfp-fmac"
 VALUES = {
@@ -86,20 +85,6 @@ def cases(rows_of, quick=None):
             marks = [pytest.mark.sweep] if quick is not None and index not in quick else []
             found.append(pytest.param(unit, parameters, id=catalog.find(unit).module_name(parameters), marks=marks))
     return pytest.mark.parametrize("unit, parameters", found)
-
-
-@lru_cache(8)
-def text_of(unit, parameters):
-    return catalog.find(unit).verilog(parameters)
-
-
-def run(unit, parameters, vectors, **options):
-    """Run the bench, demand no mismatch, return the outcome."""
-    entry = catalog.find(unit)
-    outcome = runner.run(entry.component(parameters), entry.module_name(parameters), vectors,
-                         text=text_of(unit, parameters), **options)
-    assert outcome.mismatches == 0, "\n".join([f"options {options}", *outcome.report])
-    return outcome
 
 
 # Every setting, under random stalls.

@@ -13,8 +13,8 @@ from narrowgauge.golden import floating
 from narrowgauge.hw import floating as hardware
 from narrowgauge.hw import verilog
 from narrowgauge.sim import floating as bench
-from narrowgauge.sim import runner
 from narrowgauge.synth import flow
+from units import run
 
 ADDER, MULTIPLIER, FMA, CAST, MAC = (f"float-{name}" for name in ("adder", "multiplier", "fma", "cast", "mac"))
 UNITS = (ADDER, MULTIPLIER, FMA, CAST, MAC)
@@ -82,15 +82,6 @@ def cases(rows, quick=None):
             marks = [pytest.mark.sweep] if quick is not None and index >= quick else []
             found.append(pytest.param(unit, parameters, id=catalog.find(unit).module_name(parameters), marks=marks))
     return pytest.mark.parametrize("unit, parameters", found)
-
-
-def run(unit, parameters, vectors, text=None, **options):
-    """Run the bench, demand no mismatch, return the outcome."""
-    entry = catalog.find(unit)
-    outcome = runner.run(entry.component(parameters), entry.module_name(parameters), vectors,
-                         text=text or entry.verilog(parameters), **options)
-    assert outcome.mismatches == 0, "\n".join([f"options {options}", *outcome.report])
-    return outcome
 
 
 @cases(COVER, quick=3)

@@ -5,7 +5,6 @@ import itertools
 import json
 import subprocess
 import sys
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import pytest
 from narrowgauge import catalog
 from narrowgauge.golden import logarithmic
 from narrowgauge.sim import logarithmic as bench
-from narrowgauge.sim import runner
+from units import run, text_of
 
 CONVERTER, DECODER, DOT = "lns-converter", "lns-decoder", "lns-dot"
 
@@ -65,20 +64,6 @@ COVER = {
         {"lanes": 64, "format": log(5, 2), "result": ieee(9, 22)},
     ],
 }
-
-
-@lru_cache(8)
-def text_of(unit, parameters):
-    return catalog.find(unit).verilog(parameters)
-
-
-def run(unit, parameters, vectors, **options):
-    """Run the bench, demand no mismatch, return the outcome."""
-    entry = catalog.find(unit)
-    outcome = runner.run(entry.component(parameters), entry.module_name(parameters), vectors,
-                         text=text_of(unit, parameters), **options)
-    assert outcome.mismatches == 0, "\n".join([f"options {options}", *outcome.report])
-    return outcome
 
 
 def cases(**quick):

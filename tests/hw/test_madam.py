@@ -2,7 +2,6 @@
 """Madam's update: its Verilog against golden, under stalls, with exhaustive gradients, and its timing and statuses."""
 
 import itertools
-from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ from narrowgauge import catalog
 from narrowgauge.golden import madam
 from narrowgauge.golden.formats import PRESETS
 from narrowgauge.sim import madam as bench
-from narrowgauge.sim import runner
+from units import cases, run
 
 UNIT = catalog.find("madam-update")
 
@@ -51,38 +50,17 @@ COVER = [
 TWO = {"gradient": "bf16", "lanes": 2}
 
 
-@lru_cache(8)
-def text_of(parameters):
-    return UNIT.verilog(parameters)
-
-
-def run(parameters, vectors, **options):
-    """Run the bench, demand no mismatch, return the outcome."""
-    outcome = runner.run(UNIT.component(parameters), UNIT.module_name(parameters), vectors, text=text_of(parameters),
-                         **options)
-    assert outcome.mismatches == 0, "\n".join([f"options {options}", *outcome.report])
-    return outcome
-
-
 def check(parameters, count=3000, seed=11):
     """Random and directed transfers: in full flow, whose timing is known, and under random stalls."""
     component = UNIT.component(parameters)
     vectors = UNIT.vectors(parameters, count, seed=seed, record=False)
-    assert run(parameters, vectors, seed=12).vectors == count
-    outcome = run(parameters, vectors, idle=0, busy=0)
+    assert run(UNIT, parameters, vectors, seed=12).vectors == count
+    outcome = run(UNIT, parameters, vectors, idle=0, busy=0)
     # A transfer a cycle: besides them, only the way through, the bench's watch and its start.
     assert outcome.latency == component.latency and outcome.cycles <= count + outcome.latency + 55
 
 
-def cases(quick):
-    """Parametrise over parameters, by module name; rows that are not in `quick` are for the sweep."""
-    found = [UNIT.configure(row) for row in COVER]
-    return pytest.mark.parametrize("parameters", [
-        pytest.param(each, id=UNIT.module_name(each), marks=[pytest.mark.sweep] if index not in quick else [])
-        for index, each in enumerate(found)])
-
-
-@cases(quick=[1, 2])
+@cases(UNIT, COVER, quick=[1, 2])
 def test_every_code_and_status_is_golden(parameters):
     check(parameters)
 
@@ -90,8 +68,8 @@ def test_every_code_and_status_is_golden(parameters):
 def test_ten_thousand_transfers_of_the_default_are_golden_recorded_ones_among_them():
     parameters = UNIT.configure({})
     vectors = UNIT.vectors(parameters, 10_000, seed=31)
-    assert run(parameters, vectors, seed=32).vectors == 10_000
-    outcome = run(parameters, vectors, idle=0, busy=0)
+    assert run(UNIT, parameters, vectors, seed=32).vectors == 10_000
+    outcome = run(UNIT, parameters, vectors, idle=0, busy=0)
     assert outcome.latency == UNIT.component(parameters).latency == 14 and outcome.cycles <= 10_000 + 14 + 55
 
 
@@ -119,16 +97,16 @@ def test_settings_drawn_at_random_are_golden(seed):
 @pytest.mark.sweep
 def test_a_hundred_thousand_transfers_of_the_default_are_golden():
     parameters = UNIT.configure({})
-    run(parameters, UNIT.vectors(parameters, 100_000, seed=33), seed=34)
+    run(UNIT, parameters, UNIT.vectors(parameters, 100_000, seed=33), seed=34)
 
 
 @pytest.mark.parametrize("idle, busy", [(0, 0.9), (0.9, 0), (0.9, 0.9)])
 def test_no_pattern_of_stalls_loses_or_repeats_anything(idle, busy):
     parameters = UNIT.configure({})
-    run(parameters, UNIT.vectors(parameters, 600, seed=41, record=False), idle=idle, busy=busy, seed=42)
+    run(UNIT, parameters, UNIT.vectors(parameters, 600, seed=41, record=False), idle=idle, busy=busy, seed=42)
 
 
-@cases(quick=range(len(COVER)))
+@cases(UNIT, COVER, quick=range(len(COVER)))
 def test_every_covered_setting_elaborates(parameters):
     text = UNIT.verilog(parameters)
     assert f"\nmodule {UNIT.module_name(parameters)}(" in text
@@ -159,7 +137,7 @@ def every_gradient(settings, seconds):
         vectors = bench.update_vectors(
             parameters, np.full((count, lanes), middle), codes, np.full((count, lanes), second), np.zeros(count, int),
             np.full(count, 2), np.full(count, parameters.weight.top))
-        run(parameters, vectors, idle=0, busy=0)
+        run(UNIT, parameters, vectors, idle=0, busy=0)
 
 
 def test_every_bf16_gradient():
@@ -201,7 +179,7 @@ def every_distance(parameters, correction):
 def test_every_second_moment_and_square(settings, corrections):
     parameters = UNIT.configure(settings)
     for correction in corrections:
-        run(parameters, every_distance(parameters, correction), idle=0, busy=0)
+        run(UNIT, parameters, every_distance(parameters, correction), idle=0, busy=0)
 
 
 @pytest.mark.parametrize("rate, bound", [
@@ -223,7 +201,7 @@ def test_every_weight_and_count(rate, bound):
                             np.full(count, bound))
     if rate == 0:
         assert len(set(np.abs(new.astype(int) - weights).ravel())) > 5  # many counts
-    run(parameters, vectors, idle=0, busy=0)
+    run(UNIT, parameters, vectors, idle=0, busy=0)
 
 
 # Random words and statuses.
@@ -243,7 +221,7 @@ def test_each_lane_has_words_of_its_own_and_every_transfer_draws_them():
     moved = madam.updates(parameters, *arrays)[2]
     # A zero gradient takes 3/256 off V: one step down now and then, in each lane at other times.
     assert set(np.unique(moved)) == {499, 500} and (moved[:, 0] != moved[:, 1]).any()
-    run(parameters, vectors, seed=3)
+    run(UNIT, parameters, vectors, seed=3)
 
 
 def test_the_statuses_tell_nan_from_inf():
@@ -255,4 +233,4 @@ def test_the_statuses_tell_nan_from_inf():
         arrays[1][20, 1] = code
         vectors = bench.update_vectors(parameters, *arrays)
         assert vectors.status == dict(zip(("invalid", "overflow"), status))
-        run(parameters, vectors)
+        run(UNIT, parameters, vectors)

@@ -2,14 +2,13 @@
 """The microscaling units: their Verilog against golden, under stalls, with exhaustive operands, and their timing."""
 
 import itertools
-from functools import lru_cache
 
 import numpy as np
 import pytest
+import units
 from narrowgauge import catalog
 from narrowgauge.golden import mx
 from narrowgauge.sim import mx as bench
-from narrowgauge.sim import runner
 
 CONVERTER, DOT = "mx-converter", "mx-dot"
 ELEMENTS = list(mx.ELEMENTS)
@@ -20,19 +19,8 @@ ODD = [{"type": "Float", "exponent": 3, "mantissa": 3, "bias": 5},
        {"type": "Fixed", "bits": 3, "fraction": 0}, {"type": "Fixed", "bits": 8, "fraction": 2}]
 
 
-@lru_cache(8)
-def text_of(unit, parameters):
-    return catalog.find(unit).verilog(parameters)
-
-
 def run(unit, settings, vectors, **options):
-    """Run the bench, demand no mismatch, return the outcome."""
-    entry = catalog.find(unit)
-    parameters = entry.configure(settings)
-    outcome = runner.run(entry.component(parameters), entry.module_name(parameters), vectors,
-                         text=text_of(unit, parameters), **options)
-    assert outcome.mismatches == 0, "\n".join([f"options {options}", *outcome.report])
-    return outcome
+    return units.run(unit, catalog.find(unit).configure(settings), vectors, **options)
 
 
 def check(unit, settings, count=3000):

@@ -2,7 +2,6 @@
 """Precision control: its Verilog against golden, over whole schedules and training runs, under stalls."""
 
 import itertools
-from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from narrowgauge.golden.datasets import Dataset
 from narrowgauge.golden.recipes import make
 from narrowgauge.golden.rounding import TRUNCATE
 from narrowgauge.sim import precision as bench
-from narrowgauge.sim import runner
+from units import cases, run
 
 CYCLIC, ADAPTIVE = catalog.find("precision-cyclic"), catalog.find("precision-adaptive")
 
@@ -35,27 +34,6 @@ CHOICES = [
     {"group": 17, "mantissa": 5, "exponent": 4, "guard": 1, "count": 2, "fraction": 5},
     {"group": 33, "mantissa": 7, "exponent": 6, "guard": 9, "count": 3, "fraction": 10},
 ]
-
-
-@lru_cache(8)
-def text_of(unit, parameters):
-    return unit.verilog(parameters)
-
-
-def run(unit, parameters, vectors, **options):
-    """Run the bench, demand no mismatch, return the outcome."""
-    outcome = runner.run(unit.component(parameters), unit.module_name(parameters), vectors,
-                         text=text_of(unit, parameters), **options)
-    assert outcome.mismatches == 0, "\n".join([f"options {options}", *outcome.report])
-    return outcome
-
-
-def cases(unit, rows, quick):
-    """Parametrise over parameters, by module name; rows that are not in `quick` are for the sweep."""
-    found = [unit.configure(row) for row in rows]
-    return pytest.mark.parametrize("parameters", [
-        pytest.param(each, id=unit.module_name(each), marks=[pytest.mark.sweep] if index not in quick else [])
-        for index, each in enumerate(found)])
 
 
 # Cycles.

@@ -2,14 +2,13 @@
 """The softmax head: its Verilog against golden, under stalls, its timing and its statuses."""
 
 import itertools
-from functools import lru_cache
 
 import numpy as np
 import pytest
 from narrowgauge import catalog
 from narrowgauge.golden import softmax
-from narrowgauge.sim import runner
 from narrowgauge.sim import softmax as bench
+from units import cases, run
 
 UNIT = catalog.find("softmax-grad")
 
@@ -40,19 +39,6 @@ COVER = [
 ]
 
 
-@lru_cache(8)
-def text_of(parameters):
-    return UNIT.verilog(parameters)
-
-
-def run(parameters, vectors, **options):
-    """Run the bench, demand no mismatch, return the outcome."""
-    outcome = runner.run(UNIT.component(parameters), UNIT.module_name(parameters), vectors, text=text_of(parameters),
-                         **options)
-    assert outcome.mismatches == 0, "\n".join([f"options {options}", *outcome.report])
-    return outcome
-
-
 def full_rows(parameters, count, seed=1):
     rng, size = np.random.default_rng(seed), parameters.classes
     logits = parameters.format.encode(rng.standard_normal((count, size)))
@@ -64,25 +50,17 @@ def check(parameters, count=3000, seed=11):
     """Random and directed transfers, under random stalls and without; full rows, whose timing is known."""
     component = UNIT.component(parameters)
     vectors = UNIT.vectors(parameters, count, seed=seed, record=False)
-    assert run(parameters, vectors, seed=12).vectors == count
-    run(parameters, vectors, idle=0, busy=0)
+    assert run(UNIT, parameters, vectors, seed=12).vectors == count
+    run(UNIT, parameters, vectors, idle=0, busy=0)
     rows = 3 if parameters.classes > 100 else 20
-    outcome = run(parameters, full_rows(parameters, rows), idle=0, busy=0)
+    outcome = run(UNIT, parameters, full_rows(parameters, rows), idle=0, busy=0)
     assert outcome.latency == component.latency
     # The rows one after the other, the way out of the last one, the bench's watch and its start.
     last = component.latency + 2 * parameters.classes - component.interval
     assert 0 <= outcome.cycles - rows * component.interval - last <= 55
 
 
-def cases(quick):
-    """Parametrise over parameters, by module name; rows that are not in `quick` are for the sweep."""
-    found = [UNIT.configure(row) for row in COVER]
-    return pytest.mark.parametrize("parameters", [
-        pytest.param(each, id=UNIT.module_name(each), marks=[pytest.mark.sweep] if index not in quick else [])
-        for index, each in enumerate(found)])
-
-
-@cases(quick=[2])
+@cases(UNIT, COVER, quick=[2])
 def test_every_error_loss_and_status_is_golden(parameters):
     check(parameters)
 
@@ -90,16 +68,16 @@ def test_every_error_loss_and_status_is_golden(parameters):
 def test_ten_thousand_transfers_of_the_default_are_golden_recorded_ones_among_them():
     parameters = UNIT.configure({})
     vectors = UNIT.vectors(parameters, 10_000, seed=31)
-    assert run(parameters, vectors, seed=32).vectors == 10_000
+    assert run(UNIT, parameters, vectors, seed=32).vectors == 10_000
     assert UNIT.component(parameters).latency == 43 and UNIT.component(parameters).interval == 58
-    rows = run(parameters, full_rows(parameters, 100), idle=0, busy=0)
+    rows = run(UNIT, parameters, full_rows(parameters, 100), idle=0, busy=0)
     assert rows.latency == 43 and 0 <= rows.cycles - 100 * 58 <= 60
 
 
 @pytest.mark.sweep
 def test_a_hundred_thousand_transfers_of_the_default_are_golden():
     parameters = UNIT.configure({})
-    run(parameters, UNIT.vectors(parameters, 100_000, seed=33), seed=34)
+    run(UNIT, parameters, UNIT.vectors(parameters, 100_000, seed=33), seed=34)
 
 
 @pytest.mark.sweep
@@ -117,7 +95,7 @@ def test_settings_drawn_at_random_are_golden(seed):
 @pytest.mark.parametrize("idle, busy", [(0, 0.9), (0.9, 0), (0.9, 0.9)])
 def test_no_pattern_of_stalls_loses_or_repeats_anything(idle, busy):
     parameters = UNIT.configure(COVER[2])
-    run(parameters, UNIT.vectors(parameters, 500, seed=41, record=False), idle=idle, busy=busy, seed=42)
+    run(UNIT, parameters, UNIT.vectors(parameters, 500, seed=41, record=False), idle=idle, busy=busy, seed=42)
 
 
 def test_every_place_of_a_target_in_every_length_of_a_row():
@@ -129,10 +107,10 @@ def test_every_place_of_a_target_in_every_length_of_a_row():
             targets.append(np.arange(size) == target)
             lasts.append(np.arange(size) == size - 1)
     vectors = bench.grad_vectors(parameters, *(np.concatenate(each) for each in (logits, targets, lasts)))
-    run(parameters, vectors, idle=0.1, busy=0.5)
+    run(UNIT, parameters, vectors, idle=0.1, busy=0.5)
 
 
-@cases(quick=[0, 3, 10, 13])
+@cases(UNIT, COVER, quick=[0, 3, 10, 13])
 def test_every_covered_setting_elaborates(parameters):
     text = UNIT.verilog(parameters)
     assert f"\nmodule {UNIT.module_name(parameters)}(" in text
@@ -167,14 +145,14 @@ def test_the_statuses_tell_nan_from_inf():
         rows[3, 4] = code
         vectors = bench.grad_vectors(parameters, rows.ravel(), (np.arange(60) % 10 == 2), (np.arange(60) % 10 == 9))
         assert vectors.status == dict(zip(("invalid", "overflow"), status))
-        run(parameters, vectors)
+        run(UNIT, parameters, vectors)
 
 
 def test_a_status_is_raised_by_a_row_that_does_not_end():
     parameters = UNIT.configure(COVER[2])
     vectors = bench.grad_vectors(parameters, [1, 2, parameters.format.nan_code], [0, 1, 0], [0, 1, 0])
     assert len(vectors.outputs) == 2 and vectors.status == {"invalid": 1, "overflow": 0}
-    run(parameters, vectors)
+    run(UNIT, parameters, vectors)
 
 
 def test_vectors_reach_every_place():

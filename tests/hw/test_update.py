@@ -5,7 +5,6 @@ That the pipelined unit is the sequence of rounded operations is proved in test_
 """
 
 import itertools
-from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -14,8 +13,8 @@ from narrowgauge import catalog
 from narrowgauge.golden import update
 from narrowgauge.golden.update import METHODS
 from narrowgauge.hw.update import ADDER, SCALER
-from narrowgauge.sim import runner
 from narrowgauge.sim import update as bench
+from units import cases, run
 
 UNIT = catalog.find("sgd-update")
 
@@ -45,19 +44,6 @@ COVER = [
 SHARED, PIPELINED = COVER[1], COVER[2]
 
 
-@lru_cache(8)
-def text_of(parameters):
-    return UNIT.verilog(parameters)
-
-
-def run(parameters, vectors, **options):
-    """Run the bench, demand no mismatch, return the outcome."""
-    outcome = runner.run(UNIT.component(parameters), UNIT.module_name(parameters), vectors, text=text_of(parameters),
-                         **options)
-    assert outcome.mismatches == 0, "\n".join([f"options {options}", *outcome.report])
-    return outcome
-
-
 def cycles_of(parameters, method):
     """Cycles that a shared unit takes for a transfer: those of each operation, and one to choose its operands in."""
     index = method if parameters.grow or method < 3 else 2
@@ -71,22 +57,14 @@ def check(parameters, count=3000, seed=11):
     if parameters.schedule == "shared":
         count //= 6
     vectors = UNIT.vectors(parameters, count, seed=seed, record=False)
-    assert run(parameters, vectors, seed=12).vectors == count
-    outcome = run(parameters, vectors, idle=0, busy=0)
+    assert run(UNIT, parameters, vectors, seed=12).vectors == count
+    outcome = run(UNIT, parameters, vectors, idle=0, busy=0)
     # Besides the transfers' own, only the way through, the bench's watch and its start.
     assert outcome.latency == component.latency and outcome.cycles <= (
         count * component.interval + outcome.latency + 55)
 
 
-def cases(quick):
-    """Parametrise over parameters, by module name; rows that are not in `quick` are for the sweep."""
-    found = [UNIT.configure(row) for row in COVER]
-    return pytest.mark.parametrize("parameters", [
-        pytest.param(each, id=UNIT.module_name(each), marks=[pytest.mark.sweep] if index not in quick else [])
-        for index, each in enumerate(found)])
-
-
-@cases(quick=[1, 2])
+@cases(UNIT, COVER, quick=[1, 2])
 def test_every_code_and_status_is_golden(parameters):
     check(parameters)
 
@@ -94,8 +72,8 @@ def test_every_code_and_status_is_golden(parameters):
 def test_ten_thousand_transfers_of_the_default_are_golden_recorded_ones_among_them():
     parameters = UNIT.configure({})
     vectors = UNIT.vectors(parameters, 10_000, seed=31)
-    assert run(parameters, vectors, seed=32).vectors == 10_000
-    outcome = run(parameters, UNIT.vectors(parameters, 2000, seed=35), idle=0, busy=0)
+    assert run(UNIT, parameters, vectors, seed=32).vectors == 10_000
+    outcome = run(UNIT, parameters, UNIT.vectors(parameters, 2000, seed=35), idle=0, busy=0)
     assert outcome.latency == UNIT.component(parameters).latency == 45 and outcome.cycles <= 2000 + 45 + 55
 
 
@@ -115,14 +93,14 @@ def test_settings_drawn_at_random_are_golden(seed):
 @pytest.mark.parametrize("settings", [{}, {"grow": True}, {"format": "fp16", "grow": True}], ids=str)
 def test_a_hundred_thousand_transfers_are_golden(settings):
     parameters = UNIT.configure(settings)
-    run(parameters, UNIT.vectors(parameters, 100_000, seed=33), seed=34)
+    run(UNIT, parameters, UNIT.vectors(parameters, 100_000, seed=33), seed=34)
 
 
 @pytest.mark.parametrize("settings", [PIPELINED, SHARED], ids=["pipelined", "shared"])
 @pytest.mark.parametrize("idle, busy", [(0, 0.9), pytest.param(0.9, 0, marks=pytest.mark.sweep), (0.9, 0.9)])
 def test_no_pattern_of_stalls_loses_or_repeats_anything(settings, idle, busy):
     parameters = UNIT.configure(settings)
-    run(parameters, UNIT.vectors(parameters, 300, seed=41, record=False), idle=idle, busy=busy, seed=42)
+    run(UNIT, parameters, UNIT.vectors(parameters, 300, seed=41, record=False), idle=idle, busy=busy, seed=42)
 
 
 def numbers(parameters, method, count=200, seed=5):
@@ -143,7 +121,7 @@ def test_a_shared_unit_takes_the_cycles_of_its_operations(grow, method):
     outcomes = []
     for count in (100, 200):
         vectors = bench.update_vectors(parameters, *numbers(parameters, method, count))
-        outcomes.append(run(parameters, vectors, idle=0, busy=0))
+        outcomes.append(run(UNIT, parameters, vectors, idle=0, busy=0))
     # What a hundred transfers more take; the result is handed over while the next one begins.
     each = cycles_of(parameters, method)
     assert (outcomes[1].cycles - outcomes[0].cycles) % 100 == 0
@@ -153,7 +131,7 @@ def test_a_shared_unit_takes_the_cycles_of_its_operations(grow, method):
         assert each == component.interval
 
 
-@cases(quick=[0, 1, 2, 3, 6, 11, 13])
+@cases(UNIT, COVER, quick=[0, 1, 2, 3, 6, 11, 13])
 def test_every_covered_setting_elaborates(parameters):
     text = UNIT.verilog(parameters)
     assert f"\nmodule {UNIT.module_name(parameters)}(" in text
@@ -188,8 +166,8 @@ def test_stochastic_transfers_draw_a_word_each_and_no_others_do(settings):
     new = update.updates(parameters, *arrays)[0]
     assert len(np.unique(new[drawn])) == 2 and len(np.unique(new[drawn][:30])) == 2
     vectors = bench.update_vectors(parameters, *arrays)
-    run(parameters, vectors, idle=0, busy=0)
-    run(parameters, vectors, idle=0.3, busy=0.8, seed=4)
+    run(UNIT, parameters, vectors, idle=0, busy=0)
+    run(UNIT, parameters, vectors, idle=0.3, busy=0.8, seed=4)
 
 
 @pytest.mark.parametrize("settings, quick", [
@@ -220,7 +198,7 @@ def test_the_statuses_tell_nan_from_inf_in_each_result(settings, quick):
         arrays[4][9] = method
         vectors = bench.update_vectors(parameters, *arrays)
         assert vectors.status == dict(zip(("invalid", "overflow"), status)), (changes, method)
-        run(parameters, vectors, idle=0.1, busy=0.1)
+        run(UNIT, parameters, vectors, idle=0.1, busy=0.1)
 
 
 @pytest.mark.parametrize("settings", [PIPELINED, SHARED], ids=["pipelined", "shared"])

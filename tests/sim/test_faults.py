@@ -324,7 +324,8 @@ SWEPT = {
         "hw/array.py", "to = Mux(last_row, Cat(lane[:k + 1].any() for k in range(self.lanes)), lane)", "to = lane",
         ARRAY),
     "array: vectors that are still needed are overwritten": (
-        "hw/array.py", "self.wants.eq(busy & (room | ~begins))", "self.wants.eq(busy)", ARRAY),
+        "hw/array.py", "self.wants.eq(busy & (Mux(gone_on, room_on, room) | ~begins))",
+        "self.wants.eq(busy)", ARRAY),
     "array: a tile begins before its columns are there": (
         "hw/array.py", "(b.there > tile)", "(b.there != 0)", ARRAY),
     "array: a write turns the vector that is being read": (
@@ -332,7 +333,7 @@ SWEPT = {
     "array: every part of a product starts from +0": (
         "hw/array.py", "given.first.eq(first & (at == 0))", "given.first.eq(at == 0)", ARRAY),
     "array: the labels of a result that waits move on": (
-        "hw/array.py", "now.leaves.eq(some & self.o.ready)", "now.leaves.eq(some)", ARRAY),
+        "hw/array.py", "read.en.eq(take)", "read.en.eq(1)", ARRAY),
     "array: rows and columns have the same random words": (
         "hw/array.py", "converter = system.converter(side)", "converter = system.converter(0)", ARRAY),
     "array: a lone converter takes all rows first": (
