@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import units
 from narrowgauge import catalog, cli
 from narrowgauge.golden import array, integer
 from narrowgauge.golden.formats import PRESETS
@@ -51,6 +52,10 @@ def test_a_system_from_outside(monkeypatch):
     codes = model.multiply(array.Product(3, 3, 9, array.Operand(0, 3), array.Operand(9, 3)))
     expected, _ = integer.matmul(integer.quantise(x, -6), integer.quantise(y.T, -6))
     assert np.array_equal(PRESETS["fp32"].decode(codes), expected)
+
+    # The bench of the array knows it, too.
+    vectors = catalog.find("array").vectors(parameters, 300, 1)
+    assert units.run("array", parameters, vectors, text=space["text"]).vectors == 300
 
 
 def test_it_is_not_there_unless_registered():
