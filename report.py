@@ -81,6 +81,7 @@ RECIPES = {"fp32": "#3f87d6", "bfp": "#e0762d", "fp16": "#2f9e78", "lns-madam": 
 RUNS = (1, 2, 3)
 DATA = "digits"
 SETTINGS = {"epochs": 20, "lr": 0.1, "batch": 32, "hidden": [32]}
+NARROW_ARRAY = {"work": "bf16", "accumulator": "bf16", "memory": 16384, "converters": 1}
 MOMENTUM = 0.9  # the one setting without an option in the command line
 CASES = (
     Case("bfp-converter", {}),
@@ -105,10 +106,9 @@ CASES = (
     Case("softmax-grad", {}),
     Case("precision-cyclic", {}),
     Case("precision-adaptive", {}),
-    Case("array", {"accumulator": "bf16", "work": "bf16", "converters": 1}),
+    Case("array", NARROW_ARRAY),
     Case("array", {"system": "float", "buffer": 2048, "converters": 1}),
-    Case("array", {"system": "lns", "sum_bits": 24, "lsb": 16, "accumulator": "bf16", "work": "bf16",
-                   "converters": 1}, "85k"),
+    Case("array", NARROW_ARRAY | {"system": "lns", "sum_bits": 24, "lsb": 16}, "85k"),
 )
 QUICK = ("bfp-converter", "bfp-fmac", "float-fma")  # labels of the cases of a quick report
 VECTORS, VECTOR_SEED = 10000, 1

@@ -18,19 +18,19 @@ from narrowgauge import catalog
 from narrowgauge.golden import array, blockfloat, network
 from narrowgauge.golden.array import ArrayParameters
 from narrowgauge.hw import verilog
+from narrowgauge.report import NARROW_ARRAY
 from narrowgauge.synth import flow
 
 RESULTS, PAGE = HERE / "data" / "array-cost.csv", HERE / "array.md"
 COUNTS, SPEEDS = ("lut", "ff", "dsp", "bram"), ("min", "median", "max")
 FIELDS = ("label", "device", "macs", *COUNTS, *SPEEDS, "seeds")
 
-# Label: settings, device, seeds; 0 seeds: packed, not placed, which takes more than half an hour for the large ones.
-NARROW = {"work": "bf16", "accumulator": "bf16", "memory": 16384}
+# Label: settings, device, seeds.
 CASES = {
-    "BFP 4 x 4, one converter": ({**NARROW, "converters": 1}, "25k", 3),
-    "BFP 8 x 8, two converters": ({**NARROW, "rows": 8, "columns": 8}, "85k", 0),
-    "LNS 4 x 4, one converter": ({"system": "lns", **NARROW, "sum_bits": 24, "lsb": 16, "converters": 1}, "85k", 0),
-    "FP16 4 x 4": ({"system": "float", "buffer": 2048, "converters": 1}, "25k", 0),
+    "BFP 4 x 4, one converter": (NARROW_ARRAY, "25k", 3),
+    "BFP 8 x 8, two converters": (NARROW_ARRAY | {"rows": 8, "columns": 8, "converters": 2}, "85k", 1),
+    "LNS 4 x 4, one converter": (NARROW_ARRAY | {"system": "lns", "sum_bits": 24, "lsb": 16}, "85k", 3),
+    "FP16 4 x 4": ({"system": "float", "buffer": 2048, "converters": 1}, "25k", 3),
 }
 NETWORKS = (("digits, 64-32-10", (8, 8), 64, "mlp", (32,), 32),
             ("digits, convolutional", (8, 8), 64, "cnn", (8, 16), 32),

@@ -81,7 +81,8 @@ class Walker(wiring.Component):
         # What is read next: vector `at` of a row, of row `index` of the block that begins at `row_block`, for a lane,
         # which is row `slot` of a tile there.
         busy, transposed = Signal(), Signal()
-        left, groups, at = Signal(SIZE), Signal.like(self.groups), Signal.like(self.groups)
+        left = Signal(SIZE)
+        groups, final, at = (Signal.like(self.groups, name=name) for name in ("groups", "final", "at"))
         tail, mode = Signal.like(self.tail), Signal.like(self.mode)
         block, row_block, down_by, along = (Signal.like(self.block, name=name) for name in
                                             ("block", "row_block", "down_by", "along"))
@@ -106,7 +107,7 @@ class Walker(wiring.Component):
             self.exceeded.eq(busy & begins & (own + groups > parameters.words)),
             self.idle.eq(~busy),
         ]
-        row_end, last_row = at + 1 == groups, left == 1
+        row_end, last_row = at == final, left == 1
         lanes_end, tile_end = lane[-1] | last_row, (slot == down - 1) | last_row
         m.d.comb += on.eq(self.go & row_end & lanes_end)
         with m.If(self.go):
@@ -128,8 +129,8 @@ class Walker(wiring.Component):
                         m.d.sync += self.begun.eq(1)
         with m.If(self.start):
             m.d.sync += [
-                busy.eq(1), left.eq(self.rows), groups.eq(self.groups), tail.eq(self.tail), block.eq(self.block),
-                row_block.eq(self.block), down_by.eq(self.down), along.eq(self.along),
+                busy.eq(1), left.eq(self.rows), groups.eq(self.groups), final.eq(self.groups - 1), tail.eq(self.tail),
+                block.eq(self.block), row_block.eq(self.block), down_by.eq(self.down), along.eq(self.along),
                 transposed.eq(self.transposed), mode.eq(self.mode), index.eq(0), at.eq(0), self.begun.eq(0),
             ]
         # The last row goes to all lanes that are left, too: their cells repeat its results, and nothing else.
@@ -268,6 +269,37 @@ def rotate(m, name, value, width, places):
     return turned[-1]
 
 
+class FreeCell(wiring.Component):
+    """A cell whose results are taken as they come, so that synthesis leaves out all that would hold them back.
+
+    Parameters
+    ----------
+    cell : wiring.Component
+        Input stream ``i``, output stream ``o``, sticky status.
+    """
+
+    def __init__(self, cell):
+        self.cell = cell
+        members = dict(cell.signature.members)
+        super().__init__(members | {"o": Out(stream.Signature(cell.o.payload.shape(), always_ready=True))})
+
+    @property
+    def text(self):
+        """Verilog that the cell's own needs."""
+        return getattr(self.cell, "text", "")
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.cell = cell = self.cell
+        wiring.connect(m, wiring.flipped(self.i), cell.i)
+        m.d.comb += [
+            cell.o.ready.eq(1), self.o.valid.eq(cell.o.valid), self.o.payload.eq(cell.o.payload),
+            cell.status_clear.eq(self.status_clear),
+            *(getattr(self, name).eq(getattr(cell, name)) for name in ("invalid", "overflow") if hasattr(self, name)),
+        ]
+        return m
+
+
 class Array(wiring.Component):
     """Matrix products on a grid of cells, from a memory in which rows and columns read alike.
 
@@ -336,7 +368,7 @@ class Array(wiring.Component):
         system = parameters.system
         block = size_of(parameters.blocks)
         operand = data.StructLayout({"block": block, "stride": block, "transposed": 1, **system.modes})
-        self.cell = SYSTEMS[parameters.name].cell(system.cell(parameters.sums))
+        self.cell = FreeCell(SYSTEMS[parameters.name].cell(system.cell(parameters.sums)))
         across = {"rows": parameters.rows, "columns": parameters.columns}
         super().__init__({
             "i": In(stream.Signature(data.StructLayout({
@@ -493,7 +525,7 @@ class Array(wiring.Component):
                 m.submodules[f"cell_{name}"] = Instance(
                     CELL, i_clk=ClockSignal(), i_rst=ResetSignal(), i_i_payload=operands.as_value(),
                     i_i_valid=fed.valid, o_i_ready=can, o_o_payload=result.as_value(), o_o_valid=valid,
-                    i_o_ready=1, i_status_clear=self.status_clear,
+                    i_status_clear=self.status_clear,
                     **{f"o_{port}": flag for port, flag in flags.items()})
                 values.append(result.value)
                 for port, flag in flags.items():
@@ -546,7 +578,7 @@ class Array(wiring.Component):
         across = parameters.tile[1]
         words = len(walkers[0].freed)
         running, issue, room = Signal(), Signal(), Signal()
-        groups, at = Signal.like(queued.groups), Signal.like(queued.groups)
+        groups, final, at = (Signal.like(queued.groups, name=name) for name in ("groups", "final", "at"))
         first, last, a_mode, b_mode = (Signal.like(each) for each in
                                        (queued.first, queued.last, queued.a_mode, queued.b_mode))
         # For each side: `left`, the rows from the current one on, and from the tile's first on, of all; the place in
@@ -573,7 +605,7 @@ class Array(wiring.Component):
             m.d.comb += [side.over.eq(side.left <= side.lanes),
                          ends[name].eq((side.slot == side.count - 1) | side.over)]
         ends["k"] = Signal(name="k_end")
-        m.d.comb += ends["k"].eq(at + 1 == groups)
+        m.d.comb += ends["k"].eq(at == final)
 
         live = [Cat(lane < side.left for lane in range(side.lanes)) for side in sides]
         tile_end, row_end, end = Signal(), Signal(), Signal()
@@ -642,9 +674,9 @@ class Array(wiring.Component):
                                  b.base.eq((b.place + groups)[:words])]
         with m.If(taken):
             m.d.sync += [
-                running.eq(1), groups.eq(queued.groups), first.eq(queued.first), last.eq(queued.last),
-                a_mode.eq(queued.a_mode), b_mode.eq(queued.b_mode), at.eq(0),
-                tile.eq(0), all_columns.eq(queued.n),
+                running.eq(1), groups.eq(queued.groups), final.eq(queued.groups - 1), first.eq(queued.first),
+                last.eq(queued.last), a_mode.eq(queued.a_mode), b_mode.eq(queued.b_mode), at.eq(0), tile.eq(0),
+                all_columns.eq(queued.n),
                 *begin(a, queued.m, a.base, 0), *begin(b, queued.n, b.base, 0),
             ]
         # Tiles' worth of rows in the buffers. Those of a go with their row of tiles, those of b with the product, but
