@@ -124,6 +124,8 @@ def _parser():
     verb.add_argument("--target", metavar="NAME", required=True, help="ecp5, ice40, gowin, nexus, xilinx or asic")
     verb.add_argument("--device", metavar="NAME", help="another device of the target, such as hx8k for ice40")
     verb.add_argument("--seeds", metavar="N", type=_count, default=3, help="place-and-route seeds 1..N (default 3)")
+    verb.add_argument("--placer", metavar="NAME",
+                      help="another placer of nextpnr's: static, for what is very large, sa, or heap (default)")
     add_json(verb)
 
     verb = add("report", _report, "train, simulate, synthesise and write one report of it all",
@@ -351,7 +353,8 @@ def _synth(options):
     _warn(options, parameters)
     name = unit.module_name(parameters)
     result = flow.synthesise(unit.verilog(parameters), name, verilog.ports_of(unit.component(parameters)),
-                             options.target, seeds=options.seeds, device=options.device, progress=_progress)
+                             options.target, seeds=options.seeds, device=options.device, placer=options.placer,
+                             progress=_progress)
     _progress_done()
     result = {"unit": unit.name, "parameters": parameters.to_json(), **result,
               "macs_per_cycle": unit.macs(parameters) if unit.macs else None,

@@ -25,12 +25,12 @@ RESULTS, PAGE = HERE / "data" / "array-cost.csv", HERE / "array.md"
 COUNTS, SPEEDS = ("lut", "ff", "dsp", "bram"), ("min", "median", "max")
 FIELDS = ("label", "device", "macs", *COUNTS, *SPEEDS, "seeds")
 
-# Label: settings, device, seeds.
+# Label: settings, device, seeds, placer.
 CASES = {
-    "BFP 4 x 4, one converter": (NARROW_ARRAY, "25k", 3),
-    "BFP 8 x 8, two converters": (NARROW_ARRAY | {"rows": 8, "columns": 8, "converters": 2}, "85k", 1),
-    "LNS 4 x 4, one converter": (NARROW_ARRAY | {"system": "lns", "sum_bits": 24, "lsb": 16}, "85k", 3),
-    "FP16 4 x 4": ({"system": "float", "buffer": 2048, "converters": 1}, "25k", 3),
+    "BFP 4 x 4, one converter": (NARROW_ARRAY, "25k", 3, None),
+    "BFP 8 x 8, two converters": (NARROW_ARRAY | {"rows": 8, "columns": 8, "converters": 2}, "85k", 1, "static"),
+    "LNS 4 x 4, one converter": (NARROW_ARRAY | {"system": "lns", "sum_bits": 24, "lsb": 16}, "85k", 3, None),
+    "FP16 4 x 4": ({"system": "float", "buffer": 2048, "converters": 1}, "25k", 3, None),
 }
 NETWORKS = (("digits, 64-32-10", (8, 8), 64, "mlp", (32,), 32),
             ("digits, convolutional", (8, 8), 64, "cnn", (8, 16), 32),
@@ -106,12 +106,13 @@ def peak_table():
 
 def cost(label):
     """Return the row of an array that is synthesised, placed and routed."""
-    settings, device, seeds = CASES[label]
+    settings, device, seeds, placer = CASES[label]
     unit = catalog.find("array")
     parameters = unit.configure(settings)
     start = time.monotonic()
     found = flow.synthesise(unit.verilog(parameters), unit.module_name(parameters),
-                            verilog.ports_of(unit.component(parameters)), "ecp5", seeds=seeds, device=device)
+                            verilog.ports_of(unit.component(parameters)), "ecp5", seeds=seeds, device=device,
+                            placer=placer)
     print(f"{label}: {time.monotonic() - start:.0f} s", flush=True)
     macs = unit.chunk_macs(parameters) or unit.macs(parameters)
     speeds = found["fmax_mhz"] or dict.fromkeys(SPEEDS, 0)

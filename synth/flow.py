@@ -21,7 +21,7 @@ from ..golden.formats import require, require_int
 from ..hw.cache import cache_folder
 from .wrapper import PINS, stub, wrapper
 
-__all__ = ["TARGETS", "Device", "Target", "gate_netlist", "netlist", "summary", "synthesise"]
+__all__ = ["PLACERS", "TARGETS", "Device", "Target", "gate_netlist", "netlist", "summary", "synthesise"]
 
 
 @dataclass(frozen=True)
@@ -221,11 +221,16 @@ WRAPPER = {"lut": r"(SB_)?LUT\d", "ff": r"TRELLIS_FF|SB_DFF\w*|FD\w+|DFF\w*"}
 # A router can go round for ever; no unit worth waiting for takes this many seconds a seed.
 LIMIT = 3600
 
+# `heap` is nextpnr's default. With more than some 60,000 flip-flops it may search for ever for legal places, where
+# `static`, which spreads the cells like charges, takes minutes.
+PLACERS = ("heap", "sa", "static")
+
 # nextpnr places as tightly as it can whatever it is asked for; ask for more than any unit reaches.
 FREQUENCY = 400
 
 
-def synthesise(text, top, ports, target, *, seeds=3, device=None, freq=None, progress=None, cache=None):
+def synthesise(text, top, ports, target, *, seeds=3, device=None, freq=None, placer=None, progress=None,
+               cache=None):
     """Return what module `top` costs on a target, as a dict of plain JSON values.
 
     The unit is synthesised with the family's command (see `TARGETS`), joined with the test wrapper
@@ -248,6 +253,8 @@ def synthesise(text, top, ports, target, *, seeds=3, device=None, freq=None, pro
         One of the target's devices.
     freq : float, optional
         The frequency in MHz that nextpnr is told to aim at.
+    placer : str, optional
+        Another of nextpnr's placers than its own choice: a name of `PLACERS`.
     progress : callable, optional
         Called with a line of text now and then.
     cache : path, optional
@@ -277,6 +284,7 @@ def synthesise(text, top, ports, target, *, seeds=3, device=None, freq=None, pro
     family, device = _choose(target, device)
     require_int("seeds", seeds, 0, 1000)
     require(freq is None or freq > 0, "freq", freq, "a number above 0, in MHz")
+    require(placer is None or placer in PLACERS, "placer", placer, ", ".join(PLACERS))
     require(re.fullmatch(r"[A-Za-z_]\w*", top), "top", top, "a plain Verilog identifier")
     require(any(direction == "out" for _, direction, _ in ports), "ports", ports, "a list with at least one output")
     part = family.devices[device]
@@ -286,7 +294,8 @@ def synthesise(text, top, ports, target, *, seeds=3, device=None, freq=None, pro
     synth = f"{family.synth} {part.synth}".strip()
     script = template.format(synth=synth, unit=family.unit, patch=family.patch, top=top,
                              macro=f"-D {part.macro}" if part.macro else "")
-    nextpnr = [*part.nextpnr.split(), "--freq", str(freq or FREQUENCY), "--timing-allow-fail"]
+    nextpnr = [*part.nextpnr.split(), "--freq", str(freq or FREQUENCY), "--timing-allow-fail",
+               *(["--placer", placer] if placer else [])]
     say = progress or (lambda message: None)
 
     def compute(work):

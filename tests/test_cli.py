@@ -73,6 +73,8 @@ REFUSALS = {
     "no value": (("generate", "bfp-fmac", "--set", "group"), "--set is 'group'; allowed: NAME=VALUE"),
     "set twice": (("generate", "bfp-fmac", "--set", "group=4", "--set", "group=8"), "--set names 'group' twice"),
     "unknown target": (("synth", "bfp-fmac", "--target", "ecp6"), "target is 'ecp6'; allowed: ecp5, ice40, "),
+    "unknown placer": (("synth", "bfp-fmac", "--target", "ecp5", "--placer", "magic"),
+                       "placer is 'magic'; allowed: heap, sa, static"),
     "unknown device": (("synth", "bfp-fmac", "--target", "ice40", "--device", "25k"), "device is '25k'; allowed: "),
     "unknown update": (("train", "--recipe", "fp32", "--update", "adam"), "update is 'adam'; allowed: plain, "),
     "unknown format of parameters": (("train", "--recipe", "fp32", "--parameters", "fp99"),

@@ -68,6 +68,16 @@ def test_random_and_recorded_instructions(parameters):
     run(ARRAY, parameters, vectors, seed=2, idle=0.05, busy=0.7)
 
 
+@pytest.mark.parametrize("row", [0, 1])
+def test_results_wait_until_they_are_taken(row):
+    """Many more of them than the unit keeps, and the cells are as fast as they can be."""
+    parameters = ARRAY.configure(SETTINGS[row] | {"buffer": 1024})
+    mode = dict.fromkeys(parameters.system.modes, 2)
+    vectors = instructions(parameters, [(8 * parameters.rows, 8 * parameters.columns, 1, mode, mode)] * 4)
+    assert len(vectors.outputs) > 5 * parameters.waiting
+    run(ARRAY, parameters, vectors, idle=0, busy=0.95)
+
+
 @cases(ARRAY, SETTINGS, quick=QUICK)
 def test_cycles(parameters):
     """Of products one behind the other, as golden tells them, to the cycle."""

@@ -334,6 +334,8 @@ SWEPT = {
         "hw/array.py", "given.first.eq(first & (at == 0))", "given.first.eq(at == 0)", ARRAY),
     "array: the labels of a result that waits move on": (
         "hw/array.py", "read.en.eq(take)", "read.en.eq(1)", ARRAY),
+    "array: room for a row of lanes is that of the one before": (
+        "hw/array.py", "Mux(gone_on, room_on, room)", "room", ARRAY),
     "array: rows and columns have the same random words": (
         "hw/array.py", "converter = system.converter(side)", "converter = system.converter(0)", ARRAY),
     "array: a lone converter takes all rows first": (

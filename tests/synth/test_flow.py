@@ -127,6 +127,11 @@ def test_every_seed_gives_a_frequency(target, cache):
     assert 50 < low < 1500
 
 
+def test_another_placer_is_another_result(cache):
+    usual, other = (synthesise("mixed", "ecp5", cache, seeds=1, placer=placer) for placer in (None, "static"))
+    assert usual["lut"] == other["lut"] and usual["fmax_mhz"] != other["fmax_mhz"]
+
+
 def test_a_second_call_runs_no_tool(cache, monkeypatch):
     said = []
     first = synthesise("xors", "ecp5", cache, seeds=1, progress=said.append)
@@ -223,6 +228,8 @@ def test_unknown_names_are_refused(cache):
         synthesise("xors", "ecp5", cache, device="up5k")
     with pytest.raises(ValueError, match=r"^seeds is -1; allowed: an integer from 0 to 1000$"):
         synthesise("xors", "ecp5", cache, seeds=-1)
+    with pytest.raises(ValueError, match=r"^placer is 'best'; allowed: heap, sa, static$"):
+        synthesise("xors", "ecp5", cache, placer="best")
 
 
 def test_ports_that_are_not_the_modules_are_refused(cache):
