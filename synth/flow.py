@@ -221,8 +221,8 @@ WRAPPER = {"lut": r"(SB_)?LUT\d", "ff": r"TRELLIS_FF|SB_DFF\w*|FD\w+|DFF\w*"}
 # A router can go round for ever; no unit worth waiting for takes this many seconds a seed.
 LIMIT = 3600
 
-# `heap` is nextpnr's default. With more than some 60,000 flip-flops it may search for ever for legal places, where
-# `static`, which spreads the cells like charges, takes minutes.
+# `heap` is nextpnr's default. In a large device, nearly full, it may search for legal places for ever; `static`, which
+# spreads the cells as charges spread, does not, but places less well.
 PLACERS = ("heap", "sa", "static")
 
 # nextpnr places as tightly as it can whatever it is asked for; ask for more than any unit reaches.
