@@ -17,7 +17,7 @@ from cocotb.triggers import RisingEdge
 
 __all__ = ["bench"]
 
-PATIENCE = 2000  # cycles without any transfer before the bench gives up
+PATIENCE = 5000  # cycles without any transfer before the bench gives up
 KEPT = 5  # mismatches described in full
 
 

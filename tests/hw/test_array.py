@@ -172,7 +172,7 @@ def test_the_three_dataflows_of_training_reach_nine_tenths_of_the_peak():
 @pytest.mark.parametrize("name", ["lns", "float", "int8"])
 def test_the_three_dataflows_in_other_number_systems(name):
     parameters = ARRAY.configure({"system": name, "memory": 16384})
-    found = utilisation(parameters, [tuple(map(parameters.system.default, parameters.system.modes))])
+    found = utilisation(parameters, [tuple(parameters.complete().values())])
     assert (found > 0.9).all() and found.max() <= 1, found
 
 
