@@ -82,6 +82,8 @@ RUNS = (1, 2, 3)
 DATA = "digits"
 SETTINGS = {"epochs": 20, "lr": 0.1, "batch": 32, "hidden": [32]}
 NARROW_ARRAY = {"work": "bf16", "accumulator": "bf16", "memory": 16384, "converters": 1}
+LNS_ARRAY = NARROW_ARRAY | {"system": "lns", "sum_bits": 24, "lsb": 16}
+FP16_ARRAY = {"system": "float", "buffer": 2048, "converters": 1}
 MOMENTUM = 0.9  # the one setting without an option in the command line
 CASES = (
     Case("bfp-converter", {}),
@@ -107,8 +109,8 @@ CASES = (
     Case("precision-cyclic", {}),
     Case("precision-adaptive", {}),
     Case("array", NARROW_ARRAY),
-    Case("array", {"system": "float", "buffer": 2048, "converters": 1}),
-    Case("array", NARROW_ARRAY | {"system": "lns", "sum_bits": 24, "lsb": 16}, "85k"),
+    Case("array", FP16_ARRAY),
+    Case("array", LNS_ARRAY, "85k"),
 )
 QUICK = ("bfp-converter", "bfp-fmac", "float-fma")  # labels of the cases of a quick report
 VECTORS, VECTOR_SEED = 10000, 1

@@ -225,9 +225,9 @@ class Path(wiring.Component):
         layout = {name: len(getattr(now, name)) for name in way}
         now = SimpleNamespace(valid=now.valid, way=Cat(getattr(now, name) for name in way))
         if self.delay:
-            depth = 1 << (self.delay - 1).bit_length()
-            m.submodules.ring = ring = memory.Memory(shape=len(now.way), depth=max(depth, 2), init=[])
-            write, read, count = ring.write_port(), ring.read_port(domain="comb"), Signal(range(max(depth, 2)))
+            depth = max(1 << (self.delay - 1).bit_length(), 2)
+            m.submodules.ring = ring = memory.Memory(shape=len(now.way), depth=depth, init=[])
+            write, read, count = ring.write_port(), ring.read_port(domain="comb"), Signal(range(depth))
             m.d.sync += count.eq(count + 1)
             m.d.comb += [write.addr.eq(count), write.data.eq(now.way), write.en.eq(1),
                          read.addr.eq(count - self.delay)]
