@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..golden.formats import Fixed
 from ..golden.mx import SCALE_BIAS, SCALE_NAN, ConverterParameters, DotParameters
+from . import meanings
 from .accumulator import AccumulatorBank
 from .blockfloat import chunk_product, largest, sum_products
 from .floating import round_and_pack, unpack, window_of
@@ -70,6 +71,15 @@ class MXConverter(wiring.Component):
     @property
     def latency(self):
         return 10 + (self.parameters.block - 1).bit_length()
+
+    @property
+    def meanings(self):
+        p = self.parameters
+        return {
+            "i.elements": meanings.numbers(p.work), "o.elements": f"{meanings.numbers(p.element)}, to be scaled",
+            "invalid": "sticky: a NaN came in, and its block is NaN",
+            "overflow": "sticky: an Inf or a NaN came in, or a block was too large for the largest scale",
+        } | meanings.scale(nan=True)
 
     def elaborate(self, platform):
         m = Module()
@@ -282,6 +292,13 @@ class MXDot(wiring.Component):
     def interval(self):
         return self.parameters.block // self.parameters.lanes
 
+    @property
+    def meanings(self):
+        p = self.parameters
+        operand = {"elements": f"{meanings.numbers(p.element)}, to be scaled"} | meanings.scale(nan=True)
+        return meanings.of_operands(operand) | {"invalid": "sticky: a sum was or became NaN",
+                                                } | meanings.of_sums(p.accumulator)
+
     def elaborate(self, platform):
         m = Module()
         parameters, payload = self.parameters, self.i.payload
@@ -349,7 +366,8 @@ class MXDot(wiring.Component):
                                           drop=("products", "places"))
 
         # Add the passes of a transfer.
-        merged, bad = Signal(signed(integer)), Signal()
+        merged = Signal(signed(integer))
+        bad = Signal()
         base = Mux(now.start, 0, merged).as_signed() if passes > 1 else C(0, signed(integer))
         with m.If(advance & now.valid):
             m.d.sync += [merged.eq(sum_with_carry(base, dot, carry)), bad.eq(now.nan | (bad & ~now.start))]

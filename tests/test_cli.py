@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from narrowgauge import catalog, cli
+from units import SMALL
 
 VERBS = ("list", "generate", "simulate", "train", "synth", "report")
 
@@ -40,10 +41,7 @@ def test_list_json_gives_defaults_that_configure_takes(capsys):
 @pytest.mark.parametrize("unit", catalog.UNITS)
 def test_generate_writes_the_same_to_a_file_and_to_standard_output(unit, capsys, tmp_path):
     path = tmp_path / "unit.v"
-    settings = {"bfp": {"group": 4}, "float": {"format": "bf16"}, "mx": {"block": 8}, "lns": {"lanes": 4},
-                "madam": {"lanes": 2}, "sgd": {"format": "fp8-e5m2"}, "softmax": {"classes": 4},
-                "precision": {},
-                "array": {"rows": 1, "columns": 1, "group": 4, "memory": 64, "buffer": 64}}[unit.split("-")[0]]
+    settings = SMALL[unit]
     arguments = [unit, *(word for name, value in settings.items() for word in ("--set", f"{name}={value}"))]
     assert run(capsys, "generate", *arguments, "-o", str(path)) == (0, "", "")
     status, out, _ = run(capsys, "generate", *arguments)
