@@ -231,8 +231,10 @@ def _warn(options, parameters):
 
 def _list(options):
     from . import catalog
-    units = [{"unit": unit.name, "summary": unit.summary, "parameters": unit.parameters().to_json()}
-             for unit in catalog.UNITS.values()]
+    # A parameter that `to_json` leaves out has the default null.
+    units = [{"unit": unit.name, "summary": unit.summary, "parameters": dict.fromkeys(
+        field.name for field in dataclasses.fields(unit.parameters)) | unit.parameters().to_json()}
+        for unit in catalog.UNITS.values()]
     if options.json:
         _write_json(options.json, {"tools": _versions("amaranth"), "units": units})
         return

@@ -1,5 +1,6 @@
 """The command line: what it prints, what it writes, and how it refuses."""
 
+import dataclasses
 import json
 import os
 import resource
@@ -36,6 +37,7 @@ def test_list_json_gives_defaults_that_configure_takes(capsys):
     for each in data["units"]:
         unit = catalog.find(each["unit"])
         assert unit.configure(each["parameters"]) == unit.parameters()
+        assert {field.name for field in dataclasses.fields(unit.parameters)} <= set(each["parameters"])
 
 
 @pytest.mark.parametrize("unit", catalog.UNITS)
