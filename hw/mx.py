@@ -16,6 +16,8 @@ from .pipeline import bits_of, normalise, packed_sums, shift_right_sticky, stage
 
 __all__ = ["MXConverter", "MXDot", "block_layout"]
 
+SCALE_MEANING = "the block's elements are multiplied by 2**(scale - 127); 255 makes all of them NaN"
+
 
 def block_layout(fmt):
     """Return the layout of one MX block: ``elements`` (codes, element 0 lowest) and ``scale`` (E8M0 code)."""
@@ -52,9 +54,15 @@ class MXConverter(wiring.Component):
         Cycles from an accepted transfer to its block.
     interval : int
         Cycles between transfers.
+    meanings : dict
+        Texts of the Verilog's header for ports and fields, by name.
     """
 
     interval = 1
+    meanings = {
+        "scale": SCALE_MEANING, "invalid": "sticky: a NaN came in",
+        "overflow": "sticky: an Inf or a NaN came in, or a scale above the largest was wanted",
+    }
 
     def __init__(self, parameters: ConverterParameters):
         self.parameters = parameters
@@ -242,8 +250,8 @@ class MXDot(wiring.Component):
     Members
     -------
     i : In(stream)
-        ``a`` and ``b`` (blocks, see `block_layout`), ``slot`` (which accumulator), ``first`` (start it from +0),
-        ``last`` (emit its new sum; the accumulator keeps it).
+        ``a`` and ``b`` (blocks of ``format`` and ``format_b``, see `block_layout`), ``slot`` (which accumulator),
+        ``first`` (start it from +0), ``last`` (emit its new sum; the accumulator keeps it).
     o : Out(stream)
         ``value`` (code of the accumulator format) and ``slot``.
     invalid, overflow : Out(1)
@@ -259,9 +267,16 @@ class MXDot(wiring.Component):
         Cycles between transfers to different accumulators.
     recurrence : int
         Cycles between transfers to the same accumulator, at the least.
+    meanings : dict
+        Texts of the Verilog's header for ports and fields, by name.
     """
 
     recurrence = AccumulatorBank.recurrence
+    meanings = {
+        "scale": SCALE_MEANING, "last": "emit the sum after this addition; the accumulator keeps it",
+        "value": "code of the sum, in the accumulator format", "invalid": "sticky: a sum was or became NaN",
+        "overflow": "sticky: a finite sum became infinite",
+    }
 
     def __init__(self, parameters: DotParameters):
         self.parameters = parameters
@@ -306,10 +321,10 @@ class MXDot(wiring.Component):
         a_format, b_format, lanes, passes = parameters.format, parameters.format_b, parameters.lanes, self.interval
         advance = Signal()
 
-        # The sum of a pair of blocks, and the exponent field that belongs to its top bit. An element is an integer of
-        # magnitude `_worst` or less, in units of 2**unit of its format. So a sum is one of magnitude
-        # block * worst_a * worst_b or less, in units of 2**(unit_a + unit_b): with a sign above the bits of that
-        # magnitude, it stays above its most negative value.
+        # The sum of a pair of blocks, and the exponent field that belongs to its top bit. In units of 2**unit of its
+        # format, an element is an integer of magnitude `_worst` or less. In units of both, a sum is an integer of
+        # magnitude block * worst_a * worst_b or less. A sign above the bits of this bound keeps the sum above its most
+        # negative value.
         integer = (parameters.block * _worst(a_format) * _worst(b_format)).bit_length() + 1
         offset = parameters.accumulator.bias + integer - 2 + a_format.unit + b_format.unit - 2 * SCALE_BIAS
         ends = (offset - integer, offset + 2 * SCALE_NAN)

@@ -2,6 +2,7 @@
 """The microscaling units: their Verilog against golden, under stalls, with exhaustive operands, and their timing."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -134,6 +135,17 @@ def test_different_parameters_have_different_module_names():
                  for each in itertools.product(*values.values())}
         assert len(names) == np.prod([len(each) for each in values.values()])
         assert all(name.isidentifier() for name in names)
+
+
+def test_the_header_speaks_of_blocks_alone():
+    """Groups and tensors belong to other units, and a field of operand b has that operand's width."""
+    for unit, settings in ((CONVERTER, {}), (DOT, {"element_b": "fp4-e2m1"})):
+        parameters = catalog.find(unit).configure(settings)
+        header = catalog.find(unit).header(parameters)
+        assert not re.search("group|tensor|result|given", header)
+        assert "scale: the block's elements are multiplied by 2**(scale - 127); 255 makes all of them NaN" in header
+    assert '"element_b": "fp4-e2m1"' in header
+    assert "[255:0]  a.elements: 32 x 8 bits" in header and "[391:264]  b.elements: 32 x 4 bits" in header
 
 
 # Exhaustive operands.
