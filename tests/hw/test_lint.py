@@ -36,7 +36,7 @@ SETTINGS = {
     "float-cast": [{}, {"format": ONE_BIT, "result": {"type": "Float", "exponent": 2, "mantissa": 20}}],
     "float-mac": [{}, {"format": "fp8-e4m3", "accumulators": 4, "multiplier": "lut"}],
     "mx-converter": [{"block": 8}, {"block": 9, "element": "int8", "rounding": "stochastic"}],
-    "mx-dot": [{"block": 8, "lanes": 4}, {"block": 8, "lanes": 8, "element": "fp4-e2m1"}],
+    "mx-dot": [{"block": 8, "lanes": 4}, {"block": 8, "lanes": 8, "element": "int8", "element_b": "fp4-e2m1"}],
     "lns-converter": [{"lanes": 4}, {"lanes": 1, "format": {"type": "Log", "bits": 4, "gamma": 1}, "work": "fp16"}],
     "lns-decoder": [{"lanes": 4}, {"lanes": 1, "format": {"type": "Log", "bits": 4, "gamma": 1}, "result": "fp16"}],
     "lns-dot": [{"lanes": 4}, {"lanes": 4, "accumulation": "bins", "accumulator": 24, "lsb": 9, "constants": 2},

@@ -215,9 +215,8 @@ SWEPT = {
         "hw/mx.py", "a_format.unit + b_format.unit", "a_format.unit + b_format.unit + 1", MX_DOT),
     "mx dot: the lowest bits of both operands are taken for equal": (
         "hw/mx.py", "a_format.unit + b_format.unit", "2 * a_format.unit", MX_PAIR),
-    "mx dot: a significand of operand b is read like one of operand a": (
-        "hw/mx.py", 'for name, fmt, codes in (("a", a_format, now.a), ("b", b_format, now.b))',
-        'for name, fmt, codes in (("a", a_format, now.a), ("b", a_format, now.b))', MX_PAIR),
+    "mx dot: an element of operand b is taken apart like one of operand a": (
+        "hw/mx.py", "unpack(m, name, element, code)", "unpack(m, name, self.parameters.element, code)", MX_PAIR),
     "mx dot: the products of two formats are cut off like those of one": (
         "hw/mx.py", "value[:a_format.bits + b_format.bits]", "value[:2 * a_format.bits]", MX_PAIR),
     "mx dot: the places of only one operand count": (
