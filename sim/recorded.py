@@ -24,13 +24,13 @@ def _record(recipe):
     return tuple(kept)
 
 
-def tensors(recipe="bfp"):
-    """Return ((kind, array), ...): float32 arrays, not quantised, whose last axis is the reduction axis."""
+def tensors(recipe: str = "bfp"):
+    """Return ((kind, array), ...) of a recipe's run: float32, not quantised, the reduction axis last."""
     return tuple((kind, array) for _, kind, array in _record(recipe))
 
 
-def products(recipe="bfp"):
-    """Return ((array, array), ...): the two operands of each recorded GEMM, reduction axis last."""
+def products(recipe: str = "bfp"):
+    """Return ((array, array), ...): the two operands of each recorded GEMM of a recipe's run, as in `tensors`."""
     kept = _record(recipe)
     assert all(a[0] == b[0] for a, b in zip(kept[::2], kept[1::2], strict=True))
     return tuple((a[2], b[2]) for a, b in zip(kept[::2], kept[1::2], strict=True))
@@ -38,7 +38,7 @@ def products(recipe="bfp"):
 
 @lru_cache(1)
 def weight_gradients():
-    """Return the gradients of the weight tensors in that run: for each tensor an array (steps, weights) of float64."""
+    """Return the gradients of weights in the run of `bfp`: for each tensor an array (steps, weights) of float64."""
     kinds = [kind for kind, _ in tensors()]
     found = {}
     for left, right, (x, y) in zip(kinds[::2], kinds[1::2], products(), strict=True):
