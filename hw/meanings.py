@@ -31,7 +31,7 @@ def group(fmt: BlockFloat, prefix: str = "") -> dict[str, str]:
 
 def scale(name: str = "scale", nan: bool = False) -> dict[str, str]:
     """Return the meaning of a scale that is a power of two: of a microscaling block (with NaN) or of a vector."""
-    return {name: "shared scale 2**(scale - 127)" + ("; 255: the block is NaN" if nan else ", 0 to 254")}
+    return {name: "multiplies by 2**(scale - 127); " + ("255 makes the block NaN" if nan else "0 to 254")}
 
 
 def vector(fmt: Log, prefix: str = "") -> dict[str, str]:

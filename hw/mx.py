@@ -16,8 +16,6 @@ from .pipeline import bits_of, normalise, packed_sums, shift_right_sticky, stage
 
 __all__ = ["MXConverter", "MXDot", "block_layout"]
 
-SCALE_MEANING = "the block's elements are multiplied by 2**(scale - 127); 255 makes all of them NaN"
-
 
 def block_layout(fmt):
     """Return the layout of one MX block: ``elements`` (codes, element 0 lowest) and ``scale`` (E8M0 code)."""
@@ -54,15 +52,9 @@ class MXConverter(wiring.Component):
         Cycles from an accepted transfer to its block.
     interval : int
         Cycles between transfers.
-    meanings : dict
-        Texts of the Verilog's header for ports and fields, by name.
     """
 
     interval = 1
-    meanings = {
-        "scale": SCALE_MEANING, "invalid": "sticky: a NaN came in",
-        "overflow": "sticky: an Inf or a NaN came in, or a scale above the largest was wanted",
-    }
 
     def __init__(self, parameters: ConverterParameters):
         self.parameters = parameters
@@ -267,16 +259,9 @@ class MXDot(wiring.Component):
         Cycles between transfers to different accumulators.
     recurrence : int
         Cycles between transfers to the same accumulator, at the least.
-    meanings : dict
-        Texts of the Verilog's header for ports and fields, by name.
     """
 
     recurrence = AccumulatorBank.recurrence
-    meanings = {
-        "scale": SCALE_MEANING, "last": "emit the sum after this addition; the accumulator keeps it",
-        "value": "code of the sum, in the accumulator format", "invalid": "sticky: a sum was or became NaN",
-        "overflow": "sticky: a finite sum became infinite",
-    }
 
     def __init__(self, parameters: DotParameters):
         self.parameters = parameters
@@ -311,9 +296,11 @@ class MXDot(wiring.Component):
     @property
     def meanings(self):
         p = self.parameters
-        operand = {"elements": f"{meanings.numbers(p.element)}, to be scaled"} | meanings.scale(nan=True)
-        return meanings.of_operands(operand) | {"invalid": "sticky: a sum was or became NaN",
-                                                } | meanings.of_sums(p.accumulator)
+        return meanings.scale(nan=True) | meanings.of_sums(p.accumulator) | {
+            "a.elements": f"{meanings.numbers(p.format.element)}, to be scaled",
+            "b.elements": f"{meanings.numbers(p.format_b.element)}, to be scaled",
+            "invalid": "sticky: a sum was or became NaN",
+        }
 
     def elaborate(self, platform):
         m = Module()
