@@ -22,12 +22,14 @@ COUNTS, SPEEDS = ("lut", "ff", "dsp", "bram"), ("min", "median", "max")
 FIELDS = ("unit", "settings", *COUNTS, *SPEEDS, "latency")
 SEEDS = 3
 
-HEAD = {"lut": "LUT", "ff": "FF", "dsp": "DSP", "bram": "block RAM", "fmax": "Fmax, MHz", "latency": "latency, cycles"}
+HEAD = {"lut": "LUT", "ff": "FF", "dsp": "DSP", "bram": "block RAM", "fmax": "Fmax, MHz", "latency": "latency, cycles",
+        "rate": "million MACs/s per 1,000 LUTs"}
 # Page: its columns, the name of one more column, and rows of unit, settings, the first column's text, the last one's.
-CHUNKS, FOUR = "4 of 4 bits, 16 of 2 bits", "16 of 4 bits"
+# The number in front of the last one is what `rate` counts.
+CHUNKS, FOUR = "16 of 2 bits, 4 of 4 bits", "16 of 4 bits"
 FP8 = {"format": "fp8-e4m3"}
 PAGES = {
-    README: (("lut", "ff", "dsp", "bram", "fmax", "latency"), "MACs per cycle", [
+    README: (("lut", "ff", "dsp", "bram", "fmax", "latency", "rate"), "MACs per cycle", [
         ("bfp-converter", {}, "(fp32 in)", ""),
         ("bfp-fmac", {}, "(fp32 sums, serial)", CHUNKS),
         ("bfp-fmac", {"accumulator": "bf16"}, None, CHUNKS),
@@ -37,15 +39,15 @@ PAGES = {
         ("float-adder", {}, None, ""),
         ("float-adder", {"format": "fp32"}, None, ""),
         ("float-multiplier", {}, None, ""),
-        ("float-fma", {}, None, 1),
+        ("float-fma", {}, None, "1"),
         ("float-cast", {}, "(fp32 to fp16)", ""),
-        ("float-mac", {}, None, 1),
+        ("float-mac", {}, None, "1"),
         ("mx-converter", {}, "(fp32 in, E4M3 out)", ""),
-        ("mx-dot", {}, "(E4M3, 8 lanes, fp32 sums)", 8),
-        ("mx-dot", {"element_b": "fp8-e5m2"}, "(E4M3 by E5M2)", 8),
+        ("mx-dot", {}, "(E4M3, 8 lanes, fp32 sums)", "8"),
+        ("mx-dot", {"element_b": "fp8-e5m2"}, "(E4M3 by E5M2)", "8"),
         ("lns-converter", {}, "(fp32 in, 16 lanes)", ""),
-        ("lns-dot", {}, "(16 lanes, exact sums)", 16),
-        ("lns-dot", {"accumulator": 24, "lsb": 16}, None, 16),
+        ("lns-dot", {}, "(16 lanes, exact sums)", "16"),
+        ("lns-dot", {"accumulator": 24, "lsb": 16}, None, "16"),
         ("lns-decoder", {}, "(fp32 out, 16 lanes)", ""),
         ("madam-update", {}, "(fp32 gradients)", ""),
         ("sgd-update", {}, "(bf16)", ""),
@@ -79,8 +81,8 @@ PAGES = {
         ("softmax-grad", {}, "(10 classes, bf16, B = 5)"), ("softmax-grad", {"classes": 1024}, "(B = 11)"),
     ]),
     HERE / "update.md": (("lut", "ff", "dsp", "fmax", "latency"), "cycles for a weight", [
-        ("sgd-update", {}, "(bf16, pipelined)", 1), ("sgd-update", {"grow": True}, None, 1),
-        ("sgd-update", {"rates": "powers"}, None, 1), ("sgd-update", {"format": "fp16"}, None, 1),
+        ("sgd-update", {}, "(bf16, pipelined)", "1"), ("sgd-update", {"grow": True}, None, "1"),
+        ("sgd-update", {"rates": "powers"}, None, 1), ("sgd-update", {"format": "fp16"}, None, "1"),
         ("sgd-update", {"schedule": "shared"}, None, "37 or 58"),
         ("sgd-update", {"schedule": "shared", "grow": True}, None, "37, 58 or 79"),
         ("sgd-update", {"schedule": "shared", "rates": "powers"}, None, "37 or 58"),
@@ -128,10 +130,12 @@ def table(page: Path) -> str:
     for unit, settings, *texts in rows:
         row = found[key(unit, settings)]
         row["fmax"] = f"{row['median']} ({row['min']} to {row['max']})"
+        macs = texts[1].split()[0] if more and texts[1] else None
+        row["rate"] = f"{int(macs) * float(row['median']) * 1000 / int(row['lut']):,.0f}" if macs else ""
         words = " ".join([unit, *(f"{name}={json.dumps(value).strip(chr(34))}" for name, value in settings.items())])
         cells = [f"`{words}`" + (f" {texts[0]}" if texts and texts[0] else "")]
-        cells += [row[name] if name == "fmax" else f"{int(row[name]):,}" for name in columns]
-        lines.append(f"| {' | '.join(map(str, cells + texts[1:]))} |")
+        cells += [row[name] if name in ("fmax", "rate") else f"{int(row[name]):,}" for name in columns]
+        lines.append(f"| {' | '.join(cells + texts[1:])} |")
     return "\n".join(lines)
 
 
