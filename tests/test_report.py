@@ -1,6 +1,8 @@
 """The report, with canned results in place of training, simulation, synthesis and their tools."""
 
+import errno
 import json
+import os
 import re
 import shlex
 from contextlib import contextmanager
@@ -8,7 +10,9 @@ from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import pytest
-from narrowgauge import cli, report
+from narrowgauge import report
+from narrowgauge.cli.parser import parser
+from narrowgauge.cli.settings import settings
 from narrowgauge.golden.errors import MissingExtra
 from narrowgauge.golden.network import Epoch, Result
 
@@ -180,12 +184,12 @@ def test_every_result_has_a_command_that_the_command_line_takes(written):
     entries += results["simulation"] + results["synthesis"]
     for entry in entries:
         program, *arguments = shlex.split(entry["command"])
-        options = cli._parser().parse_args(arguments)
+        options = parser().parse_args(arguments)
         assert program == "narrowgauge" and options.verb in ("train", "simulate", "synth")
         assert entry["command"] in (written / "report.md").read_text()
         if "unit" in entry:
             unit = report.catalog.find(options.unit)
-            assert unit.configure(cli._settings(options.set)).to_json() == entry["parameters"]
+            assert unit.configure(settings(options.set)).to_json() == entry["parameters"]
 
 
 def test_same_results_give_the_same_bytes_but_for_the_time(written, mismatches, tmp_path):
@@ -259,7 +263,7 @@ def test_failure_writes_nothing(mismatches, monkeypatch, tmp_path):
 
 def test_failure_while_writing_leaves_old_files_whole(mismatches, monkeypatch, tmp_path):
     (tmp_path / "learning.svg").write_text("old")
-    monkeypatch.setattr(report.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "disk full")))
     with pytest.raises(OSError, match="disk full"):
         report.write(tmp_path, seeds=3, say=lambda text: None)
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("learning.svg", "old")]
