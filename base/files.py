@@ -254,6 +254,6 @@ def unchanged(folder: Path) -> bool:
     """Return whether a folder has all the files that `build_once` left in it, as they were."""
     try:
         hashes = json.loads((folder / MANIFEST).read_text())
-        return all(_hash(folder / name) == expected for name, expected in hashes.items())
+        return bool(hashes) and all(_hash(folder / name) == expected for name, expected in hashes.items())
     except (OSError, ValueError, AttributeError):
         return False

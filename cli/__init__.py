@@ -18,7 +18,6 @@ def main(arguments: list[str] | None = None) -> int:
     output.open_streams()
     try:
         status = _run(arguments)
-        output.put("")  # the parser's own texts, too, are out
     except OSError as error:
         status = _fail("narrowgauge", error)
     return output.BROKEN if output.gone() else status

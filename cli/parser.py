@@ -1,8 +1,10 @@
 """The command line's verbs and options."""
 
 import argparse
+import sys
 
 from .. import __version__
+from . import output
 
 __all__ = ["parser"]
 
@@ -19,9 +21,19 @@ exit status: 0; 1 where hardware and golden model differ, or a unit does not fit
 130 when interrupted; 141 when the reader of standard output went away.
 """
 
+class _Parser(argparse.ArgumentParser):
+    """Prints its texts as all others are printed: it would not tell that nobody took them."""
+
+    def _print_message(self, message, file=None):
+        if file is sys.stdout:
+            output.put(message or "")
+        else:
+            output.tell(message or "", end="")
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser; its options have ``module``, the file of the verb."""
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="narrowgauge", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EPILOG,
         description="Generate, simulate and synthesise hardware that trains neural networks in narrow numbers.")
     top.add_argument("--version", action="version", version=f"narrowgauge {__version__}")
