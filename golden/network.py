@@ -198,7 +198,7 @@ class Gemms:
     Attributes
     ----------
     invalid, overflow : bool
-        Sticky: a quantiser or the softmax head met a NaN, or a logit is one; a sum of logarithmic products saturated,
+        Sticky: a quantiser or the softmax head met a NaN, or logits made one; a sum of logarithmic products saturated,
         or became infinite.
     finite : bool
         Whether all logits were finite so far.
@@ -237,7 +237,8 @@ class Gemms:
         """Keep in mind whether logits are finite: a loss is where they are."""
         if not np.isfinite(logits).all():
             self.finite = False
-            self.invalid |= bool(np.isnan(logits).any())
+            # A row's largest logit is subtracted from all: the softmax has a NaN where that is infinite, or is one.
+            self.invalid |= not np.isfinite(logits.max(axis=1)).all()
 
     def totals(self, x, *factors):
         """Return the sums over rows of factor * x, for each factor: GEMMs of the work format, in its order."""
@@ -693,7 +694,7 @@ class Result:
         See `digest`: of each layer, its parameters and then its statistics.
     invalid : bool
         A NaN was met: by a quantiser, which saturated it (MX: made its block NaN), by the update of logarithmic
-        weights, or among the logits.
+        weights, or by the softmax.
     skipped : int
         Steps that the loss scale made skip.
     loss_scale : int
