@@ -166,9 +166,7 @@ def write(folder, *, seeds, say, quick=False):
 
 
 def check(folder):
-    """Return the version of each package, after it was made sure that the report can be made and written.
-
-    The folder is made if need be.
+    """Check tools and output, make the folder if need be, and return the version of each package.
     """
     versions = tools()
     require(os.fspath(folder) != "", "output", folder, "a folder")
@@ -292,7 +290,7 @@ def _gather(runs):
 
 
 def _median(values):
-    """Return the median; of values with a NaN among them, which no order has a place for, NaN."""
+    """Return the median, or NaN if one of the values is NaN."""
     return math.nan if any(map(math.isnan, values)) else statistics.median(values)
 
 

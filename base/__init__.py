@@ -1,1 +1,1 @@
-"""What every room uses and what needs the standard library alone: files, and the surroundings of other tools."""
+"""Helpers for every room, from the standard library alone: files, and the environment of other tools."""

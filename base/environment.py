@@ -1,4 +1,4 @@
-"""The environment of other people's tools: no variable that steers them comes from the user's shell."""
+"""The environment of other people's tools, without the variables of the user's shell that steer them."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -6,9 +6,8 @@ from contextlib import contextmanager
 
 __all__ = ["replaced", "unsteered"]
 
-# What cocotb, GPI, Verilator, make's rules for Verilator, GNU make, g++, perl, Yosys, nextpnr, Amaranth, YoWASP and
-# pytest read. Where a compiler finds its libraries is the machine's business and stays; so do PATH, HOME, TMPDIR and
-# YOWASP_CACHE_DIR.
+# Read by cocotb, GPI, Verilator and its makefiles, GNU make, g++, perl, Yosys, nextpnr, Amaranth, YoWASP and pytest.
+# Variables with search paths of the compiler stay: they belong to the machine.
 PREFIXES = ("AMARANTH_", "CFG_", "COCOTB_", "COVERAGE", "GPI_", "MAKE", "NEXTPNR_", "NMIGEN_", "PYGPI_", "PYTEST_",
             "SYSTEMC", "USER_", "VERILATOR_", "VK_", "VM_", "YOSYS")
 NAMES = frozenset((
@@ -27,7 +26,7 @@ def unsteered() -> dict[str, str]:
 
 @contextmanager
 def replaced(environment: Mapping[str, str]) -> Iterator[None]:
-    """Have this environment within the block, for libraries that read this process's own."""
+    """Replace this process's environment within the block, for libraries that read it."""
     saved = dict(os.environ)
     os.environ.clear()
     os.environ.update(environment)

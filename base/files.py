@@ -1,4 +1,4 @@
-"""Files for users, written whole or not at all, and a cache of what takes long to make."""
+"""Files for users, written whole or not at all, and a cache of builds."""
 
 import fcntl
 import hashlib
@@ -17,12 +17,12 @@ __all__ = ["build_once", "cache_folder", "json_text", "plain_folder", "same", "s
            "writable", "write_whole"]
 
 PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+,./-")  # for make and its shells
-SCRATCH = ".narrowgauge-"  # how names of files begin that are still being written
+SCRATCH = ".narrowgauge-"  # prefix of unfinished files and folders
 MANIFEST = "manifest.json"
 
 
 def _target(path: str | os.PathLike) -> Path:
-    """Return what `path` leads to, link by link; a name of an open descriptor under /dev or /proc as it is."""
+    """Follow links from `path` to their end, but not into an open descriptor under /dev or /proc."""
     path = Path(path)
     for _ in range(40):
         folder = Path(os.path.realpath(path.parent))
@@ -42,7 +42,7 @@ def special(path: str | os.PathLike) -> bool:
 
 
 def same(one: str | os.PathLike, other: str | os.PathLike) -> bool:
-    """Return whether two paths lead to the same plain file, be it there or not."""
+    """Return whether two paths lead to the same plain file, existing or not."""
     return not special(one) and _target(one) == _target(other)
 
 
@@ -54,12 +54,12 @@ def writable(name: str, path: str | os.PathLike) -> None:
     name : str
         Of the option or the parameter, for the message.
     path : path
-        A plain file (be it there or not), a link to one, a device, a FIFO or an open descriptor.
+        Of a plain file (existing or not), a link, a device, a FIFO or an open descriptor.
 
     Raises
     ------
     ValueError
-        One line that names the path and says why not.
+        One line with the path and the reason.
     """
     def refuse(why):
         raise ValueError(f"{name} is {os.fspath(path)!r}; allowed: a file that can be written ({why})")
@@ -83,8 +83,7 @@ def writable(name: str, path: str | os.PathLike) -> None:
             return
         if not target.parent.is_dir():
             refuse(f"the folder {str(target.parent)!r} is not there")
-        # Only a file that is made shows that files can be made: permissions, quotas, a read-only or full disk. Its
-        # name is as long as a scratch file's, and it is gone at once.
+        # Making a file is the only sure test of permissions, quotas and read-only disks. The file is gone at once.
         with tempfile.TemporaryFile(dir=target.parent, prefix=SCRATCH):
             pass
     except OSError as error:
@@ -96,7 +95,7 @@ def whole(path: str | os.PathLike) -> Iterator[BinaryIO]:
     """Open a binary file that takes the place of `path` when the block ends without an error.
 
     A device, a FIFO or an open descriptor is written through. A link stays, and its target is replaced. A plain file
-    keeps its permissions; after an error it is what it was before, and nothing else is left in the folder.
+    keeps its permissions. After an error the plain file is unchanged, and no scratch file is left.
 
     Raises
     ------
@@ -106,7 +105,7 @@ def whole(path: str | os.PathLike) -> Iterator[BinaryIO]:
     try:
         target = _target(path)
         if special(path):
-            # Appended to, so that a log that a shell opened for us keeps its lines.
+            # Append: a log that the shell opened for appending keeps its lines.
             with open(os.open(target, os.O_WRONLY | os.O_APPEND), "wb") as file:
                 yield file
             return
@@ -165,9 +164,9 @@ def cache_folder(kind: str) -> Path:
 
 
 def plain_folder(*wanted: Path) -> Path:
-    """Return the first folder whose path make and its shells can take, of `wanted` and the temporary ones.
+    """Return a folder for GNU make to build in: the first of `wanted` and the temporary ones with a plain path.
 
-    GNU make cannot build in a folder whose path has a space.
+    GNU make cannot build where the path has a space.
     """
     folders = [*wanted, Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")]
     for folder in folders:
@@ -180,13 +179,13 @@ def plain_folder(*wanted: Path) -> Path:
 def build_once(folder: Path, build: Callable[[Path], None], *, alone: bool = False, plain: bool = False) -> Path:
     """Return `folder`, filled by `build` unless it is there, whole and unchanged.
 
-    It is filled under another name and moved into place with the hashes of its files. So no reader sees a half-made
-    one, and one that was cut or changed is made again.
+    The folder is filled under another name, and moved into place with the hashes of its files. No reader sees a
+    half-made folder. A folder with a cut or changed file is made again.
 
     Parameters
     ----------
     folder : Path
-        In a cache folder; its name tells what it was made from.
+        In a cache folder. The name holds a hash of the inputs.
     build : callable
         Takes the folder to be filled.
     alone : bool
@@ -197,8 +196,8 @@ def build_once(folder: Path, build: Callable[[Path], None], *, alone: bool = Fal
     Raises
     ------
     Exception
-        What `build` raised. What it left is then in the folder of that name with ``.failed``, for its logs, and a
-        RuntimeError's message is changed to name it.
+        As `build` raised it. The unfinished folder, with its logs, is kept under the name with ``.failed``. The
+        message of a RuntimeError names the kept folder.
     """
     with _locked(folder.parent / "lock") as free:
         if unchanged(folder):
@@ -216,6 +215,8 @@ def build_once(folder: Path, build: Callable[[Path], None], *, alone: bool = Fal
             failed = folder.with_name(folder.name + ".failed")
             shutil.rmtree(failed, ignore_errors=True)
             shutil.move(work, failed)
+            if isinstance(error, OSError) and error.filename is None:
+                error.filename = str(folder)  # such as a full disk
             if isinstance(error, RuntimeError):
                 raise type(error)(str(error).replace(str(work), str(failed))) from error
             raise

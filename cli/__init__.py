@@ -1,4 +1,4 @@
-"""The command line: a verb checks all that it was given and all that it shall write, and only then works."""
+"""The command line. Each verb checks its options and outputs first, and works afterwards."""
 
 import importlib
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def _run(arguments):
     if options.verb is None:
         output.put(parser().format_help())
         return 2
-    # Imported only now: --help answers at once, without NumPy and Amaranth.
+    # Import NumPy and Amaranth only here: --help answers at once.
     from ..golden.errors import MissingExtra
     name = f"narrowgauge {options.verb}"
     try:
@@ -56,11 +56,11 @@ def _prepare(options):
 
 
 def prepare(arguments: list[str]) -> Callable[[], int | None]:
-    """Check a command line, up to where the work begins, and return what does the work.
+    """Check a command line, and return a function that does the work.
 
     Raises
     ------
     ValueError, MissingExtra, OSError
-        What is wrong with it.
+        As `main` prints it.
     """
     return _prepare(parser().parse_args(arguments))

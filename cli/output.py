@@ -1,4 +1,4 @@
-"""What the verbs print and write."""
+"""Printing and writing, for all verbs."""
 
 import importlib.metadata
 import os
@@ -15,7 +15,7 @@ _gone = set()
 
 
 def open_streams() -> None:
-    """Open the null device where the shell closed a standard stream: no file of ours takes its number."""
+    """Open the null device where the shell closed a standard stream, lest a file takes its number."""
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(number)
@@ -25,7 +25,7 @@ def open_streams() -> None:
 
 
 def _silence(stream, number):
-    """Send to the null device what a stream still holds and all that comes later."""
+    """Redirect a stream, and the text in its buffer, to the null device."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, number)
     os.close(null)
@@ -33,7 +33,7 @@ def _silence(stream, number):
 
 
 def put(text: str) -> None:
-    """Write text to standard output at once. Where its reader is gone, work goes on in silence: see `gone`.
+    """Write text to standard output at once. After the reader left, write nothing: see `gone`.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def put(text: str) -> None:
 
 
 def tell(text: str, end: str = "\n") -> None:
-    """Write a line to standard error, if there is still somebody who reads it."""
+    """Write a line to standard error. After the reader left, write nothing."""
     try:
         print(text, end=end, file=sys.stderr, flush=True)
     except OSError:
@@ -85,15 +85,15 @@ def done() -> None:
 
 
 def warn(options, parameters: object) -> None:
-    """Print what is doubtful in parameters that are allowed: one line."""
+    """Print the warning of allowed but doubtful parameters: one line."""
     if getattr(parameters, "warning", None):
         tell(f"narrowgauge {options.verb}: warning: {parameters.warning}")
 
 
 def check(*outputs: tuple[str, str | None]) -> None:
-    """Require of each (option, path) that a file can be written there, before any work, and that no two are the same.
+    """Require that each (option, path) can be written, and that no two paths are the same file.
 
-    A path of None is no output, and ``-`` is standard output.
+    None is no output, and ``-`` is standard output.
     """
     checked = []
     for option, path in outputs:

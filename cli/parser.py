@@ -22,7 +22,7 @@ exit status: 0; 1 where hardware and golden model differ, or a unit does not fit
 """
 
 class _Parser(argparse.ArgumentParser):
-    """Prints its texts as all others are printed: it would not tell that nobody took them."""
+    """Prints with `output`: argparse itself ignores a reader that left and a full disk."""
 
     def _print_message(self, message, file=None):
         if file is sys.stdout:
@@ -32,7 +32,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser; its options have ``module``, the file of the verb."""
+    """Return the parser. The option ``module`` is the file of the verb."""
     top = _Parser(
         prog="narrowgauge", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EPILOG,
         description="Generate, simulate and synthesise hardware that trains neural networks in narrow numbers.")
@@ -72,9 +72,8 @@ def parser() -> argparse.ArgumentParser:
 
     verb = add("train", "train a network with the golden model",
                "A 64-32-10 perceptron on digits by default. Same seed, same digest.\n\n"
-               "A run that diverges (a loss or a parameter is not finite) says so on standard error and in its JSON: "
-               "`diverged` has the\nepoch, from 1, and the step, from 0. Its exit status is 0 all the same: it did "
-               "what it was asked for.")
+               "A run diverges when a loss or a parameter is not finite. It says so on standard error, and its JSON "
+               "has the epoch\n(from 1) and the step (from 0) as `diverged`. Its exit status is 0.")
     verb.add_argument("--recipe", metavar="NAME", default="bfp",
                       help="fp32, bfp, fp16, mx, lns-madam, fast or cpt (default bfp)")
     verb.add_argument("--set", metavar="NAME=VALUE", action="append", default=[],

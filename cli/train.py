@@ -72,7 +72,7 @@ def _train(options, recipe, data, usual):
         if raised:
             output.say(options, text)
     output.say(options, f"digest {result.digest}")
-    # Its accuracy alone looks like that of a run which learned a little.
+    # The accuracy alone would not show it.
     guess = math.log(data.classes)
     if result.diverged:
         output.tell(f"narrowgauge train: warning: the run diverged in epoch {result.diverged['epoch']}, step "

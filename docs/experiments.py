@@ -31,7 +31,7 @@ def train(case, recipe, seed, **others):
 
 
 def told(result):
-    """Return the result of a training run; say on standard error if it diverged: its accuracy alone does not."""
+    """Return the result of a training run, after a line on standard error if the run diverged."""
     if result.diverged:
         print(f"{result.recipe.name}, seed {result.seed}: diverged in epoch {result.diverged['epoch']}, step "
               f"{result.diverged['step']}", file=sys.stderr, flush=True)

@@ -32,8 +32,8 @@ FASHION_SHA256 = {
 LETTER_SHA256 = "8ff8ec650859678e78cf6c4c4cf5063a5fdf39b5b938bc0c1406116d1e23f4fa"
 LETTER_TRAIN = 16000  # of 20,000
 
-# Of folders of IDX files, which hold larger images than the digits. After an epoch of Fashion-MNIST a perceptron has a
-# test accuracy of 0.82 with it, and of 0.64 with 0.1.
+# The learning rate of IDX files, whose images are larger than the digits. After an epoch of Fashion-MNIST a perceptron
+# has a test accuracy of 0.82 with this rate, and of 0.64 with 0.1.
 IMAGES_LR = 0.02
 
 CLUSTER_FEATURES, CLUSTER_TRAIN, CLUSTER_TEST = 32, 32, 16  # the last two per class
@@ -56,7 +56,7 @@ class Dataset:
     image : (int, int), optional
         Height and width, when the features are the pixels of an image, row by row.
     lr : float
-        A learning rate of SGD, with momentum 0.9 and batches of 32, at which perceptrons learn it.
+        Usual learning rate of SGD, with momentum 0.9 and batches of 32.
     """
 
     name: str

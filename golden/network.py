@@ -234,10 +234,10 @@ class Gemms:
         return matmul(*operands, self.recipe.accumulator).astype(np.float32)
 
     def watch(self, logits):
-        """Keep in mind whether logits are finite: a loss is where they are."""
+        """Set `finite` and `invalid` from logits. The loss is finite where the logits are."""
         if not np.isfinite(logits).all():
             self.finite = False
-            # A row's largest logit is subtracted from all: the softmax has a NaN where that is infinite, or is one.
+            # The softmax subtracts the maximum of a row from it. An infinite maximum gives a NaN.
             self.invalid |= not np.isfinite(logits.max(axis=1)).all()
 
     def totals(self, x, *factors):
@@ -704,8 +704,8 @@ class Result:
     precision : dict, optional
         With a recipe of block floating point, what `precision.Control.report` tells.
     diverged : dict, optional
-        ``{"epoch", "step"}`` of the first step after which not everything was finite: the logits (and so the loss),
-        the parameters and the running statistics. Epochs count from 1, steps of the whole run from 0.
+        ``{"epoch", "step"}`` of the first step with a logit (and so a loss), a parameter or a running statistic that
+        is not finite. Epochs count from 1, steps of the whole run from 0.
     """
 
     recipe: Recipe
@@ -873,7 +873,7 @@ def train(recipe, dataset, *, seed=1, epochs=20, lr=None, batch=32, model="mlp",
     control = Control(recipe, len(layers), steps) if recipe.policies else None
     gemms, rng = Gemms(recipe, seed, record, control), np.random.default_rng(seed)
     state = _State(recipe, initialise(layers, rng, recipe.dtype, batch_norm), seed, steps)
-    # A run that diverges is told of in the result; NumPy's warnings would only repeat that.
+    # The result tells of divergence; NumPy's warnings would repeat it.
     with np.errstate(all="ignore"):
         train_x, test_x = (x.astype(recipe.dtype) for x in (dataset.train_x, dataset.test_x))
         for epoch in range(1, epochs + 1):
@@ -926,7 +926,7 @@ def precision_range(recipe, dataset, *, threshold=0.1, low=2, high=8, **settings
 
 
 def check(dataset, *, seed, epochs, lr, batch, model, hidden, batch_norm, momentum, decay, lr_drops):
-    """Return the layers of a run, after it was made sure that `train` takes these arguments."""
+    """Check arguments of `train`, and return the layers of the run."""
     require_int("seed", seed, 0, MAX_SEED)
     require_int("epochs", epochs, 1, 10**6)
     require(type(lr) in (int, float) and 0 < lr <= 1e6, "lr", lr, "a number above 0, at most 1e6")

@@ -1,4 +1,4 @@
-"""Matrix products on the machine's BLAS, cut so that it makes each part in the thread that asks for it."""
+"""Matrix products on the machine's BLAS, in parts so small that BLAS starts no threads for them."""
 
 from collections.abc import Iterator
 
@@ -6,20 +6,20 @@ import numpy as np
 
 __all__ = ["product", "slabs"]
 
-# OpenBLAS starts its threads for products of more multiplications. Here the threads only cost time: products are
-# small, other runs have the other cores, and a thread that waits for its turn keeps a core busy.
+# OpenBLAS starts threads for products of more multiplications. The products here are too small for threads, and
+# other training runs use the other cores. A waiting thread keeps a core busy.
 SERIAL = 1 << 18
 DEPTH, WIDTH = 256, 128  # of the part of the second operand that stays in the cache
 
 
 def slabs(rows: int, each: int) -> Iterator[slice]:
-    """Yield slices of `rows` rows, each of `SERIAL` multiplications at most; a row has `each` of them."""
+    """Yield slices of `rows` rows, with `each` multiplications per row and at most `SERIAL` per slice."""
     step = max(1, SERIAL // max(1, each))
     return (slice(start, start + step) for start in range(0, rows, step))
 
 
 def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return ``a @ b`` of floats whose sums are exact in any order: the order of additions is not said.
+    """Return ``a @ b`` of floats whose sums are exact in any order of additions.
 
     Parameters
     ----------

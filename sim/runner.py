@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 from ..base import environment
-from ..base.files import PLAIN, build_once, cache_folder, plain_folder, unchanged, whole
+from ..base.files import PLAIN, build_once, cache_folder, plain_folder, unchanged, whole, write_whole
 from ..golden.errors import MissingExtra
 from ..hw import verilog
 
@@ -60,9 +60,9 @@ class Outcome:
 
 @contextmanager
 def surroundings() -> Iterator[Path]:
-    """Have an environment in which Verilator, cocotb and make do as they are told here; yield Verilator's folder.
+    """Set the environment of Verilator, cocotb and make, without the user's variables; yield Verilator's folder.
 
-    The folder's path has no characters that make cannot take: where it would, it is a link to it.
+    GNU make takes no spaces in paths: where the true path has one, the folder is a link with a plain path.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def surroundings() -> Iterator[Path]:
         root = _plain(Path(verilator.__file__).parent, Path(links))
         os.environ["VERILATOR_ROOT"] = str(root)
         os.environ["PATH"] = f"{root / 'bin'}{os.pathsep}{os.environ['PATH']}"
-        # The simulators themselves do not say where cocotb is: they find it wherever it was moved to.
+        # Simulators hold no path of cocotb's, so they run wherever cocotb is installed.
         libraries = [str(cocotb_tools.config.libs_dir), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
         os.environ["LD_LIBRARY_PATH"] = os.pathsep.join(libraries)
         for tool in ("g++", "make", "perl"):
@@ -88,7 +88,7 @@ def surroundings() -> Iterator[Path]:
 
 
 def _plain(folder, links):
-    """Return a folder, or a link to it in the folder `links` where make could not take its path."""
+    """Return a folder, or a link to it in the folder `links` where the path is not plain."""
     if PLAIN.issuperset(str(folder)):
         return folder
     link = links / folder.name
@@ -103,7 +103,7 @@ def simulator():
 
 
 def _runtime():
-    """Return the folder of Verilator's runtime library; it is not there before the first build."""
+    """Return the folder of Verilator's runtime library, which the first build makes."""
     return cache_folder("sim/runtime") / "-".join(["verilator", *simulator().values()])
 
 
@@ -116,7 +116,7 @@ def _runner(links, waves, large=False, runtime=None):
         def _build_command(self):
             verilate, make = super()._build_command()
             verilate = [word for word in verilate if waves or word != "--public-flat-rw"]
-            # Paths that go into the makefile; an absolute one of a library would hold only where it was built.
+            # Paths for the makefile. No -rpath: see `surroundings`.
             share, libraries = (_plain(folder, links) for folder in (config.share_dir, config.libs_dir))
             at = verilate.index("-LDFLAGS") + 1
             verilate[at] = f"-L{libraries} -Wl,-rpath-link,{libraries} -lcocotbvpi_verilator"
@@ -178,7 +178,7 @@ def build(text, name, ports, waves=False):
             objects = [str(folder / f"{each}.o") for each in RUNTIME]
             build_once(shared, lambda work: subprocess.run(["ar", "rcs", str(work / "libruntime.a"), *objects],
                                                            check=True))
-        # The rest is several times as large, and nobody reads it again.
+        # Delete the objects and sources: they are large, and nothing reads them again.
         kept = {name, f"{name}.v", "ports.vlt", "build.log"}
         for path in folder.iterdir():
             if path.name not in kept:
@@ -211,9 +211,9 @@ def run(component, name, vectors, *, seed=1, idle=0.3, busy=0.3, waves=None, tex
     folder = build(text if text is not None else verilog.emit(component, name), name, ports, waves is not None)
     with tempfile.TemporaryDirectory() as scratch:
         job = Path(scratch) / "job"
-        # Payloads in hexadecimal: they may have thousands of bits, which take long in decimal.
+        # Payloads in hexadecimal: decimal takes long for thousands of bits.
         inputs, outputs = ([f"{value:x}" for value in part] for part in (vectors.inputs, vectors.outputs))
-        job.write_text(json.dumps({
+        write_whole(job, json.dumps({
             "inputs": inputs, "outputs": outputs,
             "origin": list(map(int, vectors.origin)), "status": list(vectors.status), "seed": seed, "idle": idle,
             "busy": busy,

@@ -324,7 +324,7 @@ def synthesise(text, top, ports, target, *, seeds=3, device=None, freq=None, pla
 
 
 def check(target, device, seeds, placer):
-    """Return the family and the device, after it was made sure that `synthesise` takes these arguments."""
+    """Check arguments of `synthesise`, and return (Target, name of the device)."""
     family, device = _choose(target, device)
     require_int("seeds", seeds, 0, 1000)
     require(placer is None or placer in PLACERS, "placer", placer, ", ".join(PLACERS))

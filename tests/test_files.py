@@ -192,6 +192,16 @@ def test_a_build_that_fails_keeps_its_log_and_is_tried_again(tmp_path):
     assert names(tmp_path / "entry") == ["file", files.MANIFEST]
 
 
+def test_a_full_disk_under_a_build_is_named(tmp_path):
+    def fill(folder):
+        with open("/dev/full", "w") as file:
+            file.write("made")
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        files.build_once(tmp_path / "entry", fill)
+    assert caught.value.filename == str(tmp_path / "entry")
+
+
 def test_a_build_that_is_interrupted_leaves_nothing(tmp_path):
     def interrupt(folder):
         raise KeyboardInterrupt
