@@ -1,6 +1,7 @@
 # amaranth: UnusedElaboratable=no
 """``narrowgauge list``."""
 
+import dataclasses
 import json
 
 from .. import catalog
@@ -14,8 +15,10 @@ def prepare(options):
     output.check(("--json", options.json))
 
     def work():
-        units = [{"unit": unit.name, "summary": unit.summary, "parameters": unit.parameters().to_json()}
-                 for unit in catalog.UNITS.values()]
+        # A parameter that `to_json` leaves out has the default null.
+        units = [{"unit": unit.name, "summary": unit.summary, "parameters": dict.fromkeys(
+            field.name for field in dataclasses.fields(unit.parameters)) | unit.parameters().to_json()}
+            for unit in catalog.UNITS.values()]
         if options.json is not None:
             output.write_json(options.json, {"tools": output.versions("amaranth"), "units": units})
             return

@@ -91,9 +91,9 @@ def _log(folder, commands, name):
                 raise RuntimeError(f"could not build {name}; see {folder / 'build.log'}")
 
 
-def _build(text, name, loop):
-    """Return the library of Verilog module `name`; built once for each text."""
-    key = "\0".join([text, loop, *ARGUMENTS, *COMPILE, *runner.simulator().values()])
+def _build(text, name, loop, level="-O3"):
+    """Return the library of Verilog module `name`, optimised to a level of the compiler's; built once for each text."""
+    key = "\0".join([text, loop, level, *ARGUMENTS, *COMPILE, *runner.simulator().values()])
     folder = cache_folder("sim") / f"sweep_{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
     def compile_into(work):
@@ -105,7 +105,7 @@ def _build(text, name, loop):
             # One compilation, in which the compiler sees everything at once.
             sources = "\n".join(f'#include "{path.name}"' for path in sorted(work.glob("Unit*.cpp")))
             (work / "loop.cpp").write_text(loop.replace("SOURCES", sources))
-            _log(work, [[*COMPILE, "-O3", *include, f"-I{work}", "-shared", str(work / "loop.cpp"),
+            _log(work, [[*COMPILE, level, *include, f"-I{work}", "-shared", str(work / "loop.cpp"),
                          str(_runtime(root)), "-pthread", "-latomic", "-o", str(work / "unit.so")]], name)
 
     return build_once(folder, compile_into, alone=True) / "unit.so"
