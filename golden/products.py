@@ -19,7 +19,7 @@ def slabs(rows: int, each: int) -> Iterator[slice]:
 
 
 def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return ``a @ b`` of floats whose sums are exact in any order of additions.
+    """Return ``a @ b`` of floats, in no certain order of additions: for exact sums, and for bounds.
 
     Parameters
     ----------

@@ -445,7 +445,7 @@ def _cached(cache, name, inputs, compute):
     entry = root / f"{name}-{hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]}"
 
     def compute_into(work):
-        text = json.dumps(compute(work), indent=1)
+        text = json.dumps(compute(work), indent=1, allow_nan=False)
         for path in work.glob("*.netlist"):
             path.unlink()
         (work / "result.json").write_text(text)
