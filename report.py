@@ -101,6 +101,7 @@ CASES = (
     Case("float-mac", {}),
     Case("mx-converter", {}),
     Case("mx-dot", {}),
+    Case("mx-dot", {"element_b": "fp8-e5m2"}),
     Case("lns-converter", {}),
     Case("lns-dot", {"accumulator": 24, "lsb": 16}),
     Case("lns-decoder", {}),

@@ -31,22 +31,26 @@ class _WithElement(Parameters):
     """Parameters with a field ``element``: a Float or a Fixed, in JSON by its name in `ELEMENTS` or as an object."""
 
     def to_json(self):
-        named = next((name for name, each in ELEMENTS.items() if each == self.element), None)
-        return super().to_json() | ({"element": named} if named else {})
+        return super().to_json() | self._named("element")
 
-    def _check_element(self):
-        element = self.element
+    def _named(self, field):
+        """Return a dict of the field and the name in `ELEMENTS` of its element; an empty one without a name."""
+        named = next((name for name, each in ELEMENTS.items() if each == getattr(self, field)), None)
+        return {field: named} if named else {}
+
+    def _check_element(self, field="element"):
+        element = getattr(self, field)
         if isinstance(element, str) and element in ELEMENTS:
             element = ELEMENTS[element]
         elif isinstance(element, dict):
             element = formats.parse(element)
-        object.__setattr__(self, "element", element)
+        object.__setattr__(self, field, element)
         if isinstance(element, Float):
             fits = element.width <= 8 and element.exponent <= 5 and element.mantissa >= 1
             fits = fits and element.bias >= 0 and element.emax >= 0
         else:
             fits = isinstance(element, Fixed) and 3 <= element.bits <= 8 and 0 <= element.fraction <= element.bits - 2
-        require(fits, "element", element,
+        require(fits, field, element,
                 ", ".join(ELEMENTS) + ", a Float of up to 8 bits, 5 or fewer of them exponent and 1 or more mantissa, "
                 "a Fixed of 3 to 8 bits; the largest value 1 or more and the bias or fraction not negative")
 
@@ -313,9 +317,9 @@ def _halves(q, bits):
 def dot(a, b):
     """Return the exact dot products of corresponding blocks, as float64 arrays ``(high, low)``.
 
-    Their exact sum is the dot product; `low` is 0 wherever one float64 holds it, as it does for all pairs of formats
-    but those with E5M2. A block with the NaN scale, or with an element that is Inf or NaN (which `quantise` never
-    makes), gives NaN.
+    Their exact sum is the dot product. `low` is 0 wherever one float64 holds the sum, as it does for all pairs of
+    presets but E5M2 with E5M2 or E4M3. A block with the NaN scale, or with an element that is Inf or NaN (which
+    `quantise` never makes), gives NaN.
     """
     require(a.format.block == b.format.block, "blocks", (a.format.block, b.format.block), "of equal length")
     qa, qb, bad_a, bad_b = _checked(a, b)
@@ -420,7 +424,10 @@ class DotParameters(_WithElement):
     Parameters
     ----------
     element : Float or Fixed
-        Of the blocks of both operands, also by its name in `ELEMENTS`.
+        Of the blocks of operand a, also by its name in `ELEMENTS`.
+    element_b : Float or Fixed, optional
+        Of the blocks of operand b. None, and in JSON absent or null: the same as `element`. A format that equals
+        `element` becomes None.
     block : int
         Elements per block, 8 to 64.
     lanes : int
@@ -432,6 +439,7 @@ class DotParameters(_WithElement):
     """
 
     element: object = formats.PRESETS["fp8-e4m3"]
+    element_b: object = None
     block: int = 32
     lanes: int = 8
     accumulator: Float = formats.PRESETS["fp32"]
@@ -439,6 +447,11 @@ class DotParameters(_WithElement):
 
     def __post_init__(self):
         self._check_element()
+        if self.element_b is not None:
+            self._check_element("element_b")
+        # Equal hardware has equal parameters, however they are given.
+        if self.element_b == self.element:
+            object.__setattr__(self, "element_b", None)
         require_int("block", self.block, 8, 64)
         require(type(self.lanes) is int and self.lanes in [n for n in range(4, self.block + 1) if self.block % n == 0],
                 "lanes", self.lanes, f"a divisor of the block, {self.block}, of 4 or more")
@@ -449,9 +462,22 @@ class DotParameters(_WithElement):
                 self.accumulators, "2, 4, 8, 16")
 
     @property
-    def format(self):
-        """The MX format of both operands."""
+    def format(self) -> MX:
+        """The MX format of operand a."""
         return MX(self.element, self.block)
+
+    @property
+    def format_b(self) -> MX:
+        """The MX format of operand b."""
+        return MX(self.element if self.element_b is None else self.element_b, self.block)
+
+    def to_json(self):
+        """Return the parameters as a dict of plain JSON values; without ``element_b`` for equal elements."""
+        data = super().to_json()
+        if self.element_b is None:
+            del data["element_b"]
+            return data
+        return data | self._named("element_b")
 
 
 def convert(parameters, codes, step=0):
@@ -504,8 +530,8 @@ def dots(parameters, a, b, slot, first, last):
     overflow : bool
         Whether a finite accumulator became infinite.
     """
-    a, b = (Blocks(parameters.format, np.asarray(scales, np.uint8), np.asarray(elements, np.uint8),
-                   parameters.block) for scales, elements in (a, b))
+    a, b = (Blocks(fmt, np.asarray(scales, np.uint8), np.asarray(elements, np.uint8), fmt.block)
+            for fmt, (scales, elements) in ((parameters.format, a), (parameters.format_b, b)))
     high, low = dot(a, b)
     count, levels = runs(slot, first)
     totals, sums, overflow = np.zeros(count), np.zeros(len(high)), False

@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..golden.blockfloat import BANK, RECURRENCE
 from ..golden.formats import Float
-from .pipeline import normalise, shift_right_sticky, stage, sticky_status, sum_with_carry
+from .pipeline import normalise, shift_right_sticky, signals, stage, sticky_status, sum_with_carry
 
 __all__ = ["AccumulatorBank"]
 
@@ -88,7 +88,7 @@ class AccumulatorBank(wiring.Component):
         n = self.integer - 1
 
         # The adder moves as one; the stage before it also waits for a sum that is still under way.
-        advance, accept, hazard = Signal(), Signal(), Signal()
+        advance, accept, hazard = signals("advance accept hazard")
         m.d.comb += [
             advance.eq(~self.o.valid | self.o.ready),
             accept.eq(advance & ~hazard),
@@ -112,7 +112,8 @@ class AccumulatorBank(wiring.Component):
 
         # L0: fetch the sum.
         m.submodules.bank = bank = memory.Memory(shape=fmt.width, depth=self.sums, init=[])
-        read, write = bank.read_port(domain="comb"), bank.write_port()
+        read = bank.read_port(domain="comb")
+        write = bank.write_port()
         bits = max(self.field, fmt.exponent + 1) + 1
         m.d.comb += read.addr.eq(s1.slot)
         l0 = stage(m, advance, "l0", s1, drop=("taken", "first"), valid=s1.valid & ~hazard, held=read.data,
@@ -144,7 +145,8 @@ class AccumulatorBank(wiring.Component):
         top = max(max(p, n) + 1, p + 2)
         held = l1.held << (top - p)
         addend = Cat(C(0, top - n), l1.addend)
-        larger, smaller, fill = Signal(top + 1), Signal(top + 1), Signal()
+        larger, smaller = signals("larger smaller", top + 1)
+        fill = Signal()
         exponent = Signal(bits - 1)
         levels = (top + 1).bit_length()
         distance = Signal(levels)

@@ -8,8 +8,8 @@ from amaranth.lib import data, fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..golden.array import QUEUE, SIZE, ArrayParameters, cycles
-from . import blockfloat, floating, integer, logarithmic, verilog
-from .pipeline import stage
+from . import blockfloat, floating, integer, logarithmic, meanings, verilog
+from .pipeline import signals, stage
 
 __all__ = ["SYSTEMS", "Array", "Path", "Walker"]
 
@@ -80,22 +80,24 @@ class Walker(wiring.Component):
 
         # What is read next: vector `at` of a row, of row `index` of the block that begins at `row_block`, for a lane,
         # which is row `slot` of a tile there.
-        busy, transposed = Signal(), Signal()
+        busy, transposed = signals("busy transposed")
         left = Signal(SIZE)
         groups, final, at = (Signal.like(self.groups, name=name) for name in ("groups", "final", "at"))
-        tail, mode = Signal.like(self.tail), Signal.like(self.mode)
+        tail = Signal.like(self.tail)
+        mode = Signal.like(self.mode)
         block, row_block, down_by, along = (Signal.like(self.block, name=name) for name in
                                             ("block", "row_block", "down_by", "along"))
         index = Signal.like(self.vector.index)
         lane = Signal(self.lanes, init=1)
         slot = Signal(size_of(down))
         # Of the row of lanes: its place in the buffers, what is there before it, and of that what has to stay.
-        place, held, own = Signal(words), Signal(words), Signal(words)
+        place, held, own = signals("place held own", words)
 
         # Room for a whole row of lanes, or none of it begins. As comparing takes a cycle, it is done twice: for the
         # place there is now, and for the one behind it, should this row of lanes end now.
-        begins, on = lane[0] & (at == 0), Signal()
-        room, room_on, gone_on = Signal(), Signal(), Signal()
+        begins = lane[0] & (at == 0)
+        on = Signal()
+        room, room_on, gone_on = signals("room room_on gone_on")
         needs = Mux(busy, groups, self.groups)
         m.d.comb += held.eq(place - self.freed)
         m.d.sync += [
@@ -227,7 +229,9 @@ class Path(wiring.Component):
         if self.delay:
             depth = max(1 << (self.delay - 1).bit_length(), 2)
             m.submodules.ring = ring = memory.Memory(shape=len(now.way), depth=depth, init=[])
-            write, read, count = ring.write_port(), ring.read_port(domain="comb"), Signal(range(depth))
+            write = ring.write_port()
+            read = ring.read_port(domain="comb")
+            count = Signal(range(depth))
             m.d.sync += count.eq(count + 1)
             m.d.comb += [write.addr.eq(count), write.data.eq(now.way), write.en.eq(1),
                          read.addr.eq(count - self.delay)]
@@ -345,23 +349,6 @@ class Array(wiring.Component):
     """
 
     interval = 1
-    meanings = {
-        "multiply": "1: a product, 0: a write of elements",
-        "elements": "codes of the work format, element 0 lowest",
-        "index": "row (or with a.transposed column) of block a.block that is written",
-        "m": "rows of the result: vectors of operand a", "n": "columns of the result: vectors of operand b",
-        "k": "elements of each vector, along which products are added",
-        "block": "where the matrix begins in the memory; blocks are group x group elements",
-        "stride": "blocks from one row of blocks to the next",
-        "transposed": "the operand's vectors are the columns of what is stored",
-        "values": "codes of the accumulator's format, of each cell, row by row",
-        "row": "of cell (r, c) it is result row * rows + r", "column": "and column * columns + c",
-        "rows_live": "rows of cells that have results", "columns_live": "columns of cells that have results",
-        "first": "start sums from +0, not from the product before",
-        "last": "of an instruction: there are results; of a result: the product's last",
-        "exceeded": "a product does not fit the buffers; the array waits for reset",
-        "overflow": "sticky: an operand or a result was beyond its range",
-    }
 
     def __init__(self, parameters: ArrayParameters):
         self.parameters = parameters
@@ -393,6 +380,34 @@ class Array(wiring.Component):
         """Verilog of the cell's module."""
         return "\n(* keep_hierarchy *)\n" + verilog.emit(self.cell, CELL)
 
+    @property
+    def meanings(self):
+        p = self.parameters
+        # A mode of a number system from outside may have no text.
+        modes = {name: f"the number system's mode {name}" for name in p.system.modes or ("unused",)}
+        modes |= {"precision": "magnitude bits to use", "rounding": meanings.ROUNDING} | meanings.scale()
+        return modes | {
+            "multiply": "1: a product, 0: a write of elements",
+            "elements": meanings.numbers(p.system.work),
+            "index": "row (or with a.transposed column) of block a.block that is written",
+            "m": "rows of the result: vectors of operand a", "n": "columns of the result: vectors of operand b",
+            "k": "elements of each vector, along which products are added",
+            "block": f"where the matrix begins in the memory; blocks are {p.system.group} x {p.system.group} elements",
+            "stride": "blocks from one row of blocks to the next",
+            "transposed": "1: the operand's vectors are the columns of what is stored",
+            "first": "1: start sums from +0; 0: from the product before",
+            "i.last": "1: there are results; 0: the next product goes on with the sums",
+            "values": f"{meanings.numbers(p.system.accumulator)}; cells row by row",
+            "row": f"cell (r, c) has the result's row {p.rows} * row + r",
+            "column": f"and its column {p.columns} * column + c",
+            "rows_live": "a bit for each row of cells: it has results",
+            "columns_live": "a bit for each column of cells: it has results",
+            "o.last": "the product's last results",
+            "invalid": "sticky: a NaN came in or was made",
+            "overflow": "sticky: an operand or a result was beyond its range",
+            "exceeded": "a product does not fit the buffers; the array waits for reset",
+        }
+
     def elaborate(self, platform):
         m = Module()
         parameters, system, payload = self.parameters, self.parameters.system, self.i.payload
@@ -418,11 +433,12 @@ class Array(wiring.Component):
 
         # Instructions. The operands of a product are read when it is taken; what the cells need to know of it waits for
         # them.
-        waiting, taken = Signal(), Signal()
-        queued = SimpleNamespace(m=Signal(SIZE), n=Signal(SIZE), groups=Signal.like(rows.groups), first=Signal(),
-                                 last=Signal(), a_mode=Signal(mode_layout(system)), b_mode=Signal(mode_layout(system)))
+        waiting, taken = signals("waiting taken")
+        shapes = {"m": SIZE, "n": SIZE, "groups": rows.groups.shape(), "first": 1, "last": 1,
+                  "a_mode": mode_layout(system), "b_mode": mode_layout(system)}
+        queued = SimpleNamespace(**{name: Signal(shape, name=f"queued_{name}") for name, shape in shapes.items()})
         groups = Signal.like(rows.groups)
-        accept, empty = Signal(), Signal()
+        accept, empty = signals("accept empty")
         m.d.comb += [
             self.i.ready.eq(rows.idle & columns.idle & ~Mux(payload.multiply, waiting, paths[0].reading)),
             accept.eq(self.i.valid & self.i.ready),
@@ -547,7 +563,7 @@ class Array(wiring.Component):
         depth = self.parameters.waiting
         pointer = range(2 * depth)  # of a ring, and one bit more, which tells a full one from an empty one
         issued, there, taken = (Signal(pointer, name=name) for name in ("issued", "results", "taken"))
-        valid, take = Signal(), Signal()
+        valid, take = signals("valid take")
         m.d.comb += [
             now.room.eq((issued ^ taken) != depth), take.eq((there != taken) & (~valid | self.o.ready)),
             self.o.valid.eq(valid),
@@ -564,7 +580,8 @@ class Array(wiring.Component):
                 ("labels", now.labels, now.labelled, issued, labels, {}),
                 ("values", values, made, there, payload.values.as_value(), {"ram_style": "block"})):
             m.submodules[name] = ring = memory.Memory(shape=len(out), depth=depth, init=[], attrs=UNCHECKED | kind)
-            write, read = ring.write_port(), ring.read_port()
+            write = ring.write_port()
+            read = ring.read_port()
             m.d.comb += [write.addr.eq(where), write.data.eq(given), write.en.eq(when),
                          read.addr.eq(taken), read.en.eq(take), out.eq(read.data)]
 
@@ -577,10 +594,10 @@ class Array(wiring.Component):
         parameters = self.parameters
         across = parameters.tile[1]
         words = len(walkers[0].freed)
-        running, issue, room = Signal(), Signal(), Signal()
+        running, issue, room = signals("running issue room")
         groups, final, at = (Signal.like(queued.groups, name=name) for name in ("groups", "final", "at"))
-        first, last, a_mode, b_mode = (Signal.like(each) for each in
-                                       (queued.first, queued.last, queued.a_mode, queued.b_mode))
+        first, last, a_mode, b_mode = (Signal.like(vars(queued)[name], name=name)
+                                       for name in ("first", "last", "a_mode", "b_mode"))
         # For each side: `left`, the rows from the current one on, and from the tile's first on, of all; the place in
         # the buffer of the current row of lanes, of the tile's first one, of the product's, and of the oldest that is
         # still needed; the labels of the current row of lanes and of the tile's first one.
@@ -608,7 +625,7 @@ class Array(wiring.Component):
         m.d.comb += ends["k"].eq(at == final)
 
         live = [Cat(lane < side.left for lane in range(side.lanes)) for side in sides]
-        tile_end, row_end, end = Signal(), Signal(), Signal()
+        tile_end, row_end, end = signals("tile_end row_end end")
         m.d.comb += [
             tile_end.eq(ends["a"] & ends["b"] & ends["k"]),
             row_end.eq(tile_end & b.over),
@@ -622,7 +639,8 @@ class Array(wiring.Component):
             "a_mode": mode_layout(parameters.system), "b_mode": mode_layout(parameters.system),
         })
         m.submodules.queue = queue = fifo.SyncFIFO(width=entry.size, depth=QUEUE)
-        given, popped, pop = Signal(entry), data.View(entry, queue.r_data), Signal()
+        given, popped = Signal(entry, name="given"), data.View(entry, queue.r_data)
+        pop = Signal()
         m.d.comb += [
             given.a.eq(a.place + at), given.b.eq(b.place + at), given.slot.eq(a.slot * across + b.slot),
             given.first.eq(first & (at == 0)), given.last.eq(last & ends["k"]), given.row_end.eq(row_end),

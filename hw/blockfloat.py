@@ -5,10 +5,11 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..golden.blockfloat import ConverterParameters, FMACParameters
+from . import meanings
 from .accumulator import AccumulatorBank
 from .formats import group_layout
 from .lfsr import LeapLFSR
-from .pipeline import CHAIN, bits_of, packed_sums, shift_right_sticky, stage, sticky_status, sum_with_carry
+from .pipeline import CHAIN, bits_of, packed_sums, shift_right_sticky, signals, stage, sticky_status, sum_with_carry
 
 __all__ = ["BFPConverter", "BFPFMAC", "System"]
 
@@ -65,6 +66,16 @@ class BFPConverter(wiring.Component):
     @property
     def latency(self):
         return self.parameters.latency
+
+    @property
+    def meanings(self):
+        p = self.parameters
+        return {
+            "i.elements": meanings.numbers(p.work), "i.precision": meanings.PRECISION.format(p.mantissa),
+            "rounding": meanings.ROUNDING,
+            "invalid": "sticky: a NaN came in",
+            "overflow": "sticky: a group was above the exponent field, or held an Inf or a NaN",
+        } | meanings.group(p.format, "o.")
 
     def elaborate(self, platform):
         m = Module()
@@ -125,7 +136,7 @@ class BFPConverter(wiring.Component):
         top = Signal(signed(max(width, left.bit_length()) + 1))
         m.d.comb += top.eq(Mux(best.any(), best, 1 - now.depth))
         floor, ceiling = fmt.emin + work.bias, fmt.emax + work.bias
-        under, above = Signal(), Signal()
+        under, above = signals("under above")
         m.d.comb += [
             under.eq(now.empty | (top < floor)),
             above.eq((top > ceiling) | best.all()),
@@ -389,6 +400,11 @@ class BFPFMAC(wiring.Component):
     def interval(self):
         return self.parameters.format.chunks**2 if self.parameters.serial else 1
 
+    @property
+    def meanings(self):
+        p = self.parameters
+        return meanings.of_operands(meanings.group(p.format)) | meanings.of_sums(p.accumulator)
+
     def elaborate(self, platform):
         m = Module()
         parameters, payload = self.parameters, self.i.payload
@@ -472,7 +488,7 @@ class BFPFMAC(wiring.Component):
 
         top_a, top_b = top_chunk("top_a", payload.a.precision), top_chunk("top_b", payload.b.precision)
         c, d, next_c, next_d = (Signal.like(top_a, name=name) for name in ("c", "d", "next_c", "next_d"))
-        running, moved = Signal(), Signal()
+        running, moved = signals("running moved")
         below = Signal(len(c) + 1)
         m.d.comb += [
             c.eq(Mux(running, next_c, top_a)),

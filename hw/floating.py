@@ -8,10 +8,11 @@ from amaranth.lib.wiring import In, Out
 
 from ..golden.floating import AdderParameters, CastParameters, FMAParameters, MACParameters, MultiplierParameters
 from ..golden.rounding import NEAREST
+from . import meanings
 from .accumulator import AccumulatorBank
 from .lfsr import LeapLFSR
 from .multiplier import Multiplier, block
-from .pipeline import normalise, shift_right_sticky, stage, sticky_status
+from .pipeline import normalise, shift_right_sticky, signals, stage, sticky_status
 
 __all__ = [
     "FloatAdder", "FloatCast", "FloatFMA", "FloatMAC", "FloatMultiplier", "round_and_pack", "round_sum", "unpack",
@@ -98,7 +99,7 @@ def round_and_pack(m, fmt, mode, value, top, *, flush=False, sticky=0, flip=0, n
     hidden = Cat(C(0, p - 1), kept[-1])
     if more is not None:
         hidden = Cat(C(0, p - 1), kept[-1] ^ more, kept[-1] & more)
-    code = Signal(len(number), name="code")
+    code = Signal(len(number))
     if mode.kind == "stochastic":
         carry = ones
         if nearest is not None:
@@ -158,11 +159,11 @@ def round_sum(m, advance, now, value, low, fmt):
         right = p + 1
         missing = max(p + right - size, 0)
         value, size = Cat(negative.replicate(missing), value), size + missing
-        moved = Signal(size, name="moved")
+        moved = Signal(size)
         below = top[-1]
         m.d.comb += moved.eq(Mux(below, value[right:], value))
         sticky = below & (value[:right] ^ negative.replicate(right)).any()
-        raised = Signal(signed(len(top)), name="raised")
+        raised = Signal(signed(len(top)))
         m.d.comb += raised.eq(top + Mux(below, right, 0))
         value, top = moved, raised[:-1] & ~raised[-1].replicate(len(raised) - 1)
     else:
@@ -184,7 +185,7 @@ def round_sum(m, advance, now, value, low, fmt):
     m.d.comb += final.eq(now.top - now.taken)
     now = stage(m, advance, "placed", now, drop=("taken", "free", "limit"), top=final)
     packed = round_and_pack(m, fmt, NEAREST, now.value, now.top, sticky=now.sticky, flip=now.negative)
-    magnitude = Signal(fmt.width - 1, name="magnitude")
+    magnitude = Signal(fmt.width - 1)
     m.d.comb += magnitude.eq(Mux(packed.over, fmt.inf_code, packed.magnitude))
     return now, Cat(magnitude, now.negative & magnitude.any()), packed.over
 
@@ -220,6 +221,16 @@ class _FloatUnit(wiring.Component):
             "i": In(stream.Signature(data.StructLayout(operands | ({"nearest": 1} if self._choice else {})))),
             "o": Out(stream.Signature(data.StructLayout({"value": result.width}))),
         } | ({"enable": In(1)} if embedded else {"invalid": Out(1), "overflow": Out(1), "status_clear": In(1)}))
+
+    @property
+    def meanings(self):
+        p = self.parameters
+        return {
+            "a": meanings.numbers(p.format), "b": meanings.numbers(p.format), "c": meanings.numbers(self.result),
+            "subtract": "1: a - b, 0: a + b", "value": f"the result: {meanings.numbers(self.result)}",
+            "invalid": "sticky: a result was NaN",
+            "overflow": "sticky: a result of finite operands was beyond the largest finite value",
+        }
 
     def elaborate(self, platform):
         m = Module()
@@ -280,14 +291,14 @@ class _FloatUnit(wiring.Component):
             m.submodules.lfsr = random = LeapLFSR(seed=self.parameters.seed, lanes=1, bits=mode.bits)
             m.d.comb += random.draw.eq(advance & now.valid & ~now.nearest if self._choice else advance & now.valid)
             noise = Cat(C(1, 1), random.words) if mode.corrected else random.words
-        top = Signal(signed(len(now.top) + 1) if self.flush else len(now.top), name="top")
+        top = Signal(signed(len(now.top) + 1) if self.flush else len(now.top))
         m.d.comb += top.eq(now.top - now.taken)
         packed = round_and_pack(m, fmt, mode, now.value, top, flush=self.flush, sticky=now.sticky, flip=now.flip,
                                 noise=noise, nearest=now.nearest if self._choice else None)
         over = fmt.max_code if mode.kind == "truncate" else fmt.overflow_code
         infinity = fmt.overflow_code if fmt.inf_code is None else fmt.inf_code
         nan = fmt.max_code if fmt.nan_code is None else fmt.nan_code
-        magnitude = Signal(fmt.width - 1, name="magnitude")
+        magnitude = Signal(fmt.width - 1)
         m.d.comb += magnitude.eq(Mux(now.nan, nan, Mux(now.infinite, infinity,
                                                        Mux(packed.over, over, packed.magnitude))))
         negative = now.negative & ~now.nan & ~(now.cancels & ~packed.nonzero & ~now.infinite)
@@ -297,7 +308,7 @@ class _FloatUnit(wiring.Component):
         if self._embedded:
             return
         # The status is told a cycle later, off the critical path.
-        was_nan, was_lost = Signal(), Signal()
+        was_nan, was_lost = signals("was_nan was_lost")
         m.d.sync += [was_nan.eq(advance & now.valid & now.nan), was_lost.eq(advance & now.valid & lost & ~now.nan)]
         sticky_status(m, self.invalid, was_nan, self.status_clear)
         sticky_status(m, self.overflow, was_lost, self.status_clear)
@@ -341,7 +352,7 @@ class FloatAdder(_FloatUnit):
         fmt, payload = self.parameters.format, self.i.payload
         a, b = (unpack(m, name, fmt, payload[name], self.flush) for name in "ab")
         # The larger magnitude first: then no difference is negative.
-        swap, apart = Signal(), Signal()
+        swap, apart = signals("swap apart")
         m.d.comb += [
             swap.eq(payload.a[:-1] < payload.b[:-1]),
             apart.eq(a.negative ^ b.negative ^ payload.subtract),
@@ -489,7 +500,7 @@ class FloatFMA(_FloatUnit):
         width = above + 2 * p + below
 
         product_infinite = (a.infinite & ~b.zero) | (b.infinite & ~a.zero)
-        product_negative, apart, nan = Signal(), Signal(), Signal()
+        product_negative, apart, nan = signals("product_negative apart nan")
         m.d.comb += [
             product_negative.eq(a.negative ^ b.negative),
             apart.eq(product_negative ^ c.negative),
@@ -529,7 +540,7 @@ class FloatFMA(_FloatUnit):
         # product + addend, or product - addend: floor, where the addend has lost bits, and sticky. A negative
         # difference, which has lost none, is complemented; the one that it lacks is left to the rounding.
         borrow = now.apart & ~now.sticky
-        total = Signal(width + 1, name="total")
+        total = Signal(width + 1)
         m.d.comb += total.eq((Cat(borrow, C(0, below), product, C(0, above + 1))
                               + Cat(borrow, now.addend ^ now.apart.replicate(width), now.apart))[1:])
         flip = total[-1]
@@ -642,6 +653,12 @@ class FloatMAC(wiring.Component):
     def text(self):
         """Verilog of the module that the unit instantiates."""
         return _text(self._multiplier)
+
+    @property
+    def meanings(self):
+        operand = meanings.numbers(self.parameters.format)
+        return {"a": operand, "b": operand, "invalid": "sticky: a sum was or became NaN",
+                } | meanings.of_sums(self.parameters.accumulator)
 
     def elaborate(self, platform):
         m = Module()

@@ -18,6 +18,7 @@ from ..golden.logarithmic import (
     weights,
 )
 from ..golden.rounding import NEAREST
+from . import meanings
 from .blockfloat import largest, sum_products
 from .floating import round_and_pack, round_sum, unpack
 from .log2 import Level
@@ -82,6 +83,15 @@ class LNSConverter(wiring.Component):
     def latency(self):
         return self.parameters.latency
 
+    @property
+    def meanings(self):
+        p = self.parameters
+        return {
+            "elements": meanings.numbers(p.work), "given": "1: take the scale that came in, 0: find the vector's own",
+            "invalid": "sticky: a NaN came in",
+            "overflow": "sticky: an Inf or a NaN came in, or a number was too large for its scale",
+        } | meanings.scale("i.scale") | meanings.vector(p.format, "o.")
+
     def elaborate(self, platform):
         m = Module()
         parameters, payload = self.parameters, self.i.payload
@@ -110,14 +120,14 @@ class LNSConverter(wiring.Component):
 
         # The least scale, and what to take off the levels for the one that is used.
         octaves = (fmt.top + 1) >> low
-        wanted = Signal(signed(level.width + 3), name="wanted")
+        wanted = Signal(signed(level.width + 3))
         m.d.comb += wanted.eq(best[low:] + (1 - octaves + level.base + SCALE_BIAS))
         top = SCALE_MAX + SCALE_BIAS
         own = Mux(wanted < 0, 0, Mux(wanted > top, top, wanted))[:SCALE]
         now = stage(m, advance, "scale", now, drop=("best", "given"), scale=Mux(now.given, now.scale, own))
         high = level.width - low
         bits = max(high, SCALE, (abs(level.base) + SCALE_BIAS).bit_length(), fmt.bits - 1 - low) + 2
-        offset = Signal(signed(bits), name="offset")
+        offset = Signal(signed(bits))
         m.d.comb += offset.eq(SCALE_BIAS + level.base - now.scale)
         now = stage(m, advance, "offset", now, offset=offset)
         sums = packed_sums(m, "octave", [
@@ -193,6 +203,13 @@ class LNSDecoder(wiring.Component):
             "status_clear": In(1),
         })
 
+    @property
+    def meanings(self):
+        return {
+            "elements": meanings.numbers(self.parameters.result),
+            "overflow": "sticky: a number was beyond the largest finite value",
+        } | meanings.vector(self.parameters.format)
+
     def elaborate(self, platform):
         m = Module()
         parameters, payload = self.parameters, self.i.payload
@@ -206,7 +223,7 @@ class LNSDecoder(wiring.Component):
         offset = result.bias - SCALE_BIAS - 1
         ends = (offset, offset + (1 << SCALE) - 1 + (fmt.top >> low))
         width = bits_of(*ends)
-        base = Signal(signed(width), name="base")
+        base = Signal(signed(width))
         m.d.comb += base.eq(payload.scale + offset)
         now = stage(m, advance, "base", valid=self.i.valid, base=base, codes=Cat(payload.codes))
         table = powers(fmt.gamma, p)
@@ -313,6 +330,14 @@ class LNSDot(wiring.Component):
     @property
     def latency(self):
         return self.parameters.latency
+
+    @property
+    def meanings(self):
+        return {
+            "first": "start the sum from 0", "last": "emit the sum after this addition",
+            "value": f"the sum, rounded: {meanings.numbers(self.parameters.result)}",
+            "overflow": "sticky: a sum saturated, or was rounded beyond the largest finite value",
+        } | meanings.of_operands(meanings.vector(self.parameters.format))
 
     def elaborate(self, platform):
         m = Module()
@@ -482,7 +507,7 @@ class LNSDot(wiring.Component):
             starts = [sum(widths[:k]) for k in range(len(widths))]
             terms = [now.terms[start:start + width].as_signed() for start, width in zip(starts, widths)]
             level += 1
-        whole = Signal(signed(size), name="whole")
+        whole = Signal(signed(size))
         m.d.comb += whole.eq(terms[0])
         return now, [whole]
 

@@ -5,6 +5,7 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..golden.madam import MadamParameters, growth
+from . import meanings
 from .floating import unpack
 from .lfsr import LeapLFSR
 from .log2 import Level
@@ -74,6 +75,21 @@ class MadamUpdate(wiring.Component):
             "overflow": Out(1),
             "status_clear": In(1),
         })
+
+    @property
+    def meanings(self):
+        p = self.parameters
+        second = f"second moment, code V: worth 2**(V / {p.second_gamma} - {p.second_bias}), or 0 if V is 0"
+        return {
+            "weights": f"top bit s, below it t: worth (-1)**s * 2**(k + t / {p.weight.gamma}), or 0 if t is 0",
+            "narrow": f"the weight rounded, of the same scale k: (-1)**s * 2**(k + t / {p.narrow.gamma})",
+            "gradients": meanings.numbers(p.gradient), "seconds": second,
+            "correction": "what the second moment's start at 0 takes off it, in its codes: two's complement, at most 0",
+            "rate": "log2 of what a normalised gradient of 1 moves a weight's t by",
+            "bound": "largest t of a weight, 1 or more",
+            "invalid": "sticky: a gradient was NaN",
+            "overflow": "sticky: a gradient was Inf, or its square above the largest second moment",
+        }
 
     def elaborate(self, platform):
         m = Module()

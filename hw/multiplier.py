@@ -4,6 +4,7 @@ from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from .pipeline import signals
 from .verilog import PREFIX
 
 __all__ = ["Multiplier", "block"]
@@ -122,7 +123,8 @@ class Multiplier(wiring.Component):
             m.submodules.block = Instance(
                 instance[0], i_clk=ClockSignal(), i_ce=self.enable, i_a=self.a, i_b=self.b, o_p=self.p)
             return m
-        a, b, p = Signal(self.width), Signal(self.width), Signal(2 * self.width)
+        a, b = signals("a b", self.width)
+        p = Signal(2 * self.width)
         m.d.comb += p.eq(a * b if self.kind == "dsp" else rows(m, a, b))
         for target, source, registered in ((a, self.a, self.before), (b, self.b, self.before),
                                            (self.p, p, self.behind)):

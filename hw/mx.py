@@ -4,8 +4,9 @@ from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..golden.formats import Fixed
+from ..golden.formats import Fixed, Float
 from ..golden.mx import SCALE_BIAS, SCALE_NAN, ConverterParameters, DotParameters
+from . import meanings
 from .accumulator import AccumulatorBank
 from .blockfloat import chunk_product, largest, sum_products
 from .floating import round_and_pack, unpack, window_of
@@ -70,6 +71,15 @@ class MXConverter(wiring.Component):
     @property
     def latency(self):
         return 10 + (self.parameters.block - 1).bit_length()
+
+    @property
+    def meanings(self):
+        p = self.parameters
+        return {
+            "i.elements": meanings.numbers(p.work), "o.elements": f"{meanings.numbers(p.element)}, to be scaled",
+            "invalid": "sticky: a NaN came in, and its block is NaN",
+            "overflow": "sticky: an Inf or a NaN came in, or a block was too large for the largest scale",
+        } | meanings.scale(nan=True)
 
     def elaborate(self, platform):
         m = Module()
@@ -232,8 +242,8 @@ class MXDot(wiring.Component):
     Members
     -------
     i : In(stream)
-        ``a`` and ``b`` (blocks, see `block_layout`), ``slot`` (which accumulator), ``first`` (start it from +0),
-        ``last`` (emit its new sum; the accumulator keeps it).
+        ``a`` and ``b`` (blocks of ``format`` and ``format_b``, see `block_layout`), ``slot`` (which accumulator),
+        ``first`` (start it from +0), ``last`` (emit its new sum; the accumulator keeps it).
     o : Out(stream)
         ``value`` (code of the accumulator format) and ``slot``.
     invalid, overflow : Out(1)
@@ -255,11 +265,11 @@ class MXDot(wiring.Component):
 
     def __init__(self, parameters: DotParameters):
         self.parameters = parameters
-        block = block_layout(parameters.format)
         slot = (parameters.accumulators - 1).bit_length()
         super().__init__({
             "i": In(stream.Signature(data.StructLayout({
-                "a": block, "b": block, "slot": slot, "first": 1, "last": 1,
+                "a": block_layout(parameters.format), "b": block_layout(parameters.format_b), "slot": slot,
+                "first": 1, "last": 1,
             }))),
             "o": Out(stream.Signature(data.StructLayout({"value": parameters.accumulator.width, "slot": slot}))),
             "invalid": Out(1),
@@ -270,8 +280,9 @@ class MXDot(wiring.Component):
     @property
     def _places(self):
         """Powers of two to shift a product of significands up by, rising."""
-        fmt = self.parameters.format
-        highest = 2 * (fmt.bits - fmt.magnitude.mantissa - 1) if not isinstance(fmt.element, Fixed) else 0
+        # An element is its significand, moved up by its place; the places of a product add up.
+        highest = sum(fmt.bits - fmt.magnitude.mantissa - 1
+                      for fmt in (self.parameters.format, self.parameters.format_b) if isinstance(fmt.element, Float))
         return [1 << k for k in range(highest.bit_length())]
 
     @property
@@ -282,17 +293,27 @@ class MXDot(wiring.Component):
     def interval(self):
         return self.parameters.block // self.parameters.lanes
 
+    @property
+    def meanings(self):
+        p = self.parameters
+        return meanings.scale(nan=True) | meanings.of_sums(p.accumulator) | {
+            "a.elements": f"{meanings.numbers(p.format.element)}, to be scaled",
+            "b.elements": f"{meanings.numbers(p.format_b.element)}, to be scaled",
+            "invalid": "sticky: a sum was or became NaN",
+        }
+
     def elaborate(self, platform):
         m = Module()
         parameters, payload = self.parameters, self.i.payload
-        fmt, lanes, passes = parameters.format, parameters.lanes, self.interval
+        a_format, b_format, lanes, passes = parameters.format, parameters.format_b, parameters.lanes, self.interval
         advance = Signal()
 
-        # The sum of a pair of blocks, and the exponent field that belongs to its top bit.
-        fixed = isinstance(fmt.element, Fixed)
-        worst = 1 << (fmt.bits - 1) if fixed else int(fmt.magnitude.max / 2.0**fmt.unit)
-        integer = (fmt.block * worst**2).bit_length() + 1
-        offset = parameters.accumulator.bias + integer - 2 + 2 * (fmt.unit - SCALE_BIAS)
+        # The sum of a pair of blocks, and the exponent field that belongs to its top bit. In units of 2**unit of its
+        # format, an element is an integer of magnitude `_worst` or less. In units of both, a sum is an integer of
+        # magnitude block * worst_a * worst_b or less. A sign above the bits of this bound keeps the sum above its most
+        # negative value.
+        integer = (parameters.block * _worst(a_format) * _worst(b_format)).bit_length() + 1
+        offset = parameters.accumulator.bias + integer - 2 + a_format.unit + b_format.unit - 2 * SCALE_BIAS
         ends = (offset - integer, offset + 2 * SCALE_NAN)
         field = bits_of(*ends)
 
@@ -325,9 +346,9 @@ class MXDot(wiring.Component):
         nan = now.a_exponent.all() | now.b_exponent.all()
         for k in range(lanes):
             (a, a_place, a_negative, a_bad), (b, b_place, b_negative, b_bad) = (
-                self._element(m, f"{name}{k}", codes.word_select(k, len(codes) // lanes))
-                for name, codes in (("a", now.a), ("b", now.b)))
-            products.append(chunk_product(a, b) if len(a) == 2 else rows(m, a, b)[:2 * len(a)])
+                self._element(m, f"{name}{k}", fmt.element, codes.word_select(k, len(codes) // lanes))
+                for name, fmt, codes in (("a", a_format, now.a), ("b", b_format, now.b)))
+            products.append(_product(m, a, b))
             places.append((a_place + b_place)[:len(self._places)])
             signs.append(a_negative ^ b_negative)
             nan = nan | a_bad | b_bad
@@ -344,12 +365,13 @@ class MXDot(wiring.Component):
             value = now.products[length * k:length * (k + 1)]
             for index, width in enumerate(shifts):
                 value = Mux(now.places[rest * k + index], Cat(C(0, width), value), value)
-            products.append(value[:2 * fmt.bits])
+            products.append(value[:a_format.bits + b_format.bits])
         now, (dot,), carry = sum_products(m, advance, now, [products], now.signs, field, scale=C(offset, field),
                                           drop=("products", "places"))
 
         # Add the passes of a transfer.
-        merged, bad = Signal(signed(integer)), Signal()
+        merged = Signal(signed(integer))
+        bad = Signal()
         base = Mux(now.start, 0, merged).as_signed() if passes > 1 else C(0, signed(integer))
         with m.If(advance & now.valid):
             m.d.sync += [merged.eq(sum_with_carry(base, dot, carry)), bad.eq(now.nan | (bad & ~now.start))]
@@ -368,9 +390,8 @@ class MXDot(wiring.Component):
         ]
         return m
 
-    def _element(self, m, name, code):
+    def _element(self, m, name, element, code):
         """Return an element's significand, the place of its lowest bit, its sign and whether it is Inf or NaN."""
-        element = self.parameters.element
         if isinstance(element, Fixed):
             negative = code[-1]
             magnitude = Signal(len(code), name=f"{name}_magnitude")
@@ -393,3 +414,20 @@ class MXDot(wiring.Component):
             products.append(value)
         return stage(m, advance, "shifted", now, products=Cat(products), places=Cat(
             now.places[bits * k + len(shifts):bits * (k + 1)] for k in range(lanes)))
+
+
+def _worst(fmt):
+    """Return the largest magnitude of an element of an MX format, in units of ``2**fmt.unit``."""
+    if isinstance(fmt.element, Fixed):
+        return 1 << (fmt.element.bits - 1)  # of the most negative number
+    return int(fmt.magnitude.max / 2.0**fmt.unit)
+
+
+def _product(m, a, b):
+    """Return the product of two significands, in the bits of both together."""
+    if len(a) == len(b) == 2:
+        return chunk_product(a, b)
+    # A row for each bit of the shorter significand.
+    if len(a) < len(b):
+        a, b = b, a
+    return rows(m, a, b)[:len(a) + len(b)]

@@ -5,10 +5,20 @@ from types import SimpleNamespace
 from amaranth import *
 
 __all__ = [
-    "CHAIN", "bits_of", "normalise", "packed_sums", "shift_right_sticky", "stage", "sticky_status", "sum_with_carry",
+    "CHAIN", "bits_of", "normalise", "packed_sums", "shift_right_sticky", "signals", "stage", "sticky_status",
+    "sum_with_carry",
 ]
 
 CHAIN = 72  # positions; a static timing analysis sees the whole chain as one path
+
+
+def signals(names: str, shape=1, **settings) -> list[Signal]:
+    """Return a signal for each word of `names`.
+
+    Amaranth guesses a signal's name from the bytecode of the assignment. The guess fails for several targets, and under
+    Python 3.13 for others: so every signal is told its name.
+    """
+    return [Signal(shape, name=name, **settings) for name in names.split()]
 
 
 def stage(m, enable, name, before=None, *, drop=(), registered=True, **values):

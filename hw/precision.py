@@ -5,8 +5,9 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..golden.precision import NARROW, WIDE, AdaptiveParameters, CyclicParameters, breakpoints
+from . import meanings
 from .formats import group_layout
-from .pipeline import stage, sticky_status
+from .pipeline import signals, stage, sticky_status
 
 __all__ = ["PrecisionAdaptive", "PrecisionCyclic"]
 
@@ -49,6 +50,11 @@ class PrecisionCyclic(wiring.Component):
             "o": Out(stream.Signature(data.StructLayout({"forward": WIDTH, "backward": WIDTH}))),
         })
 
+    @property
+    def meanings(self):
+        return {"restart": "1: the iteration is the first one of a run, as that after a reset is",
+                "forward": "magnitude bits of weights and activations", "backward": "magnitude bits of gradients"}
+
     def elaborate(self, platform):
         m = Module()
         p, period = self.parameters, self.parameters.period
@@ -56,7 +62,8 @@ class PrecisionCyclic(wiring.Component):
         m.d.comb += [advance.eq(~self.o.valid | self.o.ready), self.i.ready.eq(advance)]
 
         bits = max((period - 1).bit_length(), 1)  # no signal has zero width
-        position, now, forward = Signal(bits), Signal(bits), Signal(WIDTH)
+        position, now = signals("position now", bits)
+        forward = Signal(WIDTH)
         m.d.comb += [now.eq(position & (~self.i.payload.restart).replicate(bits)), forward.eq(p.low)]
         for index, edge in enumerate(breakpoints(p.low, p.high, period)):
             if edge < period:
@@ -128,6 +135,16 @@ class PrecisionAdaptive(wiring.Component):
         # A stage for the chunks, one for two levels of their sums, alignment, sum; then the product, and a comparison.
         return 3 + ((self.parameters.group - 1).bit_length() + 1) // 2 + 1 + (self.parameters.fraction + 1) + 1
 
+    @property
+    def meanings(self):
+        p = self.parameters
+        return meanings.group(p.format, "group.") | {
+            "group.precision": "not looked at: the groups have 4 bits, truncated",
+            "threshold": f"what r(X) must reach for 4 bits: 0 to below 2, {p.fraction} bits behind the binary point",
+            "last": "the tensor's last group: answer", "o.precision": "2 or 4, for the tensor",
+            "overflow": "sticky: a sum saturated",
+        }
+
     def elaborate(self, platform):
         m = Module()
         p, payload = self.parameters, self.i.payload
@@ -135,9 +152,10 @@ class PrecisionAdaptive(wiring.Component):
         m.d.comb += self.i.ready.eq(advance)
 
         # The largest exponent of the tensor so far: by how much it rises, and how far this group is below it.
-        top, fresh = Signal(p.exponent), Signal(init=1)
+        top = Signal(p.exponent)
+        fresh = Signal(init=1)
         exponent = payload.group.exponent
-        above, below = Signal(p.exponent + 1), Signal(p.exponent + 1)
+        above, below = signals("above below", p.exponent + 1)
         m.d.comb += [above.eq(exponent - top), below.eq(top - exponent)]
         larger = fresh | below[-1]
         with m.If(advance & self.i.valid):
@@ -170,7 +188,8 @@ class PrecisionAdaptive(wiring.Component):
         assert all(len(getattr(now, name)) == size for name in aligned)
 
         # The tensor's sums. Where the largest exponent rises they are shifted first, 8 places a cycle and then one.
-        rising, far, less = Signal(), Signal(), Signal(p.exponent)
+        rising, far = signals("rising far")
+        less = Signal(p.exponent)
         m.d.comb += [
             rising.eq(now.valid & now.rising), far.eq(now.rise[3:].any()), less.eq(now.rise - Mux(far, 8, 1)),
         ]
@@ -191,8 +210,9 @@ class PrecisionAdaptive(wiring.Component):
         ended = stage(m, advance, "ended", valid=now.valid & now.last, threshold=now.threshold)
 
         # The threshold times the higher chunks' sum, from the threshold's top bit down, while groups go on coming in.
-        busy, left = Signal(), Signal(range(p.fraction + 2))
-        numerator, quarter = Signal(p.bits, reset_less=True), Signal(p.bits, reset_less=True)
+        busy = Signal()
+        left = Signal(range(p.fraction + 2))
+        numerator, quarter = signals("numerator quarter", p.bits, reset_less=True)
         threshold = Signal(p.fraction + 1, reset_less=True)
         product = Signal(p.bits + p.fraction + 1, reset_less=True)
         # The group after an ended tensor is another one's first, which shifts nothing.

@@ -9,8 +9,9 @@ from amaranth.lib.wiring import In, Out
 from ..golden.softmax import SoftmaxParameters, tables
 from .floating import unpack
 from .lfsr import LeapLFSR
+from .meanings import numbers
 from .multiplier import Multiplier, block
-from .pipeline import stage, sticky_status, sum_with_carry
+from .pipeline import signals, stage, sticky_status, sum_with_carry
 
 __all__ = ["SoftmaxGrad"]
 
@@ -54,12 +55,7 @@ class SoftmaxGrad(wiring.Component):
         Cycles from the last logit of a row of as many as there are classes to its first error.
     interval : int
         Cycles between such rows: three per class and a constant.
-    meanings : dict
-        What the Verilog's header says of ports and fields that have another meaning in other units.
     """
-
-    meanings = {"last": "the row's last class", "overflow": "sticky: a logit was Inf",
-                "invalid": "sticky: a logit was NaN"}
 
     def __init__(self, parameters: SoftmaxParameters):
         self.parameters = parameters
@@ -92,6 +88,17 @@ class SoftmaxGrad(wiring.Component):
         found = [block(**settings) for settings in self._multipliers.values()]
         return "".join(dict(each for each in found if each).values())
 
+    @property
+    def meanings(self):
+        p = self.parameters
+        return {
+            "logit": numbers(p.format), "target": "1: the example's class",
+            "i.last": f"the row's last class; a row of {p.classes} needs none", "o.last": "the row's last error",
+            "error": f"p - y, two's complement, {p.bits - 1} bits behind the binary point",
+            "loss": f"cross-entropy of the row in nats, without sign, {p.fraction} bits behind the binary point",
+            "invalid": "sticky: a logit was NaN", "overflow": "sticky: a logit was Inf",
+        }
+
     def elaborate(self, platform):
         m = Module()
         p, fmt, payload = self.parameters, self.parameters.format, self.i.payload
@@ -99,12 +106,16 @@ class SoftmaxGrad(wiring.Component):
 
         # A row, by order: codes of which the greater number is the greater one, a zero without its sign.
         m.submodules.orders = orders = memory.Memory(shape=size + 1, depth=p.classes, init=[])
-        kept, read = orders.write_port(), orders.read_port()
-        index, top = Signal(range(p.classes)), Signal(range(p.classes))  # top: the place of the row's last class
-        greatest, fresh, bad, void = Signal(size), Signal(init=1), Signal(), Signal()
-        accepted, advance, emitting, busy = Signal(), Signal(), Signal(), Signal()
+        kept = orders.write_port()
+        read = orders.read_port()
+        index, top = signals("index top", range(p.classes))  # top: the place of the row's last class
+        greatest = Signal(size)
+        fresh = Signal(init=1)
+        bad, void = signals("bad void")
+        accepted, advance, emitting, busy = signals("accepted advance emitting busy")
         logit = unpack(m, "logit", fmt, payload.logit)
-        negative, order = Signal(), Signal(size)
+        negative = Signal()
+        order = Signal(size)
         m.d.comb += [
             negative.eq(logit.negative & ~logit.zero),
             order.eq(Cat(payload.logit[:-1] ^ negative.replicate(size - 1), ~negative)),
@@ -115,14 +126,17 @@ class SoftmaxGrad(wiring.Component):
         sticky_status(m, self.invalid, accepted & logit.nan, self.status_clear)
         sticky_status(m, self.overflow, accepted & logit.infinite, self.status_clear)
 
-        start, scanning, ask, step = Signal(), Signal(), Signal(), Signal(range(SCANNED + 1))
-        sums, shifts = Signal(self._sum + p.guard), Signal(range(self._sum))
+        start, scanning, ask = signals("start scanning ask")
+        step = Signal(range(SCANNED + 1))
+        sums = Signal(self._sum + p.guard)
+        shifts = Signal(range(self._sum))
         now, rest, chosen = self._distances(m, start, scanning, greatest, read.data)
         looked = self._look_up(m, self._turns(m, now, rest), sums, ask & ~step[0], ask & step[0])
 
         # The exponentials are kept as they come, shorter than they are summed.
         m.submodules.powers = powers = memory.Memory(shape=p.kept + 1, depth=p.classes, init=[])
-        written, power = powers.write_port(), powers.read_port()
+        written = powers.write_port()
+        power = powers.read_port()
         m.d.comb += [written.data.eq(looked.power[p.guard - p.kept:]), written.en.eq(looked.summed),
                      power.addr.eq(index), power.en.eq(advance)]
         with m.If(looked.summed):
@@ -235,7 +249,8 @@ class SoftmaxGrad(wiring.Component):
         now = stage(m, ALWAYS, "fine", now, drop=("amount", "far"), value=_right(now.value, now.amount, range(half)))
 
         # The bit below the last place is rounded up by the carry.
-        greatest_fixed, beside = Signal(signed(width + 1)), Signal()
+        greatest_fixed = Signal(signed(width + 1))
+        beside = Signal()
         rounded, value = now.value[0], now.value[1:]
         difference = Signal(signed(width + 2))
         m.d.comb += difference.eq(sum_with_carry(
@@ -246,12 +261,14 @@ class SoftmaxGrad(wiring.Component):
         now = stage(m, ALWAYS, "apart", now, drop=("start", "negative", "large", "value"), difference=difference,
                     beyond=now.large | beside)
         size = p.loss.bits - 1
-        distance, above = Signal(size), now.beyond
+        distance = Signal(size)
+        above = now.beyond
         if width + 2 > size:
             above = above | now.difference[size:].any()
         m.d.comb += distance.eq(Mux(now.equal, 0, Cat(now.difference[:size]) | above.replicate(size)))
         now = stage(m, ALWAYS, "distance", now, drop=("difference", "beyond", "equal"), distance=distance)
-        chosen, marked = Signal(size), Signal()
+        chosen = Signal(size)
+        marked = Signal()
         with m.If(start):
             m.d.sync += marked.eq(0)
         with m.If(now.valid & now.target):
@@ -314,7 +331,8 @@ class SoftmaxGrad(wiring.Component):
         p, octaves = self.parameters, tables(self.parameters).octaves
         low, bits = p.value - p.fraction, p.value + p.integer + 1
         octave = Array(C(each, bits) for each in octaves)[shifts]
-        part, rest, loss = Signal(bits), Signal(bits), Signal(p.loss.bits - 1)
+        part, rest = signals("part rest", bits)
+        loss = Signal(p.loss.bits - 1)
         m.d.sync += part.eq(octave + Cat(C(1 << low >> 1, low), chosen.distance))
         m.d.comb += rest.eq(part - looked.value)
         over = void | rest[p.value + p.integer:].any()

@@ -9,9 +9,10 @@ from amaranth.lib.wiring import In, Out
 from ..golden.floating import AdderParameters
 from ..golden.rounding import NEAREST
 from ..golden.update import METHODS, SGDParameters
+from . import meanings
 from .floating import FloatAdder, round_and_pack, unpack
 from .multiplier import Multiplier, block
-from .pipeline import shift_right_sticky, stage, sticky_status
+from .pipeline import shift_right_sticky, signals, stage, sticky_status
 
 __all__ = ["RateMultiplier", "SGDUpdate"]
 
@@ -66,7 +67,7 @@ class RateMultiplier(wiring.Component):
         fmt, p = self.parameters.format, self.parameters.format.mantissa + 1
         split = self.parameters.rate_bits - (fmt.exponent - 1)
         a, field = unpack(m, "a", fmt, self.a), self.rate[split:]
-        zero, neutral = Signal(), Signal()
+        zero, neutral = signals("zero neutral")
         m.d.comb += [zero.eq(~field.any()), neutral.eq(zero & self.neutral)]
         total = Signal(fmt.exponent + 1, name="sum")
         m.d.comb += total.eq(a.field + field)
@@ -173,10 +174,27 @@ class SGDUpdate(wiring.Component):
         instance = multiplier and block(**multiplier)
         return instance[1] if instance else ""
 
+    @property
+    def meanings(self):
+        p = self.parameters
+        code = meanings.numbers(p.format)
+        rate = (f"0 to below 2: {code} without its two top bits" if p.rates == "float" else
+                f"a power of two, or 0: the exponent of a {code} without its top bit")
+        kahan = "what Kahan's method is to subtract"
+        return {
+            "weight": code, "velocity": code, "gradient": code,
+            "compensation": f"{code}: {kahan}" + (", or what the grown weight is to add" if p.grow else ""),
+            "method": "0 plain, 1 stochastic, 2 Kahan, 3 " + ("grow" if p.grow else "the same as 2"),
+            "lr": f"learning rate, {rate}", "momentum": rate, "decay": f"weight decay, {rate}",
+            "invalid": "sticky: a result was NaN",
+            "overflow": "sticky: a result was infinite, and none of its transfer was NaN",
+        }
+
     def elaborate(self, platform):
         m = Module()
         advance = (self._pipelined if self.parameters.schedule == "pipelined" else self._shared)(m)
-        fmt, done = self.parameters.format, Signal()
+        fmt = self.parameters.format
+        done = Signal()
         m.d.sync += done.eq(advance)
         codes = [self.o.payload[name] for name in ("weight", "velocity", "compensation")]
         tops = [code[fmt.mantissa:-1].all() for code in codes]
@@ -276,9 +294,10 @@ class SGDUpdate(wiring.Component):
         names += ["first", "moved", "lost"] if parameters.grow else []
         names += ["corrected", "weight", "step", "compensation", "end"]
         at = {name: index for index, name in enumerate(names)}
-        place, cycle = Signal(range(len(names))), Signal(range(max(ADDER, SCALER) + 1))
+        place = Signal(range(len(names)))
+        cycle = Signal(range(max(ADDER, SCALER) + 1))
         scales = Cat(C(name in ("decay", "momentum", "change"), 1) for name in names)
-        scaling, running, start, done = Signal(), Signal(), Signal(), Signal()
+        scaling, running, start, done = signals("scaling running start done")
         compensated, grows = payload.method[1], payload.method == GROW if parameters.grow else C(0, 1)
         m.d.comb += [
             scaling.eq(scales.bit_select(place, 1)),
@@ -299,9 +318,10 @@ class SGDUpdate(wiring.Component):
             m.d.sync += place.eq(following)
 
         sum_, product = adder.o.payload.value, scaler.o
-        added, first = Signal(width), Signal(width)  # what was added to the weight; and, when that grows, to what
-        a, b, number, rate = Signal(width), Signal(width), Signal(width), Signal(parameters.rate_bits)
-        nearest, neutral = Signal(), Signal()
+        added, first = signals("added first", width)  # what was added to the weight; and, when that grows, to what
+        a, b, number = signals("a b number", width)
+        rate = Signal(parameters.rate_bits)
+        nearest, neutral = signals("nearest neutral")
         m.d.comb += [
             adder.i.payload.a.eq(a), adder.i.payload.b.eq(b), adder.i.payload.nearest.eq(nearest),
             adder.i.valid.eq(cycle == 1), adder.enable.eq(running & ~scaling & ~start),
@@ -332,7 +352,8 @@ class SGDUpdate(wiring.Component):
 
         def by_place(values, shape=1):
             """Return what belongs to the place; what happens at the others does not matter."""
-            chosen, usual = Signal(shape), next(iter(values.values()))
+            chosen = Signal(shape)
+            usual = next(iter(values.values()))
             m.d.comb += chosen.eq(Array(values.get(name, usual) for name in names)[place])
             return chosen
 

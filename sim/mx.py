@@ -94,14 +94,13 @@ def converter_recorded(parameters, count, seed):
 def dot_random(parameters, count, seed):
     """Return random transfers for ``mx-dot``, many of them at directed places: arguments of `dot_vectors`."""
     rng = np.random.default_rng(seed)
-    p, fmt = parameters, parameters.format
-    values = fmt.decode(np.arange(1 << element_width(fmt)))
-    codes = np.flatnonzero(np.isfinite(values))
-    codes = codes[np.argsort(values[codes], kind="stable")]
-    special = np.flatnonzero(~np.isfinite(values))
-    small = codes[np.argsort(np.abs(values[codes]), kind="stable")][:8]
+    p, formats = parameters, (parameters.format, parameters.format_b)
+    values = [fmt.decode(np.arange(1 << element_width(fmt))) for fmt in formats]
     operands = []
-    for _ in range(2):
+    for each in values:
+        codes = np.flatnonzero(np.isfinite(each))
+        codes = codes[np.argsort(each[codes], kind="stable")]
+        small = codes[np.argsort(np.abs(each[codes]), kind="stable")][:8]
         q = rng.choice(codes, (count, p.block))
         kind = rng.random((count, 1))
         ends = codes[[0, -1]][rng.integers(0, 2, (count, p.block))]
@@ -114,7 +113,7 @@ def dot_random(parameters, count, seed):
     # The scale of the product decides where the addition happens: in the middle of the accumulator's range, among its
     # subnormals, at its top, or anywhere.
     acc = p.accumulator
-    middle = 2 * (mx.SCALE_BIAS - fmt.magnitude.emax)
+    middle = 2 * mx.SCALE_BIAS - sum(fmt.magnitude.emax for fmt in formats)
     places = np.array([middle, middle + acc.emin - acc.mantissa, middle + acc.emin, middle + acc.emax])
     place = places[rng.choice(4, count, p=[0.55, 0.15, 0.15, 0.15])]
     top = 2 * (mx.SCALE_NAN - 1)
@@ -130,12 +129,12 @@ def dot_random(parameters, count, seed):
     scales.append(total - scales[0])
     first = rng.random(count) < 0.08
     last = rng.random(count) < 0.5
-    # Repeat some transfer of the same sum with one operand negated: cancellation, to zero or nearly.
-    order = np.argsort(values, kind="stable")
-    negated = np.zeros(len(values), int)
-    finite = order[np.isfinite(values[order])]
+    # Repeat some transfer of the same sum with operand a negated: cancellation, to zero or nearly.
+    order = np.argsort(values[0], kind="stable")
+    negated = np.zeros(len(order), int)
+    finite = order[np.isfinite(values[0][order])]
     for code in finite:
-        same = finite[values[finite] == -values[code]]
+        same = finite[values[0][finite] == -values[0][code]]
         negated[code] = same[0] if len(same) else code  # the most negative integer has no opposite
     for k in range(p.accumulators):
         rows = np.flatnonzero(run == k)
@@ -151,6 +150,7 @@ def dot_random(parameters, count, seed):
     # A few NaN blocks and special elements; such a sum is spent until the next `first`.
     for which in range(2):
         scales[which][rng.random(count) < 0.004] = mx.SCALE_NAN
+        special = np.flatnonzero(~np.isfinite(values[which]))
         if len(special):
             where = rng.random(count) < 0.004
             operands[which][where, rng.integers(0, p.block, where.sum())] = rng.choice(special, where.sum())
@@ -162,18 +162,18 @@ def dot_vectors(parameters, a_scales, a_elements, b_scales, b_elements, slot, fi
 
     The blocks' scale and element codes, and the rest as for `mx.dots`.
     """
-    p, fmt = parameters, parameters.format
+    p, (a_format, b_format) = parameters, (parameters.format, parameters.format_b)
     a, b = (a_scales, a_elements), (b_scales, b_elements)
     codes, invalid, overflow = mx.dots(parameters, a, b, slot, first, last)
-    width, slot_bits = element_width(fmt), (p.accumulators - 1).bit_length()
+    slot_bits = (p.accumulators - 1).bit_length()
     origin = np.flatnonzero(last)
-    inputs = pack((a_elements, width), (a_scales, 8), (b_elements, width), (b_scales, 8), (slot, slot_bits), (first, 1),
-                  (last, 1))
+    inputs = pack((a_elements, element_width(a_format)), (a_scales, 8), (b_elements, element_width(b_format)),
+                  (b_scales, 8), (slot, slot_bits), (first, 1), (last, 1))
     outputs = pack((codes, p.accumulator.width), (np.asarray(slot)[origin], slot_bits))
 
     def describe(k):
         operands = "; ".join(f"{name}: {_show_block(fmt, scales[k], elements[k])}"
-                             for name, (scales, elements) in (("a", a), ("b", b)))
+                             for name, fmt, (scales, elements) in (("a", a_format, a), ("b", b_format, b)))
         return f"slot {slot[k]}, first {int(first[k])}, last {int(last[k])}; {operands}"
 
     def show(payload):
@@ -185,14 +185,22 @@ def dot_vectors(parameters, a_scales, a_elements, b_scales, b_elements, slot, fi
 
 
 def dot_recorded(parameters, count, seed):
-    """Return transfers for ``mx-dot`` from recorded GEMMs: rows times columns, one for each sum side by side."""
+    """Return transfers for ``mx-dot`` from recorded GEMMs of the recipe ``mx``: rows times columns, a pair a sum."""
     rng = np.random.default_rng(seed)
     p, pieces, total = parameters, [], 0
-    gemms = recorded.products()
+    gemms = recorded.products("mx")
+    if p.element_b is not None:
+        # Of the recipe's GEMMs those with gradients, their first operand, have two formats. Gradients take the format
+        # of the wider range.
+        kinds = [kind for kind, _ in recorded.tensors("mx")]
+        gemms = [pair for kind, pair in zip(kinds[::2], gemms, strict=True) if kind == "gradients"]
+        a_range, b_range = (fmt.magnitude.emax - fmt.magnitude.emin for fmt in (p.format, p.format_b))
+        if a_range < b_range:
+            gemms = [(y, x) for x, y in gemms]
     while total < count:
         x, y = gemms[rng.integers(len(gemms))]
         rows, columns = rng.integers(0, len(x), p.accumulators), rng.integers(0, len(y), p.accumulators)
-        a, b = mx.quantise(x[rows], p.format), mx.quantise(y[columns], p.format)
+        a, b = mx.quantise(x[rows], p.format), mx.quantise(y[columns], p.format_b)
         steps = a.scales.shape[1]
         # All sums take their first block, then all their second: no sum waits for itself.
         flat = [np.moveaxis(each, 1, 0).reshape(steps * p.accumulators, *each.shape[2:]).astype(int)

@@ -12,33 +12,33 @@ EPOCHS = 3
 EVERY = 9  # of 135 steps: early ones with large gradients as well as late ones with small
 
 
-@lru_cache(1)
-def _record():
+@lru_cache(2)
+def _record(recipe):
     kept = []
 
     def keep(step, layer, gemm, kind, array, axis):
         if step % EVERY == 0:
             kept.append(((step, layer, gemm), kind, np.moveaxis(array, axis, -1)))
 
-    network.train(recipes.make("bfp"), datasets.load("digits"), seed=1, epochs=EPOCHS, record=keep)
+    network.train(recipes.make(recipe), datasets.load("digits"), seed=1, epochs=EPOCHS, record=keep)
     return tuple(kept)
 
 
-def tensors():
-    """Return ((kind, array), ...): float32 arrays whose last axis is the reduction axis."""
-    return tuple((kind, array) for _, kind, array in _record())
+def tensors(recipe: str = "bfp"):
+    """Return ((kind, array), ...) of a recipe's run: float32, not quantised, the reduction axis last."""
+    return tuple((kind, array) for _, kind, array in _record(recipe))
 
 
-def products():
-    """Return ((array, array), ...): the two operands of each recorded GEMM, reduction axis last."""
-    kept = _record()
+def products(recipe: str = "bfp"):
+    """Return ((array, array), ...): the two operands of each recorded GEMM of a recipe's run, as in `tensors`."""
+    kept = _record(recipe)
     assert all(a[0] == b[0] for a, b in zip(kept[::2], kept[1::2], strict=True))
     return tuple((a[2], b[2]) for a, b in zip(kept[::2], kept[1::2], strict=True))
 
 
 @lru_cache(1)
 def weight_gradients():
-    """Return the gradients of the weight tensors in that run: for each tensor an array (steps, weights) of float64."""
+    """Return the gradients of weights in the run of `bfp`: for each tensor an array (steps, weights) of float64."""
     kinds = [kind for kind, _ in tensors()]
     found = {}
     for left, right, (x, y) in zip(kinds[::2], kinds[1::2], products(), strict=True):

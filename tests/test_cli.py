@@ -1,5 +1,6 @@
 """The command line: what it prints, what it writes, and how it refuses."""
 
+import dataclasses
 import json
 import os
 import resource
@@ -8,6 +9,7 @@ import sys
 
 import pytest
 from narrowgauge import catalog, cli
+from units import SMALL
 
 VERBS = ("list", "generate", "simulate", "train", "synth", "report")
 
@@ -35,15 +37,13 @@ def test_list_json_gives_defaults_that_configure_takes(capsys):
     for each in data["units"]:
         unit = catalog.find(each["unit"])
         assert unit.configure(each["parameters"]) == unit.parameters()
+        assert {field.name for field in dataclasses.fields(unit.parameters)} <= set(each["parameters"])
 
 
 @pytest.mark.parametrize("unit", catalog.UNITS)
 def test_generate_writes_the_same_to_a_file_and_to_standard_output(unit, capsys, tmp_path):
     path = tmp_path / "unit.v"
-    settings = {"bfp": {"group": 4}, "float": {"format": "bf16"}, "mx": {"block": 8}, "lns": {"lanes": 4},
-                "madam": {"lanes": 2}, "sgd": {"format": "fp8-e5m2"}, "softmax": {"classes": 4},
-                "precision": {},
-                "array": {"rows": 1, "columns": 1, "group": 4, "memory": 64, "buffer": 64}}[unit.split("-")[0]]
+    settings = SMALL[unit]
     arguments = [unit, *(word for name, value in settings.items() for word in ("--set", f"{name}={value}"))]
     assert run(capsys, "generate", *arguments, "-o", str(path)) == (0, "", "")
     status, out, _ = run(capsys, "generate", *arguments)

@@ -12,6 +12,18 @@ from narrowgauge.sim import runner
 
 __all__ = ["cases", "run", "text_of"]
 
+# A small setting of each unit of the catalogue.
+SMALL = {
+    "bfp-converter": {"group": 4}, "bfp-fmac": {"group": 4, "accumulator": "bf16"}, "float-adder": {},
+    "float-multiplier": {}, "float-fma": {"format": "fp8-e5m2"}, "float-cast": {}, "float-mac": {"format": "fp8-e4m3"},
+    "mx-converter": {"block": 8}, "mx-dot": {"block": 8, "lanes": 4, "element": "fp4-e2m1"},
+    "lns-converter": {"lanes": 4}, "lns-decoder": {"lanes": 4},
+    "lns-dot": {"lanes": 4, "accumulator": 24, "lsb": 16, "constants": 1}, "madam-update": {},
+    "sgd-update": {"format": "fp8-e5m2", "schedule": "shared"}, "softmax-grad": {"format": "fp8-e5m2"},
+    "precision-cyclic": {}, "precision-adaptive": {"group": 4},
+    "array": {"group": 4, "rows": 1, "columns": 1, "memory": 64, "buffer": 64, "accumulator": "bf16", "work": "bf16"},
+}
+
 
 def _entry(unit):
     return catalog.find(unit) if isinstance(unit, str) else unit

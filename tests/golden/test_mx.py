@@ -1,6 +1,7 @@
 """OCP microscaling against its definition in exact fractions, with ml_dtypes' element tables."""
 
 import doctest
+import itertools
 import json
 from fractions import Fraction
 from functools import lru_cache
@@ -499,25 +500,39 @@ def test_overflow_of_the_converter_with_finite_numbers():
     assert invalid.tolist() == [False, False] and overflow.tolist() == [True, False]
 
 
-@every_format
+@pytest.mark.parametrize("first, second", list(itertools.product(ORACLES, repeat=2)))
 @pytest.mark.parametrize("accumulator", ["fp32", "bf16"])
-def test_dots_is_the_scalar_loop(name, accumulator):
+def test_dots_is_the_scalar_loop(first, second, accumulator):
     rng = np.random.default_rng(37)
-    p = mx.DotParameters(mx.PRESETS[name].element, block=8, lanes=4, accumulator=PRESETS[accumulator], accumulators=4)
+    p = mx.DotParameters(mx.PRESETS[first].element, mx.PRESETS[second].element, block=8, lanes=4,
+                         accumulator=PRESETS[accumulator], accumulators=4)
     assert mx.DotParameters.from_json(json.dumps(p.to_json())) == p
-    a, b = (random_blocks(name, rng, (1, 300), 8, 9) for _ in range(2))
+    assert (p.format, p.format_b) == (mx.MX(mx.PRESETS[first].element, 8), mx.MX(mx.PRESETS[second].element, 8))
+    a, b = (random_blocks(name, rng, (1, 300), 8, 9) for name in (first, second))
     a.scales[0, ::50] = 255
-    slot, first, last = rng.integers(0, 4, 300), rng.random(300) < 0.1, rng.random(300) < 0.6
-    codes, invalid, overflow = mx.dots(p, (a.scales[0], a.elements[0]), (b.scales[0], b.elements[0]), slot, first, last)
+    slot, start, last = rng.integers(0, 4, 300), rng.random(300) < 0.1, rng.random(300) < 0.6
+    codes, invalid, overflow = mx.dots(p, (a.scales[0], a.elements[0]), (b.scales[0], b.elements[0]), slot, start, last)
     sums, expected = {}, []
-    for k, (x, y) in enumerate(zip(fractions(a, name)[0], fractions(b, name)[0])):
-        total = 0.0 if first[k] else sums.get(slot[k], 0.0)
+    for k, (x, y) in enumerate(zip(fractions(a, first)[0], fractions(b, second)[0])):
+        total = 0.0 if start[k] else sums.get(slot[k], 0.0)
         total = np.nan if a.scales[0, k] == 255 else exact_add(total, sum(p * q for p, q in zip(x, y)), p.accumulator)
         sums[slot[k]] = total
         if last[k]:
             expected.append(total)
     np.testing.assert_array_equal(p.accumulator.decode(codes), expected)
     assert invalid and not overflow
+
+
+def test_equal_elements_are_one_parameter():
+    default, pair = mx.DotParameters(), mx.DotParameters(element_b="fp8-e5m2")
+    settings = {"element": "fp8-e4m3", "block": 32, "lanes": 8, "accumulator": "fp32", "accumulators": 16}
+    assert default.to_json() == settings and pair.to_json() == settings | {"element_b": "fp8-e5m2"}
+    for same in (None, "fp8-e4m3", PRESETS["fp8-e4m3"]):
+        assert mx.DotParameters.from_json({"element_b": same}) == mx.DotParameters(element_b=same) == default
+    assert mx.DotParameters("int8", {"type": "Fixed", "bits": 8, "fraction": 6}) == mx.DotParameters("int8") != pair
+    short = mx.DotParameters(element_b=Fixed(3, 1))
+    assert short.to_json()["element_b"] == {"type": "Fixed", "bits": 3, "fraction": 1}
+    assert mx.DotParameters.from_json(json.dumps(short.to_json())) == short
 
 
 def test_dots_reports_overflow():
@@ -563,6 +578,9 @@ def test_units_take_nothing():
     (mx.ConverterParameters, {"random_bits": 17}, r"^random_bits is 17; allowed: an integer from 1 to 16$"),
     (mx.ConverterParameters, {"corrected": 1}, r"^corrected is 1; allowed: true, false$"),
     (mx.ConverterParameters, {"seed": -1}, r"^seed is -1; "),
+    (mx.DotParameters, {"element_b": "fp9"}, r"^element_b is 'fp9'; allowed: fp8-e5m2, fp8-e4m3, .*, int8, a Float of"),
+    (mx.DotParameters, {"element_b": Fixed(9, 6)}, r"^element_b is Fixed\(bits=9, fraction=6\); allowed: "),
+    (mx.DotParameters, {"element": "fp9", "element_b": "fp8-e4m3"}, r"^element is 'fp9'; "),
     (mx.DotParameters, {"lanes": 5}, r"^lanes is 5; allowed: a divisor of the block, 32, of 4 or more$"),
     (mx.DotParameters, {"lanes": 2}, r"^lanes is 2; "),
     (mx.DotParameters, {"accumulator": PRESETS["fp8-e4m3"]}, r"^accumulator is "),

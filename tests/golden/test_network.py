@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from narrowgauge.golden import blockfloat, lfsr, logarithmic, madam, network, softmax, update
+from narrowgauge.golden import blockfloat, lfsr, logarithmic, madam, mx, network, softmax, update
 from narrowgauge.golden.datasets import Dataset, load
 from narrowgauge.golden.formats import PRESETS, BlockFloat, Fixed, Log
 from narrowgauge.golden.logarithmic import Logs
@@ -405,6 +405,64 @@ def test_mx_run_equals_scalar_arithmetic():
     for (found, bias), expected, other in zip(result.parameters, weights, biases):
         assert np.array_equal(found, f32(expected)) and np.array_equal(bias, f32(other))
     assert not result.invalid
+
+
+@pytest.mark.parametrize("settings", [
+    {}, {"block": 8, "gradients_rounding": "stochastic", "accumulator": "bf16", "element": "fp6-e2m3"},
+], ids=["default", "others"])
+def test_each_product_of_the_recipe_mx_is_that_of_the_unit(settings, monkeypatch):
+    """Train, and give the blocks of each product to the golden function of ``mx-dot``: the same bits come out."""
+    matmul, product, operands, products = mx.matmul, network.Gemms.product, [], []
+
+    def keep_operands(a, b, accumulator):
+        operands.append((a, b))
+        return matmul(a, b, accumulator)
+
+    def keep_product(self, gemm, *rest):
+        result = product(self, gemm, *rest)
+        products.append((gemm, *operands[-1], result))
+        return result
+
+    monkeypatch.setattr(mx, "matmul", keep_operands)
+    monkeypatch.setattr(network.Gemms, "product", keep_product)
+    recipe = make("mx", **settings)
+    network.train(recipe, small_data(80, 70), hidden=(20, 70), epochs=3, batch=80)
+    assert len(products) == len(operands) > 20
+    elements, differ = {}, 0
+    for gemm, a, b, result in products:
+        p = mx.DotParameters(a.format.element, b.format.element, a.format.block, accumulator=recipe.accumulator)
+        elements[gemm] = (a.format.element, b.format.element)
+        expected = p.accumulator.encode(result)
+        assert np.array_equal(sums_of_the_unit(p, a, b), expected)
+        # The operands may change places.
+        swapped = dataclasses.replace(p, element=b.format.element, element_b=a.format.element)
+        assert np.array_equal(sums_of_the_unit(swapped, b, a).T, expected)
+        # The blocks of a sum may not.
+        differ += (sums_of_the_unit(p, a, b, -1) != expected).sum()
+    others, gradients = recipe.weights.format.element, recipe.gradients.format.element
+    assert recipe.activations.format.element == others != gradients
+    assert elements == {"forward": (others, others), "input-gradient": (gradients, others),
+                        "weight-gradient": (gradients, others)}
+    assert differ
+
+
+def sums_of_the_unit(p, a, b, order=1):
+    """Return the codes (M, N) of ``mx-dot`` for rows of `a` and columns of `b`, 16 sums side by side.
+
+    The blocks of a sum come in ascending order along the reduction axis, or with `order` -1 in descending order.
+    """
+    blocks = a.scales.shape[1]
+    transfers = []
+    for start in range(0, len(a.scales) * len(b.scales), p.accumulators):
+        sums = np.arange(start, min(start + p.accumulators, len(a.scales) * len(b.scales)))
+        transfers += [(sums, np.full(len(sums), k)) for k in range(blocks)[::order]]
+    sums, k = (np.concatenate(each) for each in zip(*transfers))
+    i, j = np.divmod(sums, len(b.scales))
+    first, last = (0, blocks - 1)[::order]
+    codes, invalid, _ = mx.dots(p, (a.scales[i, k], a.elements[i, k]), (b.scales[j, k], b.elements[j, k]),
+                                sums % p.accumulators, k == first, k == last)
+    assert not invalid
+    return codes.reshape(len(a.scales), len(b.scales))
 
 
 def log2(value):

@@ -2,13 +2,15 @@
 """The microscaling units: their Verilog against golden, under stalls, with exhaustive operands, and their timing."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
 import units
 from narrowgauge import catalog
-from narrowgauge.golden import mx
+from narrowgauge.golden import mx, recipes
 from narrowgauge.sim import mx as bench
+from narrowgauge.sim import recorded
 
 CONVERTER, DOT = "mx-converter", "mx-dot"
 ELEMENTS = list(mx.ELEMENTS)
@@ -40,7 +42,11 @@ CONVERTERS = [
     {"block": 8, "work": "bf16", "scale_rule": "rceil"},
     {"block": 9, "element": "int8", "scale_rule": "even", "rounding": "stochastic", "corrected": True},
 ]
-DOTS = [{"block": 8, "lanes": 4}, {"block": 8, "lanes": 4, "element": "fp8-e5m2", "accumulator": "bf16"}]
+DOTS = [{"block": 8, "lanes": 4}, {"block": 8, "lanes": 4, "element": "fp8-e5m2", "accumulator": "bf16"},
+        {"block": 8, "lanes": 4, "element_b": "fp8-e5m2"}]
+PAIR = DOTS[2]
+# That of the recipe `mx` in its products with gradients, which are their first operands.
+RECIPE = {"element": "fp8-e5m2", "element_b": "fp8-e4m3"}
 
 
 @pytest.mark.parametrize("unit, settings", [(CONVERTER, each) for each in CONVERTERS] + [(DOT, each) for each in DOTS],
@@ -71,6 +77,38 @@ def test_every_element_and_size_of_the_dot_is_golden(element, block, lanes):
                 "accumulators": [16, 2, 4, 8][turn % 4]})
 
 
+def pairs_of(elements):
+    """Return each two of the formats once, every other pair with its operands exchanged."""
+    return [pair[::(-1)**turn] for turn, pair in enumerate(itertools.combinations(elements, 2))]
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("turn, pair", list(enumerate(pairs_of(ELEMENTS + ODD))), ids=str)
+def test_every_pair_of_formats_of_the_dot_is_golden(turn, pair):
+    block, lanes = [(8, 8), (32, 8), (15, 5), (16, 4)][turn % 4]
+    check(DOT, {"element": pair[0], "element_b": pair[1], "block": block, "lanes": lanes,
+                "accumulator": ["fp32", "bf16", "fp16"][turn % 3]}, 2000)
+
+
+def test_recorded_products_of_the_recipe_are_golden():
+    parameters = catalog.find(DOT).configure(RECIPE)
+    run(DOT, RECIPE, bench.dot_vectors(parameters, *bench.dot_recorded(parameters, 2000, 13)), seed=14)
+
+
+@pytest.mark.parametrize("settings, gradients", [(RECIPE, 0), ({"element_b": "fp8-e5m2"}, 1)], ids=["first", "second"])
+def test_recorded_gradients_have_the_format_of_the_wider_range(settings, gradients):
+    parameters = catalog.find(DOT).configure(settings)
+    recipe, recorded_blocks = recipes.make("mx"), bench.dot_recorded(parameters, 2000, 13)
+    blocks = {True: set(), False: set()}
+    for kind, array in recorded.tensors("mx"):
+        quantised = mx.quantise(array, recipe.quantiser(kind).format)
+        blocks[kind == "gradients"] |= {block.tobytes() for block in quantised.elements.reshape(-1, 32)}
+    for operand, fmt in enumerate((parameters.format, parameters.format_b)):
+        ours = {block.astype(np.uint8).tobytes() for block in recorded_blocks[2 * operand + 1]}
+        assert fmt == recipe.quantiser("gradients" if operand == gradients else "weights").format
+        assert len(ours) > 100 and ours <= blocks[operand == gradients]
+
+
 @pytest.mark.sweep
 @pytest.mark.parametrize("unit", [CONVERTER, DOT])
 def test_a_hundred_thousand_transfers_of_the_default_are_golden(unit):
@@ -94,11 +132,24 @@ def test_different_parameters_have_different_module_names():
     for unit, values in ((CONVERTER, {"element": ELEMENTS + ODD, "block": [8, 9], "scale_rule": mx.SCALE_RULES,
                                       "rounding": ["nearest", "stochastic"], "work": ["fp32", "bf16"]}),
                          (DOT, {"element": ELEMENTS + ODD, "block": [8, 16], "lanes": [4, 8],
-                                "accumulator": ["fp32", "bf16"], "accumulators": [4, 16]})):
+                                "accumulator": ["fp32", "bf16"], "accumulators": [4, 16]}),
+                         (DOT, {"element": ELEMENTS + ODD, "element_b": ELEMENTS + ODD,
+                                "accumulator": ["fp32", "bf16"]})):
         names = {catalog.find(unit).module_name(catalog.find(unit).configure(dict(zip(values, each))))
                  for each in itertools.product(*values.values())}
         assert len(names) == np.prod([len(each) for each in values.values()])
         assert all(name.isidentifier() for name in names)
+
+
+def test_the_header_speaks_of_blocks_alone():
+    """Groups and tensors belong to other units, and a field of operand b has that operand's width."""
+    for unit, settings in ((CONVERTER, {}), (DOT, {"element_b": "fp4-e2m1"})):
+        parameters = catalog.find(unit).configure(settings)
+        header = catalog.find(unit).header(parameters)
+        assert not re.search("group|tensor|result|given", header)
+        assert "scale: the block's elements are multiplied by 2**(scale - 127); 255 makes all of them NaN" in header
+    assert '"element_b": "fp4-e2m1"' in header
+    assert "[255:0]  a.elements: 32 x 8 bits" in header and "[391:264]  b.elements: 32 x 4 bits" in header
 
 
 # Exhaustive operands.
@@ -137,28 +188,37 @@ def test_every_bf16_number_beside_many(element, rule):
 def every_pair(settings):
     """Transfers with every pair of element codes, alone in a lane that moves on, and what is known of their sums."""
     parameters = catalog.find(DOT).configure(settings)
-    count = 1 << bench.element_width(parameters.format)
-    a, b = (each.reshape(-1) for each in np.meshgrid(np.arange(count), np.arange(count)))
+    formats = parameters.format, parameters.format_b
+    codes = [np.arange(1 << bench.element_width(fmt)) for fmt in formats]
+    a, b = (each.reshape(-1) for each in np.meshgrid(*codes))
     lane = np.arange(parameters.block) == (np.arange(len(a)) % parameters.block)[:, np.newaxis]
     always, scales = np.ones(len(a), bool), np.full(len(a), mx.SCALE_BIAS)
     slot = np.arange(len(a)) % parameters.accumulators
     vectors = bench.dot_vectors(parameters, scales, np.where(lane, a[:, np.newaxis], 0), scales,
                                 np.where(lane, b[:, np.newaxis], 0), slot, always, always)
-    values = parameters.format.decode(np.arange(count))
-    values = np.where(np.isfinite(values), values, np.nan)
+    values = [fmt.decode(each) for fmt, each in zip(formats, codes)]
+    x, y = (np.where(np.isfinite(each), each, np.nan) for each in values)
     got = parameters.accumulator.decode([payload & 0xFFFFFFFF for payload in vectors.outputs])
-    np.testing.assert_array_equal(got, values[a] * values[b])  # not by golden alone
+    np.testing.assert_array_equal(got, x[a] * y[b])  # not by golden alone
     return vectors
 
 
-def test_every_pair_of_e4m3_elements():
-    run(DOT, DOTS[0], every_pair(DOTS[0]), idle=0, busy=0)
+@pytest.mark.parametrize("settings", [DOTS[0], PAIR], ids=str)
+def test_every_pair_of_elements_that_the_recipe_multiplies(settings):
+    run(DOT, settings, every_pair(settings), idle=0, busy=0)
 
 
 @pytest.mark.sweep
 @pytest.mark.parametrize("element", ELEMENTS + ODD, ids=str)
 def test_every_pair_of_elements(element):
     settings = {"block": 32, "lanes": 8, "element": element}
+    run(DOT, settings, every_pair(settings), idle=0, busy=0)
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("pair", pairs_of(ELEMENTS), ids=str)
+def test_every_pair_of_elements_of_two_formats(pair):
+    settings = {"block": 8, "lanes": 4, "element": pair[0], "element_b": pair[1]}
     run(DOT, settings, every_pair(settings), idle=0, busy=0)
 
 

@@ -18,6 +18,7 @@ PARALLEL = (*FMAC, "--set", "chunks=parallel")
 MX = ("mx-converter", "--set", "block=8")
 MX_STOCHASTIC = (*MX, "--set", "rounding=stochastic")
 MX_DOT = ("mx-dot", "--set", "block=8", "--set", "lanes=4")
+MX_PAIR = (*MX_DOT, "--set", "element_b=fp8-e5m2")
 LNS_CONVERTER = ("lns-converter", "--set", "lanes=4")
 LNS_DECODER = ("lns-decoder", "--set", "lanes=4")
 LNS_DOT = ("lns-dot", "--set", "lanes=4", "--set", "accumulator=24", "--set", "lsb=9")
@@ -76,6 +77,8 @@ FAULTS = {
         (*ADDER, "--set", "rounding=stochastic")),
     "float: a NaN does not stay": (
         "hw/accumulator.py", "l0.nan | held_nan |", "l0.nan |", MAC),
+    "mx dot: a sum of two formats has the width of one": (
+        "hw/mx.py", "_worst(a_format) * _worst(b_format)", "_worst(a_format) * _worst(a_format)", MX_PAIR),
     "lns dot: a sum wraps round": (
         "hw/logarithmic.py", "limited.eq(Mux(beyond, Cat((~sign).replicate(bits - 1), sign), kept[:bits]))",
         "limited.eq(kept[:bits])", LNS_DOT),
@@ -209,7 +212,16 @@ SWEPT = {
     "mx dot: the block is accepted before its last elements": (
         "hw/mx.py", "self.i.ready.eq(advance & final)", "self.i.ready.eq(advance)", MX_DOT),
     "mx dot: the field of a product is one place off": (
-        "hw/mx.py", "2 * (fmt.unit - SCALE_BIAS)", "2 * (fmt.unit - SCALE_BIAS) + 1", MX_DOT),
+        "hw/mx.py", "a_format.unit + b_format.unit", "a_format.unit + b_format.unit + 1", MX_DOT),
+    "mx dot: the lowest bits of both operands are taken for equal": (
+        "hw/mx.py", "a_format.unit + b_format.unit", "2 * a_format.unit", MX_PAIR),
+    "mx dot: an element of operand b is taken apart like one of operand a": (
+        "hw/mx.py", "unpack(m, name, element, code)", "unpack(m, name, self.parameters.element, code)", MX_PAIR),
+    "mx dot: the products of two formats are cut off like those of one": (
+        "hw/mx.py", "value[:a_format.bits + b_format.bits]", "value[:2 * a_format.bits]", MX_PAIR),
+    "mx dot: the places of only one operand count": (
+        "hw/mx.py", "(self.parameters.format, self.parameters.format_b) if", "(self.parameters.format,) * 2 if",
+        MX_PAIR),
     "lns converter: the scale is one too large": (
         "hw/logarithmic.py", "best[low:] + (1 - octaves", "best[low:] + (2 - octaves", LNS_CONVERTER),
     "lns converter: a NaN has a logarithm": (

@@ -12,6 +12,7 @@ from narrowgauge.synth import flow
     pytest.param("bfp-fmac", {"group": 4}, marks=pytest.mark.sweep),
     ("bfp-fmac", {"group": 4, "accumulator": "bf16", "chunks": "parallel"}),
     ("float-fma", {"format": "fp8-e5m2"}),
+    ("mx-dot", {"block": 8, "lanes": 4, "element_b": "fp8-e5m2"}),
     ("lns-converter", {"lanes": 4}),
     ("lns-dot", {"lanes": 4, "accumulator": 24, "lsb": 16}),
     pytest.param("madam-update", {}, marks=pytest.mark.sweep),
@@ -19,8 +20,8 @@ from narrowgauge.synth import flow
     pytest.param("softmax-grad", {}, marks=pytest.mark.sweep),
     ("precision-cyclic", {"iterations": 605, "cycles": 3}),
     pytest.param("precision-adaptive", {}, marks=pytest.mark.sweep),
-], ids=["converter", "fmac", "fmac-bf16-parallel", "fma", "lns-converter", "lns-dot", "madam-update", "sgd-update",
-        "softmax-grad", "precision-cyclic", "precision-adaptive"])
+], ids=["converter", "fmac", "fmac-bf16-parallel", "fma", "mx-dot", "lns-converter", "lns-dot", "madam-update",
+        "sgd-update", "softmax-grad", "precision-cyclic", "precision-adaptive"])
 def test_the_ecp5_netlist_is_golden(name, settings):
     unit = catalog.find(name)
     parameters = unit.configure(settings)

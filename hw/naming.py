@@ -1,0 +1,383 @@
+"""Names in the Verilog: plain identifiers that tell where a signal comes from, and one module for equal submodules.
+
+Amaranth writes RTLIL, Yosys' text form of a netlist. There the result of an expression is a wire ``$12``, a field of a
+payload ``\\a.elements[3].sign``, and the second signal of a name ``\\valid$7``. Yosys 0.70 takes ``\\a.elements[3]``
+for a bit of ``\\a.elements`` and fails; people cannot read ``$12``. So all is renamed before Verilog is made of it.
+"""
+
+import ast
+import functools
+import re
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+__all__ = ["SEPARATOR", "START", "tidy"]
+
+# Between the name of a unit's module and that of a module inside it. No unit's own name has it, so that units meet in a
+# design without a clash.
+SEPARATOR = "__"
+START = "run_at_start"
+
+TOKEN = re.compile(r"(?<!\S)[\\$][^\s\"]+")
+PORT = re.compile(r" (input|output) \d+ ")
+# What a wire is called by the kind of cell that drives it, where the source gives it no name.
+OPERATIONS = {
+    "logic_not": "not", "reduce_bool": "any", "reduce_or": "any", "reduce_and": "all", "reduce_xor": "parity",
+    "shift": "part", "shiftx": "part", "memrd_v2": "read", "process": "case", "pos": "wide",
+}
+# Words of Verilog and SystemVerilog that a signal could well be called.
+RESERVED = """
+alias always and assert assign assume automatic before begin bind bit break buf byte case cell chandle checker class
+clocking config const constraint context continue cover cross deassign default design disable dist do edge else end
+endcase enum event expect export extends extern final first_match for force foreach forever fork function generate
+genvar global if iff ignore_bins implements implies import include initial inout input inside instance int integer
+interconnect interface intersect join large let liblist library local localparam logic longint macromodule matches
+medium modport module nand negedge nettype new nexttime nor not null or output package packed parameter pmos posedge
+primitive priority program property protected pull0 pull1 pure rand randc randcase real ref reg reject_on release
+repeat restrict return rnmos rpmos rtran scalared sequence shortint signed small soft solve specify static string
+strong struct super supply0 supply1 table tagged task this throughout time timeunit tran tri type typedef union
+unique unsigned until untyped use var vectored virtual void wait wand weak while wildcard wire with within wor xnor
+xor
+"""
+KEYWORDS = frozenset(RESERVED.split())
+
+
+@dataclass
+class Item:
+    """A cell, a process or a connection of a module.
+
+    Attributes
+    ----------
+    kind : str
+        Type of the cell, ``process`` or ``connect``.
+    lines : list of str
+    source : (str, int) or None
+        File and line of the Python code that made it.
+    drives, reads : list of str
+        Tokens of the wires.
+    name : str or None
+        Token of a submodule's instance.
+    ports : dict of str to list of str
+        Of a submodule's instance: tokens of the wires by token of the port.
+    """
+
+    kind: str
+    lines: list[str]
+    source: tuple[str, int] | None = None
+    drives: list[str] = field(default_factory=list)
+    reads: list[str] = field(default_factory=list)
+    name: str | None = None
+    ports: dict[str, list[str]] = field(default_factory=dict)
+
+
+@dataclass
+class Module:
+    """A module of RTLIL: attributes, wires and memories as lines, and items."""
+
+    name: str
+    attributes: list[str] = field(default_factory=list)
+    wires: dict[str, list[str]] = field(default_factory=dict)  # token to its lines, attributes first
+    sources: dict[str, tuple[str, int] | None] = field(default_factory=dict)  # of wires, by token
+    memories: dict[str, list[str]] = field(default_factory=dict)
+    items: list[Item] = field(default_factory=list)
+    names: dict[str, str] = field(default_factory=dict)
+
+
+def tidy(text: str) -> str:
+    """Return RTLIL whose identifiers are plain ones, with each of equal submodules once.
+
+    Parameters
+    ----------
+    text : str
+        RTLIL as Amaranth writes it, with source attributes. The first module is the unit's.
+
+    Returns
+    -------
+    str
+        RTLIL without source attributes.
+    """
+    modules = _parse(text)
+    for module in modules.values():
+        _name(module, modules)
+    top = next(iter(modules))
+    kept, same = {}, {}  # text to token, and token to the token of its equal
+    # A parent stands before its submodules. So begin at the end: a parent is compared when its submodules have been.
+    for token, module in reversed(modules.items()):
+        body = _write(module, modules, same)
+        same[token] = kept.setdefault(body, token)
+    first, names = {}, {}
+    for token in modules:
+        first.setdefault(same[token], token)
+    for token, named in first.items():
+        name = _plain(top) if token == top else f"{_plain(top)}{SEPARATOR}{_plain(named[len(top):])}"
+        while f"\\{name}" in names.values():
+            name += "_1"
+        names[token] = f"\\{name}"
+    texts = {token: body for body, token in kept.items()}
+    return "".join(
+        "\n".join([*modules[token].attributes, f"module {names[token]}",
+                   re.sub(r"(?m)^cell (\\\S+)", lambda found: f"cell {names.get(found[1], found[1])}", texts[token]),
+                   "end\n"])
+        for token in modules if token in texts)
+
+
+def _parse(text):
+    """Return the modules of RTLIL by token, in their order; their sources' attributes are taken off."""
+    modules, module, attributes, source, lines = {}, None, [], None, iter(text.splitlines())
+    for line in lines:
+        line = line.strip()
+        word = line.split(" ", 1)[0]
+        if not line:
+            continue
+        if word == "attribute":
+            if line.startswith("attribute \\src "):
+                place = re.match(r'attribute \\src "([^"|]*):(\d+)', line)
+                source = (place[1], int(place[2])) if place else None
+            else:
+                attributes.append(line)
+            continue
+        if word == "module":
+            module = modules[line[7:]] = Module(line[7:], attributes)
+        elif word == "wire":
+            module.wires[line.split()[-1]] = [*attributes, line]
+            module.sources[line.split()[-1]] = source
+        elif word == "memory":
+            module.memories[line.split()[-1]] = [*attributes, line]
+        elif word == "connect":
+            target, value = _split(line[8:])
+            module.items.append(Item("connect", [line], source, _tokens(target), _tokens(value)))
+        elif word == "cell":
+            module.items.append(_cell(line, lines, attributes, source))
+        elif word == "process":
+            module.items.append(_process(line, lines, source))
+        attributes, source = [], None
+    for module in modules.values():
+        for item in module.items:
+            if item.kind in modules:
+                for port, tokens in item.ports.items():
+                    drives = " output " in modules[item.kind].wires[port][-1]
+                    (item.drives if drives else item.reads).extend(tokens)
+    return modules
+
+
+def _tokens(text):
+    return TOKEN.findall(text)
+
+
+def _split(text):
+    """Split what follows `connect` or `assign`: a signal, which may be a concatenation, and its value."""
+    if text.startswith("{"):
+        end = text.index("}") + 1
+        return text[:end], text[end + 1:]
+    found = re.match(r"\S+(?: \[[\d:]+\])*", text)
+    return found[0], text[found.end() + 1:]
+
+
+def _cell(line, lines, attributes, source):
+    _, kind, name = line.split()
+    item = Item(kind, [*attributes, line], source, name=name)
+    for inner in lines:
+        inner = inner.strip()
+        if inner == "end":
+            break
+        item.lines.append(inner)
+        if inner.startswith("connect "):
+            port, value = inner[8:].split(" ", 1)
+            tokens = _tokens(value)
+            item.ports[port] = tokens
+            if kind.startswith("$"):
+                (item.drives if port in ("\\Y", "\\Q", "\\DATA") and kind != "$memwr_v2" else item.reads).extend(tokens)
+    return item
+
+
+def _process(line, lines, source):
+    item = Item("process", [line], source)
+    depth = 1
+    for inner in lines:
+        inner = inner.strip()
+        if inner.startswith("attribute "):
+            continue
+        item.lines.append(inner)
+        if inner.startswith("switch "):
+            depth += 1
+            item.reads += _tokens(inner[7:])
+        elif inner.startswith("assign "):
+            target, value = _split(inner[7:])
+            item.drives += _tokens(target)
+            item.reads += _tokens(value)
+        elif inner == "end":
+            depth -= 1
+            if not depth:
+                break
+    item.lines.pop()
+    return item
+
+
+def _plain(token):
+    """Return an identifier of letters, digits and underscores for a token."""
+    name = re.sub(r"\$\d+", "", token[1:])
+    name = re.sub(r"\W|__", "_", re.sub(r"\]?[.\[]|\]$", "_", name)).strip("_") or "signal"
+    return f"n{name}" if name[0].isdigit() else name
+
+
+def _nameless(token):
+    """Return whether Amaranth found no name for a wire: a result, a signal, or a port that is a part of one."""
+    return token[0] == "$" or token.startswith("\\$") or re.match(r"\\port\$\d+\$\d+$", token)
+
+
+def _name(module, modules):
+    """Give every wire, memory and cell of a module its name."""
+    used = {START}
+    count = defaultdict(int)
+
+    def take(token, wanted):
+        name = wanted
+        while name in used or name.lower() in KEYWORDS:
+            count[wanted] += 1
+            name = f"{wanted}_{count[wanted]}"
+        used.add(name)
+        module.names[token] = "\\" + name
+
+    ports = [token for token, lines in module.wires.items() if PORT.search(lines[-1])]
+    for token in ports:
+        if not _nameless(token):
+            take(token, _plain(token))
+    instances = [item for item in module.items if item.name and not item.kind.startswith("$")]
+    for item in instances:
+        take(item.name, _plain(item.name))
+    # A wire that has a submodule's port's own name gets the submodule's name before it.
+    prefixes = {}
+    for item in instances:
+        for port, tokens in item.ports.items():
+            for token in tokens:
+                if re.sub(r"\$\d+$", "", token) == port and token not in ports:
+                    prefixes.setdefault(token, f"{_plain(item.name)}_")
+    for token in (*module.wires, *module.memories):
+        if token in ports or _nameless(token):
+            continue
+        stem = re.split(r"(?<!^)[.\[]", token, maxsplit=1)[0]
+        take(token, prefixes.get(stem, "") + _plain(token) + ("_words" if token in module.memories else ""))
+    _name_results(module, take)
+    for item in module.items:
+        if item.name and item.kind.startswith("$"):
+            module.names[item.name] = item.name  # an internal cell's name is not written into Verilog
+
+
+def _name_results(module, take):
+    """Name the results of expressions: as the source does, or else after the signal that they lead to."""
+    driver, readers = {}, defaultdict(list)
+    for item in module.items:
+        for token in item.drives:
+            driver.setdefault(token, item)
+        for token in dict.fromkeys(item.reads):
+            readers[token].append(item)
+    roots = {}
+
+    def root(token):
+        """Return the nearest named signal that depends on a result."""
+        path = []
+        while token not in module.names and token not in roots:
+            path.append(token)
+            roots[token] = "unused"  # until it is known, and for a result that nothing reads
+            following = next((item for item in readers[token] if item.drives or item.name), None)
+            if following is None:
+                break
+            if following.drives:
+                token = following.drives[0]
+            else:
+                roots[token] = module.names.get(following.name, "\\unused")[1:]
+                break
+        found = roots[token] if token in roots else module.names[token][1:]
+        for each in path:
+            roots[each] = found
+        return found
+
+    # Ports without a name stand in the parent's order; equal modules have them in one order in what they contain.
+    appearance = {token: index for index, token in enumerate(
+        dict.fromkeys(token for item in module.items for token in (*item.drives, *item.reads)))}
+    ports = [token for token, lines in module.wires.items() if PORT.search(lines[-1])]
+    inner = [token for token in module.wires if token not in ports]
+    for token in [*inner, *sorted(ports, key=lambda token: appearance.get(token, -1))]:
+        if token in module.names:
+            continue
+        # Amaranth finds a signal's name in bytecode, or gives it none, as the version of Python wants it.
+        if token.startswith("\\$sig"):
+            said = (module.sources[token] and _assigned(*module.sources[token])) or "signal"
+            member = re.search(r"__\w+", token)  # of an interface, such as a memory's port
+            take(token, said + (member[0][1:] if member else ""))
+            continue
+        item = driver.get(token)
+        if item and item.name and not item.kind.startswith("$"):
+            port = next(port for port, tokens in item.ports.items() if token in tokens)
+            take(token, f"{module.names[item.name][1:]}_{_plain(port)}")
+            continue
+        kind = item.kind.strip("$") if item else ""
+        inside = item and readers[token] and all(each.source == item.source for each in readers[token])
+        said = item and item.source and not inside and _assigned(*item.source)
+        if said:
+            take(token, said)
+        elif kind == "connect" and item.reads and not readers[token] and item.reads[0] in module.names:
+            take(token, f"{module.names[item.reads[0]][1:]}_out")  # a part of a signal that leaves the module
+        elif any(each.kind == "$dff" for each in readers[token]) and kind in ("mux", "process"):
+            take(token, f"{root(token)}_next")
+        else:
+            take(token, f"{root(token)}_{OPERATIONS.get(kind, kind) or 'in'}")
+
+
+@functools.cache
+def _statements(path):
+    """Return {line: name} of the assignments to one name in a Python file."""
+    try:
+        tree = ast.parse(Path(path).read_text(encoding="utf-8"))
+    except (OSError, SyntaxError, ValueError):
+        return {}
+    lines = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if len(targets) == 1 and isinstance(targets[0], ast.Name):
+                lines |= dict.fromkeys(range(node.lineno, node.end_lineno + 1), targets[0].id)
+    return lines
+
+
+def _assigned(path, line):
+    """Return the name that a line of a Python file assigns to, or None."""
+    name = _statements(path).get(line)
+    return name.strip("_") or None if name else None
+
+
+def _write(module, modules, same):
+    """Return the text between `module` and `end`, with all names replaced but those of submodules' types."""
+    names = module.names
+    replace = functools.partial(TOKEN.sub, lambda found: names.get(found[0], found[0]))
+    out = []
+    # Clock and reset, then the other ports by name: in one order wherever the module stands.
+    ports = sorted((token for token, lines in module.wires.items() if PORT.search(lines[-1])),
+                   key=lambda token: (names[token] not in ("\\clk", "\\rst"), names[token]))
+    for index, token in enumerate(ports, 1):  # Yosys takes the number 0 for none
+        *attributes, line = module.wires[token]
+        out += [*attributes, replace(PORT.sub(rf" \1 {index} ", line))]
+    wires = (lines for token, lines in module.wires.items() if token not in ports)
+    for lines in (*wires, *module.memories.values()):
+        out += [*lines[:-1], replace(lines[-1])]
+    for item in module.items:
+        inner = modules[item.kind].names if item.kind in modules else {}
+        connections = []
+        for line in item.lines:
+            word = line.split(" ", 1)[0]
+            if word == "cell":
+                out.append(f"cell {same.get(item.kind, item.kind)} {names[item.name]}")
+            elif word == "connect" and item.kind != "connect":
+                port, value = line[8:].split(" ", 1)
+                connections.append(f"connect {inner.get(port, port)} {replace(value)}")
+            elif word == "parameter" and " \\MEMID " in line:
+                memory = re.search(r'"\\(\\.*)"', line)[1]
+                out.append(f'parameter \\MEMID "\\{names[memory]}"')
+            elif word in ("attribute", "parameter"):
+                out.append(line)
+            else:
+                out.append(replace(line))
+        if item.kind != "connect":
+            out += [*sorted(connections), "end"]
+    return "\n".join(out)
