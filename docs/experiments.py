@@ -2,17 +2,20 @@
 
 import argparse
 import csv
+import io
 import multiprocessing
 import os
 import re
 import resource
 import statistics
+import sys
 from pathlib import Path
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # one run on each core
 
 import matplotlib
 from matplotlib.figure import Figure
+from narrowgauge.base.files import write_whole
 from narrowgauge.golden import datasets, network, recipes
 
 HERE = Path(__file__).parent
@@ -23,14 +26,30 @@ BLUE, ORANGE = "#3f87d6", "#e0762d"
 def train(case, recipe, seed, **others):
     """Train as a case says: its data, its first examples (training, test), and the settings of `network.train`."""
     data, examples, settings = case
-    return network.train(recipes.make(recipe[0], **recipe[1]), datasets.load(data).first(*examples), seed=seed,
-                         measure_every=settings["epochs"], **settings | others)
+    return told(network.train(recipes.make(recipe[0], **recipe[1]), datasets.load(data).first(*examples), seed=seed,
+                              measure_every=settings["epochs"], **settings | others))
+
+
+def told(result):
+    """Return the result of a training run, after a line on standard error if the run diverged."""
+    if result.diverged:
+        print(f"{result.recipe.name}, seed {result.seed}: diverged in epoch {result.diverged['epoch']}, step "
+              f"{result.diverged['step']}", file=sys.stderr, flush=True)
+    return result
 
 
 def save(path, header, rows):
-    """Write a CSV file."""
-    with path.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([header, *rows])
+    """Write a CSV file, whole or not at all."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    write_whole(path, text.getvalue())
+
+
+def save_figure(path, figure):
+    """Write a figure as SVG, whole or not at all."""
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None})
+    write_whole(path, text.getvalue())
 
 
 def read(path):
@@ -97,7 +116,7 @@ def plot(path, rows, cases, labels, band, height=2.6):
             place.plot([at - 0.2, at + 0.2], [statistics.mean(gaps)] * 2, color=ORANGE, linewidth=2)
         place.set_xticks(range(len(shown)), [labels[variant] for variant in shown], fontsize=8)
         place.set(title=case, ylabel="points from FP32")
-    figure.savefig(path, format="svg", metadata={"Date": None})
+    save_figure(path, figure)
 
 
 def fill(page, tables):
@@ -106,7 +125,7 @@ def fill(page, tables):
     for name, content in tables.items():
         found = re.search(rf"<!-- {name} -->\n(.*?)<!-- end -->", text, re.DOTALL)
         text = text[:found.start(1)] + content + "\n" + text[found.end(1):]
-    page.write_text(text)
+    write_whole(page, text)
 
 
 def arguments(summary, cases):

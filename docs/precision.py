@@ -229,7 +229,7 @@ def plot(rows):
         line[0].set_ylabel("test accuracy, %")
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=5)
-    figure.savefig(PLOT, format="svg", metadata={"Date": None})
+    experiments.save_figure(PLOT, figure)
 
 
 def plot_course():
@@ -247,7 +247,7 @@ def plot_course():
         place.set_yticks(np.arange(len(mine)) + 0.5, [f"{row['tensor']}, layer {row['layer']}" for row in mine])
     axes[0].invert_yaxis()
     figure.colorbar(drawn, ax=axes, label="magnitude bits, mean of the epoch")
-    figure.savefig(COURSE, format="svg", metadata={"Date": None})
+    experiments.save_figure(COURSE, figure)
 
 
 def main():

@@ -48,7 +48,7 @@ def run(job):
     if variant != "fp32":
         kind, bits = variant.split("-")
         recipe = replace(recipe, softmax=SoftmaxParameters(classes=data.classes, bits=int(bits), rounding=kind))
-    result = network.train(recipe, data, seed=seed, measure_every=settings["epochs"], **settings)
+    result = experiments.told(network.train(recipe, data, seed=seed, measure_every=settings["epochs"], **settings))
     last = result.history[-1]
     return dict(zip(FIELDS, (case, variant, seed, f"{100 * last.test_accuracy:.2f}", f"{100 * last.train_accuracy:.2f}",
                              f"{last.loss:.4g}", result.digest), strict=True))
@@ -92,7 +92,7 @@ def plot():
                   xticks=range(2, MOST[case] + 1))
     figure.axes[0].set_ylabel("test accuracy, %")
     figure.axes[0].legend(loc="lower right", fontsize=8)
-    figure.savefig(PLOT, format="svg", metadata={"Date": None})
+    experiments.save_figure(PLOT, figure)
 
 
 def main():

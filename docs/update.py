@@ -51,9 +51,9 @@ def run(job):
     case, variant, seed = job
     data, examples, settings = CASES[case]
     recipe = recipes.keep(recipes.make("fp32"), **VARIANTS[variant])
-    result = experiments.network.train(
+    result = experiments.told(experiments.network.train(
         recipe, experiments.datasets.load(data).first(*examples), seed=seed, measure_every=settings["epochs"],
-        **settings)
+        **settings))
     last = result.history[-1]
     return dict(zip(FIELDS, (case, variant, seed, f"{100 * last.test_accuracy:.2f}", f"{100 * last.train_accuracy:.2f}",
                              f"{last.loss:.4g}", result.digest), strict=True))
@@ -105,7 +105,7 @@ def plot(rows):
         place.set_xticks(RATES, [str(lr) for lr in RATES])
         place.minorticks_off()
         place.legend()
-    figure.savefig(PLOT, format="svg", metadata={"Date": None})
+    experiments.save_figure(PLOT, figure)
 
 
 def main():

@@ -9,6 +9,7 @@ import numpy as np
 
 from . import lfsr
 from .formats import PRESETS, BlockFloat, Float, Parameters, require, require_int
+from .products import slabs
 from .rounding import NEAREST, TRUNCATE, stochastic
 
 __all__ = [
@@ -325,15 +326,20 @@ def sum_groups(a, b, offset, bits, accumulator):
         total = np.zeros((rows, columns), np.float32)
         scale_a, scale_b = (np.ldexp(np.float32(1), (e - part).astype(np.int32)) for e, part in
                             ((ea, middle), (eb, offset - middle)))
-        for k in range(groups):
-            term = qa[k] @ qb[k]
-            term *= scale_a[:, k, np.newaxis]
-            term *= scale_b[:, k]
-            total += term
+        for part in slabs(rows, columns * qa.shape[2]):
+            slab = total[part]
+            for k in range(groups):
+                term = qa[k, part] @ qb[k]
+                term *= scale_a[part, k, np.newaxis]
+                term *= scale_b[:, k]
+                slab += term
         return total.astype(np.float64) + 0.0
     total = np.zeros((rows, columns))
-    for k in range(groups):
-        total = accumulate(total, qa[k] @ qb[k], ea[:, k, np.newaxis] + eb[:, k] - offset, accumulator)
+    for part in slabs(rows, columns * qa.shape[2]):
+        slab = total[part]
+        for k in range(groups):
+            slab = accumulate(slab, qa[k, part] @ qb[k], ea[part, k, np.newaxis] + eb[:, k] - offset, accumulator)
+        total[part] = slab
     return total
 
 

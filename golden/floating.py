@@ -11,6 +11,7 @@ import numpy as np
 from . import lfsr
 from .blockfloat import BANK, RECURRENCE, runs
 from .formats import PRESETS, Float, Parameters, require, require_int
+from .products import product
 from .rounding import KINDS, NEAREST, TRUNCATE, stochastic
 
 __all__ = [
@@ -747,7 +748,7 @@ def matmul(a, b, accumulator=PRESETS["fp16"], chunk=None):
     with np.errstate(invalid="ignore", over="ignore"):
         # No sum on the way is above that of the magnitudes, and each of its roundings adds at most half a unit.
         steps = min(size + whole // size + 1, 1 << 20)  # with more, the bound is above any limit
-        bound = np.abs(a) @ np.abs(b) + steps * 2.0 ** (fmt.emin - fmt.mantissa - 1)
+        bound = product(np.abs(a), np.abs(b)) + steps * 2.0 ** (fmt.emin - fmt.mantissa - 1)
         bound *= (1 + 2.0 ** -(fmt.mantissa + 1)) ** steps
         limit, height = fmt.max / 2, max(1, SLAB // columns)
         for row in range(0, rows, height):

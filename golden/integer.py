@@ -9,6 +9,7 @@ import numpy as np
 
 from .blockfloat import runs
 from .formats import PRESETS, Float, Parameters, require, require_int
+from .products import product
 from .system import ScaledSystem
 
 __all__ = [
@@ -268,6 +269,6 @@ def matmul(a, b, parameters=DotParameters()):
     require(a.codes.ndim == b.codes.ndim == 2 and a.codes.shape[1] == b.codes.shape[0], "shapes",
             (a.codes.shape, b.codes.shape), "(M, K) and (K, N)")
     # float64 holds every such sum, in whatever order it is made.
-    total = (a.codes.astype(np.float64) @ b.codes.astype(np.float64)).astype(np.int64)
+    total = product(a.codes.astype(np.float64), b.codes.astype(np.float64)).astype(np.int64)
     values = _rounded(_held(total), a.scale + b.scale, parameters.result)
     return values, bool(np.isinf(values).any())

@@ -11,6 +11,7 @@ import numpy as np
 
 from .blockfloat import runs
 from .formats import PRESETS, Float, Log, Parameters, require, require_int
+from .products import product
 from .system import ScaledSystem
 
 __all__ = [
@@ -634,7 +635,7 @@ def _exact_product(x, y, parameters):
         right = np.array(table, np.float64)[level % gamma] * sy[:, part, np.newaxis]
         right = np.ldexp(right, (level // gamma).astype(np.int32))
         axis = left.shape[1] * gamma
-        total += (left.reshape(len(x), axis) @ right.reshape(len(y), axis).T).astype(np.int64)
+        total += product(left.reshape(len(x), axis), right.reshape(len(y), axis).T).astype(np.int64)
     return total
 
 

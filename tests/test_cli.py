@@ -105,7 +105,7 @@ def test_refusal_is_one_line_that_says_what_is_allowed(name, capsys):
 
 @pytest.mark.parametrize("arguments", [
     ("simulate", "bfp-fmac", "--vectors", "0"), ("simulate", "bfp-fmac", "--seed", "-1"),
-    ("train", "--epochs", "many"), ("synth", "bfp-fmac"), ("nothing",), (),
+    ("train", "--epochs", "many"), ("synth", "bfp-fmac"), ("nothing",),
 ], ids=" ".join)
 def test_malformed_command_line_is_refused(arguments, capsys):
     status, out, err = run(capsys, *arguments)

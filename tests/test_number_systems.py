@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import units
-from narrowgauge import catalog, cli
+from narrowgauge import catalog
+from narrowgauge.cli.parser import parser
+from narrowgauge.cli.settings import settings
 from narrowgauge.golden import array, integer
 from narrowgauge.golden.formats import PRESETS
 from narrowgauge.hw import array as hardware
@@ -68,6 +70,6 @@ def test_commands_configure():
     commands = re.findall(r"^    narrowgauge (.*)$", PAGE, re.M)
     assert [each.split()[0] for each in commands] == ["generate", "simulate", "synth"]
     for command in commands:
-        options = cli._parser().parse_args(shlex.split(command))
-        parameters = catalog.find(options.unit).configure(cli._settings(options.set))
+        options = parser().parse_args(shlex.split(command))
+        parameters = catalog.find(options.unit).configure(settings(options.set))
         assert parameters.name == "int8"

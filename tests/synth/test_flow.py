@@ -140,6 +140,17 @@ def test_a_second_call_runs_no_tool(cache, monkeypatch):
     assert synthesise("xors", "ecp5", cache, seeds=1) == first
 
 
+@pytest.mark.parametrize("harm", ['{"lut": 16, "ff"', '{"lut": 17}', ""], ids=["cut", "changed", "empty"])
+def test_a_result_that_was_harmed_is_made_again(harm, cache, monkeypatch):
+    # Variables that would keep Yosys from its files.
+    monkeypatch.setenv("YOWASP_MOUNT", "nothing")
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    good = synthesise("xors", "asic", cache)
+    (path,) = cache.glob("xors-asic-*/result.json")
+    path.write_text(harm)
+    assert synthesise("xors", "asic", cache) == good
+
+
 def test_the_result_names_its_tools(cache):
     tools = synthesise("xors", "ecp5", cache, seeds=0)["tools"]
     assert tools == {tool: metadata.version(f"yowasp-{tool}") for tool in ("yosys", "nextpnr-ecp5")}

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from narrowgauge import catalog
+from narrowgauge.base.files import cache_folder
 from narrowgauge.hw import verilog
-from narrowgauge.hw.cache import cache_folder
 from narrowgauge.synth import flow
 from units import SMALL
 

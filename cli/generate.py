@@ -1,0 +1,17 @@
+# amaranth: UnusedElaboratable=no
+"""``narrowgauge generate``."""
+
+from .. import catalog
+from . import output
+from .settings import settings
+
+__all__ = ["prepare"]
+
+
+def prepare(options):
+    """Check the options and return the work."""
+    output.check(("--output", options.output))
+    unit = catalog.find(options.unit)
+    parameters = unit.configure(settings(options.set))
+    output.warn(options, parameters)
+    return lambda: output.write(options.output, unit.verilog(parameters))

@@ -1,0 +1,152 @@
+"""The command line's verbs and options."""
+
+import argparse
+import sys
+
+from .. import __version__
+from . import output
+
+__all__ = ["parser"]
+
+EPILOG = """\
+examples:
+  narrowgauge list
+  narrowgauge generate bfp-fmac --set group=16 --set accumulator=bf16 -o fmac.v
+  narrowgauge simulate bfp-converter --vectors 20000 --waves converter.vcd
+  narrowgauge train --recipe bfp --set mantissa=4 --data digits
+  narrowgauge synth bfp-fmac --target ecp5 --seeds 3 --json -
+  narrowgauge report
+
+exit status: 0; 1 where hardware and golden model differ, or a unit does not fit; 2 for an error, told in one line;
+130 when interrupted; 141 when the reader of standard output went away.
+"""
+
+class _Parser(argparse.ArgumentParser):
+    """Prints with `output`: argparse itself ignores a reader that left and a full disk."""
+
+    def _print_message(self, message, file=None):
+        if file is sys.stdout:
+            output.put(message or "")
+        else:
+            output.tell(message or "", end="")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser. The option ``module`` is the file of the verb."""
+    top = _Parser(
+        prog="narrowgauge", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EPILOG,
+        description="Generate, simulate and synthesise hardware that trains neural networks in narrow numbers.")
+    top.add_argument("--version", action="version", version=f"narrowgauge {__version__}")
+    verbs = top.add_subparsers(dest="verb", metavar="VERB")
+
+    def add(name, summary, detail=""):
+        verb = verbs.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}. {detail}".strip(),
+                                formatter_class=argparse.RawDescriptionHelpFormatter)
+        verb.set_defaults(module=name)
+        return verb
+
+    def add_unit(verb):
+        verb.add_argument("unit", metavar="UNIT", help="a name that `narrowgauge list` shows")
+        verb.add_argument("--set", metavar="NAME=VALUE", action="append", default=[],
+                          help="set a parameter of the unit (repeatable); formats by preset name or as JSON")
+
+    def add_json(verb):
+        verb.add_argument("--json", metavar="FILE", help="also write the result as JSON (- for standard output)")
+
+    verb = add("list", "show the units, their parameters and defaults")
+    verb.set_defaults(module="listing")
+    verb.add_argument("--json", metavar="FILE", nargs="?", const="-", help="as JSON (default: standard output)")
+
+    verb = add("generate", "write a unit's Verilog",
+               "Plain Verilog-2005, the same bytes every time; its header explains every port.")
+    add_unit(verb)
+    verb.add_argument("-o", "--output", metavar="FILE", help="the file (default, and -: standard output)")
+
+    verb = add("simulate", "hold a unit's Verilog against its golden model, bit for bit",
+               "Random, directed and recorded vectors under random stalls; exit status 1 if any code differs.")
+    add_unit(verb)
+    verb.add_argument("--vectors", metavar="N", type=_count, default=10000, help="transfers to drive (default 10000)")
+    verb.add_argument("--seed", metavar="S", type=_natural, default=1, help="seed of vectors and stalls (default 1)")
+    verb.add_argument("--waves", metavar="FILE", help="write a waveform, in VCD: a name that ends in .vcd")
+    add_json(verb)
+
+    verb = add("train", "train a network with the golden model",
+               "A 64-32-10 perceptron on digits by default. Same seed, same digest.\n\n"
+               "A run diverges when a loss or a parameter is not finite. It says so on standard error, and its JSON "
+               "has the epoch\n(from 1) and the step (from 0) as `diverged`. Its exit status is 0.")
+    verb.add_argument("--recipe", metavar="NAME", default="bfp",
+                      help="fp32, bfp, fp16, mx, lns-madam, fast or cpt (default bfp)")
+    verb.add_argument("--set", metavar="NAME=VALUE", action="append", default=[],
+                      help="set a parameter of the recipe (repeatable), such as mantissa=4, gradients_mantissa=2, "
+                           "weights_rounding=truncate, group=16, accumulator=bf16; of fp16: chunk=64, "
+                           "loss_scale=1024, growth_interval=100 (each a number or null); of mx: element=fp8-e4m3, "
+                           "gradients_element=fp8-e5m2, block=32; of lns-madam: constants=4, accumulator=24, lsb=13, "
+                           "rate=7, rate_drops=[0.6,0.8], weights_bits=12, second_bits=9, second_gamma=4, "
+                           "update=sgd; of fast: alpha=0.6, beta=0.3, reverse=true; of cpt: low=3, high=8, cycles=32, "
+                           "gradients=8; of bfp, for each kind of tensor: "
+                           "weights_precision='{\"policy\": \"cyclic\", \"low\": 3, \"high\": 8, \"cycles\": 32}'")
+    verb.add_argument("--data", metavar="NAME", default="digits",
+                      help="digits, fashion-mnist, letter, clusters-N (synthetic, N classes) or idx:/folder "
+                           "(default digits)")
+    verb.add_argument("--examples", metavar="N[,N]", help="only the first N training (and test) examples")
+    verb.add_argument("--seed", metavar="S", type=_natural, default=1, help="default 1")
+    verb.add_argument("--epochs", metavar="N", type=_count, default=20, help="default 20")
+    verb.add_argument("--lr", metavar="R", type=float,
+                      help="learning rate of SGD; lns-madam's weights have their own, see rate (default: the data "
+                           "set's usual one, 0.1, or 0.02 for fashion-mnist and idx:)")
+    verb.add_argument("--lr-drops", metavar="PART[,PART...]",
+                      help="parts of the run after which that rate halves, such as 0.6,0.8; lns-madam's weights have "
+                           "rate_drops (default: none)")
+    verb.add_argument("--momentum", metavar="M", type=float, default=0.9,
+                      help="of SGD, from 0 to below 1 (default 0.9)")
+    verb.add_argument("--batch", metavar="N", type=_count, default=32, help="default 32")
+    verb.add_argument("--model", metavar="NAME", default="mlp",
+                      help="mlp, or cnn: two 3x3 convolutions and a linear layer (default mlp)")
+    verb.add_argument("--hidden", metavar="N[,N...]",
+                      help="sizes of the hidden layers (default 32), or channels of the convolutions (default 8,16)")
+    verb.add_argument("--softmax-bits", metavar="B", type=_count,
+                      help="take the errors p - y from the unit softmax-grad, in B bits (2 to 16)")
+    verb.add_argument("--softmax-rounding", metavar="KIND",
+                      help="of those errors: nearest, truncate or stochastic (default nearest); without "
+                           "--softmax-bits, in as many bits as the number of classes needs")
+    verb.add_argument("--batch-norm", action="store_true", help="normalise hidden layers by the batch's statistics")
+    verb.add_argument("--update", metavar="KIND", default="plain",
+                      help="how SGD moves parameters: plain, stochastic, kahan, grow (default plain)")
+    verb.add_argument("--parameters", metavar="FORMAT",
+                      help="in which parameters, velocities and compensations are kept: bf16, fp16, fp32, ..., or JSON "
+                           "(default: what the recipe works in)")
+    verb.add_argument("--decay", metavar="D", type=float, default=0.0, help="weight decay of SGD (default 0)")
+    verb.add_argument("--verbose", action="store_true", help="print a line per epoch to standard error")
+    add_json(verb)
+
+    verb = add("synth", "synthesise a unit, place and route it, and tell what it costs",
+               "Placed and routed: ecp5, ice40, gowin, nexus. Yosys only: xilinx, asic (gates, no library).")
+    add_unit(verb)
+    verb.add_argument("--target", metavar="NAME", required=True, help="ecp5, ice40, gowin, nexus, xilinx or asic")
+    verb.add_argument("--device", metavar="NAME", help="another device of the target, such as hx8k for ice40")
+    verb.add_argument("--seeds", metavar="N", type=_count, default=3, help="place-and-route seeds 1..N (default 3)")
+    verb.add_argument("--placer", metavar="NAME",
+                      help="another placer of nextpnr's: static, for what is very large, sa, or heap (default)")
+    add_json(verb)
+
+    verb = add("report", "train, simulate, synthesise and write one report of it all",
+               "Writes report.html, report.md, report.json and the plots.")
+    verb.add_argument("--output", metavar="FOLDER", default="build", help="default build")
+    verb.add_argument("--quick", action="store_true", help="fewer units: what `make demo` does")
+    verb.add_argument("--seeds", metavar="N", type=_count, default=3, help="place-and-route seeds 1..N (default 3)")
+    return top
+
+
+def _count(text):
+    value = int(text) if text.isascii() and text.isdecimal() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}; allowed: an integer of 1 or more")
+    return value
+
+
+def _natural(text):
+    if not (text.isascii() and text.isdecimal()) or int(text) >= 2**31:
+        raise argparse.ArgumentTypeError(f"{text!r}; allowed: an integer from 0 to {2**31 - 1}")
+    return int(text)
+
+

