@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""What the array spends and costs: the tables of array.md.
+"""What the array spends and costs: the tables of array.md, and that of arrays in README.md.
 
 ``python docs/array_cost.py`` computes the cycles, in seconds. ``python docs/array_cost.py --cost [LABEL ...]``
 synthesises, places and routes the arrays of the table of costs, or those with these labels, and writes
@@ -161,6 +161,7 @@ def main():
             kept = [rows[each] for each in CASES if each in rows]
             experiments.save(RESULTS, FIELDS, [[row[field] for field in FIELDS] for row in kept])
     experiments.fill(PAGE, tables())
+    experiments.fill(HERE.parent / "README.md", {"cost": cost_table()})
 
 
 if __name__ == "__main__":

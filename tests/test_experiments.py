@@ -13,8 +13,8 @@ pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 DOCS = Path(__file__).parents[1] / "docs"
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(DOCS)
-    experiments, *pages, array_cost = map(importlib.import_module, (
-        "experiments", "fp16", "logarithmic", "update", "precision", "softmax", "array_cost"))
+    experiments, *pages, array_cost, unit_costs = map(importlib.import_module, (
+        "experiments", "fp16", "logarithmic", "update", "precision", "softmax", "array_cost", "unit_costs"))
 fp16, logarithmic, update, precision, softmax = pages
 
 PAGES = pytest.mark.parametrize("page", pages, ids=lambda page: page.__name__)
@@ -32,6 +32,15 @@ def test_page_holds_the_tables_of_the_results(page):
     text = page.PAGE.read_text()
     for name, content in page.tables().items():
         assert f"<!-- {name} -->\n{content}\n<!-- end -->" in text
+
+
+@pytest.mark.parametrize("page", unit_costs.PAGES, ids=lambda page: page.stem)
+def test_page_holds_the_measured_costs(page):
+    assert f"<!-- units -->\n{unit_costs.table(page)}\n<!-- end -->" in page.read_text()
+
+
+def test_readme_holds_the_measured_arrays():
+    assert f"<!-- cost -->\n{array_cost.cost_table()}\n<!-- end -->" in unit_costs.README.read_text()
 
 
 @needs_fashion
