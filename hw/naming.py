@@ -1,7 +1,7 @@
 """Names in the Verilog: plain identifiers that tell where a signal comes from, and one module for equal submodules.
 
-Amaranth writes RTLIL, Yosys' text form of a netlist. There the result of an expression is a wire ``$12``, a field of a
-payload ``\\a.elements[3].sign``, and the second signal of a name ``\\valid$7``. Yosys 0.70 takes ``\\a.elements[3]``
+Amaranth writes RTLIL, Yosys' text form of a netlist. There the result of an expression is a wire ``$12``. A field of a
+payload is ``\\a.elements[3].sign``, and the second signal of a name ``\\valid$7``. Yosys 0.70 takes ``\\a.elements[3]``
 for a bit of ``\\a.elements`` and fails; people cannot read ``$12``. So all is renamed before Verilog is made of it.
 """
 
@@ -14,14 +14,14 @@ from pathlib import Path
 
 __all__ = ["SEPARATOR", "START", "tidy"]
 
-# Between the name of a unit's module and that of a module inside it. No unit's own name has it, so that units meet in a
-# design without a clash.
+# Between the names of a unit's module and of a module inside it. No unit's own name contains two underscores, so the
+# modules of two units never clash.
 SEPARATOR = "__"
 START = "run_at_start"
 
 TOKEN = re.compile(r"(?<!\S)[\\$][^\s\"]+")
 PORT = re.compile(r" (input|output) \d+ ")
-# What a wire is called by the kind of cell that drives it, where the source gives it no name.
+# A nameless wire is called after the kind of cell that drives it: by these words, or by Yosys' own.
 OPERATIONS = {
     "logic_not": "not", "reduce_bool": "any", "reduce_or": "any", "reduce_and": "all", "reduce_xor": "parity",
     "shift": "part", "shiftx": "part", "memrd_v2": "read", "process": "case", "pos": "wide",
@@ -85,7 +85,7 @@ class Module:
 
 
 def tidy(text: str) -> str:
-    """Return RTLIL whose identifiers are plain ones, with each of equal submodules once.
+    """Return RTLIL with plain identifiers, and with equal submodules written once.
 
     Parameters
     ----------
@@ -293,7 +293,7 @@ def _name_results(module, take):
             roots[each] = found
         return found
 
-    # Ports without a name stand in the parent's order; equal modules have them in one order in what they contain.
+    # Nameless ports stand in the parent's order. Their order of use inside is the same in equal modules.
     appearance = {token: index for index, token in enumerate(
         dict.fromkeys(token for item in module.items for token in (*item.drives, *item.reads)))}
     ports = [token for token, lines in module.wires.items() if PORT.search(lines[-1])]
