@@ -280,7 +280,9 @@ class _FloatUnit(wiring.Component):
             m.submodules.lfsr = random = LeapLFSR(seed=self.parameters.seed, lanes=1, bits=mode.bits)
             m.d.comb += random.draw.eq(advance & now.valid & ~now.nearest if self._choice else advance & now.valid)
             noise = Cat(C(1, 1), random.words) if mode.corrected else random.words
-        top = Signal(signed(len(now.top) + 1) if self.flush else len(now.top), name="top")
+        # With flush, the shift may be greater than any field of a format of few exponents.
+        size = max(len(now.top), len(now.taken)) + 1 if self.flush else len(now.top)
+        top = Signal(signed(size) if self.flush else size, name="top")
         m.d.comb += top.eq(now.top - now.taken)
         packed = round_and_pack(m, fmt, mode, now.value, top, flush=self.flush, sticky=now.sticky, flip=now.flip,
                                 noise=noise, nearest=now.nearest if self._choice else None)

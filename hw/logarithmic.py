@@ -110,10 +110,14 @@ class LNSConverter(wiring.Component):
 
         # The least scale, and what to take off the levels for the one that is used.
         octaves = (fmt.top + 1) >> low
-        wanted = Signal(signed(level.width + 3), name="wanted")
-        m.d.comb += wanted.eq(best[low:] + (1 - octaves + level.base + SCALE_BIAS))
+        least = 1 - octaves + level.base + SCALE_BIAS
+        size = max(level.width + 3, bits_of(least, least + (1 << level.width - low) - 1))
+        wanted = Signal(signed(size), name="wanted")
+        m.d.comb += wanted.eq(best[low:] + least)
         top = SCALE_MAX + SCALE_BIAS
         own = Mux(wanted < 0, 0, Mux(wanted > top, top, wanted))[:SCALE]
+        if least > 0:  # the least number of the format wants more than the lowest scale, which is that of zeros
+            own = Mux(best.any(), own, 0)
         now = stage(m, advance, "scale", now, drop=("best", "given"), scale=Mux(now.given, now.scale, own))
         high = level.width - low
         bits = max(high, SCALE, (abs(level.base) + SCALE_BIAS).bit_length(), fmt.bits - 1 - low) + 2
