@@ -169,8 +169,8 @@ def round_sum(m, advance, now, value, low, fmt):
         top = top[:-1]
     now = stage(m, advance, "right", now, drop=("field",), value=value, top=top, sticky=sticky)
     # Normalise, but not below the exponent of the smallest normal number. The widest shift looks at the most bits:
-    # it has a stage of its own.
-    shifts = [1 << k for k in reversed(range((size - 1).bit_length()))]
+    # it has a stage of its own. Of -1, complemented, all bits are zeros: its leading one is what fills from below.
+    shifts = [1 << k for k in reversed(range(size.bit_length()))]
     n = len(shifts)
     limit, free, taken = Cat(now.top, C(0, n))[:n] | now.top[n:].any().replicate(n), C(0, 1), []
     for name, part, later in (("coarse", shifts[:1], shifts[1:]), ("middle", shifts[1:3], shifts[3:]),
@@ -539,7 +539,8 @@ class FloatFMA(_FloatUnit):
             "sum", now, drop=("addend", "apart", "product_negative", "infinite_negative"),
             value=total[:-1] ^ flip.replicate(width), flip=flip, cancels=now.apart,
             negative=Mux(now.infinite, now.infinite_negative, now.product_negative ^ flip))
-        return now, width - 1, not self.flush
+        # With flush, the difference may be -1, which complemented has no one at all; else it has bits below it.
+        return now, width if self.flush else width - 1, not self.flush
 
 
 class FloatCast(_FloatUnit):
