@@ -434,7 +434,7 @@ class FloatMultiplier(_FloatUnit):
 
 def _top(m, field, offset, low, high, flush):
     """Return field + offset, which is from `low` to `high`: signed with `flush`, else not below 0."""
-    shape = signed(max(low.bit_length(), high.bit_length()) + 1)
+    shape = signed(max(low.bit_length(), high.bit_length(), 1) + 1)
     top = Signal(shape, name="sum_top")
     m.d.comb += top.eq(field + offset)
     if flush:

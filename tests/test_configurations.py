@@ -9,11 +9,13 @@ import pytest
 import units
 from narrowgauge import catalog
 from narrowgauge.golden import array
+from narrowgauge.golden.formats import Float
 from narrowgauge.sim.sweep import Batch
 
 # Units whose builds are short: more of them are tried.
 SHORT = [name for name in catalog.UNITS if name.startswith(("float-", "precision-")) and name != "float-mac"] + [
     "lns-converter", "lns-decoder"]
+LONG = [name for name in catalog.UNITS if name not in SHORT]
 
 
 def log(bits, gamma):
@@ -32,6 +34,7 @@ CORNERS = [
     ("lns-converter", {"work": ieee(2, 3), "format": log(5, 2), "lanes": 1}),
     ("float-adder", {"format": ieee(2, 5), "subnormals": "flush"}),
     ("float-adder", {"format": ieee(1, 4, specials="fn"), "subnormals": "flush", "rounding": "stochastic"}),
+    ("float-cast", {"format": ieee(1, 4, bias=0, specials="none", overflow="saturate"), "result": ieee(4, 1, bias=-2)}),
     ("bfp-converter", {"random_bits": 16, "work": ieee(2, 1), "group": 4}),
     ("bfp-converter", {"random_bits": 12, "work": ieee(2, 5, bias=0), "group": 5, "exponent": 5, "corrected": True}),
     ("bfp-converter", {"group": 5, "mantissa": 5, "work": ieee(4, 2, bias=629)}),
@@ -82,7 +85,8 @@ def check_timing(names, found, vectors, outcomes, quiet):
         gaps = np.diff([start for start, _ in flow.spans.values()])
         if unit == "softmax-grad":
             classes = component.parameters.classes
-            gaps = np.diff([flow.spans[k][0] for k in range(0, len(each.inputs), classes)])
+            # The first row waits for none.
+            gaps = np.diff([flow.spans[k][0] for k in range(0, len(each.inputs), classes)])[1:]
         elif unit == "sgd-update":  # of the method that takes longest
             gaps = gaps[gaps == gaps.max()]
         # Transfers to one sum wait for each other, longer than the interval.
@@ -108,15 +112,56 @@ def distinct(pairs):
     return list({(unit, str(parameters)): (unit, parameters) for unit, parameters in pairs}.values())
 
 
-@pytest.mark.parametrize("seed", range(3), ids="seed{}".format)
+@pytest.mark.parametrize("seed", range(4), ids="seed{}".format)
 def test_small_configurations(seed):
     rng = np.random.default_rng(seed)
     check(distinct((unit, configurations.random_parameters(unit, rng, tiny=True))
-                   for unit in [*catalog.UNITS, *SHORT, *SHORT]))
+                   for unit in [*SHORT * 3, *LONG[seed % 2::2]]))
 
 
 def test_corners():
     check([(unit, catalog.find(unit).configure(settings)) for unit, settings in CORNERS])
+
+
+def right():
+    """Return transfers at corners, as (unit, settings, operands of its vectors, the values that belong to them)."""
+    one, none = np.ones(1, int), np.zeros(1, int)
+    # A difference below the smallest normal number, 1, is flushed.
+    fmt = Float(2, 5)
+    yield ("float-adder", {"format": ieee(2, 5), "subnormals": "flush"},
+           (fmt.encode([1.625]), fmt.encode([1.59375]), one), [0])
+    # 515 * 853 = 858 * 512 - 1: nothing but the lowest bit of the product is left.
+    fmt = Float(5, 9)
+    yield ("float-fma", {"format": ieee(5, 9), "subnormals": "flush"},
+           tuple(fmt.encode([each]) for each in (515 / 2, 853 / 512, -858 / 2)), fmt.encode([-(2.0**-10)]))
+    # Zeros have the lowest scale.
+    yield "lns-converter", {"work": "fp16", "lanes": 1}, (np.zeros((1, 1), int), none, none == 1), [0]
+    # 1 is 2**(t/2 - 127) with t = 254 and the lowest scale: higher ones would be enough for it.
+    yield ("lns-converter", {"format": log(16, 2), "lanes": 1},
+           (np.full((1, 1), 0x3F800000), none, none == 1), [254])
+    # 1, 3, -1/2 and 0 in units of 1/4, under the exponent of 3.
+    fmt = Float(2, 1)
+    elements = [4, 12, 2 | 1 << 4, 0]
+    yield ("bfp-converter", {"random_bits": 16, "work": ieee(2, 1), "group": 4},
+           (fmt.encode([[1, 3, -0.5, 0]]), one * 4, none),
+           [sum(each << 5 * k for k, each in enumerate(elements)) | 128 << 20 | 4 << 28])
+    # The constants 256 + 470 - 332 - 395 are -1, times 2**(9 - 8); the sum has 33 bits with its sign.
+    yield ("lns-dot", {"lanes": 4, "accumulator": 25, "lsb": 9, "result": "bf16"},
+           (np.full((1, 4), 64), one * 127, np.array([[8, 15, 11 | 128, 13 | 128]]), one * 127, one == 1, one == 1),
+           [0xC000])
+    # 3.875 is rounded to the smallest number, 4.
+    yield ("float-cast", {"format": ieee(1, 4, bias=0, specials="none", overflow="saturate"),
+                          "result": ieee(4, 1, bias=-2)}, (np.array([0x1F]),), [1])
+
+
+def test_right_values_at_corners():
+    cases = [(unit, catalog.find(unit).configure(settings), operands, values)
+             for unit, settings, operands, values in right()]
+    vectors = [bench_of(unit)[1](parameters, *operands) for unit, parameters, operands, _ in cases]
+    for (*_, values), each in zip(cases, vectors, strict=True):
+        assert each.outputs == [int(value) for value in values]
+    for outcome in Batch([made(unit, parameters) for unit, parameters, *_ in cases]).run(vectors):
+        assert outcome.mismatches == 0, outcome.report
 
 
 @pytest.mark.sweep
