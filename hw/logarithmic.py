@@ -397,7 +397,7 @@ class LNSDot(wiring.Component):
         values, quotients, used = [], [], []
         for k in range(lanes):
             logarithm = now.logarithms[width * k:width * (k + 1)]
-            remainder, quotient = logarithm[:low], Cat(logarithm[low:], C(0, near))[:max(width - low, near)]
+            remainder, quotient = logarithm[:low], Cat(logarithm[low:], C(0, near))[:max(width - low, near, 3)]
             value = Array(C(each << odd, size + 1) for odd in range(2) for each in table)[Cat(remainder, quotient[0])]
             values.append(_shifted_left(value, quotient[1], 2))
             quotients.append(quotient[2:])

@@ -40,6 +40,7 @@ CORNERS = [
     ("bfp-converter", {"group": 5, "mantissa": 5, "work": ieee(4, 2, bias=629)}),
     ("lns-dot", {"format": log(6, 16), "lanes": 6, "accumulation": "bins", "accumulator": 23, "lsb": 3, "fraction": 5,
                  "result": ieee(3, 3, bias=538)}),
+    ("lns-dot", {"format": log(6, 16), "lanes": 5, "accumulator": 23, "constants": 1, "fraction": 9}),
 ]
 
 
