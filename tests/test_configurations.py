@@ -10,6 +10,7 @@ import units
 from narrowgauge import catalog
 from narrowgauge.golden import array
 from narrowgauge.golden.formats import Float
+from narrowgauge.sim.array import instructions
 from narrowgauge.sim.sweep import Batch
 
 # Units whose builds are short: more of them are tried.
@@ -40,6 +41,7 @@ CORNERS = [
     ("bfp-converter", {"group": 5, "mantissa": 5, "work": ieee(4, 2, bias=629)}),
     ("lns-dot", {"format": log(6, 16), "lanes": 6, "accumulation": "bins", "accumulator": 23, "lsb": 3, "fraction": 5,
                  "result": ieee(3, 3, bias=538)}),
+    ("array", {"system": "float", "rows": 2, "columns": 1, "sums": 8, "memory": 64, "buffer": 2}),
     ("lns-dot", {"format": log(6, 16), "lanes": 5, "accumulator": 23, "constants": 1, "fraction": 9}),
 ]
 
@@ -63,9 +65,7 @@ def slowest(unit, parameters):
     """Return Vectors of transfers that take as long as the unit says."""
     draw, vectors = bench_of(unit)
     if unit == "array":
-        place = np.array([[0, 1, 0, *parameters.complete().values()]])
-        one, none = np.ones(1, np.int64), np.zeros((1, parameters.system.group), np.int64)
-        return vectors(parameters, one, none, 0 * one, one, one, one, one, one, place, place)
+        return instructions(parameters, [(1, 1, 1, parameters.complete(), parameters.complete())])
     if unit == "softmax-grad":
         rows, classes = 4, parameters.classes
         return vectors(parameters, np.arange(rows * classes) % 7, np.arange(rows * classes) % classes == 0,
