@@ -27,16 +27,11 @@ def ieee(exponent, mantissa, **more):
     return {"type": "Float", "exponent": exponent, "mantissa": mantissa, **more}
 
 
-# Settings with which results were wrong, or which did not elaborate.
+# Settings with which results were wrong, or which did not elaborate; see `right`, too.
 CORNERS = [
-    ("lns-converter", {"format": log(16, 2), "lanes": 2}),
     ("lns-converter", {"format": log(16, 1), "lanes": 4, "work": ieee(3, 5)}),
-    ("lns-converter", {"work": "fp16", "lanes": 4}),
     ("lns-converter", {"work": ieee(2, 3), "format": log(5, 2), "lanes": 1}),
-    ("float-adder", {"format": ieee(2, 5), "subnormals": "flush"}),
     ("float-adder", {"format": ieee(1, 4, specials="fn"), "subnormals": "flush", "rounding": "stochastic"}),
-    ("float-cast", {"format": ieee(1, 4, bias=0, specials="none", overflow="saturate"), "result": ieee(4, 1, bias=-2)}),
-    ("bfp-converter", {"random_bits": 16, "work": ieee(2, 1), "group": 4}),
     ("bfp-converter", {"random_bits": 12, "work": ieee(2, 5, bias=0), "group": 5, "exponent": 5, "corrected": True}),
     ("bfp-converter", {"group": 5, "mantissa": 5, "work": ieee(4, 2, bias=629)}),
     ("lns-dot", {"format": log(6, 16), "lanes": 6, "accumulation": "bins", "accumulator": 23, "lsb": 3, "fraction": 5,
@@ -113,11 +108,11 @@ def distinct(pairs):
     return list({(unit, str(parameters)): (unit, parameters) for unit, parameters in pairs}.values())
 
 
-@pytest.mark.parametrize("seed", range(4), ids="seed{}".format)
+@pytest.mark.parametrize("seed", range(3), ids="seed{}".format)
 def test_small_configurations(seed):
     rng = np.random.default_rng(seed)
     check(distinct((unit, configurations.random_parameters(unit, rng, tiny=True))
-                   for unit in [*SHORT * 3, *LONG[seed % 2::2]]))
+                   for unit in [*SHORT * 4, *LONG[seed::3]]))
 
 
 def test_corners():
@@ -161,7 +156,10 @@ def test_right_values_at_corners():
     vectors = [bench_of(unit)[1](parameters, *operands) for unit, parameters, operands, _ in cases]
     for (*_, values), each in zip(cases, vectors, strict=True):
         assert each.outputs == [int(value) for value in values]
-    for outcome in Batch([made(unit, parameters) for unit, parameters, *_ in cases]).run(vectors):
+    # And many transfers of the same settings.
+    batch = Batch([made(unit, parameters) for unit, parameters, *_ in cases])
+    many = [catalog.find(unit).vectors(parameters, 600, 2, record=False) for unit, parameters, *_ in cases]
+    for outcome in [*batch.run(vectors), *batch.run(many)]:
         assert outcome.mismatches == 0, outcome.report
 
 
