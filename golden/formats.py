@@ -45,7 +45,7 @@ def as_codes(name, codes):
 
 
 def as_rows(name, x, width):
-    """Return an array of transfers as rows of `width` elements; in one line that it cannot be cut into such."""
+    """Return transfers as rows of `width` elements; refuse an array of another size in one line."""
     x = np.asarray(x)
     require(x.size % width == 0, f"shape of {name}", x.shape, f"(n, {width})")
     return x.reshape(x.size // width, width)

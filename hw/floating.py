@@ -539,7 +539,7 @@ class FloatFMA(_FloatUnit):
             "sum", now, drop=("addend", "apart", "product_negative", "infinite_negative"),
             value=total[:-1] ^ flip.replicate(width), flip=flip, cancels=now.apart,
             negative=Mux(now.infinite, now.infinite_negative, now.product_negative ^ flip))
-        # With flush, the difference may be -1, which complemented has no one at all; else it has bits below it.
+        # With flush, the difference may be -1: all bits of its complement are 0. Else there are bits below it.
         return now, width if self.flush else width - 1, not self.flush
 
 

@@ -3,8 +3,8 @@
 `Model` is one unit, at millions of transfers a second, for exhaustive sweeps. It has no stalls, which are the benches'
 business: one transfer is offered in every cycle, and every output is taken.
 
-`Batch` is many small units side by side in one model, which is built once for them all. It runs their vectors as the
-bench does, stalls among them, and costs a tenth of as many benches.
+`Batch` is many small units side by side in one model. It runs their vectors as the bench does, with stalls, and costs
+a tenth of as many benches.
 """
 
 import ctypes
