@@ -1,8 +1,10 @@
 # amaranth: UnusedElaboratable=no
 """The catalogue: every unit by name, with its parameters, component, bench and module name."""
 
+import hashlib
 import importlib
 import json
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +31,14 @@ from .hw.softmax import SoftmaxGrad
 from .hw.update import SGDUpdate
 
 __all__ = ["UNITS", "Unit", "find"]
+
+LONGEST = 120  # characters of a module name
+# What stands before numbers and some formats in module names.
+SHORT = {"group": "g", "mantissa": "m", "exponent": "e", "accumulators": "a", "random_bits": "k", "seed": "s",
+         "latency": "l", "block": "b", "lanes": "n", "accumulator": "acc", "constants": "c", "fraction": "f",
+         "narrow": "to_", "second_bits": "v", "second_gamma": "vg", "second_bias": "vb", "memory": "mem",
+         "classes": "n", "bits": "b", "iterations": "i", "cycles": "n", "low": "lo", "high": "hi", "gradients": "gr",
+         "guard": "gd", "count": "ct", "buffer": "buf", "sum_bits": "sb", "converters": "cv"}
 
 
 @dataclass(frozen=True)
@@ -65,14 +75,11 @@ class Unit:
         return self.parameters.from_json(settings)
 
     def module_name(self, parameters):
-        """Return the Verilog module name: unit, format or sizes, and what else is not default."""
-        short = {"group": "g", "mantissa": "m", "exponent": "e", "accumulators": "a", "random_bits": "k", "seed": "s",
-                 "latency": "l", "block": "b", "lanes": "n", "accumulator": "acc", "lsb": "lsb", "constants": "c",
-                 "fraction": "f", "narrow": "to_", "second_bits": "v", "second_gamma": "vg", "second_bias": "vb",
-                 "memory": "mem", "clip": "clip", "classes": "n", "bits": "b", "iterations": "i", "cycles": "n",
-                 "low": "lo", "high": "hi", "gradients": "gr", "guard": "gd", "count": "ct", "sums": "sums",
-                 "buffer": "buf", "sum_bits": "sb", "converters": "cv"}
-        words = [self.name.replace("-", "_")]
+        """Return the Verilog module name: unit, format or sizes, and what else is not default.
+
+        Parameters that differ have names that do. A name has `LONGEST` characters at the most, and is an identifier.
+        """
+        words = [self.name]
         fields, usual = dict(vars(parameters)), vars(self.parameters())
         if "system" in fields:
             # An array's number system has settings of its own; those of the array have no names in common with them.
@@ -85,13 +92,20 @@ class Unit:
         elif "format" in vars(parameters):
             usual = vars(self.parameters(format=parameters.format))
         if "format" in usual:
-            words.append(_word("format", fields["format"], short))
+            words.append(_word("format", fields["format"]))
         for name, value in fields.items():
-            if name in ("group", "mantissa", "exponent", "block"):
-                words.append(f"{short[name]}{value}")
-            elif name == "element" or (name != "format" and value != usual[name]):
-                words.append(_word(name, value, short))
-        return "_".join(words)
+            if name in ("group", "mantissa", "exponent", "block", "element"):
+                words.append(_word(name, value))
+            elif name != "format" and value != usual[name]:
+                # The format of the sums stands alone; that of an array's memory is told from it.
+                beside = isinstance(value, Float) and name == "work" and "accumulator" in fields
+                words.append("work_" * beside + _word(name, value))
+        name = "_".join(words)
+        plain = re.sub(r"\W|__+", "_", name.replace("-", "_"), flags=re.ASCII)
+        if len(plain) <= LONGEST and plain.isascii():
+            return plain
+        digest = hashlib.sha256(json.dumps(parameters.to_json(), sort_keys=True).encode()).hexdigest()[:12]
+        return f"{plain[:LONGEST - len(digest) - 1]}_{digest}"
 
     def header(self, parameters):
         """Return the comment that opens the unit's Verilog."""
@@ -124,19 +138,22 @@ class Unit:
         return getattr(bench, f"{kind}_vectors")(parameters, *arrays)
 
 
-def _word(name, value, short):
+def _word(name, value):
+    """Return what a module name says of a parameter."""
     if isinstance(value, Float):
         word = f"e{value.exponent}m{value.mantissa}b{value.bias}".replace("-", "n")
         special = value.specials if value.specials != "ieee" else ""
-        return (name_of(value) or word + special + "s" * (value.overflow == "saturate")).replace("-", "_")
+        return name_of(value) or word + special + "s" * (value.overflow == "saturate")
     if isinstance(value, Log):
-        return short.get(name, "") + (name_of(value) or f"b{value.bits}g{value.gamma}").replace("-", "_")
+        return SHORT.get(name, "") + (name_of(value) or f"b{value.bits}g{value.gamma}")
     if isinstance(value, Fixed):
         named = next((word for word, element in mx.ELEMENTS.items() if element == value), None)
-        return named or f"fixed{value.bits}f{value.fraction}"
+        return named or f"fixed{value.bits}f{value.fraction}".replace("-", "n")
     if isinstance(value, bool):
         return name
-    return f"{short[name]}{value}".replace("-", "n") if name in short else str(value)
+    if isinstance(value, str):
+        return value
+    return f"{SHORT.get(name, name)}{value}".replace("-", "n")
 
 
 UNITS = {unit.name: unit for unit in (

@@ -302,6 +302,8 @@ class Array:
 
     def write(self, block, index, transposed, elements):
         """Write a vector of codes: a row of a block, or a column."""
+        require(np.shape(elements) == self.memory.shape[1:2], "shape of elements", np.shape(elements),
+                str(self.memory.shape[1:2]))
         if transposed:
             self.memory[block, :, index] = elements
         else:
@@ -311,6 +313,7 @@ class Array:
         """Write a matrix (rows, columns) of values, rounded to the work format; what is left of its blocks is zero."""
         group = self.parameters.system.group
         codes = self.parameters.system.work.encode(values)
+        require(codes.ndim == 2, "shape of values", codes.shape, "(rows, columns)")
         for top in range(0, len(codes), group):
             for left in range(0, codes.shape[1], group):
                 part = codes[top:top + group, left:left + group]

@@ -8,7 +8,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from . import lfsr
-from .formats import PRESETS, BlockFloat, Float, Parameters, require, require_int
+from .formats import (
+    PRESETS,
+    BlockFloat,
+    Float,
+    Parameters,
+    as_real,
+    as_rows,
+    broadcast,
+    require,
+    require_int,
+    require_lengths,
+)
 from .products import slabs
 from .rounding import NEAREST, TRUNCATE, stochastic
 
@@ -52,7 +63,7 @@ class Blocks:
         """Return the float64 values in the shape of the array that was quantised. Exact."""
         shift = self.exponents.astype(np.int32) - (self.format.bias + self.format.mantissa - 1)
         values = np.ldexp(self.mantissas.astype(np.float64), shift[..., np.newaxis])
-        values = values.reshape(*values.shape[:-2], -1)[..., : self.length]
+        values = values.reshape(*values.shape[:-2], values.shape[-2] * values.shape[-1])[..., : self.length]
         return np.moveaxis(values, -1, self.axis)
 
 
@@ -99,7 +110,9 @@ def as_groups(x, axis, group):
     C order with the grouped axis last; the shape (..., groups) of what there is one of per row; and the length
     without padding.
     """
-    x = np.asarray(x)
+    x = as_real("x", x)
+    require(x.ndim > 0, "shape of x", x.shape, "one dimension or more")
+    require(-x.ndim <= axis < x.ndim, "axis", axis, f"an integer from {-x.ndim} to {x.ndim - 1}")
     if x.dtype not in (np.float32, np.float64):
         x = x.astype(np.float32 if x.dtype == np.float16 else np.float64)
     x = np.moveaxis(x, axis, -1)
@@ -122,7 +135,9 @@ def draw_words(random, rounding, group, rows):
         require(random.lanes == group and random.bits == rounding.bits, "random", (random.lanes, random.bits),
                 f"a Stream of {group} lanes and {rounding.bits} bits")
         return random.draw(rows)
-    return np.asarray(random).reshape(-1, group)
+    words = np.asarray(random)
+    require(words.size == rows * group, "shape of random", words.shape, f"{rows} rows of {group} words")
+    return words.reshape(rows, group)
 
 
 def _quantise_rows(x, fmt, rounding, random, exponents, mantissas):
@@ -194,7 +209,7 @@ def unpack(exponents, planes, fmt, shape, length, axis=-1):
     """
     count = int(np.prod(shape))
     bits = np.unpackbits(exponents, count=count * fmt.exponent, bitorder="little")
-    codes = bits.reshape(count, -1).astype(np.int16) @ (1 << np.arange(fmt.exponent, dtype=np.int16))
+    codes = bits.reshape(count, fmt.exponent).astype(np.int16) @ (1 << np.arange(fmt.exponent, dtype=np.int16))
     magnitude, negative = np.zeros(count * fmt.group, np.int16), False
     for c, plane in enumerate(planes):
         bits = np.unpackbits(plane, count=count * fmt.group * 3, bitorder="little").reshape(-1, 3)
@@ -216,6 +231,8 @@ def dot(a, b):
     Both are int64 of the broadcast shape of the exponents. Equal to the merged chunk dot
     products, sum of 4**(c+d) * D_cd.
     """
+    require(a.format.group == b.format.group, "groups", (a.format.group, b.format.group), "of equal length")
+    broadcast(a=a.exponents, b=b.exponents)
     integer = np.einsum("...i,...i->...", a.mantissas.astype(np.int64), b.mantissas.astype(np.int64))
     return integer, a.exponents.astype(np.int64) + b.exponents.astype(np.int64) - _offset(a.format, b.format)
 
@@ -310,6 +327,8 @@ def sum_groups(a, b, offset, bits, accumulator):
     """
     (ea, qa), (eb, qb) = a, b
     rows, columns, groups = len(ea), len(eb), ea.shape[1]
+    if not (rows and columns and groups):
+        return np.zeros((rows, columns))
     # An all-zero group adds zero whatever its exponent: the top one leaves the range as it is.
     ea, eb = (np.where(q.any(axis=-1), e, e.max()).astype(np.int64) for e, q in ((ea, qa), (eb, qb)))
     # So small, float32 or float64 sums of them are exact in any order.
@@ -559,7 +578,8 @@ def convert(parameters, codes, precision, rounding, step=0):
     invalid, overflow : ndarray of bool, shape (n,)
         Whether the transfer raised the sticky status: a NaN; a group above the exponent field.
     """
-    x = parameters.work.decode(codes).reshape(-1, parameters.group)
+    x = as_rows("codes", parameters.work.decode(codes), parameters.group)
+    require_lengths(codes=x, precision=precision, rounding=rounding)
     precision = np.clip(precision, 2, parameters.mantissa)
     rounding = np.where(np.asarray(rounding) == 3, 0, rounding)
     exponents = np.zeros(len(x), np.int16)
@@ -598,6 +618,7 @@ def fmac(parameters, a, b, slot, first, last):
         Whether a finite accumulator became infinite.
     """
     (ea, qa, pa), (eb, qb, pb) = a, b
+    require_lengths(a=qa, b=qb, slot=slot, first=first, last=last)
     integer = np.einsum("ij,ij->i", np.asarray(qa, np.int64), np.asarray(qb, np.int64))
     pa, pb = (np.clip(p, 2, parameters.mantissa) for p in (pa, pb))
     exponent = np.asarray(ea, np.int64) + eb - 2 * parameters.format.bias - (pa - 1) - (pb - 1)

@@ -10,7 +10,7 @@ import numpy as np
 
 from . import lfsr
 from .blockfloat import BANK, RECURRENCE, runs
-from .formats import PRESETS, Float, Parameters, require, require_int
+from .formats import PRESETS, Float, Parameters, as_codes, as_real, broadcast, require, require_int, require_lengths
 from .products import product
 from .rounding import KINDS, NEAREST, TRUNCATE, stochastic
 
@@ -147,7 +147,8 @@ def _run(operation, operands, rounding, random):
     if rounding.kind == "stochastic":
         require(random is not None, "random", random, "one random word per element, because rounding is stochastic")
         operands = [*operands, random]
-    operands = np.broadcast_arrays(*operands)
+    # Operands in order, and the random words.
+    operands = broadcast(**{name: as_codes(name, each) for name, each in zip("abcd", operands)})
     shape = operands[0].shape
     operands = [operand.reshape(-1) for operand in operands]
     size = operands[0].size
@@ -310,7 +311,8 @@ def dot(a, b, fmt, rounding=NEAREST, random=None, *, accumulator=None, order="se
     require(order in ORDERS, "order", order, ", ".join(ORDERS))
     require(type(chunk) is int and chunk >= 1, "chunk", chunk, "an integer, 1 or more")
     accumulator = accumulator or fmt
-    a, b = np.broadcast_arrays(a, b)
+    a, b = broadcast(a=as_codes("a", a), b=as_codes("b", b))
+    require(a.ndim > 0, "shape of a and b", a.shape, "one dimension or more")
     n = a.shape[-1]
     starts = range(0, n, chunk)
     words = {"sequential": n, "chunked": n + len(starts), "exact": 1}[order]
@@ -700,6 +702,7 @@ def mac(parameters, a, b, slot, first, last):
         Whether a finite sum plus a finite product became infinite.
     """
     a, b = np.asarray(a), np.asarray(b)
+    require_lengths(a=a, b=b, slot=slot, first=first, last=last)
     count, levels = runs(slot, first)
     totals, sums = np.zeros(count, np.uint32), np.zeros(len(a), np.uint32)
     invalid = overflow = False
@@ -731,7 +734,7 @@ def matmul(a, b, accumulator=PRESETS["fp16"], chunk=None):
             fmt.emax - fmt.emin + fmt.mantissa < 50, "accumulator", fmt,
             "a Float with specials 'ieee', overflow 'infinity' and a range of at most 50 bits, such as fp16")
     require(chunk is None or type(chunk) is int and chunk >= 1, "chunk", chunk, "None, or an integer, 1 or more")
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    a, b = as_real("a", a, np.float64), as_real("b", b, np.float64)
     require(a.ndim == b.ndim == 2 and a.shape[1] == len(b), "shapes", (a.shape, b.shape), "(M, K) and (K, N)")
     if len(a) > b.shape[1]:  # the longer side comes last, where NumPy's loops are
         return matmul(b.T, a.T, fmt, chunk).T

@@ -25,6 +25,47 @@ def require_int(name, value, low, high):
     require(type(value) is int and low <= value <= high, name, value, f"an integer from {low} to {high}")
 
 
+def as_real(name, x, dtype=None):
+    """Return `x` as an array of real numbers, of `dtype` if there is one; what is none is refused in one line."""
+    try:
+        x = np.asarray(x)
+        require(x.dtype.kind != "c", f"dtype of {name}", str(x.dtype), "real numbers")
+        return x if dtype is None and x.dtype.kind in "biuf" else x.astype(dtype or np.float64, copy=False)
+    except (TypeError, ValueError) as error:
+        if "allowed: " in str(error):
+            raise
+    raise ValueError(f"{name} is {type(x).__name__}; allowed: an array of real numbers")
+
+
+def as_codes(name, codes):
+    """Return codes as an array of integers; other numbers are refused in one line."""
+    codes = np.asarray(codes)
+    require(codes.dtype.kind in "biu" or not codes.size, f"dtype of {name}", str(codes.dtype), "integers: codes")
+    return codes
+
+
+def as_rows(name, x, width):
+    """Return transfers as rows of `width` elements; refuse an array of another size in one line."""
+    x = np.asarray(x)
+    require(x.size % width == 0, f"shape of {name}", x.shape, f"(n, {width})")
+    return x.reshape(x.size // width, width)
+
+
+def require_lengths(**arrays):
+    """Require arrays of transfers that are equally many."""
+    lengths = {name: len(array) for name, array in arrays.items()}
+    require(len(set(lengths.values())) <= 1, "lengths", lengths, "as many of each")
+
+
+def broadcast(**arrays):
+    """Return arrays broadcast to one shape; require that there is one."""
+    try:
+        return np.broadcast_arrays(*arrays.values())
+    except ValueError:
+        shapes = {name: np.shape(array) for name, array in arrays.items()}
+    raise ValueError(f"shapes is {shapes}; allowed: those that broadcast to one")
+
+
 class Parameters:
     """Mixin for frozen dataclasses: a JSON-ready dict out, the same object back in.
 
@@ -178,7 +219,7 @@ class Float(Parameters):
             Random words of the shape of `values`, for a stochastic rounding.
         """
         with np.errstate(invalid="ignore"):  # a signalling NaN
-            values = np.asarray(values, np.float64)
+            values = as_real("values", values, np.float64)
         magnitude = np.abs(values)
         special = ~np.isfinite(magnitude)
         magnitude = np.where(special, 0.0, magnitude)
@@ -295,7 +336,7 @@ class Fixed(Parameters):
 
     def encode(self, values, rounding=NEAREST, random=None):
         """Round values to codes (uint32); beyond the ends they saturate, NaN becomes 0."""
-        values = np.nan_to_num(np.asarray(values, np.float64), nan=0.0)
+        values = np.nan_to_num(as_real("values", values, np.float64), nan=0.0)
         top = (1 << (self.bits - 1)) - 1
         # One step beyond the end is enough to saturate, and keeps the scaled integers small.
         limit = np.ldexp(float(top + 2), -self.fraction)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .blockfloat import runs
-from .formats import PRESETS, Float, Parameters, require, require_int
+from .formats import PRESETS, Float, Parameters, as_real, as_rows, require, require_int, require_lengths
 from .products import product
 from .system import ScaledSystem
 
@@ -85,7 +85,7 @@ def quantise(x, scale=None):
     scale : int, optional
         Exponent of the scale, -127 to 128; `scale_of` the array when not given.
     """
-    x = np.asarray(x, np.float64)
+    x = as_real("x", x, np.float64)
     require(scale is None or isinstance(scale, (int, np.integer)) and SCALE_MIN <= scale <= SCALE_MAX, "scale", scale,
             f"an integer from {SCALE_MIN} to {SCALE_MAX}")
     scale = scale_of(x) if scale is None else int(scale)
@@ -204,7 +204,8 @@ def convert(parameters, codes, scale):
         Whether the transfer raised the sticky status: a NaN; an Inf, or a number beyond the largest integer.
     """
     p = parameters
-    x = p.work.decode(codes).reshape(-1, p.lanes)
+    x = as_rows("codes", p.work.decode(codes), p.lanes)
+    require_lengths(codes=x, scale=scale)
     out, beyond = _integers(x, np.asarray(scale)[:, np.newaxis] - SCALE_BIAS)
     return out, np.isnan(x).any(axis=1), beyond.any(axis=1)
 
@@ -239,8 +240,9 @@ def dots(parameters, a, b, first, last):
         Whether a sum was beyond the largest finite value, and became Inf.
     """
     p = parameters
-    (a, a_scale), (b, b_scale) = ((np.asarray(codes).astype(np.int64).reshape(-1, p.lanes),
+    (a, a_scale), (b, b_scale) = ((as_rows("codes", codes, p.lanes).astype(np.int64),
                                    np.asarray(scale).astype(np.int64)) for codes, scale in (a, b))
+    require_lengths(a=a, b=b, a_scale=a_scale, b_scale=b_scale, first=first, last=last)
     terms = (a * b).sum(axis=1)
     totals = np.zeros(len(terms), np.int64)
     count, levels = runs(np.zeros(len(terms), np.int64), first)

@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 from .blockfloat import runs
-from .formats import PRESETS, Float, Log, Parameters, require, require_int
+from .formats import PRESETS, Float, Log, Parameters, as_rows, require, require_int, require_lengths
 from .products import product
 from .system import ScaledSystem
 
@@ -417,7 +417,8 @@ def convert(parameters, codes, scale, given):
     """
     p = parameters
     fmt, gamma = p.format, p.format.gamma
-    codes = np.asarray(codes).astype(np.int64).reshape(-1, p.lanes)
+    codes = as_rows("codes", codes, p.lanes).astype(np.int64)
+    require_lengths(codes=codes, scale=scale, given=given)
     x = p.work.decode(codes)
     special, some = ~np.isfinite(x), x != 0
     level = np.where(special, gamma * (p.work.emax + 1), levels(np.where(special, 0, x), gamma))
@@ -447,7 +448,8 @@ def decode(parameters, codes, scale):
     """
     p = parameters
     fmt = p.format
-    codes = np.asarray(codes).astype(np.int64).reshape(-1, p.lanes)
+    codes = as_rows("codes", codes, p.lanes).astype(np.int64)
+    require_lengths(codes=codes, scale=scale)
     t, negative = codes & fmt.top, codes >> (fmt.bits - 1) & 1
     exponent = t // fmt.gamma + np.asarray(scale, np.int64)[:, np.newaxis] - SCALE_BIAS
     # Powers cut off at 40 bits, and a bit more that tells that something follows: enough for any rounding, as the rest
@@ -566,8 +568,9 @@ def dots(parameters, a, b, first, last):
         Whether a sum, or a bin, saturated, or a finite sum became infinite.
     """
     p = parameters
-    (a, a_scale), (b, b_scale) = ((np.asarray(codes).astype(np.int64).reshape(-1, p.lanes),
+    (a, a_scale), (b, b_scale) = ((as_rows("codes", codes, p.lanes).astype(np.int64),
                                    np.asarray(scale).astype(np.int64)) for codes, scale in (a, b))
+    require_lengths(a=a, b=b, a_scale=a_scale, b_scale=b_scale, first=first, last=last)
     terms = dot(a, b, p)
     totals, overflow = np.zeros(len(terms), np.int64), False
     count, levels_of_depth = runs(np.zeros(len(terms), np.int64), first)

@@ -158,7 +158,8 @@ class Blocks:
         scales = self.scales.astype(np.int32)[..., np.newaxis]
         values = np.ldexp(_values(self.format)[self.elements], scales - SCALE_BIAS)
         values = np.where(scales == SCALE_NAN, np.nan, values)
-        return np.moveaxis(values.reshape(*values.shape[:-2], -1)[..., : self.length], -1, self.axis)
+        values = values.reshape(*values.shape[:-2], values.shape[-2] * values.shape[-1])
+        return np.moveaxis(values[..., : self.length], -1, self.axis)
 
 
 @lru_cache(32)
@@ -499,7 +500,7 @@ def convert(parameters, codes, step=0):
         Whether the transfer raised the sticky status: a NaN; an Inf or a NaN, or a scale above the largest.
     """
     p = parameters
-    x = p.work.decode(codes).reshape(-1, p.block).astype(np.float32)
+    x = formats.as_rows("codes", p.work.decode(codes), p.block).astype(np.float32)
     words = None
     if p.rounding == "stochastic":
         words = lfsr.words(p.seed, p.block, step, len(x), p.random_bits)
@@ -571,7 +572,8 @@ class NVFP4:
         """Return the float64 values, element * block scale * tensor scale. Exact."""
         scale = formats.PRESETS["fp8-e4m3"].decode(self.scales) * self.tensor_scale
         values = formats.PRESETS["fp4-e2m1"].decode(self.elements) * scale[..., np.newaxis]
-        return np.moveaxis(values.reshape(*values.shape[:-2], -1)[..., : self.length], -1, self.axis)
+        values = values.reshape(*values.shape[:-2], values.shape[-2] * values.shape[-1])
+        return np.moveaxis(values[..., : self.length], -1, self.axis)
 
 
 def quantise_nvfp4(x, *, axis=-1, rounding=NEAREST, random=None, tensor_scale=None):

@@ -292,6 +292,9 @@ def probabilities(parameters, logits):
         Codes, none of them NaN.
     """
     logits = np.asarray(logits).astype(np.int64)
+    require(logits.ndim == 2, "shape of logits", logits.shape, "(rows, classes)")
+    if not logits.size:
+        return np.zeros(logits.shape, np.int64)
     starts, row = np.arange(len(logits)) * logits.shape[1], np.repeat(np.arange(len(logits)), logits.shape[1])
     found = _probabilities(parameters, _parts(parameters, logits.ravel()), starts, row)[0]
     return found.reshape(logits.shape)

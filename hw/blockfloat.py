@@ -137,11 +137,16 @@ class BFPConverter(wiring.Component):
         m.d.comb += top.eq(Mux(best.any(), best, 1 - now.depth))
         floor, ceiling = fmt.emin + work.bias, fmt.emax + work.bias
         under, above = signals("under above")
+        below = top < floor
+        if floor >= 1 << width:  # so are all numbers, but an Inf or a NaN is above
+            below = below & ~best.all()
         m.d.comb += [
-            under.eq(now.empty | (top < floor)),
+            under.eq(now.empty | below),
             above.eq((top > ceiling) | best.all()),
         ]
-        bits = max((1 << width) - 1 + left + mantissa, floor + left + mantissa).bit_length()
+        # A distance has all the bits that the shifters look at.
+        steps = (window + left).bit_length()
+        bits = max(max((1 << width) - 1 + left + mantissa, floor + left + mantissa).bit_length(), steps)
         reach = Signal(bits)
         m.d.comb += reach.eq(Mux(under, floor, top) + (left + mantissa) - now.precision)
         exponent = Signal(fmt.exponent)
@@ -151,7 +156,6 @@ class BFPConverter(wiring.Component):
 
         # Distances: reach - max(field, 1). None is negative, but in groups that saturate anyway, so
         # the subtractions of all lanes can share carry chains with nothing between them.
-        steps = (window + left).bit_length()
         distances, apart = [], []
         together = max(CHAIN // bits, 1)
         for start in range(0, lanes, together):

@@ -170,8 +170,8 @@ def round_sum(m, advance, now, value, low, fmt):
         top = top[:-1]
     now = stage(m, advance, "right", now, drop=("field",), value=value, top=top, sticky=sticky)
     # Normalise, but not below the exponent of the smallest normal number. The widest shift looks at the most bits:
-    # it has a stage of its own.
-    shifts = [1 << k for k in reversed(range((size - 1).bit_length()))]
+    # it has a stage of its own. Of -1, complemented, all bits are zeros: its leading one is what fills from below.
+    shifts = [1 << k for k in reversed(range(size.bit_length()))]
     n = len(shifts)
     limit, free, taken = Cat(now.top, C(0, n))[:n] | now.top[n:].any().replicate(n), C(0, 1), []
     for name, part, later in (("coarse", shifts[:1], shifts[1:]), ("middle", shifts[1:3], shifts[3:]),
@@ -291,7 +291,9 @@ class _FloatUnit(wiring.Component):
             m.submodules.lfsr = random = LeapLFSR(seed=self.parameters.seed, lanes=1, bits=mode.bits)
             m.d.comb += random.draw.eq(advance & now.valid & ~now.nearest if self._choice else advance & now.valid)
             noise = Cat(C(1, 1), random.words) if mode.corrected else random.words
-        top = Signal(signed(len(now.top) + 1) if self.flush else len(now.top))
+        # With flush, the shift may be greater than any field of a format of few exponents.
+        size = max(len(now.top), len(now.taken)) + 1 if self.flush else len(now.top)
+        top = Signal(signed(size) if self.flush else size)
         m.d.comb += top.eq(now.top - now.taken)
         packed = round_and_pack(m, fmt, mode, now.value, top, flush=self.flush, sticky=now.sticky, flip=now.flip,
                                 noise=noise, nearest=now.nearest if self._choice else None)
@@ -443,7 +445,7 @@ class FloatMultiplier(_FloatUnit):
 
 def _top(m, field, offset, low, high, flush):
     """Return field + offset, which is from `low` to `high`: signed with `flush`, else not below 0."""
-    shape = signed(max(low.bit_length(), high.bit_length()) + 1)
+    shape = signed(max(low.bit_length(), high.bit_length(), 1) + 1)
     top = Signal(shape, name="sum_top")
     m.d.comb += top.eq(field + offset)
     if flush:
@@ -548,7 +550,8 @@ class FloatFMA(_FloatUnit):
             "sum", now, drop=("addend", "apart", "product_negative", "infinite_negative"),
             value=total[:-1] ^ flip.replicate(width), flip=flip, cancels=now.apart,
             negative=Mux(now.infinite, now.infinite_negative, now.product_negative ^ flip))
-        return now, width - 1, not self.flush
+        # With flush, the difference may be -1: all bits of its complement are 0. Else there are bits below it.
+        return now, width if self.flush else width - 1, not self.flush
 
 
 class FloatCast(_FloatUnit):

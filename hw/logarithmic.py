@@ -120,10 +120,14 @@ class LNSConverter(wiring.Component):
 
         # The least scale, and what to take off the levels for the one that is used.
         octaves = (fmt.top + 1) >> low
-        wanted = Signal(signed(level.width + 3))
-        m.d.comb += wanted.eq(best[low:] + (1 - octaves + level.base + SCALE_BIAS))
+        least = 1 - octaves + level.base + SCALE_BIAS
+        size = max(level.width + 3, bits_of(least, least + (1 << level.width - low) - 1))
+        wanted = Signal(signed(size))
+        m.d.comb += wanted.eq(best[low:] + least)
         top = SCALE_MAX + SCALE_BIAS
         own = Mux(wanted < 0, 0, Mux(wanted > top, top, wanted))[:SCALE]
+        if least > 0:  # the least number of the format wants more than the lowest scale, which is that of zeros
+            own = Mux(best.any(), own, 0)
         now = stage(m, advance, "scale", now, drop=("best", "given"), scale=Mux(now.given, now.scale, own))
         high = level.width - low
         bits = max(high, SCALE, (abs(level.base) + SCALE_BIAS).bit_length(), fmt.bits - 1 - low) + 2
@@ -418,7 +422,7 @@ class LNSDot(wiring.Component):
         values, quotients, used = [], [], []
         for k in range(lanes):
             logarithm = now.logarithms[width * k:width * (k + 1)]
-            remainder, quotient = logarithm[:low], Cat(logarithm[low:], C(0, near))[:max(width - low, near)]
+            remainder, quotient = logarithm[:low], Cat(logarithm[low:], C(0, near))[:max(width - low, near, 3)]
             value = Array(C(each << odd, size + 1) for odd in range(2) for each in table)[Cat(remainder, quotient[0])]
             values.append(_shifted_left(value, quotient[1], 2))
             quotients.append(quotient[2:])

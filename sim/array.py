@@ -3,10 +3,11 @@
 import numpy as np
 
 from ..golden import array as golden
-from . import recorded
+from ..hw.array import Array
+from . import recorded, runner
 from .vectors import Vectors, pack, unpack
 
-__all__ = ["array_random", "array_recorded", "array_vectors", "modes", "sizes_of"]
+__all__ = ["array_random", "array_recorded", "array_vectors", "instructions", "modes", "sizes_of", "timing"]
 
 PLACE = ("block", "stride", "transposed")
 
@@ -33,10 +34,12 @@ def _elements(rng, parameters, count):
 def sizes_of(rng, parameters):
     """Return the sizes of a product that fits, of few tiles and vectors."""
     p, group = parameters, parameters.system.group
-    most = min(3 if group > 1 else 20, p.words // p.tile[0])
+    most = max(min(3 if group > 1 else 20, p.words // p.tile[0]), 1)
     k = int(rng.integers(1, most * group + 1))
     columns = p.words // -(-k // group) * p.columns
-    m = int(rng.integers(1, 2 * p.rows * p.tile[0] + p.rows + 1))
+    # Buffers of fewer words than a tile has rows hold one with fewer results down.
+    down = 2 * p.tile[0] + 1 if p.words >= p.tile[0] else p.words
+    m = int(rng.integers(1, p.rows * down + 1))
     return m, int(rng.integers(1, min(2 * p.columns * p.tile[1] + p.columns, columns) + 1)), k
 
 
@@ -150,3 +153,47 @@ def array_vectors(parameters, multiply, elements, index, m, n, k, first, last, a
 
     return Vectors(inputs, outputs, origin, {"invalid": int(model.invalid), "overflow": int(model.overflow),
                                              "exceeded": 0}, describe, show)
+
+
+def instructions(parameters, products):
+    """Return the Vectors of products alone, on a memory of zeros.
+
+    Parameters
+    ----------
+    parameters : ArrayParameters
+    products : sequence of tuple
+        Each is (m, n, k, modes of a, modes of b), and (first, last) if it is a part of a product.
+    """
+    system, count = parameters.system, len(products)
+    modes_of = [[[each[side][name] for name in system.modes] for each in products] for side in (3, 4)]
+    place = np.tile([0, 1, 0], (count, 1))
+    sides = [np.concatenate([place, np.array(each).reshape(count, -1)], axis=1) for each in modes_of]
+    sizes = np.array([each[:3] for each in products]).reshape(count, 3)
+    parts = np.array([each[5] if len(each) > 5 else (True, True) for each in products]).reshape(count, 2)
+    return array_vectors(parameters, np.ones(count, bool), np.zeros((count, system.group), int),
+                         np.zeros(count, int), *sizes.T, *parts.T, *sides)
+
+
+def timing(parameters, count=4, seed=1):
+    """Simulate products one behind the other without stalls; return their cycles, measured and as golden tells them.
+
+    Both are equal unless a number system is wrong about its `latency`, `depth`, `interval` or `recurrence`.
+
+    Parameters
+    ----------
+    parameters : ArrayParameters
+    count, seed : int
+        Products of any sizes and modes, behind one of a vector and a vector.
+
+    Returns
+    -------
+    measured, expected : list of int
+        Cycles from the first instruction to the last result of each product.
+    """
+    rng, system = np.random.default_rng(seed), parameters.system
+    products = [(1, 1, 1, parameters.complete(), parameters.complete())]
+    products += [(*sizes_of(rng, parameters), *(dict(zip(system.modes, map(int, each)))
+                                                for each in modes(rng, system, 2))) for _ in range(count)]
+    outcome = runner.run(Array(parameters), "array_timing", instructions(parameters, products), idle=0, busy=0)
+    measured = [outcome.spans[at][1] - outcome.spans[0][0] for at in range(len(products))]
+    return measured, golden.schedule(parameters, [(*each[:3], parameters.interval(*each[3:])) for each in products])

@@ -15,6 +15,8 @@ from narrowgauge.cli.settings import settings
 from narrowgauge.golden import array, integer
 from narrowgauge.golden.formats import PRESETS
 from narrowgauge.hw import array as hardware
+from narrowgauge.sim import array as bench
+from narrowgauge.sim import runner
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "adding-a-number-system.md").read_text()
@@ -58,6 +60,30 @@ def test_a_system_from_outside(monkeypatch):
     # The bench of the array knows it, too.
     vectors = catalog.find("array").vectors(parameters, 300, 1)
     assert units.run("array", parameters, vectors, text=space["text"]).vectors == 300
+
+
+@pytest.mark.parametrize("part, latency", [(None, None), ("cell", 1), ("cell", 9), ("cell", 16), ("converter", 1)])
+def test_a_wrong_latency_of_a_system_is_found(part, latency, monkeypatch):
+    """By the bench where results go to the wrong place, or else by their time."""
+    kinds = {"cell": integer.DotParameters, "converter": integer.ConverterParameters}
+    wrong = {name: type(name, (kind,), {"latency": latency}) for name, kind in kinds.items()}
+
+    class Wrong(integer.System):
+        def cell(self, sums):
+            return wrong["cell"](self.lanes, self.accumulator) if part == "cell" else super().cell(sums)
+
+        def converter(self, side):
+            return wrong["converter"](self.work, self.lanes) if part == "converter" else super().converter(side)
+
+    monkeypatch.setattr(array, "SYSTEMS", array.SYSTEMS | {"wrong": Wrong})
+    monkeypatch.setattr(hardware, "SYSTEMS", hardware.SYSTEMS | {"wrong": hardware.SYSTEMS["int8"]})
+    parameters = array.ArrayParameters(Wrong(lanes=4), rows=1, columns=1, memory=64, buffer=64)
+    if part == "converter":
+        vectors = catalog.find("array").vectors(parameters, 300, 1, record=False)
+        assert runner.run(hardware.Array(parameters), "array_wrong", vectors).mismatches
+    else:
+        measured, expected = bench.timing(parameters)
+        assert (measured == expected) == (part is None)
 
 
 def test_it_is_not_there_unless_registered():

@@ -9,6 +9,7 @@ from narrowgauge import catalog
 from narrowgauge.golden import array, network
 from narrowgauge.sim import array as bench
 from narrowgauge.sim import recorded, runner
+from narrowgauge.sim.array import instructions
 from units import cases, run, text_of
 
 ARRAY = catalog.find("array")
@@ -37,21 +38,6 @@ SETTINGS = [
     {"system": "int8", "rows": 2, "columns": 2, "lanes": 4, "memory": 256, "buffer": 64},
 ]
 QUICK = (0, 1, 2, len(SETTINGS) - 1)
-
-
-def instructions(parameters, products):
-    """Return the Vectors of products alone, given as (m, n, k, mode of a, mode of b), on a memory of zeros.
-
-    A sixth value, if there is one, is (first, last).
-    """
-    system, count = parameters.system, len(products)
-    modes = [[[each[side][name] for name in system.modes] for each in products] for side in (3, 4)]
-    place = np.tile([0, 1, 0], (count, 1))
-    sides = [np.concatenate([place, np.array(mode).reshape(count, -1)], axis=1) for mode in modes]
-    sizes = np.array([each[:3] for each in products]).reshape(count, 3)
-    parts = np.array([each[5] if len(each) > 5 else (True, True) for each in products]).reshape(count, 2)
-    return bench.array_vectors(parameters, np.ones(count, bool), np.zeros((count, system.group), int),
-                               np.zeros(count, int), *sizes.T, *parts.T, *sides)
 
 
 def taken(outcome, count):
