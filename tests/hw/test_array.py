@@ -199,5 +199,5 @@ def test_the_cell_is_one_module_and_elaboration_is_short(settings):
     text = ARRAY.verilog(parameters)
     assert time.process_time() - start < 30
     name = ARRAY.module_name(parameters)
-    assert text.count(f"module {name}_cell(") == 1
-    assert text.count(f"  {name}_cell cell_") == parameters.rows * parameters.columns
+    assert text.count(f"module {name}__cell(") == 1
+    assert text.count(f"  {name}__cell cell_") == parameters.rows * parameters.columns
