@@ -327,7 +327,10 @@ def _name_results(module, take):
 
 @functools.cache
 def _statements(path):
-    """Return {line: name} of the assignments to one name in a Python file."""
+    """Return {line: name} of the assignments of an expression to one name in a Python file.
+
+    A call of one of our functions is no such expression: its arguments are not what it returns.
+    """
     try:
         tree = ast.parse(Path(path).read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError):
@@ -336,8 +339,11 @@ def _statements(path):
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            if len(targets) == 1 and isinstance(targets[0], ast.Name):
-                lines |= dict.fromkeys(range(node.lineno, node.end_lineno + 1), targets[0].id)
+            called = node.value.func if isinstance(node.value, ast.Call) else None
+            named = len(targets) == 1 and isinstance(targets[0], ast.Name)
+            ours = isinstance(called, ast.Name) and called.id not in ("Cat", "Mux", "Signal")
+            name = targets[0].id if named and not ours else None
+            lines |= dict.fromkeys(range(node.lineno, node.end_lineno + 1), name)
     return lines
 
 
