@@ -12,12 +12,13 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["SEPARATOR", "START", "tidy"]
+__all__ = ["SEPARATOR", "plain_automatic", "tidy"]
 
 # Between the names of a unit's module and of a module inside it. No unit's own name contains two underscores, so the
 # modules of two units never clash.
 SEPARATOR = "__"
-START = "run_at_start"
+START = "run_at_start"  # Yosys' signal that makes blocks run once when a simulation begins
+AUTOMATIC = "yosys_"  # before the names of its other signals
 
 TOKEN = re.compile(r"(?<!\S)[\\$][^\s\"]+")
 PORT = re.compile(r" (input|output) \d+ ")
@@ -120,6 +121,18 @@ def tidy(text: str) -> str:
                    re.sub(r"(?m)^cell (\\\S+)", lambda found: f"cell {names.get(found[1], found[1])}", texts[token]),
                    "end\n"])
         for token in modules if token in texts)
+
+
+def plain_automatic(text: str) -> str:
+    """Return Verilog with plain names for the signals that Yosys adds, such as ``yosys_not_1``."""
+    numbers = {}
+
+    def name(found):
+        if found[1] == "dump_module":
+            return START
+        return f"{AUTOMATIC}{found[1].lower()}_{numbers.setdefault(found[0], len(numbers) + 1)}"
+
+    return re.sub(r"\\\$auto\$[\w.]+:\d+:(\w+)\$\d+ ", name, text)
 
 
 def _parse(text):
@@ -233,9 +246,9 @@ def _name(module, modules):
 
     def take(token, wanted):
         name = wanted
-        while name in used or name.lower() in KEYWORDS:
+        while name in used or name.lower() in KEYWORDS or name.startswith(AUTOMATIC):
             count[wanted] += 1
-            name = f"{wanted}_{count[wanted]}"
+            name = f"{wanted.removeprefix(AUTOMATIC)}_{count[wanted]}"
         used.add(name)
         module.names[token] = "\\" + name
 

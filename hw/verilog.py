@@ -1,7 +1,6 @@
 """Verilog-2005 output: tidy ports, no source attributes, the same bytes every time."""
 
 import os
-import re
 
 from amaranth._toolchain.yosys import find_yosys
 from amaranth.back import rtlil
@@ -103,8 +102,7 @@ def emit(component, name, header=""):
               "attrmap -modattr -remove generator -remove top -remove amaranth.hierarchy",
               "write_verilog -norename"]
     text = find_yosys(lambda version: version >= (0, 40)).run(["-q", "-"], "\n".join(script), ignore_warnings=True)
-    # What Yosys makes run once at the start of a simulation.
-    text = re.sub(r"\\\$auto\$verilog_backend\.cc:\d+:dump_module\$\d+ ", naming.START, text)
+    text = naming.plain_automatic(text)
     text += getattr(component, "text", "")
     # A module of another component's text keeps such names for that one to replace.
     text = text if name.startswith(PREFIX) else text.replace(PREFIX, f"{name}{naming.SEPARATOR}")

@@ -586,7 +586,7 @@ def test_the_text_keeps_to_the_keywords_of_verilog_2005_and_clear_of_those_of_sy
     for line in re.findall(r"\b(?:input|output|wire|reg|integer)\b([^;]*);", code):
         declared.update(re.findall(r"(?<![\w$])[A-Za-z_][\w$]*", line.split("=")[0]))
     modules = set(re.findall(r"\bmodule\s+([A-Za-z_]\w*)", code))
-    instances = set(re.findall(r"^\s+([A-Za-z_]\w*)\s*\($", code, flags=re.M))
+    instances = set(re.findall(r"^\s+(?:\w+ )?([A-Za-z_]\w*)\s*\($", code, flags=re.M))
     ports = set(re.findall(r"\.([A-Za-z_]\w*)\(", code))
     assert used - VERILOG_2005 <= declared | modules | instances | ports
     assert not used & SYSTEMVERILOG

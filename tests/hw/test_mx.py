@@ -147,7 +147,7 @@ def test_the_header_speaks_of_blocks_alone():
         parameters = catalog.find(unit).configure(settings)
         header = catalog.find(unit).header(parameters)
         assert not re.search("group|tensor|result|given", header)
-        assert "scale: the block's elements are multiplied by 2**(scale - 127); 255 makes all of them NaN" in header
+        assert "scale: multiplies by 2**(scale - 127); 255 makes the block NaN" in header
     assert '"element_b": "fp4-e2m1"' in header
     assert "[255:0]  a.elements: 32 x 8 bits" in header and "[391:264]  b.elements: 32 x 4 bits" in header
 

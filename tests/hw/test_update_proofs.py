@@ -51,7 +51,7 @@ hierarchy -check -top proof
 proc
 delete */c:lfsr
 flatten
-connect -set unit.weight.words word
+connect -set unit.weight.lfsr_words word
 setattr -unset init w:*
 techmap -map wires.v
 select -assert-none t:$dff* t:$sdff* t:$adff*
