@@ -82,7 +82,7 @@ PAGES = {
     ]),
     HERE / "update.md": (("lut", "ff", "dsp", "fmax", "latency"), "cycles for a weight", [
         ("sgd-update", {}, "(bf16, pipelined)", "1"), ("sgd-update", {"grow": True}, None, "1"),
-        ("sgd-update", {"rates": "powers"}, None, 1), ("sgd-update", {"format": "fp16"}, None, "1"),
+        ("sgd-update", {"rates": "powers"}, None, "1"), ("sgd-update", {"format": "fp16"}, None, "1"),
         ("sgd-update", {"schedule": "shared"}, None, "37 or 58"),
         ("sgd-update", {"schedule": "shared", "grow": True}, None, "37, 58 or 79"),
         ("sgd-update", {"schedule": "shared", "rates": "powers"}, None, "37 or 58"),
@@ -130,7 +130,7 @@ def table(page: Path) -> str:
     for unit, settings, *texts in rows:
         row = found[key(unit, settings)]
         row["fmax"] = f"{row['median']} ({row['min']} to {row['max']})"
-        macs = texts[1].split()[0] if more and texts[1] else None
+        macs = texts[1].split()[0] if "rate" in columns and texts[1] else None
         row["rate"] = f"{int(macs) * float(row['median']) * 1000 / int(row['lut']):,.0f}" if macs else ""
         words = " ".join([unit, *(f"{name}={json.dumps(value).strip(chr(34))}" for name, value in settings.items())])
         cells = [f"`{words}`" + (f" {texts[0]}" if texts and texts[0] else "")]
