@@ -223,7 +223,7 @@ SWEPT = {
         "hw/mx.py", "(self.parameters.format, self.parameters.format_b) if", "(self.parameters.format,) * 2 if",
         MX_PAIR),
     "lns converter: the scale is one too large": (
-        "hw/logarithmic.py", "best[low:] + (1 - octaves", "best[low:] + (2 - octaves", LNS_CONVERTER),
+        "hw/logarithmic.py", "least = 1 - octaves", "least = 2 - octaves", LNS_CONVERTER),
     "lns converter: a NaN has a logarithm": (
         "hw/log2.py", "usual = ~special & some", "usual = some", LNS_CONVERTER),
     "lns converter: a given scale is not taken": (
