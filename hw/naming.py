@@ -84,6 +84,11 @@ class Module:
     items: list[Item] = field(default_factory=list)
     names: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def ports(self) -> list[str]:
+        """Tokens of the wires that are ports, in the parent's order."""
+        return [token for token, lines in self.wires.items() if PORT.search(lines[-1])]
+
 
 def tidy(text: str) -> str:
     """Return RTLIL with plain identifiers, and with equal submodules written once.
@@ -252,7 +257,7 @@ def _name(module, modules):
         used.add(name)
         module.names[token] = "\\" + name
 
-    ports = [token for token, lines in module.wires.items() if PORT.search(lines[-1])]
+    ports = module.ports
     for token in ports:
         if not _nameless(token):
             take(token, _plain(token))
@@ -309,7 +314,7 @@ def _name_results(module, take):
     # Nameless ports stand in the parent's order. Their order of use inside is the same in equal modules.
     appearance = {token: index for index, token in enumerate(
         dict.fromkeys(token for item in module.items for token in (*item.drives, *item.reads)))}
-    ports = [token for token, lines in module.wires.items() if PORT.search(lines[-1])]
+    ports = module.ports
     inner = [token for token in module.wires if token not in ports]
     for token in [*inner, *sorted(ports, key=lambda token: appearance.get(token, -1))]:
         if token in module.names:
@@ -342,7 +347,7 @@ def _name_results(module, take):
 def _statements(path):
     """Return {line: name} of the assignments of an expression to one name in a Python file.
 
-    A call of one of our functions is no such expression: its arguments are not what it returns.
+    A call of one of our functions does not count: its arguments are other values than its result.
     """
     try:
         tree = ast.parse(Path(path).read_text(encoding="utf-8"))
@@ -372,8 +377,7 @@ def _write(module, modules, same):
     replace = functools.partial(TOKEN.sub, lambda found: names.get(found[0], found[0]))
     out = []
     # Clock and reset, then the other ports by name: in one order wherever the module stands.
-    ports = sorted((token for token, lines in module.wires.items() if PORT.search(lines[-1])),
-                   key=lambda token: (names[token] not in ("\\clk", "\\rst"), names[token]))
+    ports = sorted(module.ports, key=lambda token: (names[token] not in ("\\clk", "\\rst"), names[token]))
     for index, token in enumerate(ports, 1):  # Yosys takes the number 0 for none
         *attributes, line = module.wires[token]
         out += [*attributes, replace(PORT.sub(rf" \1 {index} ", line))]

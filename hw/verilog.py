@@ -18,16 +18,21 @@ PREFIX = "narrowgauge_"
 
 
 def _flat(component):
+    """Yield path, member and value of each port, but of those that are tied to a constant."""
     for path, member, value in component.signature.flatten(component):
         value = Value.cast(value)
         if not isinstance(value, Const):
-            yield "_".join(map(str, path)), member.flow, value
+            yield [str(word) for word in path], member, value
+
+
+def _direction(member):
+    return "out" if member.flow == Out else "in"
 
 
 def ports_of(component):
     """Return the ports as a list of (name, "in" or "out", width), clock and reset first."""
     ports = [("clk", "in", 1), ("rst", "in", 1)]
-    return ports + [(name, "out" if flow == Out else "in", len(value)) for name, flow, value in _flat(component)]
+    return ports + [("_".join(path), _direction(member), len(value)) for path, member, value in _flat(component)]
 
 
 def describe_ports(component):
@@ -37,12 +42,10 @@ def describe_ports(component):
     ``a.scale``, or its last word; or, where input and output differ, the port before it: ``o.last``.
     """
     lines = []
-    for path, member, value in component.signature.flatten(component):
-        if isinstance(Value.cast(value), Const):
-            continue
-        name, direction = "_".join(map(str, path)), "out" if member.flow == Out else "in"
+    for path, member, value in _flat(component):
+        name = "_".join(path)
         meaning = _PORTS.get(name) or _PORTS.get(path[-1]) or component.meanings[path[-1]]
-        lines.append(f"{name}  {direction} {len(Value.cast(value))}  {meaning}")
+        lines.append(f"{name}  {_direction(member)} {len(value)}  {meaning}")
         if isinstance(member.shape, data.Layout):
             lines += [f"  [{high}:{low}]  {field}"
                       for field, low, high in _fields(member.shape, component.meanings, path[0])]
@@ -94,8 +97,7 @@ def emit(component, name, header=""):
     # The text depends on the Yosys that writes it: take the pinned one, never one from PATH.
     os.environ["AMARANTH_USE_YOSYS"] = "builtin"
     # A port with its signal's name: with another name it would be declared twice.
-    ports = {f"i__{port[2:]}" if port[:2] == "i_" else f"o__{port[2:]}" if port[:2] == "o_" else port: (value, None)
-             for port, _, value in _flat(component)}
+    ports = {"__".join(path): (value, None) for path, _, value in _flat(component)}
     netlist, _ = rtlil.convert_fragment(Fragment.get(component, None), ports, name)
     script = [f"read_rtlil <<rtlil\n{naming.tidy(netlist)}\nrtlil", "proc -nomux -norom", "memory_collect",
               "attrmap -remove generator -remove top -remove amaranth.hierarchy -remove amaranth.decoding",
