@@ -20,7 +20,7 @@ from .golden.precision import AdaptiveParameters, CyclicParameters
 from .golden.softmax import SoftmaxParameters
 from .golden.update import SGDParameters
 from .hw import verilog
-from .hw.array import Array
+from .hw.array import CellArray
 from .hw.blockfloat import BFPFMAC, BFPConverter
 from .hw.floating import FloatAdder, FloatCast, FloatFMA, FloatMAC, FloatMultiplier
 from .hw.logarithmic import LNSConverter, LNSDecoder, LNSDot
@@ -229,7 +229,7 @@ UNITS = {unit.name: unit for unit in (
     ),
     Unit(
         "array", "matrix products of a number system on a grid of cells, from a memory read down or across",
-        ArrayParameters, Array, "array", peak,
+        ArrayParameters, CellArray, "array", peak,
         lambda p: p.rows * p.columns * (p.system.cell(p.sums).chunk_macs if p.name == "bfp" else 0),
     ),
 )}

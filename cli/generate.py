@@ -3,7 +3,7 @@
 
 from .. import catalog
 from . import output
-from .settings import settings
+from .settings import settings_of
 
 __all__ = ["prepare"]
 
@@ -12,6 +12,6 @@ def prepare(options):
     """Check the options and return the work."""
     output.check(("--output", options.output))
     unit = catalog.find(options.unit)
-    parameters = unit.configure(settings(options.set))
+    parameters = unit.configure(settings_of(options))
     output.warn(options, parameters)
     return lambda: output.write(options.output, unit.verilog(parameters))

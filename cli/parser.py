@@ -49,6 +49,12 @@ def parser() -> argparse.ArgumentParser:
         verb.add_argument("unit", metavar="UNIT", help="a name that `narrowgauge list` shows")
         verb.add_argument("--set", metavar="NAME=VALUE", action="append", default=[],
                           help="set a parameter of the unit (repeatable); formats by preset name or as JSON")
+        add_system(verb)
+
+    def add_system(verb):
+        verb.add_argument("--system", metavar="NAME",
+                          help="the number system, of the array and of the recipe system: a name, or module:Class of "
+                               "one's own, whose module lies in the folder or is installed")
 
     def add_json(verb):
         verb.add_argument("--json", metavar="FILE", help="also write the result as JSON (- for standard output)")
@@ -74,16 +80,18 @@ def parser() -> argparse.ArgumentParser:
                "A 64-32-10 perceptron on digits by default. Same seed, same digest.\n\n"
                "A run diverges when a loss or a parameter is not finite. It says so on standard error, and its JSON "
                "has the epoch\n(from 1) and the step (from 0) as `diverged`. Its exit status is 0.")
-    verb.add_argument("--recipe", metavar="NAME", default="bfp",
-                      help="fp32, bfp, fp16, mx, lns-madam, fast or cpt (default bfp)")
+    verb.add_argument("--recipe", metavar="NAME",
+                      help="fp32, bfp, fp16, mx, lns-madam, fast, cpt, or system: any number system (default bfp)")
+    add_system(verb)
     verb.add_argument("--set", metavar="NAME=VALUE", action="append", default=[],
                       help="set a parameter of the recipe (repeatable), such as mantissa=4, gradients_mantissa=2, "
                            "weights_rounding=truncate, group=16, accumulator=bf16; of fp16: chunk=64, "
                            "loss_scale=1024, growth_interval=100 (each a number or null); of mx: element=fp8-e4m3, "
                            "gradients_element=fp8-e5m2, block=32; of lns-madam: constants=4, accumulator=24, lsb=13, "
                            "rate=7, rate_drops=[0.6,0.8], weights_bits=12, second_bits=9, second_gamma=4, "
-                           "update=sgd; of fast: alpha=0.6, beta=0.3, reverse=true; of cpt: low=3, high=8, cycles=32, "
-                           "gradients=8; of bfp, for each kind of tensor: "
+                           "update=sgd; of system: those of the number system, such as lanes=8; of fast: "
+                           "alpha=0.6, beta=0.3, reverse=true; of cpt: low=3, high=8, cycles=32, gradients=8; "
+                           "of bfp, for each kind of tensor: "
                            "weights_precision='{\"policy\": \"cyclic\", \"low\": 3, \"high\": 8, \"cycles\": 32}'")
     verb.add_argument("--data", metavar="NAME", default="digits",
                       help="digits, fashion-mnist, letter, clusters-N (synthetic, N classes) or idx:/folder "

@@ -1,8 +1,27 @@
 """Values that options give as text."""
 
 import json
+import os
+import sys
 
-__all__ = ["numbers", "settings", "value"]
+from ..golden import systems
+from ..golden.formats import require
+
+__all__ = ["numbers", "settings", "settings_of", "value"]
+
+
+def settings_of(options) -> dict:
+    """Return the settings that ``--set`` and ``--system`` give; a number system of the user's own is registered."""
+    found, system = settings(options.set), options.system
+    if system is None:
+        return found
+    if ":" in system:
+        # An installed command does not look into the folder that it is called in.
+        sys.path.insert(0, os.getcwd())
+        system = systems.register(system)
+    systems.find(system)
+    require(found.get("system", system) == system, "--set system", found.get("system"), f"{system}, as --system says")
+    return found | {"system": system}
 
 
 def settings(pairs: list[str]) -> dict:

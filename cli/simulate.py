@@ -8,7 +8,7 @@ from ..base.files import cache_folder, special
 from ..golden.errors import MissingExtra
 from ..sim import runner
 from . import output
-from .settings import settings
+from .settings import settings_of
 
 __all__ = ["prepare"]
 
@@ -20,7 +20,7 @@ def prepare(options):
         raise ValueError(f"--waves is {options.waves!r}; allowed: a name that ends in .vcd, the form that is written "
                          "(GTKWave's vcd2fst makes FST of it)")
     unit = catalog.find(options.unit)
-    parameters = unit.configure(settings(options.set))
+    parameters = unit.configure(settings_of(options))
     output.warn(options, parameters)
     tools = runner.simulator()
     cache_folder("sim")

@@ -6,7 +6,7 @@ from ..base.files import cache_folder
 from ..hw import verilog
 from ..synth import flow
 from . import output
-from .settings import settings
+from .settings import settings_of
 
 __all__ = ["prepare"]
 
@@ -15,7 +15,7 @@ def prepare(options):
     """Check the options and return the work."""
     output.check(("--json", options.json))
     unit = catalog.find(options.unit)
-    parameters = unit.configure(settings(options.set))
+    parameters = unit.configure(settings_of(options))
     flow.check(options.target, options.device, options.seeds, options.placer)
     output.warn(options, parameters)
     cache_folder("synth")

@@ -3,11 +3,11 @@
 import dataclasses
 import math
 
-from ..golden import datasets, network, recipes
+from ..golden import datasets, network, recipes, systems
 from ..golden.formats import require
 from ..golden.softmax import SoftmaxParameters
 from . import output
-from .settings import numbers, settings, value
+from .settings import numbers, settings_of, value
 
 __all__ = ["prepare"]
 
@@ -16,7 +16,9 @@ def prepare(options):
     """Check the options and return the work."""
     output.check(("--json", options.json))
     parameters = None if options.parameters is None else value(options.parameters)
-    recipe = recipes.keep(recipes.make(options.recipe, **settings(options.set)), parameters, options.update)
+    named = options.recipe or ("bfp" if options.system is None else "system")
+    require(options.system is None or named == "system", "recipe", named, "system, because --system is given")
+    recipe = recipes.keep(recipes.make(named, **settings_of(options)), parameters, options.update)
     hidden = numbers("hidden", options.hidden, int, "sizes such as 32 or 64,32")
     examples = numbers("examples", options.examples, int, "numbers such as 8000 or 8000,2000") or ()
     require(len(examples) <= 2, "examples", options.examples, "numbers such as 8000 or 8000,2000")
@@ -46,10 +48,11 @@ def _train(options, recipe, data, usual):
     output.write_json(options.json, {
         "recipe": recipe.name, "data": data.name, "examples": {"train": len(data.train_x), "test": len(data.test_x)},
         **usual, "hidden": list(usual["hidden"] or network.MODELS[options.model][1]), "update": options.update,
-        "accuracy": accuracy, "loss": loss, "formats": recipe.formats(),
-        "chunk": recipe.chunk, "loss_scale": result.loss_scale, "skipped_steps": result.skipped,
-        "diverged": result.diverged, "invalid": result.invalid, "overflow": result.overflow,
-        "digest": result.digest,
+        "accuracy": accuracy, "loss": loss,
+        "system": {"name": systems.name_of(recipe.system), **recipe.system.to_json()}, "formats": recipe.formats(),
+        "chunk": getattr(recipe.system, "chunk", None), "loss_scale": result.loss_scale,
+        "skipped_steps": result.skipped, "diverged": result.diverged, "invalid": result.invalid,
+        "overflow": result.overflow, "digest": result.digest,
         "history": [{"epoch": row.epoch, "loss": row.loss, "train": row.train_accuracy, "test": row.test_accuracy}
                     for row in result.history],
         **({"precision": result.precision} if result.precision else {}),

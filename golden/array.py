@@ -1,33 +1,6 @@
 """The array: a grid of dot-product cells that makes the three matrix products of training from one memory.
 
 Source: numerics contract, section 12 (the mapping and its order are ours) and the section of the number system.
-
-A *number system* is a frozen dataclass of settings (a `Parameters`), with
-
-``work``, ``accumulator``
-    Float: what operands are read in, and what results are in.
-``group``
-    Elements of an operand vector, which share a converter and a cell: a power of two.
-``modes``
-    {name: bits} of what an instruction says of an operand, such as its precision: fields of the unit.
-``recurrence``
-    Cycles between two additions to one sum of a cell.
-``cell(sums)``, ``converter(side)``
-    Parameters of the cell with so many sums, and of the converter of side 0 (rows) or 1 (columns), or None where the
-    work format needs none; both have a ``latency``.
-``depth``
-    Cycles from a transfer that a cell accepts to its addition.
-``interval(a, b)``
-    Cycles that a transfer takes in a cell, for the modes of both operands.
-``default(name)``
-    What a mode is where an instruction does not say.
-``convert(side, codes, mode, step)``
-    Golden conversion of vectors (n, group) of codes of the work format, after `step` random draws. Returns ``(arrays,
-    draws, invalid, overflow)``: a tuple of arrays of n, the draws made and the sticky status.
-``dot(a, b, first, last)``
-    Golden sums of dot products of corresponding vectors, from such tuples. Returns ``(codes, invalid, overflow)``.
-
-`SYSTEMS` names them; docs/adding-a-number-system.md adds one.
 """
 
 import dataclasses
@@ -39,18 +12,17 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from . import blockfloat, floating, integer, logarithmic
+from . import systems
 from .formats import Parameters, require, require_int
+from .number_system import NumberSystem
 
-__all__ = ["SIZE", "SYSTEMS", "Array", "ArrayParameters", "Operand", "Product", "cycles", "peak", "schedule", "split"]
+__all__ = ["SIZE", "ArrayModel", "ArrayParameters", "Operand", "Product", "cycles", "peak", "schedule", "split"]
 
 SIZE = 16  # bits of a product's dimensions
 SIZES = (1 << SIZE) - 1
 FETCH = 3  # registers on an operand's way from the memory to its converter
 QUEUE = 4  # transfers that wait to be read from the buffers
 RESULT = 2  # cycles from a result of the cells to its transfer, if nothing waits
-
-SYSTEMS = {"bfp": blockfloat.System, "lns": logarithmic.System, "float": floating.System, "int8": integer.System}
 
 
 @dataclass(frozen=True)
@@ -59,9 +31,10 @@ class ArrayParameters(Parameters):
 
     Parameters
     ----------
-    system : number system
-        A name of `SYSTEMS` means its defaults. In JSON, and among the settings of the command line, the system's own
-        settings stand beside the array's: ``{"system": "bfp", "rows": 4, "mantissa": 2, "accumulator": "bf16"}``.
+    system : NumberSystem
+        A name of `systems.SYSTEMS` means its defaults. In JSON, and among the settings of the command line, the
+        system's own settings stand beside the array's:
+        ``{"system": "bfp", "rows": 4, "mantissa": 2, "accumulator": "bf16"}``.
     rows, columns : int
         Cells, 1 to 16 each.
     sums : int
@@ -76,7 +49,7 @@ class ArrayParameters(Parameters):
         up to 2**16. It limits products: see `Product.fits`.
     """
 
-    system: object = "bfp"
+    system: NumberSystem = "bfp"
     rows: int = 4
     columns: int = 4
     sums: int = 16
@@ -85,10 +58,10 @@ class ArrayParameters(Parameters):
     buffer: int = 8192
 
     def __post_init__(self):
-        if isinstance(self.system, str):
-            require(self.system in SYSTEMS, "system", self.system, ", ".join(SYSTEMS))
-            object.__setattr__(self, "system", SYSTEMS[self.system]())
-        require(type(self.system) in SYSTEMS.values(), "system", self.system, ", ".join(SYSTEMS))
+        if not isinstance(self.system, NumberSystem):
+            object.__setattr__(self, "system", systems.find(self.system)())
+        named = systems.name_of(self.system)
+        require(self.system.circuits is not None, "system", named, "one that has an array: " + self.system.refusal)
         require_int("rows", self.rows, 1, 16)
         require_int("columns", self.columns, 1, 16)
         require(type(self.sums) is int and self.sums in (2, 4, 8, 16), "sums", self.sums, "2, 4, 8, 16")
@@ -101,11 +74,12 @@ class ArrayParameters(Parameters):
             least = max(least, 2 * group)
             require(type(value) is int and least <= value <= most and value & (value - 1) == 0, name, value,
                     f"a power of two from {least} to {most}")
+        self.system.cell(self.sums), self.system.converter(0), self.system.converter(1)
 
     @property
     def name(self):
         """The name of the number system."""
-        return next(name for name, kind in SYSTEMS.items() if kind is type(self.system))
+        return systems.name_of(self.system)
 
     def to_json(self):
         """Return the parameters as a dict of plain JSON values, the system's among them."""
@@ -118,9 +92,7 @@ class ArrayParameters(Parameters):
         data = json.loads(data) if isinstance(data, str) else data
         require(isinstance(data, dict), "parameters", data, "a JSON object")
         own = [field.name for field in dataclasses.fields(cls)]
-        system = data.get("system", "bfp")
-        require(isinstance(system, str) and system in SYSTEMS, "system", system, ", ".join(SYSTEMS))
-        kind = SYSTEMS[system]
+        kind = systems.find(data.get("system", "bfp"))
         names = own + [field.name for field in dataclasses.fields(kind)]
         for name in data:
             require(name in names, "parameter", name, ", ".join(names))
@@ -275,7 +247,7 @@ def transfers(parameters, m, n):
     return tuple(np.array(order, np.int64).T)
 
 
-class Array:
+class ArrayModel:
     """Golden model of the unit: its memory, its random words, its products.
 
     Parameters

@@ -20,11 +20,12 @@ from .formats import (
     require_int,
     require_lengths,
 )
+from .number_system import NumberSystem
 from .products import slabs
 from .rounding import NEAREST, TRUNCATE, stochastic
 
 __all__ = [
-    "Blocks", "ConverterParameters", "FMACParameters", "System", "accumulate", "convert", "dot", "fmac", "matmul",
+    "BFPSystem", "Blocks", "ConverterParameters", "FMACParameters", "accumulate", "convert", "dot", "fmac", "matmul",
     "pack", "passes", "quantise", "unpack",
 ]
 
@@ -481,10 +482,10 @@ def _require_unit_format(parameters):
 
 
 @dataclass(frozen=True)
-class System(Parameters):
-    """Block floating point as a number system of the array: see `array`.
+class BFPSystem(NumberSystem):
+    """Block floating point as a number system.
 
-    An instruction chooses each operand's precision and its rounding (0 nearest even, 1 truncate, 2 stochastic).
+    The modes of an operand are its precision and its rounding (0 nearest even, 1 truncate, 2 stochastic).
 
     Parameters
     ----------
@@ -506,11 +507,16 @@ class System(Parameters):
     corrected: bool = False
     seed: int = 1
 
+    circuits = "narrowgauge.hw.blockfloat:BFPCircuits"
+    adaptive = True
     recurrence = RECURRENCE
 
     def __post_init__(self):
         require_int("seed", self.seed, 0, 2**31 - 2)
-        self.cell(2), self.converter(0)
+        require_int("random_bits", self.random_bits, 1, 16)
+        require(type(self.corrected) is bool, "corrected", self.corrected, "true, false")
+        # Any format can be trained in; an array asks for more.
+        self.format_of({"precision": self.mantissa})
 
     @property
     def modes(self):
@@ -553,6 +559,29 @@ class System(Parameters):
         """Return the codes of sums of dot products, and the sticky status."""
         codes, overflow = fmac(self.cell(2), a, b, np.zeros(len(first), int), first, last)
         return codes, False, overflow
+
+    def format_of(self, mode):
+        """Return the BlockFloat of operands of these modes."""
+        return BlockFloat(self.group, mode["precision"], self.exponent)
+
+    def rounding_of(self, mode):
+        """Return the rounding of operands of these modes."""
+        return (NEAREST, TRUNCATE, stochastic(self.random_bits, self.corrected))[mode["rounding"]]
+
+    def describe(self, mode):
+        """Return the format, spelled out, and the rounding: a preset's name would promise FAST's roundings as well."""
+        return super().describe(mode) | {"format": {"type": "BlockFloat", **self.format_of(mode).to_json()}}
+
+    def operand(self, array, axis, mode, side, draws):
+        """Return Blocks; a group above the exponent field saturates without being told."""
+        rounding = self.rounding_of(mode)
+        random = draws.stream(self.group, self.random_bits) if rounding.kind == "stochastic" else None
+        blocks = quantise(array, self.format_of(mode), axis=axis, rounding=rounding, random=random)
+        return blocks, blocks.invalid, False
+
+    def product(self, a, b):
+        """Return the product of Blocks in the accumulator's format; see `matmul`."""
+        return matmul(a, b, self.accumulator), False, False
 
 
 def convert(parameters, codes, precision, rounding, step=0):

@@ -9,15 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import lfsr
-from .blockfloat import BANK, RECURRENCE, runs
+from .blockfloat import BANK, RECURRENCE, runs, two_sum
 from .formats import PRESETS, Float, Parameters, as_codes, as_real, broadcast, require, require_int, require_lengths
+from .number_system import NumberSystem
 from .products import product
 from .rounding import KINDS, NEAREST, TRUNCATE, stochastic
 
 __all__ = [
-    "AdderParameters", "CastParameters", "FMAParameters", "MACParameters", "MultiplierParameters", "System",
-    "add", "adder", "cast", "caster", "compare", "dot", "fma", "fused", "mac", "matmul", "maximum", "multiplier",
-    "multiply", "subtract",
+    "AdderParameters", "BF16System", "CastParameters", "FMAParameters", "FP8System", "FloatSystem", "MACParameters",
+    "MultiplierParameters", "PlainSystem", "add", "adder", "cast", "caster", "compare", "dot", "fma", "fused", "mac",
+    "matmul", "matmul_fp32", "maximum", "multiplier", "multiply", "subtract",
 ]
 
 SUBNORMALS = ("keep", "flush")
@@ -25,6 +26,7 @@ MULTIPLIERS = ("dsp", "lut")
 ORDERS = ("sequential", "chunked", "exact")
 
 SLAB = 1 << 14  # elements worked on at a time, so that every intermediate array stays in the cache
+FEW = 64  # sums, at most, whose additions NumPy is given all at once
 
 # Every number on its way through an operation is an integer whose top bit is bit TOP: it holds the product of two
 # 30-bit significands (the widest Float) exactly, and a sum of two still fits an int64.
@@ -549,8 +551,8 @@ class MACParameters(Parameters):
 
 
 @dataclass(frozen=True)
-class System(Parameters):
-    """Floating point as a number system of the array, one element a vector: see `array`.
+class FloatSystem(NumberSystem):
+    """Floating point as a number system, one element a vector; each product is added exactly, with one rounding.
 
     Parameters
     ----------
@@ -565,6 +567,7 @@ class System(Parameters):
     multiplier: str = "dsp"
     work: Float = PRESETS["fp16"]
 
+    circuits = "narrowgauge.hw.floating:FloatCircuits"
     group = 1
     recurrence = RECURRENCE
     modes = {}
@@ -585,10 +588,6 @@ class System(Parameters):
         """Cycles from a transfer that a cell accepts to its addition."""
         return self.cell(2).latency - BANK
 
-    def interval(self, a, b):
-        """Return the cycles that a transfer takes."""
-        return 1
-
     def convert(self, side, codes, mode, step):
         """Return the array of codes of vectors, no draws, and the sticky status."""
         codes = codes[:, 0]
@@ -600,6 +599,101 @@ class System(Parameters):
     def dot(self, a, b, first, last):
         """Return the codes of sums of products, and the sticky status."""
         return mac(self.cell(2), *a, *b, np.zeros(len(first), int), first, last)
+
+    def format_of(self, mode):
+        """Return the format of the operands."""
+        return self.format
+
+    def product(self, a, b):
+        """Return the product: sums in float64, rounded to odd there and then to the accumulator's format.
+
+        A sum rounded to odd in 53 bits never lies where the second rounding would have a tie that the exact sum has
+        not. What is Inf or NaN goes transfer by transfer, as the status depends on the way to it.
+        """
+        x, y = (self.format.decode(operand.arrays[0]) for operand in (a, b))
+        if self.format.mantissa > 25 or not (np.isfinite(x).all() and np.isfinite(y).all()):
+            return super().product(a, b)
+        total = np.zeros((len(x), len(y)))
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            for column, row in zip(x.T[:, :, np.newaxis], y.T):
+                # A sum that is exactly zero is +0.
+                added, error = two_sum(column * row, total)
+                added += 0.0
+                odd = added.view(np.int64) & 1 == 1
+                added = np.where((error == 0) | odd, added, np.nextafter(added, np.copysign(np.inf, error)))
+                total = self._rounded(added)
+        return (total, False, False) if np.isfinite(total).all() else super().product(a, b)
+
+    def _rounded(self, values):
+        """Return values rounded to the accumulator's format, as float64."""
+        dtype = {PRESETS["fp32"]: np.float32, PRESETS["fp16"]: np.float16}.get(self.accumulator)
+        return self.accumulator.round(values) if dtype is None else values.astype(dtype).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class BF16System(FloatSystem):
+    """bf16 operands of fp32 tensors, added in fp32."""
+
+    format: Float = PRESETS["bf16"]
+    accumulator: Float = PRESETS["fp32"]
+    work: Float = PRESETS["fp32"]
+
+
+@dataclass(frozen=True)
+class FP8System(FloatSystem):
+    """FP8 operands of fp32 tensors without a scale, added in fp32: E5M2 by default, which holds gradients too."""
+
+    format: Float = PRESETS["fp8-e5m2"]
+    accumulator: Float = PRESETS["fp32"]
+    work: Float = PRESETS["fp32"]
+
+
+@dataclass(frozen=True)
+class PlainSystem(NumberSystem):
+    """The work format as it is, for training alone: no operand is rounded.
+
+    fp32: every product and every sum is rounded, in rising order. fp16: each product is added exactly, with one
+    rounding, in chunks; see `matmul`.
+
+    Parameters
+    ----------
+    work : Float
+        fp32 or fp16.
+    chunk : int, optional
+        With fp16, products that are summed apart before the sums are.
+    """
+
+    work: Float = PRESETS["fp32"]
+    chunk: int = None
+
+    refusal = "every product is rounded before it is added, or sums are made in chunks"
+    group = 1
+    modes = {}
+
+    def __post_init__(self):
+        require(self.work in (PRESETS["fp32"], PRESETS["fp16"]), "work", self.work, "fp32, fp16")
+        require(self.chunk is None or self.work == PRESETS["fp16"], "chunk", self.chunk, "None, because work is fp32")
+        if self.chunk is not None:
+            require_int("chunk", self.chunk, 1, 10**6)
+
+    @property
+    def accumulator(self):
+        """The work format."""
+        return self.work
+
+    def format_of(self, mode):
+        """Return the work format."""
+        return self.work
+
+    def operand(self, array, axis, mode, side, draws):
+        """Return the array itself."""
+        return array, False, False
+
+    def product(self, a, b):
+        """Return the product of arrays (M, K) and (K, N) in the work format."""
+        if self.work == PRESETS["fp32"]:
+            return matmul_fp32(a, b), False, False
+        return matmul(a, b, self.work, self.chunk), False, False
 
 
 def _words(parameters, step, count):
@@ -713,6 +807,26 @@ def mac(parameters, a, b, slot, first, last):
         overflow |= bool(over.any())
         sums[rows] = totals[where]
     return sums[np.asarray(last, bool)], invalid, overflow
+
+
+def matmul_fp32(a, b):
+    """Return the product of float32 matrices (M, K) and (K, N) as float32.
+
+    Sums start at +0 and take the products in rising order along K; every product and every
+    sum is rounded to nearest even.
+    """
+    columns, b = np.ascontiguousarray(a.T), np.ascontiguousarray(b)
+    total = np.zeros((len(a), b.shape[1]), np.float32)
+    if total.size <= FEW:  # so few sums that calls would cost more than their additions
+        products = columns[:, :, np.newaxis] * b[:, np.newaxis]
+        return np.add.accumulate(np.concatenate([total[np.newaxis], products]), axis=0)[-1]
+    rows = max(1, SLAB // b.shape[1])
+    product = np.empty_like(total[:rows])
+    for start in range(0, len(total), rows):
+        part = total[start:start + rows]
+        for column, row in zip(columns[:, start:start + rows, np.newaxis], b):
+            part += np.multiply(column, row, out=product[:len(part)])
+    return total
 
 
 def matmul(a, b, accumulator=PRESETS["fp16"], chunk=None):

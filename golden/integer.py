@@ -9,12 +9,12 @@ import numpy as np
 
 from .blockfloat import runs
 from .formats import PRESETS, Float, Parameters, as_real, as_rows, require, require_int, require_lengths
+from .number_system import ScaledSystem
 from .products import product
-from .system import ScaledSystem
 
 __all__ = [
-    "SCALE_BIAS", "SCALE_MAX", "SCALE_MIN", "TOP", "ConverterParameters", "DotParameters", "Integers", "System",
-    "convert", "dots", "matmul", "quantise", "scale_of",
+    "SCALE_BIAS", "SCALE_MAX", "SCALE_MIN", "TOP", "ConverterParameters", "DotParameters", "INT8System",
+    "Integers", "convert", "dots", "matmul", "quantise", "scale_of",
 ]
 
 TOP = 127  # of the integers; -TOP is the least
@@ -145,8 +145,8 @@ class DotParameters(Parameters):
 
 
 @dataclass(frozen=True)
-class System(ScaledSystem):
-    """Plain INT8 as a number system of the array: see `array`.
+class INT8System(ScaledSystem):
+    """Plain INT8 as a number system: symmetric integers under one scale per tensor.
 
     Parameters
     ----------
@@ -161,6 +161,11 @@ class System(ScaledSystem):
     lanes: int = 16
     work: Float = PRESETS["fp32"]
     accumulator: Float = PRESETS["fp32"]
+
+    circuits = "narrowgauge.hw.integer:INT8Circuits"
+
+    def __post_init__(self):
+        self.cell(2), self.converter(0)
 
     def default(self, name):
         """Return the value of a mode that is not given: a scale whose largest number is between 16 and 32."""
@@ -184,6 +189,20 @@ class System(ScaledSystem):
         """Return the codes of sums of dot products, and the sticky status."""
         codes, overflow = dots(self.cell(2), a, b, first, last)
         return codes, False, overflow
+
+    def mode(self, kind, array):
+        """Return the scale of a tensor: see `scale_of`."""
+        return {"scale": scale_of(array) + SCALE_BIAS}
+
+    def operand(self, array, axis, mode, side, draws):
+        """Return Integers."""
+        integers = quantise(array, mode["scale"] - SCALE_BIAS)
+        return integers, integers.invalid, integers.overflow
+
+    def product(self, a, b):
+        """Return the product of Integers."""
+        values, overflow = matmul(a, b, self.cell(2))
+        return values, False, overflow
 
 
 def convert(parameters, codes, scale):

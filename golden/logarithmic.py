@@ -3,7 +3,7 @@
 After LNS-Madam (arXiv 2106.13914). Source: numerics contract, section 6.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, localcontext
 from functools import lru_cache
 
@@ -11,19 +11,19 @@ import numpy as np
 
 from .blockfloat import runs
 from .formats import PRESETS, Float, Log, Parameters, as_rows, require, require_int, require_lengths
+from .number_system import ScaledSystem
 from .products import product
-from .system import ScaledSystem
 
 __all__ = [
-    "SCALE_BIAS", "SCALE_MAX", "SCALE_MIN", "ConverterParameters", "DecoderParameters", "DotParameters", "Logs",
-    "System",
-    "constants", "convert", "decode", "dot", "dots", "levels", "matmul", "powers", "product_table", "quantise",
-    "scale_of", "thresholds", "weights",
+    "SCALE_BIAS", "SCALE_MAX", "SCALE_MIN", "ConverterParameters", "DecoderParameters", "DotParameters", "LNSSystem",
+    "Logs", "constants", "convert", "decode", "dot", "dots", "levels", "matmul", "narrowed", "powers", "product_table",
+    "quantise", "scale_of", "thresholds", "weights",
 ]
 
 SCALE_BIAS = 127  # of the scale's code in the units
 SCALE_MIN, SCALE_MAX = -127, 127  # exponents of a scale
 DIGITS = 60  # of the logarithms and powers behind the tables
+LOGS = 1 << 19  # elements of a product's first operand at a time: each takes gamma float64 numbers there
 SLAB = 1 << 20  # products worked on at a time, so that they stay in the cache
 
 
@@ -127,6 +127,19 @@ def _largest(level, some, axis=None):
     return np.where(some, level, floor).max(axis=axis, initial=floor)
 
 
+def _special_level(x, fmt):
+    """Return the level that Inf and NaN count as, in an array of float16 or float32."""
+    return fmt.gamma * (PRESETS["fp16" if x.dtype == np.float16 else "fp32"].emax + 1)
+
+
+def _scale(x, fmt):
+    """Return the scale of an array of float16 or float32: `scale_of` its largest magnitude."""
+    top = np.abs(x).max(initial=0)
+    if top == 0:
+        return SCALE_MIN
+    return int(scale_of(levels(top, fmt.gamma) if np.isfinite(top) else _special_level(x, fmt), fmt))
+
+
 @dataclass(frozen=True)
 class Logs:
     """An array of logarithmic numbers under one scale.
@@ -176,11 +189,9 @@ def quantise(x, fmt, scale=None):
     require(isinstance(fmt, Log) and fmt.gamma <= 1 << 14, "format", fmt, "a Log with gamma at most 16384")
     require(scale is None or isinstance(scale, (int, np.integer)) and SCALE_MIN <= scale <= SCALE_MAX, "scale", scale,
             f"an integer from {SCALE_MIN} to {SCALE_MAX}")
-    work = PRESETS["fp16" if x.dtype == np.float16 else "fp32"]
     special, some = ~np.isfinite(x), x != 0
-    level = np.where(special, fmt.gamma * (work.emax + 1), levels(np.where(special, 0, x), fmt.gamma))
-    if scale is None:
-        scale = int(scale_of(_largest(level, some), fmt))
+    level = np.where(special, _special_level(x, fmt), levels(np.where(special, 0, x), fmt.gamma))
+    scale = _scale(x, fmt) if scale is None else scale
     return Logs(fmt, _codes(level, some, special, np.signbit(x), fmt, scale), scale, bool(np.isnan(x).any()))
 
 
@@ -342,9 +353,19 @@ def _require_result(fmt):
             "result", fmt, "a Float with specials 'ieee', overflow 'infinity' and a mantissa, such as fp32, bf16, fp16")
 
 
+def narrowed(codes, weight, narrow):
+    """Return the codes of weights in a narrower format of as many octaves.
+
+    t is rounded, a half upward, and held at the top code. A zero has no sign.
+    """
+    codes, shift = np.asarray(codes).astype(np.int64), weight.bits - narrow.bits
+    t = np.minimum(((codes & weight.top) + (1 << shift >> 1)) >> shift, narrow.top)
+    return (t | ((codes >> (weight.bits - 1)) & (t > 0)) << (narrow.bits - 1)).astype(np.uint32)
+
+
 @dataclass(frozen=True)
-class System(ScaledSystem):
-    """Logarithmic numbers as a number system of the array: see `array`.
+class LNSSystem(ScaledSystem):
+    """Logarithmic numbers as a number system.
 
     Parameters
     ----------
@@ -367,6 +388,11 @@ class System(ScaledSystem):
     fraction: int = 8
     work: Float = PRESETS["fp32"]
     accumulator: Float = PRESETS["fp32"]
+
+    circuits = "narrowgauge.hw.logarithmic:LNSCircuits"
+
+    def __post_init__(self):
+        self.cell(2)
 
     def default(self, name):
         """Return the value of a mode that is not given: a scale whose largest number is between 16 and 32."""
@@ -392,6 +418,48 @@ class System(ScaledSystem):
         """Return the codes of sums of dot products, and the sticky status."""
         codes, overflow = dots(self.cell(2), a, b, first, last)
         return codes, False, overflow
+
+    def mode(self, kind, array):
+        """Return the scale of a tensor; weights that are `Logs` have one."""
+        return {} if isinstance(array, Logs) else {"scale": _scale(array, self.format) + SCALE_BIAS}
+
+    def format_of(self, mode):
+        """Return the Log of the operands."""
+        return self.format
+
+    def describe_sums(self):
+        """Return the format of results, and the settings of the dot product."""
+        settings = self.cell(2).to_json()
+        return super().describe_sums() | {name: value for name, value in settings.items()
+                                          if name not in ("format", "result")}
+
+    def require_stored(self, stored):
+        """Raise ValueError unless weights are kept in the operands' octaves."""
+        wide, narrow = stored.format, self.format
+        require(wide.bits - narrow.bits >= 0 and wide.gamma == narrow.gamma << (wide.bits - narrow.bits),
+                "stored format", wide, f"{narrow}, or its octaves in more bits")
+        require(stored.madam is None or stored.madam.narrow == narrow, "narrow", stored.madam and stored.madam.narrow,
+                f"{narrow}, the format of the operands")
+
+    def operand(self, array, axis, mode, side, draws):
+        """Return Logs; weights that are Logs of more bits are brought to the operands', under their scale."""
+        if isinstance(array, Logs):
+            logs = array if array.format == self.format else replace(
+                array, format=self.format, codes=narrowed(array.codes, array.format, self.format))
+        else:
+            logs = quantise(array, self.format, mode["scale"] - SCALE_BIAS)
+        return logs, logs.invalid, False
+
+    def product(self, a, b):
+        """Return the product of Logs, a few rows at a time: they do not depend on each other."""
+        parameters, overflow = self.cell(2), False
+        values = np.empty((len(a.codes), b.codes.shape[1]))
+        rows = max(1, LOGS // a.codes.shape[1])
+        for start in range(0, len(values), rows):
+            part = slice(start, start + rows)
+            values[part], over = matmul(replace(a, codes=a.codes[part]), b, parameters)
+            overflow |= over
+        return values, False, overflow
 
 
 def convert(parameters, codes, scale, given):

@@ -12,9 +12,9 @@ import numpy as np
 
 from . import lfsr
 from .formats import PRESETS, Float, Log, Parameters, require, require_int
-from .logarithmic import DIGITS, levels
+from .logarithmic import DIGITS, levels, narrowed
 
-__all__ = ["MadamParameters", "correction", "growth", "narrowed", "steps_of", "twin", "update", "updates"]
+__all__ = ["MadamParameters", "correction", "growth", "steps_of", "twin", "update", "updates"]
 
 
 @dataclass(frozen=True)
@@ -156,16 +156,6 @@ def correction(parameters, step):
         context.prec = DIGITS
         kept = (Decimal(parameters.memory - 1) / parameters.memory) ** step
         return round(parameters.second_gamma * _log2(1 - kept)) if kept < 1 else 0
-
-
-def narrowed(codes, weight, narrow):
-    """Return the codes of weights in a narrower format of as many octaves.
-
-    t is rounded, a half upward, and held at the top code. A zero has no sign.
-    """
-    codes, shift = np.asarray(codes).astype(np.int64), weight.bits - narrow.bits
-    t = np.minimum(((codes & weight.top) + (1 << shift >> 1)) >> shift, narrow.top)
-    return (t | ((codes >> (weight.bits - 1)) & (t > 0)) << (narrow.bits - 1)).astype(np.uint32)
 
 
 def steps_of(difference, parameters):

@@ -20,17 +20,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from . import blockfloat, floating, lfsr, logarithmic, madam, mx, softmax
+from . import lfsr, logarithmic, madam, softmax
 from . import update as updates
-from .formats import PRESETS, Fixed, Float, Log, require, require_int
+from .floating import PlainSystem
+from .formats import PRESETS, Fixed, Float, require, require_int
 from .logarithmic import Logs
+from .number_system import Draws
 from .precision import Control, Policies, Rising, range_test
 from .recipes import LARGEST_SCALE, Kept, Recipe
 from .rounding import NEAREST, stochastic
 
 __all__ = ["Convolution", "Epoch", "GEMMS", "Gemms", "Linear", "LogWeights", "MODELS", "Result", "check",
-           "convolutional", "digest", "forward", "gradients", "initialise", "matmul_fp32", "normalise",
-           "normalise_gradient", "perceptron", "precision_range", "relu", "sgd", "softmax_gradient", "stream_seed",
+           "convolutional", "digest", "forward", "gradients", "initialise", "normalise", "normalise_gradient",
+           "perceptron", "precision_range", "relu", "sgd", "softmax_gradient", "stream_seed",
            "train"]
 
 # The operands of each GEMM in order: kind of tensor, and its reduction axis as it is stored.
@@ -39,12 +41,9 @@ GEMMS = {
     "input-gradient": (("gradients", 1), ("weights", 0)),
     "weight-gradient": (("gradients", 0), ("activations", 0)),
 }
-SLAB = 1 << 14  # sums worked on at a time, so that they stay in the cache
-FEW = 64  # sums, at most, whose additions NumPy is given all at once
 MAX_LAYERS = 32
 MAX_SEED = (1 << 23) - 1
 EVALUATED = 1 << 22  # elements of a layer's patches at a time, when accuracy is measured
-LOGS = 1 << 19  # elements of a logarithmic product's first operand at a time: each takes gamma float64 numbers there
 VARIANCE_FLOOR = 2.0**-10  # added to a variance; a power of two, so that fp16 has it too
 RUNNING = 0.1  # the part of a batch's statistics in the running ones
 
@@ -188,7 +187,8 @@ class Gemms:
     recipe : Recipe
     seed : int
         The run's; each operand that is rounded stochastically gets an `lfsr.Stream` of
-        `stream_seed`, which takes one draw per group or block in the order of `blockfloat.quantise`.
+        `stream_seed`, which takes one draw per group or block in the order of `blockfloat.quantise`. A recipe whose
+        ``words`` are of a ``side`` has those of its number system's seed instead.
     record : callable, optional
         Called before each GEMM of training, once per operand, with (step, layer, gemm, kind,
         array, axis): see `train`.
@@ -208,30 +208,45 @@ class Gemms:
         self.recipe, self.seed, self.record, self.control = recipe, seed, record, control
         self.invalid = self.overflow = False
         self.finite = True
-        self._streams = {}
+        self._sums = PlainSystem(recipe.work, getattr(recipe.system, "chunk", None))
+        self._draws = {}
 
     def product(self, gemm, layer, x, y, step=None):
         """Return one GEMM of `GEMMS` in the work format, from operands as they are stored.
 
         `step` counts training steps from 0; None means that accuracy is measured. Weights may be logarithmic codes,
-        which `madam.narrowed` brings to the operands' bits, under the same scale.
+        which `logarithmic.narrowed` brings to the operands' bits, under the same scale.
         """
         operands = []
-        for operand, ((kind, axis), array) in enumerate(zip(GEMMS[gemm], (x, y))):
+        for side, ((kind, axis), array) in enumerate(zip(GEMMS[gemm], (x, y))):
             if self.record and step is not None:
                 self.record(step, layer, gemm, kind, array, axis)
             # A product is of (M, K) and (K, N): the first operand reduces along axis 1, the second along 0.
-            if axis == operand:
+            if axis == side:
                 array, axis = array.T, 1 - axis
-            operands.append(self._quantise(array, axis, kind, (layer, gemm, operand, step is None), step))
+            mode = self.recipe.mode(kind, array)
+            if self.control:
+                mode["precision"] = self.control.width(kind, layer, step, array, axis)
+            operand, invalid, overflow = self.recipe.system.operand(
+                array, axis, mode, side, self._words((layer, gemm, side, step is None)))
+            self.invalid |= invalid
+            self.overflow |= overflow
+            operands.append(operand)
         if self.control and step is not None:
             self.control.count(gemm, [kind for kind, _ in GEMMS[gemm]], *operands)
-        if self.recipe.dot:
-            return self._logarithmic(*operands)
-        if self.recipe.weights.format is None:
-            return self._plain(*operands)
-        matmul = mx.matmul if isinstance(operands[0], mx.Blocks) else blockfloat.matmul
-        return matmul(*operands, self.recipe.accumulator).astype(np.float32)
+        found, invalid, overflow = self.recipe.system.product(*operands)
+        self.invalid |= invalid
+        self.overflow |= overflow
+        return found.astype(self.recipe.dtype)
+
+    def _words(self, use):
+        """Return the random words of one operand of one GEMM: (layer, gemm, side, whether accuracy is measured)."""
+        if self.recipe.words == "side":
+            _, _, side, measured = use
+            key, seed = (side, measured), getattr(self.recipe.system, "seed", 0) + side
+        else:
+            key, seed = use, stream_seed(self.seed, *use)
+        return self._draws.setdefault(key, Draws(seed))
 
     def watch(self, logits):
         """Set `finite` and `invalid` from logits. The loss is finite where the logits are."""
@@ -242,7 +257,8 @@ class Gemms:
 
     def totals(self, x, *factors):
         """Return the sums over rows of factor * x, for each factor: GEMMs of the work format, in its order."""
-        return self._plain(np.repeat(np.array(factors, self.recipe.dtype)[:, np.newaxis], len(x), axis=1), x)
+        rows = np.repeat(np.array(factors, self.recipe.dtype)[:, np.newaxis], len(x), axis=1)
+        return self._sums.product(rows, x)[0].astype(self.recipe.dtype)
 
     def errors(self, logits, y, scale):
         """Return (p - y) * scale / batch from the recipe's softmax head.
@@ -252,76 +268,11 @@ class Gemms:
         """
         parameters, number = self.recipe.softmax, self.recipe.dtype.type
         use = (0, "input-gradient", 0)
-        if use not in self._streams:
-            self._streams[use] = lfsr.Stream(stream_seed(self.seed, *use), 1, bits=parameters.random_bits)
+        words = self._draws.setdefault(use, Draws(stream_seed(self.seed, *use)))
         found, _, invalid, _ = softmax.gradient(parameters, parameters.format.encode(logits), y,
-                                                random=self._streams[use])
+                                                random=words.stream(1, parameters.random_bits))
         self.invalid |= bool(invalid.any())
         return parameters.error.decode(found).astype(self.recipe.dtype) * number(scale / len(y))
-
-    def _plain(self, a, b):
-        """Return a product of operands in the work format."""
-        if self.recipe.dtype == np.float32:
-            return matmul_fp32(a, b)
-        return floating.matmul(a, b, self.recipe.accumulator, self.recipe.chunk).astype(np.float16)
-
-    def _logarithmic(self, a, b):
-        """Return a product of logarithmic operands. Its rows do not depend on each other."""
-        product = np.empty((len(a.codes), b.codes.shape[1]), np.float32)
-        rows = max(1, LOGS // a.codes.shape[1])
-        for start in range(0, len(product), rows):
-            part = slice(start, start + rows)
-            product[part], overflow = logarithmic.matmul(replace(a, codes=a.codes[part]), b, self.recipe.dot)
-            self.overflow |= overflow
-        return product
-
-    def _quantise(self, array, axis, kind, use, step=None):
-        quantiser = self.recipe.quantiser(kind)
-        fmt, rounding, stream = quantiser.format, quantiser.rounding, None
-        if fmt is None:
-            return array
-        if isinstance(fmt, Log):
-            logs = narrowed(array, fmt) if isinstance(array, Logs) else logarithmic.quantise(array, fmt)
-            self.invalid |= logs.invalid
-            return logs
-        if rounding.kind == "stochastic":
-            if use not in self._streams:
-                lanes = fmt.block if isinstance(fmt, mx.MX) else fmt.group
-                self._streams[use] = lfsr.Stream(stream_seed(self.seed, *use), lanes, bits=rounding.bits)
-            stream = self._streams[use]
-        if self.control:
-            fmt = self.control.format(kind, use[0], step, array, axis)
-        quantise = mx.quantise if isinstance(fmt, mx.MX) else blockfloat.quantise
-        blocks = quantise(array, fmt, axis=axis, rounding=rounding, random=stream)
-        self.invalid |= blocks.invalid
-        return blocks
-
-
-def narrowed(logs, fmt):
-    """Return logarithmic weights in a format of as many octaves or the same, under their scale."""
-    if logs.format == fmt:
-        return logs
-    return replace(logs, format=fmt, codes=madam.narrowed(logs.codes, logs.format, fmt))
-
-
-def matmul_fp32(a, b):
-    """Return the product of float32 matrices (M, K) and (K, N) as float32.
-
-    Sums start at +0 and take the products in rising order along K; every product and every
-    sum is rounded to nearest even.
-    """
-    columns, b = np.ascontiguousarray(a.T), np.ascontiguousarray(b)
-    total = np.zeros((len(a), b.shape[1]), np.float32)
-    if total.size <= FEW:  # so few sums that calls would cost more than their additions
-        products = columns[:, :, np.newaxis] * b[:, np.newaxis]
-        return np.add.accumulate(np.concatenate([total[np.newaxis], products]), axis=0)[-1]
-    rows = max(1, SLAB // b.shape[1])
-    product = np.empty_like(total[:rows])
-    for start in range(0, len(total), rows):
-        part = total[start:start + rows]
-        for column, row in zip(columns[:, start:start + rows, np.newaxis], b):
-            part += np.multiply(column, row, out=product[:len(part)])
-    return total
 
 
 def relu(z):
@@ -917,9 +868,10 @@ def precision_range(recipe, dataset, *, threshold=0.1, low=2, high=8, **settings
         Of `train`, without `epochs`.
     """
     rising = Rising(low, high)
-    wide = {kind: replace(recipe.quantiser(kind), format=replace(recipe.quantiser(kind).format, mantissa=high))
-            for kind in ("weights", "activations")}
-    recipe = replace(recipe, **wide, precision=Policies(rising, rising, recipe.policies.gradients))
+    wide = {kind: recipe.mode(kind) | {"precision": high} for kind in ("weights", "activations")}
+    numbers = replace(recipe.system, mantissa=max(high, recipe.system.mantissa))
+    recipe = replace(recipe, system=numbers, modes=recipe.modes | wide,
+                     precision=Policies(rising, rising, recipe.policies.gradients))
     history = train(recipe, dataset, epochs=high - low + 1, **settings).history
     return range_test(lambda width: history[width - low].train_accuracy, 1 / dataset.classes, low=low, high=high,
                       threshold=threshold)

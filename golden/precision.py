@@ -559,7 +559,7 @@ def array_of(group):
     """Return the parameters of a 4 x 4 array for up to 8 bits, or None for groups that an array cannot have."""
     if group & (group - 1) or not 4 <= group <= 64:
         return None
-    return ArrayParameters(blockfloat.System(group=group, mantissa=8))
+    return ArrayParameters(blockfloat.BFPSystem(group=group, mantissa=8))
 
 
 class Control:
@@ -576,21 +576,22 @@ class Control:
     """
 
     def __init__(self, recipe, layers, steps):
-        self._recipe, self._layers, self._steps = recipe, layers, steps
-        self._widths = {(kind, layer): bytearray() for kind in vars(recipe.policies) for layer in range(layers)}
+        self._policies, self._system, self._layers, self._steps = recipe.policies, recipe.system, layers, steps
+        self._widths = {(kind, layer): bytearray() for kind in vars(self._policies) for layer in range(layers)}
         self._decided = dict.fromkeys(self._widths)  # the step of the latest decision
         self._products, self._kinds = Counter(), {}
 
-    def format(self, kind, layer, step, array, axis):
-        """Return the BlockFloat of a use of a tensor; `step` is None when accuracy is measured."""
-        policy, fmt = getattr(self._recipe.policies, kind), self._recipe.quantiser(kind).format
+    def width(self, kind, layer, step, array, axis):
+        """Return the magnitude bits of a use of a tensor; `step` is None when accuracy is measured."""
+        policy = getattr(self._policies, kind)
         widths = self._widths[kind, layer]
         if step is None:
-            return replace(fmt, mantissa=policy.measured(widths[-1] if widths else None))
+            return policy.measured(widths[-1] if widths else None)
         if self._decided[kind, layer] != step:
+            fmt = self._system.format_of({"precision": policy.top})
             widths.append(policy.width(layer, self._layers, step, self._steps, lambda: _sums(array, fmt, axis)))
             self._decided[kind, layer] = step
-        return replace(fmt, mantissa=widths[-1])
+        return widths[-1]
 
     def count(self, gemm, kinds, a, b):
         """Take a product of Blocks (M, K) and (K, N), of tensors of these kinds, into the account."""
@@ -618,11 +619,11 @@ class Control:
             widths.setdefault(kind, []).append([[k, found[k]] for k in changes])
             steps.setdefault(kind, []).append({str(each): found.count(each) for each in sorted(set(found))})
         operations, passes = {"used": 0, "fp32": 0, "static": 0}, {"used": 0, "static": 0}
-        array = array_of(self._recipe.weights.format.group)
+        array = array_of(self._system.group)
         spent = dict.fromkeys(("used", "static"), 0 if array else None)
         for (gemm, m, n, k, *used), count in self._products.items():
-            static = [getattr(self._recipe.policies, kind).top for kind in self._kinds[gemm]]
-            pairs = count * m * n * -(-k // self._recipe.weights.format.group)
+            static = [getattr(self._policies, kind).top for kind in self._kinds[gemm]]
+            pairs = count * m * n * -(-k // self._system.group)
             for name, bits in (("used", used), ("fp32", (32, 32)), ("static", static)):
                 operations[name] += count * m * n * k * math.prod(bits)
             for name, bits in (("used", used), ("static", static)):

@@ -1,69 +1,31 @@
 """Recipes: which number format and rounding each tensor of a training run gets, by name."""
 
+import dataclasses
 import inspect
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from . import mx as microscaling
-from .formats import PRESETS, BlockFloat, Fixed, Float, Log, parse, require, require_int
-from .logarithmic import DotParameters
+from . import systems
+from .blockfloat import BFPSystem
+from .floating import PlainSystem
+from .formats import PRESETS, Fixed, Float, Log, parse, require, require_int
+from .logarithmic import LNSSystem
 from .madam import MadamParameters
+from .mx import MXSystem
+from .number_system import TENSORS, Mode, NumberSystem, named
 from .precision import Adaptive, Constant, Cyclic, Policies
 from .precision import parse as parse_policy
-from .rounding import KINDS, NEAREST, Rounding
+from .rounding import KINDS
 from .softmax import SoftmaxParameters
 from .update import METHODS
 
 __all__ = [
-    "LARGEST_SCALE", "Kept", "LossScale", "RECIPES", "TENSORS", "Quantiser", "Recipe", "Stored", "bfp", "cpt", "fast",
-    "fp16", "fp32", "keep", "lns_madam", "make", "mx",
+    "LARGEST_SCALE", "Kept", "LossScale", "RECIPES", "TENSORS", "Recipe", "Stored", "bfp", "cpt", "fast", "fp16",
+    "fp32", "keep", "lns_madam", "make", "mx", "system",
 ]
 
-TENSORS = ("weights", "activations", "gradients")
 LARGEST_SCALE = 1 << 24  # its reciprocal is the smallest number of fp16
-
-
-@dataclass(frozen=True)
-class Quantiser:
-    """How one kind of tensor enters a GEMM.
-
-    Parameters
-    ----------
-    format : BlockFloat, MX or Log, optional
-        None: as it is, in the work format.
-    rounding : Rounding
-        Of a Log, nearest: to the nearest logarithm.
-    """
-
-    format: object = None
-    rounding: Rounding = NEAREST
-
-    def describe(self, work=PRESETS["fp32"]):
-        """Return ``{"format", "rounding"}`` and, if stochastic, ``bits`` and ``corrected``: JSON-ready.
-
-        ``format`` is what `formats.parse`, or for an MX format `mx.parse`, reads.
-        """
-        if self.format is None:
-            return {"format": _named(work), "rounding": "nearest"}
-        if isinstance(self.format, BlockFloat):
-            # Spelled out, not a preset's name: "fast-4" would promise FAST's roundings as well.
-            described = {"format": {"type": "BlockFloat", **self.format.to_json()}}
-        else:
-            described = {"format": _named(self.format)}
-        described["rounding"] = self.rounding.kind
-        if self.rounding.kind == "stochastic":
-            described.update(bits=self.rounding.bits, corrected=self.rounding.corrected)
-        return described
-
-
-def _named(fmt):
-    """Return a format's preset name, or else what `formats.parse`, or for an MX format `mx.parse`, reads."""
-    presets = PRESETS | microscaling.PRESETS
-    named = next((name for name, preset in presets.items() if preset == fmt), None)
-    if named or isinstance(fmt, microscaling.MX):
-        return named or fmt.to_json()
-    return {"type": type(fmt).__name__, **fmt.to_json()}
 
 
 @dataclass(frozen=True)
@@ -134,7 +96,7 @@ class Stored:
 
     def describe(self):
         """Return the stored format, its rounding, and what moves it: JSON-ready."""
-        described = {"format": _named(self.format), "rounding": "nearest", "update": "madam" if self.madam else "sgd"}
+        described = {"format": named(self.format), "rounding": "nearest", "update": "madam" if self.madam else "sgd"}
         if self.madam:
             kept = ("second_bits", "second_gamma", "second_bias", "random_bits") if self.second == "log" else ()
             described |= {"rate": self.rate, "rate_drops": list(self.drops), "clip": self.madam.clip,
@@ -177,7 +139,7 @@ class Kept:
 
     def describe(self, work):
         """Return the format and the update, with what goes with it: JSON-ready."""
-        described = {"format": _named(self.format or work), "update": self.update}
+        described = {"format": named(self.format or work), "update": self.update}
         if self.update == "stochastic":
             described["bits"] = self.random_bits
         if self.update == "kahan" and isinstance(self.format, Fixed):
@@ -187,26 +149,19 @@ class Kept:
 
 @dataclass(frozen=True)
 class Recipe:
-    """The number formats of a training run.
+    """The numbers of a training run.
 
     Parameters
     ----------
     name : str
-    weights, activations, gradients : Quantiser
-        Operands of the GEMMs: all three in the work format, in block floating point with equal groups, in MX formats
-        with equal blocks, or in one Log format.
-    accumulator : Float
-        What GEMMs add in, or, of logarithmic products, what a sum is rounded to; each of its values is a number of the
-        work format, so going back to that is exact. The work format when the operands are.
-    work : Float
-        What every tensor is kept in between GEMMs, except weights with `stored`, and every other operation rounds to:
-        fp32, or fp16 when the operands are.
-    chunk : int, optional
-        With work in fp16, products that are summed apart before the sums are: see `floating.matmul`.
+    system : NumberSystem
+        Of the operands and sums of GEMMs. Its work format, fp32 or fp16, is what every tensor is kept in between GEMMs,
+        except weights with `stored`, and what every other operation rounds to. Each value of its accumulator's format
+        is a number of the work format, so going back to that is exact.
+    modes : dict
+        {kind of tensor: modes of an operand}, where they are not what `NumberSystem.mode` says.
     scale : LossScale, optional
         None: the loss is as it is, and no step is skipped.
-    dot : DotParameters, optional
-        Of the GEMMs of Log operands.
     stored : Stored, optional
         None: weights are kept and moved as all other parameters are.
     kept : Kept
@@ -214,117 +169,107 @@ class Recipe:
     softmax : SoftmaxParameters, optional
         Of the unit that computes the errors p - y from the logits. None: they are computed in the work format.
     precision : precision.Policies, optional
-        What chooses the magnitude bits of block floating point in every step; the formats then have the greatest ones.
-        None: they are those of the formats.
+        What chooses the mode ``precision`` of every operand in every step; `modes` have the greatest ones. None: they
+        stay.
+    words : str
+        Where random words of operands come from. ``use``: each operand of each GEMM of each layer has words of its own.
+        ``side``: all products take those of an array's two converters, one behind the other.
     """
 
     name: str
-    weights: Quantiser = Quantiser()
-    activations: Quantiser = Quantiser()
-    gradients: Quantiser = Quantiser()
-    accumulator: Float = PRESETS["fp32"]
-    work: Float = PRESETS["fp32"]
-    chunk: int = None
+    system: NumberSystem = PlainSystem()
+    modes: dict[str, Mode] = field(default_factory=dict)
     scale: LossScale = None
-    dot: DotParameters = None
     stored: Stored = None
     kept: Kept = Kept()
     softmax: SoftmaxParameters = None
     precision: Policies = None
+    words: str = "use"
 
     def __post_init__(self):
-        formats = [self.quantiser(tensor).format for tensor in TENSORS]
-        kind, plain = type(formats[0]), formats[0] is None
-        require(all(type(fmt) is kind for fmt in formats) and (plain or kind in (BlockFloat, microscaling.MX, Log)),
-                "formats", formats, "all None, or each a BlockFloat, each an MX or each a Log")
-        for shared, owner in (("group", BlockFloat), ("block", microscaling.MX)):
-            sizes = sorted({getattr(fmt, shared) for fmt in formats}) if kind is owner else []
-            require(len(sizes) <= 1, shared, sizes, f"one {shared} size for all tensors")
-        self._check_logarithms(formats)
-        acc = self.accumulator
+        acc, work = self.accumulator, self.work
+        require(work in (PRESETS["fp32"], PRESETS["fp16"]), "work", work, "fp32, fp16")
         require(isinstance(acc, Float) and acc.specials == "ieee" and acc.overflow == "infinity" and
-                2 <= acc.mantissa <= 23 and acc.emax <= 127 and acc.emin - acc.mantissa >= -149,
-                "accumulator", acc, "a Float with specials 'ieee', overflow 'infinity' and values within fp32, "
-                "such as fp32, bf16, fp16")
-        require(self.work in (PRESETS["fp32"], PRESETS["fp16"]), "work", self.work, "fp32, fp16")
-        require(plain or self.work == PRESETS["fp32"], "work", self.work, "fp32, because the operands are not fp16")
-        require(not plain or acc == self.work, "accumulator", acc,
-                f"{_named(self.work)}, because the operands are")
-        require(self.chunk is None or self.work == PRESETS["fp16"], "chunk", self.chunk, "None, because work is fp32")
-        if self.chunk is not None:
-            require_int("chunk", self.chunk, 1, 10**6)
+                2 <= acc.mantissa <= work.mantissa and acc.emax <= work.emax and
+                acc.emin - acc.mantissa >= work.emin - work.mantissa, "accumulator", acc,
+                f"a Float with specials 'ieee', overflow 'infinity' and values within {named(work)}, such as "
+                + ("fp32, bf16, fp16" if work == PRESETS["fp32"] else "fp16"))
+        for kind, mode in self.modes.items():
+            require(kind in TENSORS, "tensor", kind, ", ".join(TENSORS))
+            require(isinstance(mode, dict), f"modes of {kind}", mode, f"an object with {_modes_of(self.system)}")
+            for name, value in mode.items():
+                require(name in self.system.modes, f"mode of {kind}", name, _modes_of(self.system))
+                require_int(f"{name} of {kind}", value, 0, (1 << self.system.modes[name]) - 1)
         require(self.scale is None or self.kept == Kept(), "loss_scale", self.scale,
                 "None, because parameters have a format or an update of their own")
         if self.softmax is not None:
             require(isinstance(self.softmax, SoftmaxParameters), "softmax", self.softmax, "SoftmaxParameters, or None")
             # So that every error is a number of the work format.
-            require(self.softmax.bits <= self.work.mantissa + 2, "softmax bits", self.softmax.bits,
-                    f"at most {self.work.mantissa + 2}, because work is {_named(self.work)}")
+            require(self.softmax.bits <= work.mantissa + 2, "softmax bits", self.softmax.bits,
+                    f"at most {work.mantissa + 2}, because work is {named(work)}")
         if self.precision is not None:
-            require(kind is BlockFloat, "precision", self.precision, "None, because the operands are not BlockFloat")
-            for tensor, fmt in zip(TENSORS, formats):
+            require(self.system.adaptive, "precision", self.precision,
+                    "None, because the number system has no precision that may change")
+            for tensor in TENSORS:
                 top = getattr(self.precision, tensor).top
-                require(fmt.mantissa == top, f"mantissa of {tensor}", fmt.mantissa, f"{top}, the greatest precision")
-
-    def _check_logarithms(self, formats):
-        """Check what goes with Log operands, and with them alone."""
-        if not isinstance(formats[0], Log):
-            require(self.dot is None, "dot", self.dot, "None, because the operands are not logarithmic")
-            require(self.stored is None, "stored", self.stored, "None, because the operands are not logarithmic")
-            return
-        require(isinstance(self.dot, DotParameters), "dot", self.dot, "DotParameters, because the operands are Log")
-        require(set(formats) == {self.dot.format}, "formats", formats, f"{self.dot.format}, the dot product's")
-        require(self.dot.result == self.accumulator, "result", self.dot.result, f"{self.accumulator}, the accumulator")
-        kinds = [self.quantiser(tensor).rounding.kind for tensor in TENSORS]
-        require(set(kinds) == {"nearest"}, "rounding", kinds, "nearest, because the operands are logarithmic")
+                require(self.mode(tensor)["precision"] == top, f"precision of {tensor}", self.mode(tensor)["precision"],
+                        f"{top}, the greatest precision")
         if self.stored is not None:
+            self.system.require_stored(self.stored)
             require(self.scale is None, "loss_scale", self.scale, "None, because weights are logarithmic")
-            wide, narrow = self.stored.format, self.dot.format
-            require(wide.bits - narrow.bits >= 0 and wide.gamma == narrow.gamma << (wide.bits - narrow.bits),
-                    "stored format", wide, f"{narrow}, or its octaves in more bits")
-            require(self.stored.madam is None or self.stored.madam.narrow == narrow, "narrow",
-                    self.stored.madam and self.stored.madam.narrow, f"{narrow}, the format of the operands")
+        require(self.words in ("use", "side"), "words", self.words, "use, side")
 
     @property
-    def policies(self):
-        """What decides on the widths of block floating point: `precision`, or constants; None for other formats."""
-        if self.precision or not isinstance(self.weights.format, BlockFloat):
+    def accumulator(self) -> Float:
+        """What GEMMs add in, or what their sums are rounded to."""
+        return self.system.accumulator
+
+    @property
+    def work(self) -> Float:
+        """What tensors are kept in."""
+        return self.system.work
+
+    @property
+    def policies(self) -> Policies | None:
+        """What decides on the mode ``precision``: `precision`, or constants; None where it may not change."""
+        if self.precision or not self.system.adaptive:
             return self.precision
-        return Policies(*(Constant(self.quantiser(tensor).format.mantissa) for tensor in TENSORS))
+        return Policies(*(Constant(self.mode(tensor)["precision"]) for tensor in TENSORS))
 
     @property
     def dtype(self):
         """NumPy's type of the work format."""
         return np.dtype(np.float32 if self.work == PRESETS["fp32"] else np.float16)
 
-    def quantiser(self, tensor):
-        """Return the Quantiser of ``weights``, ``activations`` or ``gradients``."""
-        return getattr(self, tensor)
+    def mode(self, kind: str, array=None) -> Mode:
+        """Return the modes of an operand: a tensor of this kind, of zeros where none is given."""
+        array = np.zeros((1, 1), self.dtype) if array is None else array
+        return self.system.mode(kind, array) | self.modes.get(kind, {})
 
-    def formats(self):
-        """Return {tensor: `Quantiser.describe`}, and the same for ``accumulator``. JSON-ready.
+    def formats(self) -> dict:
+        """Return {tensor: `NumberSystem.describe`}, and for ``accumulator`` `NumberSystem.describe_sums`. JSON-ready.
 
-        With logarithmic operands ``accumulator`` has the settings of the dot product too, and ``stored`` is
-        `Stored.describe`; with a softmax head, ``errors`` is what it has them in, and its settings. ``parameters`` is
-        `Kept.describe`, if there is anything to tell. With `precision`, each tensor has ``precision``, a dict that
-        names its ``policy``; the mantissa of its format is the greatest one.
+        ``stored`` is `Stored.describe`; with a softmax head, ``errors`` is what it has them in, and its settings.
+        ``parameters`` is `Kept.describe`, if there is anything to tell. With `precision`, each tensor has
+        ``precision``, a dict that names its ``policy``; the mantissa of its format is the greatest one.
         """
-        described = {tensor: self.quantiser(tensor).describe(self.work) for tensor in TENSORS}
+        described = {tensor: self.system.describe(self.mode(tensor)) for tensor in TENSORS}
         if self.precision:
             for tensor in TENSORS:
                 described[tensor]["precision"] = getattr(self.precision, tensor).describe()
-        described["accumulator"] = {"format": _named(self.accumulator), "rounding": "nearest"}
-        if self.dot:
-            described["accumulator"] |= {name: value for name, value in self.dot.to_json().items()
-                                         if name not in ("format", "result")}
+        described["accumulator"] = self.system.describe_sums()
         described |= {"stored": self.stored.describe()} if self.stored else {}
         described |= {"parameters": self.kept.describe(self.work)} if self.kept != Kept() else {}
         if self.softmax:
             kept = ("random_bits", "corrected") if self.softmax.rounding == "stochastic" else ()
             described["errors"] = {"format": {"type": "Fixed", **self.softmax.error.to_json()},
-                                   "rounding": self.softmax.rounding, "logits": _named(self.softmax.format)}
+                                   "rounding": self.softmax.rounding, "logits": named(self.softmax.format)}
             described["errors"] |= {name: getattr(self.softmax, name) for name in kept}
         return described
+
+
+def _modes_of(system):
+    return ", ".join(system.modes) or "none"
 
 
 def fp32():
@@ -353,13 +298,10 @@ def bfp(*, group=16, mantissa=4, exponent=8, weights_mantissa=None, activations_
     accumulator : Float, or a preset's name
     """
     require_int("mantissa", mantissa, 2, 8)
-    require_int("random_bits", random_bits, 1, 16)
-    require(type(corrected) is bool, "corrected", corrected, "true, false")
-    base = BlockFloat(group, mantissa, exponent)
     mantissas = (weights_mantissa, activations_mantissa, gradients_mantissa)
     asked = (weights_precision, activations_precision, gradients_precision)
     kinds = (weights_rounding, activations_rounding, gradients_rounding)
-    quantisers, policies = {}, {}
+    modes, policies = {}, {}
     for tensor, own, policy, kind in zip(TENSORS, mantissas, asked, kinds):
         if policy is not None:
             try:
@@ -371,8 +313,13 @@ def bfp(*, group=16, mantissa=4, exponent=8, weights_mantissa=None, activations_
         own = mantissa if own is None else own
         require_int(f"{tensor}_mantissa", own, 2, 8)
         policies[tensor] = policy or Constant(own)
-        quantisers[tensor] = Quantiser(replace(base, mantissa=own), _rounding(tensor, kind, random_bits, corrected))
-    return Recipe("bfp", **quantisers, accumulator=_float("accumulator", accumulator),
+        require(kind in KINDS, f"{tensor}_rounding", kind, ", ".join(KINDS))
+        modes[tensor] = {"precision": own, "rounding": ("nearest", "truncate", "stochastic").index(kind)}
+    numbers = BFPSystem(group, max(mode["precision"] for mode in modes.values()), exponent,
+                        _float("accumulator", accumulator), random_bits=random_bits, corrected=corrected)
+    if "stochastic" not in kinds:  # what is not used makes no other recipe
+        numbers = replace(numbers, random_bits=8, corrected=False)
+    return Recipe("bfp", numbers, modes,
                   precision=Policies(**policies) if any(policy is not None for policy in asked) else None)
 
 
@@ -420,11 +367,6 @@ def cpt(*, low=3, high=8, cycles=32, gradients=8, group=16, exponent=8, weights_
     return replace(base, name="cpt", precision=Policies(policy, policy, Constant(gradients)))
 
 
-def _rounding(tensor, kind, random_bits, corrected=False):
-    require(kind in KINDS, f"{tensor}_rounding", kind, ", ".join(KINDS))
-    return Rounding(kind, random_bits, corrected) if kind == "stochastic" else Rounding(kind)
-
-
 def _float(name, value):
     """Return the format that a Float or a preset's name means."""
     try:
@@ -449,7 +391,7 @@ def fp16(*, chunk=64, loss_scale=None, growth_interval=100):
     """
     half = PRESETS["fp16"]
     scale = LossScale(1 if loss_scale is None else loss_scale, growth_interval)
-    return Recipe("fp16", accumulator=half, work=half, chunk=chunk, scale=None if loss_scale is None else scale)
+    return Recipe("fp16", PlainSystem(half, chunk), scale=None if loss_scale is None else scale)
 
 
 def mx(*, element="fp8-e4m3", gradients_element="fp8-e5m2", block=32, gradients_rounding="nearest", random_bits=8,
@@ -467,14 +409,8 @@ def mx(*, element="fp8-e4m3", gradients_element="fp8-e5m2", block=32, gradients_
         Of the stochastic rounding.
     accumulator : Float, or a preset's name
     """
-    require_int("random_bits", random_bits, 1, 16)
-    common = Quantiser(microscaling.MX(element, block))
-    try:
-        own = microscaling.MX(gradients_element, block)
-    except ValueError as error:
-        raise ValueError(f"gradients_{error}") from None
-    gradients = Quantiser(own, _rounding("gradients", gradients_rounding, random_bits))
-    return Recipe("mx", common, common, gradients, accumulator=_float("accumulator", accumulator))
+    return Recipe("mx", MXSystem(element, gradients_element, block, gradients_rounding=gradients_rounding,
+                                 random_bits=random_bits, accumulator=_float("accumulator", accumulator)))
 
 
 def lns_madam(*, bits=8, gamma=8, lanes=16, accumulation="direct", accumulator=None, lsb=0, constants=None,
@@ -504,7 +440,7 @@ def lns_madam(*, bits=8, gamma=8, lanes=16, accumulation="direct", accumulator=N
         lie below 1.
     """
     fmt = Log(bits, gamma)
-    dot = DotParameters(fmt, lanes, accumulation, accumulator, lsb, constants)
+    numbers = LNSSystem(fmt, lanes, accumulation, accumulator, lsb, constants)
     require(update in ("madam", "sgd"), "update", update, "madam, sgd")
     require_int("weights_bits", weights_bits, max(8, bits + 1) if update == "madam" else bits, 16)
     wide = Log(weights_bits, gamma << (weights_bits - bits))
@@ -516,18 +452,38 @@ def lns_madam(*, bits=8, gamma=8, lanes=16, accumulation="direct", accumulator=N
         if second_bias is None:
             second_bias = min(3 * 2**second_bits // second_gamma // 4, 320)
         parameters = replace(parameters, second_bias=second_bias)
-    quantiser = Quantiser(fmt)
-    return Recipe("lns-madam", quantiser, quantiser, quantiser, dot=dot,
-                  stored=Stored(wide, parameters, rate, tuple(rate_drops), second))
+    return Recipe("lns-madam", numbers, stored=Stored(wide, parameters, rate, tuple(rate_drops), second))
 
 
-RECIPES = {"fp32": fp32, "bfp": bfp, "fp16": fp16, "mx": mx, "lns-madam": lns_madam, "fast": fast, "cpt": cpt}
+def system(system="int8", *, weights=None, activations=None, gradients=None, **settings):
+    """Any number system, with the same bits as its array.
+
+    Parameters
+    ----------
+    system : str
+        A name of `systems.SYSTEMS`.
+    weights, activations, gradients : dict, optional
+        Modes of the operands of a kind, such as ``{"precision": 2}``.
+    **settings
+        Of the number system.
+    """
+    kind = systems.find(system)
+    modes = {"weights": weights, "activations": activations, "gradients": gradients}
+    return Recipe("system", kind.from_json(settings), {name: mode for name, mode in modes.items() if mode is not None},
+                  words="side")
+
+
+RECIPES = {"fp32": fp32, "bfp": bfp, "fp16": fp16, "mx": mx, "lns-madam": lns_madam, "fast": fast, "cpt": cpt,
+           "system": system}
 
 
 def make(name, **settings):
     """Return the recipe of that name, with settings that are the keywords of its function in `RECIPES`."""
     require(name in RECIPES, "recipe", name, ", ".join(RECIPES))
-    allowed = list(inspect.signature(RECIPES[name]).parameters)
+    allowed = [each for each in inspect.signature(RECIPES[name]).parameters if each != "settings"]
+    if name == "system":
+        kind = systems.find(settings.get("system", "int8"))
+        allowed += [each.name for each in dataclasses.fields(kind)]
     for setting in settings:
         require(setting in allowed, f"setting of recipe {name}", setting, ", ".join(allowed) or "none")
     return RECIPES[name](**settings)

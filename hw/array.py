@@ -8,15 +8,11 @@ from amaranth.lib import data, fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..golden.array import QUEUE, SIZE, ArrayParameters, cycles
-from . import blockfloat, floating, integer, logarithmic, meanings, verilog
+from . import meanings, verilog
+from .circuits import circuits_of
 from .pipeline import signals, stage
 
-__all__ = ["SYSTEMS", "Array", "Path", "Walker"]
-
-# For each number system the components ``converter`` and ``cell``, made from the parameters that the system of that
-# name in golden gives; ``convert(payload, elements, mode)`` returns the assignments that give a converter its operands;
-# ``held`` names those fields of a converted vector that are modes, the same in all of a product: they are not stored.
-SYSTEMS = {"bfp": blockfloat.System, "lns": logarithmic.System, "float": floating.System, "int8": integer.System}
+__all__ = ["CellArray", "Path", "Walker"]
 
 # Of memories: no word is read, and used, while it is written, so that no circuit has to look out for it.
 UNCHECKED = {"no_rw_check": 1}
@@ -176,7 +172,7 @@ class Path(wiring.Component):
     """
 
     def __init__(self, parameters: ArrayParameters, side):
-        self.parameters, self.kind = parameters, SYSTEMS[parameters.name]
+        self.parameters, self.kind = parameters, circuits_of(parameters.system)
         system, request = parameters.system, request_layout(parameters)
         converter = system.converter(side)
         self.converter = self.kind.converter(converter) if converter else None
@@ -304,7 +300,7 @@ class FreeCell(wiring.Component):
         return m
 
 
-class Array(wiring.Component):
+class CellArray(wiring.Component):
     """Matrix products on a grid of cells, from a memory in which rows and columns read alike.
 
     Every cell makes dot products of two vectors of `group` elements of the number system and adds them, one behind the
@@ -355,7 +351,7 @@ class Array(wiring.Component):
         system = parameters.system
         block = size_of(parameters.blocks)
         operand = data.StructLayout({"block": block, "stride": block, "transposed": 1, **system.modes})
-        self.cell = FreeCell(SYSTEMS[parameters.name].cell(system.cell(parameters.sums)))
+        self.cell = FreeCell(circuits_of(system).cell(system.cell(parameters.sums)))
         across = {"rows": parameters.rows, "columns": parameters.columns}
         super().__init__({
             "i": In(stream.Signature(data.StructLayout({

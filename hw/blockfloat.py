@@ -11,7 +11,7 @@ from .formats import group_layout
 from .lfsr import LeapLFSR
 from .pipeline import CHAIN, bits_of, packed_sums, shift_right_sticky, signals, stage, sticky_status, sum_with_carry
 
-__all__ = ["BFPConverter", "BFPFMAC", "System"]
+__all__ = ["BFPCircuits", "BFPConverter", "BFPFMAC"]
 
 
 class BFPConverter(wiring.Component):
@@ -558,8 +558,8 @@ class BFPFMAC(wiring.Component):
         return now, [each[:product] for each in flat]
 
 
-class System:
-    """Block floating point in the array: see `array.SYSTEMS`."""
+class BFPCircuits:
+    """Block floating point in the array: see `circuits`."""
 
     converter, cell = BFPConverter, BFPFMAC
     held = ("precision",)

@@ -15,8 +15,8 @@ from .multiplier import Multiplier, block
 from .pipeline import normalise, shift_right_sticky, signals, stage, sticky_status
 
 __all__ = [
-    "FloatAdder", "FloatCast", "FloatFMA", "FloatMAC", "FloatMultiplier", "round_and_pack", "round_sum", "unpack",
-    "window_of",
+    "FloatAdder", "FloatCast", "FloatCircuits", "FloatFMA", "FloatMAC", "FloatMultiplier", "round_and_pack",
+    "round_sum", "unpack", "window_of",
 ]
 
 
@@ -698,8 +698,8 @@ class FloatMAC(wiring.Component):
         return m
 
 
-class System:
-    """Floating point in the array: see `array.SYSTEMS`."""
+class FloatCircuits:
+    """Floating point in the array: see `circuits`."""
 
     converter, cell = FloatCast, FloatMAC
     held = ()

@@ -8,7 +8,7 @@ from ..golden.integer import SCALE_BIAS, SCALE_MIN, SUM, TOP, ConverterParameter
 from .floating import round_sum, unpack
 from .pipeline import bits_of, packed_sums, shift_right_sticky, stage, sticky_status, sum_with_carry
 
-__all__ = ["IntConverter", "IntDot", "System", "vector_layout"]
+__all__ = ["INT8Circuits", "IntConverter", "IntDot", "vector_layout"]
 
 MAGNITUDE = TOP.bit_length()
 WIDTH = MAGNITUDE + 1
@@ -254,8 +254,8 @@ class IntDot(wiring.Component):
         return m
 
 
-class System:
-    """Plain INT8 in the array: see `array.SYSTEMS`."""
+class INT8Circuits:
+    """Plain INT8 in the array: see `circuits`."""
 
     converter, cell = IntConverter, IntDot
     held = ("scale",)

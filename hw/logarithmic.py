@@ -24,7 +24,7 @@ from .floating import round_and_pack, round_sum, unpack
 from .log2 import Level
 from .pipeline import bits_of, packed_sums, shift_right_sticky, stage, sticky_status, sum_with_carry
 
-__all__ = ["LNSConverter", "LNSDecoder", "LNSDot", "System", "vector_layout"]
+__all__ = ["LNSCircuits", "LNSConverter", "LNSDecoder", "LNSDot", "vector_layout"]
 
 SCALE = 8  # bits of a scale's code
 
@@ -516,8 +516,8 @@ class LNSDot(wiring.Component):
         return now, [whole]
 
 
-class System:
-    """Logarithmic numbers in the array: see `array.SYSTEMS`."""
+class LNSCircuits:
+    """Logarithmic numbers in the array: see `circuits`."""
 
     converter, cell = LNSConverter, LNSDot
     held = ("scale",)

@@ -4,7 +4,7 @@ from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..golden.formats import Fixed, Float
+from ..golden.formats import Fixed
 from ..golden.mx import SCALE_BIAS, SCALE_NAN, ConverterParameters, DotParameters
 from . import meanings
 from .accumulator import AccumulatorBank
@@ -14,7 +14,7 @@ from .lfsr import LeapLFSR
 from .multiplier import rows
 from .pipeline import bits_of, normalise, packed_sums, shift_right_sticky, stage, sticky_status, sum_with_carry
 
-__all__ = ["MXConverter", "MXDot", "block_layout"]
+__all__ = ["MXCircuits", "MXConverter", "MXDot", "block_layout"]
 
 
 def block_layout(fmt):
@@ -70,7 +70,7 @@ class MXConverter(wiring.Component):
 
     @property
     def latency(self):
-        return 10 + (self.parameters.block - 1).bit_length()
+        return self.parameters.latency
 
     @property
     def meanings(self):
@@ -278,16 +278,8 @@ class MXDot(wiring.Component):
         })
 
     @property
-    def _places(self):
-        """Powers of two to shift a product of significands up by, rising."""
-        # An element is its significand, moved up by its place; the places of a product add up.
-        highest = sum(fmt.bits - fmt.magnitude.mantissa - 1
-                      for fmt in (self.parameters.format, self.parameters.format_b) if isinstance(fmt.element, Float))
-        return [1 << k for k in range(highest.bit_length())]
-
-    @property
     def latency(self):
-        return 4 + (len(self._places) > 3) + (self.parameters.lanes - 1).bit_length() + AccumulatorBank.latency
+        return self.parameters.latency
 
     @property
     def interval(self):
@@ -349,14 +341,14 @@ class MXDot(wiring.Component):
                 self._element(m, f"{name}{k}", fmt.element, codes.word_select(k, len(codes) // lanes))
                 for name, fmt, codes in (("a", a_format, now.a), ("b", b_format, now.b)))
             products.append(_product(m, a, b))
-            places.append((a_place + b_place)[:len(self._places)])
+            places.append((a_place + b_place)[:len(self.parameters.places)])
             signs.append(a_negative ^ b_negative)
             nan = nan | a_bad | b_bad
         now = stage(m, advance, "product", now, drop=("a", "b"), products=Cat(products), signs=Cat(signs), nan=nan,
-                    **({"places": Cat(places)} if self._places else {}))
+                    **({"places": Cat(places)} if self.parameters.places else {}))
 
         # Up to there: the low bits of the place first, while the product is short.
-        shifts = self._places
+        shifts = self.parameters.places
         if len(shifts) > 3:
             now = self._shift(m, advance, now, shifts[:-3])
             shifts = shifts[-3:]
@@ -431,3 +423,14 @@ def _product(m, a, b):
     if len(a) < len(b):
         a, b = b, a
     return rows(m, a, b)[:len(a) + len(b)]
+
+
+class MXCircuits:
+    """Microscaling formats in the array: see `circuits`."""
+
+    converter, cell = MXConverter, MXDot
+    held = ()
+
+    @staticmethod
+    def convert(payload, elements, mode):
+        return [payload.elements.as_value().eq(elements)]

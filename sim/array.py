@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..golden import array as golden
-from ..hw.array import Array
+from ..hw.array import CellArray
 from . import recorded, runner
 from .vectors import Vectors, pack, unpack
 
@@ -113,7 +113,7 @@ def _operand(system, fields):
 def array_vectors(parameters, multiply, elements, index, m, n, k, first, last, a, b):
     """Return Vectors for ``array``: instructions in order, and what the golden model answers to them."""
     p, system = parameters, parameters.system
-    model = golden.Array(p)
+    model = golden.ArrayModel(p)
     block = max((p.blocks - 1).bit_length(), 1)
     widths = (block, block, 1, *system.modes.values())
     inputs = pack((multiply, 1), (elements, system.work.width), (index, max((system.group - 1).bit_length(), 1)),
@@ -194,6 +194,6 @@ def timing(parameters, count=4, seed=1):
     products = [(1, 1, 1, parameters.complete(), parameters.complete())]
     products += [(*sizes_of(rng, parameters), *(dict(zip(system.modes, map(int, each)))
                                                 for each in modes(rng, system, 2))) for _ in range(count)]
-    outcome = runner.run(Array(parameters), "array_timing", instructions(parameters, products), idle=0, busy=0)
+    outcome = runner.run(CellArray(parameters), "array_timing", instructions(parameters, products), idle=0, busy=0)
     measured = [outcome.spans[at][1] - outcome.spans[0][0] for at in range(len(products))]
     return measured, golden.schedule(parameters, [(*each[:3], parameters.interval(*each[3:])) for each in products])

@@ -7,10 +7,10 @@ of several fields together they say themselves, by refusing.
 import dataclasses
 
 from narrowgauge import catalog
-from narrowgauge.golden import array
 from narrowgauge.golden.mx import ELEMENTS
+from narrowgauge.golden.systems import SYSTEMS
 
-__all__ = ["FIELDS", "draw_of", "fields_of", "random_parameters", "random_settings"]
+__all__ = ["ARRAYS", "FIELDS", "draw_of", "fields_of", "random_parameters", "random_settings"]
 
 
 def integers(low, high, small=None):
@@ -79,6 +79,7 @@ def elements(rng, tiny):
             "specials": specials, "overflow": overflow, **bias}
 
 
+ARRAYS = [name for name, system in SYSTEMS.items() if system.circuits]  # the number systems that have one
 FLAG = choices(False, True)
 SUMS = choices(2, 4, 8, 16)
 USUAL = floats("fp32", "fp16", "bf16")
@@ -114,12 +115,15 @@ FIELDS = {
     "array.memory": powers(2, 13, 8), "buffer": powers(1, 11, 6), "bfp.group": powers(2, 4, 2),
     **{f"lns.{name}": draw for name, draw in DOT.items()}, "lns.lanes": powers(2, 4, 2),
     "lns.sum_bits": optional(integers(8, 48)), "int8.lanes": powers(2, 4, 2),
+    # What an array may not have is drawn, too: it is refused.
+    "mx.block": powers(3, 4, 3), "mx.lanes": powers(2, 4, 2), "gradients_element": optional(elements),
+    "gradients_rounding": optional(choices("nearest", "truncate")),
 }
 
 
 def fields_of(unit, system=None):
     """Return the fields of a unit's parameters, and of an array's number system, as pairs (owner, name)."""
-    owners = [(unit, catalog.find(unit).parameters)] + ([(system, array.SYSTEMS[system])] if system else [])
+    owners = [(unit, catalog.find(unit).parameters)] + ([(system, SYSTEMS[system])] if system else [])
     return [(owner, field.name) for owner, kind in owners for field in dataclasses.fields(kind)
             if field.name != "system"]
 
@@ -144,7 +148,7 @@ def random_settings(unit, rng, tiny=False):
     dict
         As `Unit.configure` takes it. One field in five is left out, unless `tiny`: the defaults are large.
     """
-    system = str(rng.choice(list(array.SYSTEMS))) if unit == "array" else None
+    system = str(rng.choice(ARRAYS)) if unit == "array" else None
     settings = {"system": system} if system else {}
     for owner, name in fields_of(unit, system):
         value = draw_of(owner, name)(rng, tiny) if tiny or rng.random() < 0.8 else None

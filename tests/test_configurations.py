@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import units
 from narrowgauge import catalog
-from narrowgauge.golden import array
 from narrowgauge.golden.formats import Float
 from narrowgauge.sim.array import instructions
 from narrowgauge.sim.sweep import Batch
@@ -181,7 +180,8 @@ def test_configurations(unit, seed):
 
 
 def test_every_field_is_drawn():
-    owners = [(unit, None) for unit in catalog.UNITS if unit != "array"] + [("array", each) for each in array.SYSTEMS]
+    owners = [(unit, None) for unit in catalog.UNITS if unit != "array"]
+    owners += [("array", each) for each in configurations.ARRAYS]
     known = {each for unit, system in owners for each in configurations.fields_of(unit, system)}
     assert all(configurations.draw_of(*each) for each in known)
     keys = {key for owner, name in known for key in (f"{owner}.{name}", name)}
@@ -197,7 +197,7 @@ STRANGE = [None, True, -1, 0, 1, 3, 10**9, 2**31, 2.5, float("nan"), "", "x", "f
 def test_strange_values_are_taken_or_refused_in_one_line(unit):
     entry = catalog.find(unit)
     refused = 0
-    for system in array.SYSTEMS if unit == "array" else [None]:
+    for system in configurations.ARRAYS if unit == "array" else [None]:
         for _, name in configurations.fields_of(unit, system):
             for value in STRANGE:
                 try:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from narrowgauge.golden import array, blockfloat, floating, lfsr, logarithmic, network, recipes
-from narrowgauge.golden.array import Array, ArrayParameters, Operand, Product
+from narrowgauge.golden import array, blockfloat, floating, lfsr, logarithmic, network, recipes, systems
+from narrowgauge.golden.array import ArrayModel, ArrayParameters, Operand, Product
 from narrowgauge.golden.formats import PRESETS, Float
 from narrowgauge.golden.rounding import NEAREST, TRUNCATE, stochastic
 
@@ -36,7 +36,7 @@ def test_block_floating_point_products(shape, sides):
     x, y = matrices(1, *shape)
     for precisions in ((2, 2), (3, 4), (4, 2)):
         for kinds in ((0, 0), (1, 2), (2, 2)):
-            model = Array(ArrayParameters("bfp", memory=1 << 16))
+            model = ArrayModel(ArrayParameters("bfp", memory=1 << 16))
             operands, blocks = [], []
             for side, (matrix, transposed, precision, kind) in enumerate(zip((x, y), sides, precisions, kinds)):
                 mode = {"precision": precision, "rounding": kind}
@@ -52,7 +52,7 @@ def test_block_floating_point_products(shape, sides):
 
 def test_one_converter_draws_for_the_first_rows_then_all_columns_then_the_other_rows():
     x, y = matrices(9, 40, 20, 24)
-    model, words = Array(ArrayParameters("bfp", converters=1)), lfsr.Stream(1, 16)
+    model, words = ArrayModel(ArrayParameters("bfp", converters=1)), lfsr.Stream(1, 16)
     mode = {"precision": 3, "rounding": 2}
     operands = [place(model, 15 * side, each, False, mode) for side, each in enumerate((x, y))]
     fmt = replace(PRESETS["fast-4"], mantissa=3)
@@ -70,14 +70,14 @@ def test_one_converter_makes_the_same_products(name):
     x, y = (each / 64 for each in matrices(10, *shape))
     found = []
     for converters in (1, 2):
-        model = Array(ArrayParameters(name, converters=converters))
+        model = ArrayModel(ArrayParameters(name, converters=converters))
         found.append(model.multiply(Product(*shape, place(model, 0, x, False), place(model, 15, y, True))))
     assert np.array_equal(*found)
 
 
 def test_random_words_go_on_from_product_to_product():
     x, y = matrices(2, 9, 20, 24)
-    model, streams = Array(ArrayParameters("bfp")), [lfsr.Stream(1 + side, 16) for side in (0, 1)]
+    model, streams = ArrayModel(ArrayParameters("bfp")), [lfsr.Stream(1 + side, 16) for side in (0, 1)]
     mode = {"precision": 3, "rounding": 2}
     operands = [place(model, 15 * side, each, False, mode) for side, each in enumerate((x, y))]
     for _ in range(3):
@@ -90,7 +90,7 @@ def test_random_words_go_on_from_product_to_product():
 @pytest.mark.parametrize("shape", SHAPES[:3])
 def test_logarithmic_products(shape):
     x, y = matrices(3, *shape)
-    model, operands, logs = Array(ArrayParameters("lns", memory=1 << 16)), [], []
+    model, operands, logs = ArrayModel(ArrayParameters("lns", memory=1 << 16)), [], []
     for side, matrix in enumerate((x, y)):
         logs.append(logarithmic.quantise(matrix, PRESETS["lns8"]))
         mode = {"scale": logs[-1].scale + logarithmic.SCALE_BIAS}
@@ -103,7 +103,7 @@ def test_logarithmic_products(shape):
 @pytest.mark.parametrize("shape", SHAPES[:3])
 def test_floating_point_products(shape):
     x, y = (matrix / 64 for matrix in matrices(4, *shape))
-    model = Array(ArrayParameters("float"))
+    model = ArrayModel(ArrayParameters("float"))
     operands = [place(model, 4000 * side, matrix, bool(side)) for side, matrix in enumerate((x, y))]
     found = PRESETS["fp16"].decode(model.multiply(Product(*shape, *operands)))
     x, y = (PRESETS["fp16"].round(matrix) for matrix in (x, y))
@@ -112,7 +112,7 @@ def test_floating_point_products(shape):
 
 def test_a_work_format_of_another_kind_is_cast():
     x, y = matrices(5, 3, 4, 7)
-    model = Array(ArrayParameters(floating.System(format=PRESETS["fp8-e5m2"], work=PRESETS["fp32"])))
+    model = ArrayModel(ArrayParameters(floating.FloatSystem(format=PRESETS["fp8-e5m2"], work=PRESETS["fp32"])))
     codes = model.multiply(Product(3, 4, 7, place(model, 0, x, False), place(model, 4000, y, False)))
     x, y = (PRESETS["fp8-e5m2"].round(each) for each in (x, y))
     assert np.array_equal(PRESETS["fp16"].decode(codes), floating.matmul(x, y.T))
@@ -124,7 +124,7 @@ def test_one_copy_of_each_tensor_serves_the_three_products_of_training():
     x, w, delta = (rng.normal(size=shape).astype(np.float32) for shape in ((32, 40), (10, 40), (32, 10)))
     recipe = recipes.make("bfp", mantissa=4, gradients_mantissa=2)
     gemms = network.Gemms(recipe, 3)
-    model = Array(ArrayParameters("bfp", memory=1 << 14))
+    model = ArrayModel(ArrayParameters("bfp", memory=1 << 14))
     where, block = {}, 0
     for kind, matrix in (("activations", x), ("weights", w), ("gradients", delta)):
         stride = -(-matrix.shape[1] // 16)
@@ -136,21 +136,19 @@ def test_one_copy_of_each_tensor_serves_the_three_products_of_training():
         expected = gemms.product(gemm, 0, *(tensors[kind] for kind, _ in uses), 0)
         operands, sizes = [], []
         for kind, axis in uses:
-            quantiser = recipe.quantiser(kind)
-            mode = {"precision": quantiser.format.mantissa, "rounding": 2 * (quantiser.rounding.kind == "stochastic")}
-            operands.append(Operand(*where[kind], axis == 0, mode))
+            operands.append(Operand(*where[kind], axis == 0, recipe.mode(kind)))
             sizes.append(tensors[kind].shape)
         (m, k), (n, _) = (shape if axis == 1 else shape[::-1] for shape, (_, axis) in zip(sizes, uses))
         # Of the run's seed, layer 0 and this operand: the words of the training.
         system = replace(model.parameters.system, seed=network.stream_seed(3, 0, gemm, 0))
-        other = Array(replace(model.parameters, system=system))
+        other = ArrayModel(replace(model.parameters, system=system))
         other.memory = model.memory
         codes = other.multiply(Product(m, n, k, *operands))
         assert np.array_equal(PRESETS["fp32"].decode(codes), expected), gemm
 
 
 def test_the_memory_wraps_and_keeps_rows_and_columns():
-    model = Array(ArrayParameters(blockfloat.System(group=4), memory=64, buffer=64))  # 4 blocks
+    model = ArrayModel(ArrayParameters(blockfloat.BFPSystem(group=4), memory=64, buffer=64))  # 4 blocks
     rng = np.random.default_rng(7)
     rows = rng.integers(0, 1 << 32, (16, 4))
     for at, row in enumerate(rows):
@@ -163,13 +161,13 @@ def test_the_memory_wraps_and_keeps_rows_and_columns():
 
 
 def test_status():
-    model = Array(ArrayParameters("bfp"))
+    model = ArrayModel(ArrayParameters("bfp"))
     model.store(0, 1, np.full((2, 3), np.nan))
     model.multiply(Product(1, 1, 3, Operand(10), Operand(11)))
     assert (model.invalid, model.overflow) == (False, False)
     model.multiply(Product(1, 1, 3, Operand(0), Operand(11)))
     assert (model.invalid, model.overflow) == (True, True)
-    model = Array(ArrayParameters(blockfloat.System(accumulator=PRESETS["fp16"])))
+    model = ArrayModel(ArrayParameters(blockfloat.BFPSystem(accumulator=PRESETS["fp16"])))
     model.store(0, 1, np.full((1, 4), 300.0))
     model.multiply(Product(1, 1, 4, Operand(0), Operand(0)))
     assert (model.invalid, model.overflow) == (False, True)
@@ -247,10 +245,10 @@ def test_parts_of_a_product_make_the_product(name):
     p = ArrayParameters(name)
     m, n = (rows * sums for rows, sums in zip((p.rows, p.columns), p.open_tile))
     x, y = (each / 256 for each in matrices(11, m, n - 1, 70))
-    whole = Array(p)
+    whole = ArrayModel(p)
     operands = place(whole, 0, x, False), place(whole, 15 if name != "float" else 4000, y, False)
     expected = whole.multiply(Product(m, n - 1, 70, *operands))
-    parts, cuts = Array(p), (0, 16, 48, 70)
+    parts, cuts = ArrayModel(p), (0, 16, 48, 70)
     for start, end in zip(cuts, cuts[1:]):
         operands = [place(parts, block, each[:, start:end], False)
                     for block, each in ((0, x), (15 if name != "float" else 4000, y))]
@@ -279,15 +277,15 @@ def test_the_example_of_the_page_runs():
 
 @pytest.mark.parametrize("parameters", [
     ArrayParameters(), ArrayParameters("lns", rows=2, sums=4), ArrayParameters("float", memory=16),
-    ArrayParameters(blockfloat.System(group=4, accumulator=Float(6, 9), seed=9), columns=8, buffer=512)])
+    ArrayParameters(blockfloat.BFPSystem(group=4, accumulator=Float(6, 9), seed=9), columns=8, buffer=512)])
 def test_json_and_back(parameters):
     text = json.dumps(parameters.to_json())
     assert ArrayParameters.from_json(text) == parameters
-    assert json.loads(text)["system"] in array.SYSTEMS
+    assert json.loads(text)["system"] in systems.SYSTEMS
 
 
 @pytest.mark.parametrize(("settings", "message"), [
-    ({"system": "posit"}, "system is 'posit'; allowed: bfp, lns, float, int8"),
+    ({"system": "posit"}, "system is 'posit'; allowed: bfp, mx, lns, float, bf16, fp8, int8, plain"),
     ({"system": 3}, "system is 3; allowed"),
     ({"rows": 0}, "rows is 0; allowed: an integer from 1 to 16"),
     ({"columns": 17}, "columns is 17"),
@@ -313,11 +311,11 @@ def test_bad_parameters(settings, message):
 ])
 def test_products_that_do_not_fit(sizes, message):
     with pytest.raises(ValueError, match="^" + message):
-        Array(ArrayParameters(buffer=1024)).multiply(Product(*sizes))
+        ArrayModel(ArrayParameters(buffer=1024)).multiply(Product(*sizes))
 
 
 def test_modes_are_checked():
     with pytest.raises(ValueError, match="^precision is 8; allowed: an integer from 0 to 7"):
-        Array(ArrayParameters()).multiply(Product(1, 1, 1, Operand(mode={"precision": 8})))
+        ArrayModel(ArrayParameters()).multiply(Product(1, 1, 1, Operand(mode={"precision": 8})))
     with pytest.raises(ValueError, match="^mode is 'scale'; allowed: precision, rounding"):
-        Array(ArrayParameters()).multiply(Product(1, 1, 1, Operand(mode={"scale": 8})))
+        ArrayModel(ArrayParameters()).multiply(Product(1, 1, 1, Operand(mode={"scale": 8})))

@@ -7,9 +7,9 @@ from math import inf
 import numpy as np
 import pytest
 from narrowgauge.golden import integer
-from narrowgauge.golden.array import Array, ArrayParameters, Operand, Product
+from narrowgauge.golden.array import ArrayModel, ArrayParameters, Operand, Product
 from narrowgauge.golden.formats import PRESETS, Fixed, Float
-from narrowgauge.golden.integer import ConverterParameters, DotParameters, Integers, System
+from narrowgauge.golden.integer import ConverterParameters, DotParameters, INT8System, Integers
 
 # Results: the presets with Inf, and some whose range is far from that of the sums.
 RESULTS = {"fp32": PRESETS["fp32"], "fp16": PRESETS["fp16"], "bf16": PRESETS["bf16"], "fp8-e5m2": PRESETS["fp8-e5m2"],
@@ -239,7 +239,7 @@ def test_the_array_makes_the_same_products(shape, converters):
     m, n, k = shape
     matrices = [(rng.normal(size=(rows, k)) * 2.0 ** rng.integers(-6, 6, (rows, k))).astype(np.float32)
                 for rows in (m, n)]
-    model = Array(ArrayParameters("int8", converters=converters, memory=1 << 15))
+    model = ArrayModel(ArrayParameters("int8", converters=converters, memory=1 << 15))
     operands, numbers = [], []
     for side, matrix in enumerate(matrices):
         numbers.append(integer.quantise(matrix))
@@ -255,11 +255,11 @@ def test_the_array_makes_the_same_products(shape, converters):
 
 def test_the_array_tells_of_nan_and_of_what_is_too_large():
     for value, status in ((np.nan, (True, False)), (np.inf, (False, True)), (40, (False, True)), (31, (False,) * 2)):
-        model = Array(ArrayParameters("int8"))
+        model = ArrayModel(ArrayParameters("int8"))
         model.store(0, 1, np.array([[1.0, value]]))
         model.multiply(Product(1, 1, 2, Operand(0), Operand(5)))
         assert (model.invalid, model.overflow) == status
-    model = Array(ArrayParameters(System(accumulator=PRESETS["fp16"])))
+    model = ArrayModel(ArrayParameters(INT8System(accumulator=PRESETS["fp16"])))
     model.store(0, 1, np.array([[1.0]]))
     model.multiply(Product(1, 1, 1, Operand(0, mode={"scale": 127}), Operand(0, mode={"scale": 255})))
     assert not model.overflow  # 1 is nothing beside 2**128
@@ -286,9 +286,9 @@ RESULT = r"; allowed: a Float with specials 'ieee', overflow 'infinity' and a ma
     (DotParameters, {"result": Float(5, 10, overflow="saturate")}, r"^result is Float\(.*" + RESULT),
     (DotParameters, {"result": Float(5, 0)}, r"^result is Float\(.*" + RESULT),
     (DotParameters, {"result": Fixed(8, 7)}, r"^result is Fixed\(.*" + RESULT),
-    (System, {"lanes": 2}, r"^lanes is 2; allowed: an integer from 4 to 64$"),
-    (System, {"accumulator": PRESETS["fp8-e4m3"]}, r"^result is Float\(.*" + RESULT),
-    (System, {"work": Float(4, 0)}, r"^work is Float\(.*" + WORK),
+    (INT8System, {"lanes": 2}, r"^lanes is 2; allowed: an integer from 4 to 64$"),
+    (INT8System, {"accumulator": PRESETS["fp8-e4m3"]}, r"^result is Float\(.*" + RESULT),
+    (INT8System, {"work": Float(4, 0)}, r"^work is Float\(.*" + WORK),
 ])
 def test_parameters_that_make_no_sense(kind, settings, message):
     with pytest.raises(ValueError, match=message) as caught:
@@ -310,8 +310,8 @@ def test_matmul_checks_its_shapes():
 
 @pytest.mark.parametrize("parameters", [
     ConverterParameters(), ConverterParameters(Float(4, 5), 3), DotParameters(), DotParameters(8, Float(6, 9)),
-    System(), System(8, PRESETS["bf16"], PRESETS["fp16"]), ArrayParameters("int8", rows=2),
-    ArrayParameters(System(lanes=8), memory=64)], ids=lambda p: type(p).__name__)
+    INT8System(), INT8System(8, PRESETS["bf16"], PRESETS["fp16"]), ArrayParameters("int8", rows=2),
+    ArrayParameters(INT8System(lanes=8), memory=64)], ids=lambda p: type(p).__name__)
 def test_parameters_go_through_json_both_ways(parameters):
     text = json.dumps(parameters.to_json())
     assert type(parameters).from_json(text) == parameters

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from narrowgauge.golden import blockfloat, lfsr, logarithmic, madam, mx, network, softmax, update
+from narrowgauge.golden import blockfloat, floating, lfsr, logarithmic, madam, mx, network, softmax, update
 from narrowgauge.golden.datasets import Dataset, load
 from narrowgauge.golden.formats import PRESETS, BlockFloat, Fixed, Log
 from narrowgauge.golden.logarithmic import Logs
@@ -46,23 +46,23 @@ def test_fp32_product_adds_in_rising_order():
     rng = np.random.default_rng(1)
     a = (rng.standard_normal((5, 40)) * np.exp2(rng.integers(-20, 20, (5, 40)))).astype(f32)
     b = rng.standard_normal((40, 6)).astype(f32)
-    product = network.matmul_fp32(a, b)
+    product = floating.matmul_fp32(a, b)
     for i, j in np.ndindex(5, 6):
         total = f32(0)
         for k in range(40):
             total = f32(total + f32(a[i, k] * b[k, j]))
         assert product[i, j] == total and product.dtype == f32
     # 1 is lost beside 2**25 unless it comes last.
-    assert network.matmul_fp32(f32([[2**25, 1, -2**25]]), np.ones((3, 1), f32)) == 0
-    assert network.matmul_fp32(f32([[2**25, -2**25, 1]]), np.ones((3, 1), f32)) == 1
+    assert floating.matmul_fp32(f32([[2**25, 1, -2**25]]), np.ones((3, 1), f32)) == 0
+    assert floating.matmul_fp32(f32([[2**25, -2**25, 1]]), np.ones((3, 1), f32)) == 1
 
 
 def test_fp32_product_does_not_depend_on_slabs(monkeypatch):
     rng = np.random.default_rng(2)
     a, b = rng.random((33, 9)).astype(f32), rng.random((9, 5)).astype(f32)
-    whole = network.matmul_fp32(a, b)
-    monkeypatch.setattr(network, "SLAB", 20)
-    assert np.array_equal(network.matmul_fp32(a, b), whole)
+    whole = floating.matmul_fp32(a, b)
+    monkeypatch.setattr(floating, "SLAB", 20)
+    assert np.array_equal(floating.matmul_fp32(a, b), whole)
 
 
 def test_relu_keeps_nan_and_drops_the_sign_of_zero():
@@ -439,8 +439,9 @@ def test_each_product_of_the_recipe_mx_is_that_of_the_unit(settings, monkeypatch
         assert np.array_equal(sums_of_the_unit(swapped, b, a).T, expected)
         # The blocks of a sum may not.
         differ += (sums_of_the_unit(p, a, b, -1) != expected).sum()
-    others, gradients = recipe.weights.format.element, recipe.gradients.format.element
-    assert recipe.activations.format.element == others != gradients
+    weights, others, gradients = (recipe.system.format_of(recipe.mode(kind)).element for kind in
+                                  ("weights", "activations", "gradients"))
+    assert weights == others != gradients
     assert elements == {"forward": (others, others), "input-gradient": (gradients, others),
                         "weight-gradient": (gradients, others)}
     assert differ
@@ -702,7 +703,7 @@ def test_digest_takes_logarithmic_codes_as_they_are():
 
 def test_rows_of_logarithmic_products_do_not_depend_on_pieces(monkeypatch):
     whole = log_run()[0]
-    monkeypatch.setattr(network, "LOGS", 40)
+    monkeypatch.setattr(logarithmic, "LOGS", 40)
     assert log_run()[0].digest == whole.digest
 
 
@@ -1080,13 +1081,13 @@ def test_few_sums_are_added_in_the_same_order(monkeypatch):
     rng = np.random.default_rng(16)
     a = (rng.standard_normal((2, 300)) * np.exp2(rng.integers(-20, 20, (2, 300)))).astype(f32)
     b = rng.standard_normal((300, 9)).astype(f32)
-    few = network.matmul_fp32(a, b)
-    monkeypatch.setattr(network, "FEW", 0)
-    assert few.dtype == f32 and few.tobytes() == network.matmul_fp32(a, b).tobytes()
+    few = floating.matmul_fp32(a, b)
+    monkeypatch.setattr(floating, "FEW", 0)
+    assert few.dtype == f32 and few.tobytes() == floating.matmul_fp32(a, b).tobytes()
     zeros = f32([[-0.0, -0.0]])
-    assert not np.signbit(network.matmul_fp32(zeros, np.ones((2, 1), f32)))
+    assert not np.signbit(floating.matmul_fp32(zeros, np.ones((2, 1), f32)))
     monkeypatch.undo()
-    assert not np.signbit(network.matmul_fp32(zeros, np.ones((2, 1), f32)))
+    assert not np.signbit(floating.matmul_fp32(zeros, np.ones((2, 1), f32)))
 
 
 def test_accuracy_does_not_depend_on_pieces(monkeypatch):

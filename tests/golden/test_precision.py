@@ -312,7 +312,7 @@ def test_a_short_run_of_cycles_is_accounted_for_as_by_hand():
                          ("input-gradient", n, 5, 3, g, a), ("weight-gradient", 5, 7, n, g, a)])
     assert report["bit_operations"] == operations and report["passes"] == passes
     # On the array each product alone, of the sizes and widths that are told.
-    cells = ArrayParameters(blockfloat.System(group=4, mantissa=8))
+    cells = ArrayParameters(blockfloat.BFPSystem(group=4, mantissa=8))
     spent = [each["count"] * schedule(cells, [(
         each["m"], each["n"], each["k"], (each["a"] + 1) // 2 * ((each["b"] + 1) // 2))])[0]
         for each in report["products"]]
@@ -358,8 +358,8 @@ def test_operands_have_the_widths_of_the_schedule(monkeypatch):
 
 def test_random_words_do_not_depend_on_widths():
     class Widths:
-        def format(self, kind, layer, step, array, axis):
-            return BlockFloat(4, (2, 5)[step] if kind == "gradients" else 4)
+        def width(self, kind, layer, step, array, axis):
+            return (2, 5)[step] if kind == "gradients" else 4
 
         def count(self, gemm, kinds, a, b):
             pass

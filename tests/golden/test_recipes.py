@@ -4,60 +4,70 @@ import json
 import numpy as np
 import pytest
 from narrowgauge.golden import mx
+from narrowgauge.golden.blockfloat import BFPSystem
+from narrowgauge.golden.floating import FloatSystem, PlainSystem
 from narrowgauge.golden.formats import PRESETS, BlockFloat, Fixed, Float, Log, parse
-from narrowgauge.golden.logarithmic import DotParameters
+from narrowgauge.golden.logarithmic import DotParameters, LNSSystem
 from narrowgauge.golden.madam import MadamParameters
 from narrowgauge.golden.precision import Adaptive, Constant, Cyclic, Policies, Rising
-from narrowgauge.golden.recipes import RECIPES, TENSORS, LossScale, Quantiser, Recipe, Stored, make
+from narrowgauge.golden.recipes import RECIPES, TENSORS, LossScale, Recipe, Stored, make
 from narrowgauge.golden.rounding import NEAREST, TRUNCATE, stochastic
 from narrowgauge.golden.softmax import SoftmaxParameters
 
 
+def formats_of(recipe):
+    return [recipe.system.format_of(recipe.mode(tensor)) for tensor in TENSORS]
+
+
+def roundings_of(recipe):
+    return [recipe.system.rounding_of(recipe.mode(tensor)) for tensor in TENSORS]
+
+
 def test_bfp_defaults_are_the_contracts():
     recipe = make("bfp")
-    assert [recipe.quantiser(t).format for t in TENSORS] == [BlockFloat(16, 4, 8)] * 3
-    assert [recipe.quantiser(t).rounding for t in TENSORS] == [NEAREST, NEAREST, stochastic(8)]
+    assert formats_of(recipe) == [BlockFloat(16, 4, 8)] * 3
+    assert roundings_of(recipe) == [NEAREST, NEAREST, stochastic(8)]
     assert recipe.accumulator == PRESETS["fp32"]
 
 
 def test_fp32_has_no_block_formats():
     assert make("fp32") == Recipe("fp32")
-    assert all(make("fp32").quantiser(t).format is None for t in TENSORS)
+    assert formats_of(make("fp32")) == [PRESETS["fp32"]] * 3
 
 
 def test_fp16_is_fp16_throughout():
     recipe = make("fp16")
     assert recipe.work == recipe.accumulator == PRESETS["fp16"] and recipe.dtype == np.float16
     assert {described["format"] for described in recipe.formats().values()} == {"fp16"}
-    assert (recipe.chunk, recipe.scale) == (64, None)
+    assert (recipe.system, recipe.scale) == (PlainSystem(PRESETS["fp16"], 64), None)
     assert {make(name).dtype for name in ("fp32", "bfp")} == {np.dtype(np.float32)}
 
 
 def test_fp16_settings_switch_one_by_one():
-    assert make("fp16", chunk=None) == dataclasses.replace(make("fp16"), chunk=None)
+    assert make("fp16", chunk=None) == dataclasses.replace(make("fp16"), system=PlainSystem(PRESETS["fp16"]))
     assert make("fp16", loss_scale=64) == dataclasses.replace(make("fp16"), scale=LossScale(64, 100))
     assert make("fp16", loss_scale=64, growth_interval=None).scale == LossScale(64, None)
 
 
 def test_mx_is_fp8_by_default():
     recipe = make("mx")
-    assert [recipe.quantiser(t) for t in TENSORS] == [Quantiser(mx.PRESETS[name]) for name in
-                                                      ("mxfp8-e4m3", "mxfp8-e4m3", "mxfp8-e5m2")]
-    assert (recipe.accumulator, recipe.stored, recipe.dot) == (PRESETS["fp32"], None, None)
+    assert formats_of(recipe) == [mx.PRESETS[name] for name in ("mxfp8-e4m3", "mxfp8-e4m3", "mxfp8-e5m2")]
+    assert roundings_of(recipe) == [NEAREST] * 3
+    assert (recipe.accumulator, recipe.stored) == (PRESETS["fp32"], None)
 
 
 def test_mx_settings_reach_their_tensor_alone():
     recipe = make("mx", element="int8", gradients_element={"type": "Fixed", "bits": 6, "fraction": 4}, block=16,
                   gradients_rounding="stochastic", random_bits=4, accumulator="bf16")
-    assert recipe.weights == recipe.activations == Quantiser(mx.MX("int8", 16))
-    assert recipe.gradients == Quantiser(mx.MX(Fixed(6, 4), 16), stochastic(4))
+    assert formats_of(recipe) == [mx.MX("int8", 16), mx.MX("int8", 16), mx.MX(Fixed(6, 4), 16)]
+    assert roundings_of(recipe) == [NEAREST, NEAREST, stochastic(4)]
     assert recipe.accumulator == PRESETS["bf16"]
 
 
 def test_lns_madam_keeps_weights_in_16_bits_and_multiplies_8():
     recipe = make("lns-madam")
-    assert {recipe.quantiser(t) for t in TENSORS} == {Quantiser(PRESETS["lns8"])}
-    assert recipe.dot == DotParameters() and recipe.stored.format == PRESETS["lns16-update"]
+    assert formats_of(recipe) == [PRESETS["lns8"]] * 3 and roundings_of(recipe) == [NEAREST] * 3
+    assert recipe.system.cell(2) == DotParameters() and recipe.stored.format == PRESETS["lns16-update"]
     assert recipe.stored.madam == MadamParameters() and recipe.scale is None
 
 
@@ -65,7 +75,7 @@ def test_lns_madam_settings_reach_their_parameters():
     recipe = make("lns-madam", bits=6, gamma=4, lanes=8, accumulation="bins", accumulator=24, lsb=2, constants=2,
                   weights_bits=12, rate=3, rate_drops=[0.5], clip=4, memory=64, second="fp32", second_bits=9,
                   second_gamma=4, random_bits=6)
-    assert recipe.dot == DotParameters(Log(6, 4), 8, "bins", 24, 2, 2)
+    assert recipe.system.cell(2) == DotParameters(Log(6, 4), 8, "bins", 24, 2, 2)
     assert recipe.stored == Stored(Log(12, 256), MadamParameters(
         weight=Log(12, 256), narrow=Log(6, 4), second_bits=9, second_gamma=4, second_bias=96, memory=64, clip=4,
         random_bits=6), 3, (0.5,), "fp32")
@@ -78,8 +88,8 @@ def test_lns_madam_settings_reach_their_parameters():
 
 def test_fast_chooses_for_every_tensor_and_has_the_papers_roundings():
     recipe = make("fast", alpha=0.5, group=8)
-    assert [recipe.quantiser(t) for t in TENSORS] == [Quantiser(BlockFloat(8, 4, 8), rounding) for rounding in
-                                                      (TRUNCATE, TRUNCATE, stochastic(8))]
+    assert formats_of(recipe) == [BlockFloat(8, 4, 8)] * 3
+    assert roundings_of(recipe) == [TRUNCATE, TRUNCATE, stochastic(8)]
     assert recipe.precision == Policies(*[Adaptive(0.5, 0.3)] * 3)
     assert recipe.formats()["gradients"]["precision"] == {
         "policy": "adaptive", "alpha": 0.5, "beta": 0.3, "reverse": False}
@@ -87,7 +97,7 @@ def test_fast_chooses_for_every_tensor_and_has_the_papers_roundings():
 
 def test_cpt_cycles_weights_and_activations():
     recipe = make("cpt", low=4, high=7, cycles=9, gradients=6)
-    assert [recipe.quantiser(t).format.mantissa for t in TENSORS] == [7, 7, 6]
+    assert [fmt.mantissa for fmt in formats_of(recipe)] == [7, 7, 6]
     assert recipe.precision == Policies(Cyclic(4, 7, 9), Cyclic(4, 7, 9), Constant(6))
     assert recipe.formats()["gradients"]["precision"] == {"policy": "constant", "bits": 6}
     json.dumps(recipe.formats())
@@ -97,7 +107,7 @@ def test_each_tensor_takes_its_own_policy_and_its_greatest_width():
     recipe = make("bfp", mantissa=3, weights_precision={"policy": "cyclic", "low": 2, "high": 6},
                   gradients_precision=Adaptive(reverse=True))
     assert recipe.precision == Policies(Cyclic(2, 6, 32), Constant(3), Adaptive(0.6, 0.3, True))
-    assert [recipe.quantiser(t).format.mantissa for t in TENSORS] == [6, 3, 4]
+    assert [fmt.mantissa for fmt in formats_of(recipe)] == [6, 3, 4]
     assert make("bfp", weights_precision={"policy": "constant", "bits": 4}).precision == Policies()
 
 
@@ -112,9 +122,9 @@ def test_a_recipe_is_made_again_from_the_policies_that_its_formats_tell(policies
 
 
 def test_precision_needs_formats_of_the_greatest_one():
-    with pytest.raises(ValueError, match="mantissa of weights is 4; allowed: 8, the greatest precision"):
+    with pytest.raises(ValueError, match="precision of weights is 4; allowed: 8, the greatest precision"):
         dataclasses.replace(make("bfp"), precision=Policies(Cyclic(3, 8)))
-    with pytest.raises(ValueError, match="precision is .*; allowed: None, because the operands are not BlockFloat"):
+    with pytest.raises(ValueError, match="precision is .*; allowed: None, because the number system has no"):
         dataclasses.replace(make("mx"), precision=Policies())
 
 
@@ -122,9 +132,8 @@ def test_settings_reach_their_tensor_alone():
     recipe = make("bfp", group=8, mantissa=3, exponent=6, gradients_mantissa=5, weights_rounding="truncate",
                   gradients_rounding="nearest", activations_rounding="stochastic", random_bits=4, corrected=True,
                   accumulator="bf16")
-    assert recipe.weights == Quantiser(BlockFloat(8, 3, 6), TRUNCATE)
-    assert recipe.activations == Quantiser(BlockFloat(8, 3, 6), stochastic(4, True))
-    assert recipe.gradients == Quantiser(BlockFloat(8, 5, 6), NEAREST)
+    assert formats_of(recipe) == [BlockFloat(8, 3, 6), BlockFloat(8, 3, 6), BlockFloat(8, 5, 6)]
+    assert roundings_of(recipe) == [TRUNCATE, stochastic(4, True), NEAREST]
     assert recipe.accumulator == PRESETS["bf16"]
 
 
@@ -135,7 +144,7 @@ def test_random_settings_do_not_tell_unrandom_recipes_apart():
 @pytest.mark.parametrize("tensor", TENSORS)
 def test_own_mantissa_overrides_the_common_one(tensor):
     recipe = make("bfp", mantissa=4, **{f"{tensor}_mantissa": 2})
-    assert {t: recipe.quantiser(t).format.mantissa for t in TENSORS} == {**dict.fromkeys(TENSORS, 4), tensor: 2}
+    assert [fmt.mantissa for fmt in formats_of(recipe)] == [2 if each == tensor else 4 for each in TENSORS]
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -145,7 +154,7 @@ def test_recipes_are_frozen(name):
 
 
 @pytest.mark.parametrize(("name", "settings", "message"), [
-    ("fp64", {}, "recipe is 'fp64'; allowed: fp32, bfp, fp16, mx, lns-madam, fast, cpt"),
+    ("fp64", {}, "recipe is 'fp64'; allowed: fp32, bfp, fp16, mx, lns-madam, fast, cpt, system"),
     ("fp32", {"group": 16}, "setting of recipe fp32 is 'group'; allowed: none"),
     ("bfp", {"mantisa": 4}, "setting of recipe bfp is 'mantisa'; allowed: group, mantissa, exponent, .*"),
     ("bfp", {"mantissa": 9}, "mantissa is 9; allowed: an integer from 2 to 8"),
@@ -182,6 +191,15 @@ def test_recipes_are_frozen(name):
     ("bfp", {"accumulator": "fp33"}, "accumulator is 'fp33'; allowed: fp32, fp16, bf16, .*"),
     ("bfp", {"accumulator": []}, r"accumulator is \[\]; allowed: fp32, .*"),
     ("bfp", {"accumulator": "fast-4"}, "accumulator is BlockFloat.*; allowed: a Float .*"),
+    ("system", {"system": "fp8x"}, "system is 'fp8x'; allowed: bfp, mx, lns, float, bf16, fp8, int8, plain"),
+    ("system", {"system": 8}, "system is 8; allowed: bfp, .*"),
+    ("system", {"system": "int8", "mantissa": 4}, "setting of recipe system is 'mantissa'; allowed: system, weights, "
+     "activations, gradients, lanes, work, accumulator"),
+    ("system", {"system": "bfp", "weights": {"precision": 8}},
+     "precision of weights is 8; allowed: an integer from 0 to 7"),
+    ("system", {"system": "bfp", "weights": {"scale": 8}}, "mode of weights is 'scale'; allowed: precision, rounding"),
+    ("system", {"system": "bf16", "weights": 8}, "modes of weights is 8; allowed: an object with none"),
+    ("system", {"work": "bf16"}, "work is Float.*; allowed: fp32, fp16"),
     ("bfp", {"accumulator": "fp8-e4m3"}, "accumulator is Float.*; allowed: a Float with specials 'ieee', .*"),
     ("mx", {"element": "fp9"}, "element is 'fp9'; allowed: fp8-e5m2, .*"),
     ("mx", {"gradients_element": "fp9"}, "gradients_element is 'fp9'; allowed: fp8-e5m2, .*"),
@@ -216,56 +234,40 @@ def test_bad_settings_are_named(name, settings, message):
         make(name, **settings)
 
 
-def test_recipe_rejects_mixed_operands():
-    block = Quantiser(BlockFloat())
-    with pytest.raises(ValueError, match="^formats is .*; allowed: all None, or each a BlockFloat, each an MX or .*$"):
-        Recipe("half", weights=block)
-    with pytest.raises(ValueError, match=r"^group is \[8, 16\]; allowed: one group size for all tensors$"):
-        Recipe("groups", block, block, Quantiser(BlockFloat(8)))
-    with pytest.raises(ValueError, match="^accumulator is .*; allowed: fp32, because the operands are$"):
-        Recipe("fp32", accumulator=PRESETS["bf16"])
-
-
 def test_recipe_rejects_logarithms_that_do_not_belong_together():
-    log, dot = Quantiser(PRESETS["lns8"]), DotParameters()
-    block = Quantiser(BlockFloat())
-    with pytest.raises(ValueError, match="^dot is None; allowed: DotParameters, because the operands are Log$"):
-        Recipe("log", log, log, log)
-    with pytest.raises(ValueError, match="^dot is .*; allowed: None, because the operands are not logarithmic$"):
-        Recipe("blocks", block, block, block, dot=dot)
-    with pytest.raises(ValueError, match="^stored is .*; allowed: None, because the operands are not logarithmic$"):
-        Recipe("fp32", stored=Stored())
-    with pytest.raises(ValueError, match="^formats is .*; allowed: Log.*, the dot product's$"):
-        Recipe("log", log, log, Quantiser(Log(7, 8)), dot=dot)
-    with pytest.raises(ValueError, match="^result is .*; allowed: .*, the accumulator$"):
-        Recipe("log", log, log, log, dot=DotParameters(result=PRESETS["bf16"]))
-    with pytest.raises(ValueError, match="^rounding is .*; allowed: nearest, because the operands are logarithmic$"):
-        Recipe("log", log, log, dataclasses.replace(log, rounding=stochastic(8)), dot=dot)
+    log = LNSSystem()
+    for other in (PlainSystem(), BFPSystem(), mx.MXSystem()):
+        with pytest.raises(ValueError, match="^stored is .*; allowed: None, because the operands are not logarithmic$"):
+            Recipe("other", other, stored=Stored())
+    with pytest.raises(ValueError, match="^narrow is .*; allowed: .*, the format of the operands$"):
+        Recipe("log", log, stored=Stored(madam=MadamParameters(narrow=Log(6, 2))))
     with pytest.raises(ValueError, match="^stored format is .*; allowed: .*, or its octaves in more bits$"):
-        Recipe("log", log, log, log, dot=dot, stored=Stored(Log(16, 1024)))
+        Recipe("log", log, stored=Stored(Log(16, 1024)))
     with pytest.raises(ValueError, match="^loss_scale is .*; allowed: None, because weights are logarithmic$"):
-        Recipe("log", log, log, log, dot=dot, stored=Stored(), scale=LossScale())
-    with pytest.raises(ValueError, match=r"^block is \[16, 32\]; allowed: one block size for all tensors$"):
-        Recipe("mx", Quantiser(mx.MX()), Quantiser(mx.MX()), Quantiser(mx.MX(block=16)))
+        Recipe("log", log, stored=Stored(), scale=LossScale())
 
 
-def test_recipe_rejects_work_that_the_operands_are_not():
-    block, half = Quantiser(BlockFloat()), PRESETS["fp16"]
-    with pytest.raises(ValueError, match="^work is .*; allowed: fp32, because the operands are not fp16$"):
-        Recipe("half", block, block, block, accumulator=half, work=half)
+def test_recipe_rejects_work_that_training_has_not():
+    half, brain = PRESETS["fp16"], PRESETS["bf16"]
     with pytest.raises(ValueError, match="^work is .*; allowed: fp32, fp16$"):
-        Recipe("brain", accumulator=PRESETS["bf16"], work=PRESETS["bf16"])
-    with pytest.raises(ValueError, match="^accumulator is .*; allowed: fp16, because the operands are$"):
-        Recipe("half", work=half)
+        Recipe("brain", FloatSystem(brain, brain, work=brain))
+    with pytest.raises(ValueError, match="^work is .*; allowed: fp32, fp16$"):
+        PlainSystem(brain)
+    with pytest.raises(ValueError, match="^accumulator is .*; allowed: .* values within fp16, such as fp16$"):
+        Recipe("half", FloatSystem(half, PRESETS["fp32"], work=half))
     with pytest.raises(ValueError, match="^chunk is 8; allowed: None, because work is fp32$"):
-        Recipe("fp32", chunk=8)
+        PlainSystem(chunk=8)
+    with pytest.raises(ValueError, match="^words is 'none'; allowed: use, side$"):
+        Recipe("words", words="none")
+    with pytest.raises(ValueError, match="^tensor is 'biases'; allowed: weights, activations, gradients$"):
+        Recipe("kind", BFPSystem(), {"biases": {}})
 
 
 @pytest.mark.parametrize("recipe", [make("mx"), make("mx", element="int8", block=8)], ids=["preset", "other"])
 def test_formats_of_mx_survive_json(recipe):
     formats = json.loads(json.dumps(recipe.formats()))
     assert list(formats) == [*TENSORS, "accumulator"]
-    assert [mx.parse(formats[tensor]["format"]) for tensor in TENSORS] == [recipe.quantiser(t).format for t in TENSORS]
+    assert [mx.parse(formats[tensor]["format"]) for tensor in TENSORS] == formats_of(recipe)
 
 
 @pytest.mark.parametrize("recipe", [make("lns-madam"), make("lns-madam", bits=6, weights_bits=12, constants=2, rate=4),
@@ -274,10 +276,11 @@ def test_formats_of_mx_survive_json(recipe):
 def test_formats_of_logarithms_survive_json(recipe):
     formats = json.loads(json.dumps(recipe.formats()))
     assert list(formats) == [*TENSORS, "accumulator", "stored"]
-    assert {parse(formats[tensor]["format"]) for tensor in TENSORS} == {recipe.dot.format}
+    dot = recipe.system.cell(2)
+    assert {parse(formats[tensor]["format"]) for tensor in TENSORS} == {dot.format}
     sums, stored = formats["accumulator"], formats["stored"]
     assert parse(sums.pop("format")) == recipe.accumulator and sums.pop("rounding") == "nearest"
-    assert dataclasses.replace(DotParameters(recipe.dot.format), **sums) == recipe.dot
+    assert dataclasses.replace(DotParameters(dot.format), **sums) == dot
     assert parse(stored["format"]) == recipe.stored.format
     if recipe.stored.madam is None:
         assert stored == {"format": "lns16-update", "rounding": "nearest", "update": "sgd"}
@@ -293,9 +296,8 @@ def test_formats_of_logarithms_survive_json(recipe):
 def test_formats_survive_json(recipe):
     formats = json.loads(json.dumps(recipe.formats()))
     assert list(formats) == [*TENSORS, "accumulator"]
-    for tensor in TENSORS:
-        assert parse(formats[tensor]["format"]) == (recipe.quantiser(tensor).format or recipe.work)
-        assert formats[tensor]["rounding"] == recipe.quantiser(tensor).rounding.kind
+    assert [parse(formats[tensor]["format"]) for tensor in TENSORS] == formats_of(recipe)
+    assert [formats[tensor]["rounding"] for tensor in TENSORS] == [each.kind for each in roundings_of(recipe)]
     assert parse(formats["accumulator"]["format"]) == recipe.accumulator
 
 

@@ -120,11 +120,11 @@ REFUSED = {
     "width, logarithmic": (lambda: logarithmic.convert(logarithmic.ConverterParameters(), none(2, 3), none(2), none(2)),
                            "shape of codes is (2, 3); allowed: (n, 16)"),
     "number, mac": (lambda: floating.mac(floating.MACParameters(), *[none(2)] * 4, none(3)), "lengths is "),
-    "matrix to store": (lambda: array.Array(array.ArrayParameters()).store(0, 1, ONE), "shape of values is (3,)"),
-    "vector to write": (lambda: array.Array(array.ArrayParameters()).write(0, 0, False, none(3)),
+    "matrix to store": (lambda: array.ArrayModel(array.ArrayParameters()).store(0, 1, ONE), "shape of values is (3,)"),
+    "vector to write": (lambda: array.ArrayModel(array.ArrayParameters()).write(0, 0, False, none(3)),
                         "shape of elements is (3,); allowed: (16,)"),
     "rows of logits": (lambda: softmax.probabilities(softmax.SoftmaxParameters(), none(3)), "shape of logits"),
-    "empty product of the array": (lambda: array.Array(array.ArrayParameters()).multiply(array.Product(0, 1, 1)),
+    "empty product of the array": (lambda: array.ArrayModel(array.ArrayParameters()).multiply(array.Product(0, 1, 1)),
                                    "m is 0"),
 }
 

@@ -36,8 +36,17 @@ SETTINGS = [
      "buffer": 256},
     {"system": "int8", "rows": 3, "columns": 1, "lanes": 8, "converters": 1, "memory": 256, "buffer": 64, "sums": 8},
     {"system": "int8", "rows": 2, "columns": 2, "lanes": 4, "memory": 256, "buffer": 64},
+    {"system": "mx", "rows": 2, "columns": 2, "block": 8, "lanes": 4, "memory": 256, "buffer": 64, "sums": 8},
+    {"system": "mx"},
+    {"system": "mx", "rows": 3, "columns": 1, "block": 16, "lanes": 16, "element": "int8", "rounding": "stochastic",
+     "converters": 1, "work": "bf16", "accumulator": "fp16", "memory": 1024, "buffer": 256},
+    {"system": "mx", "rows": 1, "columns": 2, "block": 32, "lanes": 8, "element": "fp4-e2m1", "scale_rule": "rceil",
+     "memory": 2048, "buffer": 256},
+    {"system": "bf16", "rows": 2, "columns": 2, "memory": 256, "buffer": 64},
+    {"system": "fp8", "rows": 1, "columns": 3, "memory": 256, "buffer": 64, "format": "fp8-e4m3",
+     "accumulator": "bf16"},
 ]
-QUICK = (0, 1, 2, len(SETTINGS) - 1)
+QUICK = (0, 1, 2, 14, 15)
 
 
 def taken(outcome, count):
@@ -112,7 +121,7 @@ def training(parameters, modes):
     system, sources = parameters.system, [each for each in recorded.products() if each[0].shape[1] == 64][0]
     rng = np.random.default_rng(5)
     tensors = [np.resize(each, (64, 64)) for each in (*sources, rng.normal(size=(64, 64)) * 0.01)]
-    model = array.Array(parameters)
+    model = array.ArrayModel(parameters)
     groups = 64 // system.group
     rows, place, block = [], {}, 0
     for kind, matrix in zip(("activations", "weights", "gradients"), tensors, strict=True):
@@ -155,7 +164,7 @@ def test_the_three_dataflows_of_training_reach_nine_tenths_of_the_peak():
 
 
 @pytest.mark.sweep
-@pytest.mark.parametrize("name", ["lns", "float", "int8"])
+@pytest.mark.parametrize("name", ["mx", "lns", "float", "bf16", "int8"])
 def test_the_three_dataflows_in_other_number_systems(name):
     parameters = ARRAY.configure({"system": name, "memory": 16384})
     found = utilisation(parameters, [tuple(parameters.complete().values())])

@@ -101,11 +101,11 @@ def test_recorded_gradients_have_the_format_of_the_wider_range(settings, gradien
     recipe, recorded_blocks = recipes.make("mx"), bench.dot_recorded(parameters, 2000, 13)
     blocks = {True: set(), False: set()}
     for kind, array in recorded.tensors("mx"):
-        quantised = mx.quantise(array, recipe.quantiser(kind).format)
+        quantised = mx.quantise(array, recipe.system.format_of(recipe.mode(kind)))
         blocks[kind == "gradients"] |= {block.tobytes() for block in quantised.elements.reshape(-1, 32)}
     for operand, fmt in enumerate((parameters.format, parameters.format_b)):
         ours = {block.astype(np.uint8).tobytes() for block in recorded_blocks[2 * operand + 1]}
-        assert fmt == recipe.quantiser("gradients" if operand == gradients else "weights").format
+        assert fmt == recipe.system.format_of(recipe.mode("gradients" if operand == gradients else "weights"))
         assert len(ours) > 100 and ours <= blocks[operand == gradients]
 
 

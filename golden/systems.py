@@ -1,0 +1,51 @@
+"""The number systems by name."""
+
+import importlib
+
+from .blockfloat import BFPSystem
+from .floating import BF16System, FloatSystem, FP8System, PlainSystem
+from .formats import require
+from .integer import INT8System
+from .logarithmic import LNSSystem
+from .mx import MXSystem
+from .number_system import NumberSystem
+
+__all__ = ["SYSTEMS", "find", "name_of", "register"]
+
+SYSTEMS: dict[str, type[NumberSystem]] = {
+    "bfp": BFPSystem, "mx": MXSystem, "lns": LNSSystem, "float": FloatSystem, "bf16": BF16System, "fp8": FP8System,
+    "int8": INT8System, "plain": PlainSystem,
+}
+
+
+def find(name: str) -> type[NumberSystem]:
+    """Return the class of the number system of that name."""
+    require(isinstance(name, str) and name in SYSTEMS, "system", name, ", ".join(SYSTEMS))
+    return SYSTEMS[name]
+
+
+def name_of(system: NumberSystem) -> str:
+    """Return the name under which a number system is registered."""
+    name = next((name for name, kind in SYSTEMS.items() if kind is type(system)), None)
+    require(name is not None, "system", system, ", ".join(SYSTEMS))
+    return name
+
+
+def register(path: str) -> str:
+    """Import a number system from outside and register it; return its name.
+
+    Parameters
+    ----------
+    path : str
+        "module:Class". The class's attribute ``name``, or its own name in lower case, is the system's name.
+    """
+    module, _, name = path.partition(":")
+    try:
+        kind = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"system is {path!r}; allowed: module:Class of a module that Python finds ({error})") from None
+    require(isinstance(kind, type) and issubclass(kind, NumberSystem), "system", path, "a class made from NumberSystem")
+    own = getattr(kind, "name", name.lower())
+    require(SYSTEMS.get(own, kind) is kind, "system", own, f"another name than those of {', '.join(SYSTEMS)}")
+    SYSTEMS[own] = kind
+    return own
