@@ -37,9 +37,9 @@ TARGET, DEVICE, DEVICE_NAME = "ecp5", "25k", "ECP5-25F"
 
 @dataclass(frozen=True)
 class Case:
-    """A unit with settings, as ``--set`` takes them, and what the catalogue makes of it.
+    """A unit with settings, as ``--set`` takes them, and the catalogue's objects for both.
 
-    `device` is another one where the unit does not fit the report's own.
+    `device` is another where the unit does not fit the report's own.
     """
 
     name: str
@@ -348,8 +348,8 @@ def _verdict(results):
             f"{results['vectors']:,} vectors ({where})")
 
 
-# The document is a list of blocks, (kind, ...), which `_markdown` and `_html` write down:
-# heading TEXT; good TEXT; bad TEXT; text TEXT; list ITEMS; table HEAD ROWS; code LINES; plot NAME CAPTION.
+# The document is a list of blocks, (kind, ...), which `_markdown` and `_html` write down. The kinds: heading TEXT; good
+# TEXT; bad TEXT; text TEXT; list ITEMS; table HEAD ROWS; code LINES; plot NAME CAPTION.
 
 
 def _document(results):
@@ -496,7 +496,7 @@ def _markdown_table(head, rows):
 
 
 def _numeric(head, rows):
-    """Return for each column whether it holds only numbers, which are set to the right."""
+    """Return for each column whether only numbers are in it: numbers are set to the right."""
     return [all(re.fullmatch(r"–|[*]*[\d.,]+[*]*", row[column]) for row in rows) for column in range(len(head))]
 
 

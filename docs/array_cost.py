@@ -1,9 +1,8 @@
 # amaranth: UnusedElaboratable=no
 """What the array spends and costs: the tables of array.md, and that of arrays in README.md.
 
-``python docs/array_cost.py`` computes the cycles, in seconds. ``python docs/array_cost.py --cost [LABEL ...]``
-synthesises, places and routes the arrays of the table of costs, or those with these labels, and writes
-data/array-cost.csv: hours for all.
+``python docs/array_cost.py`` computes the cycles, in seconds. With ``--cost [LABEL ...]`` it synthesises, places and
+routes all arrays of the table of costs, or the labelled ones. It writes data/array-cost.csv; all arrays take hours.
 """
 
 import argparse
@@ -53,7 +52,7 @@ def products(image, features, model, hidden, batch):
 
 
 def weights_stationary(parameters, m, n, k, interval):
-    """Return the least cycles of an array whose cells keep weights, for m vectors that stream past them.
+    """Return the least cycles of an array with weights kept in the cells, for m vectors that stream past.
 
     A row of cells has a group of the reduction axis, a column of them an output; every further tile of weights takes
     all m vectors again. Nothing is counted for the start, the end, the weights, or sums that wait.

@@ -148,7 +148,7 @@ def work(options, run, path, fields, jobs, after=None):
     `run` takes a job, (case, variant, seed), and returns its row; `after` takes the pool, when all cases were run.
     """
     rows = read(path)
-    # Seed by seed, so that a run that is cut short leaves comparable rows.
+    # Seed by seed: a run that is cut short leaves comparable rows.
     wanted = [job for seed in SEEDS for job in jobs if job[2] == seed and job[0] in (options.cases or [job[0]])]
     wanted = [job for job in wanted if options.all or job not in rows]
     with multiprocessing.Pool(options.processes) as pool:

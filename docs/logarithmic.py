@@ -38,7 +38,7 @@ def _second(bits, gamma):
 
 DIGITS = ("digits-mlp", "digits-cnn")  # the updates are ablated there too
 
-# The recipes and their settings: those of every case, and those of one.
+# The recipes and their settings, first of every case, then of a single case.
 EVERYWHERE = {
     "fp32": ("fp32", {}),
     "bfp8": ("bfp", {"mantissa": 8}),

@@ -21,7 +21,7 @@ COUNTS, SPEEDS = ("lut", "ff", "dsp", "bram"), ("min", "median", "max")
 FIELDS = ("label", "macs", *COUNTS, *SPEEDS, "area")
 SEEDS = 3
 
-# Label, unit, settings. Products of sixteen pairs, or of one; no multiplier blocks, so that LUTs compare.
+# Label, unit, settings. Products of sixteen pairs, or of one. No multiplier blocks: LUTs compare.
 NARROW = {"accumulator": 24, "lsb": 16}
 MACS = [
     ("LNS 8 bits, exact sum", "lns-dot", {}),

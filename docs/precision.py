@@ -21,7 +21,7 @@ RESULTS, WIDTHS = HERE / "data" / "precision.csv", HERE / "data" / "precision-wi
 PAGE, PLOT, COURSE = HERE / "precision.md", HERE / "precision.svg", HERE / "precision-widths.svg"
 
 # Data, its first examples (training, test), and the settings of `network.train`. The steps of each run are a multiple
-# of 32, so that it ends with the end of a cycle.
+# of 32: a run ends with the end of a cycle.
 DROPS = (0.5, 0.75, 0.9)
 CASES = {
     "digits-mlp": ("digits", (None, None),

@@ -1,6 +1,6 @@
 """Training data: scikit-learn's digits, Debian's Fashion-MNIST, UCI's Letter, any folder of IDX files; synthetic ones.
 
-No data is shipped: `load` reads what is installed or downloaded, and checks it, or makes it from a fixed seed.
+No data is shipped. `load` reads and checks installed or downloaded data, or makes synthetic data from a fixed seed.
 """
 
 import gzip
@@ -173,7 +173,7 @@ def _letter():
 
 
 def _clusters(name, classes):
-    # Uniform numbers summed by NumPy's elementwise additions alone, so that every machine makes the same ones.
+    # Sum uniform numbers by NumPy's elementwise additions alone: every machine makes the same clusters.
     rng = np.random.default_rng(0)
 
     def normal(*shape):

@@ -307,7 +307,7 @@ class Log(Parameters):
 
     @property
     def top(self):
-        """Largest t, which is also the mask that takes it out of a code."""
+        """Largest t; also the mask of t in a code."""
         return (1 << (self.bits - 1)) - 1
 
     def decode(self, codes, scale=1.0):

@@ -38,8 +38,8 @@ def _shift(state):
 def leap_matrix(positions):
     """Return the register's GF(2) map over `positions` shifts, as 32 column words.
 
-    Column i is the state that a state with only bit i set reaches; the next state of s is
-    the XOR of the columns of the bits set in s. The hardware's XOR trees are this table.
+    Column i is the state reached from the state with only bit i set. The next state of s is the XOR of the columns of
+    the bits set in s. The hardware's XOR trees are this table.
     """
     if positions == 0:
         return tuple(1 << i for i in range(WIDTH))
@@ -88,8 +88,8 @@ def words(seed, lanes, step, count, bits=8):
         Width of a draw, 1 to 16.
     """
     require_int("bits", bits, 1, 16)
-    # Many short runs side by side instead of one long one: each run starts with a jump. Run r
-    # makes draws r*depth .. of its lane, so NumPy works on (runs * lanes) states at a time.
+    # Make many short runs side by side, each after a jump, instead of a long run. Run r makes draws r*depth .. of its
+    # lane, so NumPy works on (runs * lanes) states at a time.
     runs = max(1, min(4096, count // 16))
     depth = -(-count // runs)
     states = np.empty((runs, lanes), np.uint32)

@@ -26,7 +26,7 @@ class MadamParameters(Parameters):
     weight : Log
         Of the weights that are updated: 8 to 16 bits.
     narrow : Log
-        Of the weights that are computed with: as many octaves in fewer bits, so that both have one scale.
+        Of the weights in dot products: as many octaves in fewer bits, under the same scale.
     gradient : Float
         Specials ``ieee``, 2 mantissa bits or more, within the exponents of fp32.
     second_bits, second_gamma, second_bias : int
@@ -183,9 +183,10 @@ def update(parameters, weights, gradients, seconds, correction, rate, bound, wor
     Returns
     -------
     weights, narrow, seconds : ndarray of uint32
-        The new codes. A weight that is zero stays so; no other becomes zero or changes its sign.
+        The new codes. A zero weight stays zero. Other weights never become zero or change sign.
     invalid, overflow : ndarray of bool
-        A gradient was NaN, which changes nothing; it was Inf or its square above the largest v, and taken as that.
+        invalid: a gradient was NaN, which changes nothing. overflow: a gradient was Inf, or its square was above the
+        largest v and counted as the largest v.
     """
     p, fmt = parameters, parameters.gradient
     weights, gradients, seconds, correction, rate, bound = (
@@ -225,7 +226,7 @@ def updates(parameters, weights, gradients, seconds, correction, rate, bound, st
     correction, rate, bound : array of int, shape (n,)
         As for `update`.
     step : int
-        Transfers before the first of these: each draws one random word per lane, whatever it holds.
+        Transfers before the first of these. Every transfer draws one random word per lane, needed or not.
 
     Returns
     -------

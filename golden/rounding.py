@@ -19,14 +19,14 @@ class Rounding:
     Parameters
     ----------
     kind : str
-        ``nearest`` (ties to even), ``truncate`` (toward zero) or ``stochastic``: away from
-        zero when ``floor(d * 2**bits) + r >= 2**bits``, d the discarded fraction of one unit
-        in the last place and r the random word. That is low by 2**-(bits+1) units on average.
+        ``nearest`` (ties to even), ``truncate`` (toward zero) or ``stochastic``. The latter rounds away from zero when
+        ``floor(d * 2**bits) + r >= 2**bits``, and toward zero otherwise. d is the discarded fraction of a unit in the
+        last place, r the random word. The result is low by 2**-(bits+1) units on average.
     bits : int
         Width of the random word, 1 to 16. Only ``stochastic`` uses it.
     corrected : bool
-        One more bit of d and a half: ``floor(d * 2**(bits+1)) + 2*r + 1 >= 2**(bits+1)``,
-        which has no bias for a d of ``bits`` bits, nor on average for a d of many more.
+        Whether stochastic rounding takes one bit more of d, and adds half of that bit: ``floor(d * 2**(bits+1)) + 2*r +
+        1 >= 2**(bits+1)``. It has no bias for a d of ``bits`` bits, nor on average for a d of many more bits.
     """
 
     kind: str

@@ -71,7 +71,7 @@ class SoftmaxParameters(Parameters):
 
     @property
     def warning(self):
-        """What is wrong with parameters that are allowed, in one line; None if nothing is."""
+        """A line about parameters that are allowed but too narrow; None for others."""
         least = guideline(self.classes, self.rounding)
         if self.bits >= least:
             return None
@@ -94,7 +94,7 @@ class SoftmaxParameters(Parameters):
         """A probability is within 2**-precision of the exact one before it is rounded: at least 8, for the loss."""
         return max(self.bits, 8)
 
-    # Bits of what lies between logits and errors. docs/softmax.md tells what error each leaves.
+    # Bits of the numbers between logits and errors. docs/softmax.md gives the error of each.
 
     @property
     def fraction(self):
@@ -114,12 +114,12 @@ class SoftmaxParameters(Parameters):
 
     @property
     def phase(self):
-        """Fraction bits of what is looked up: a logarithm to base 2, and the normalised sum."""
+        """Fraction bits of the tables' arguments: a logarithm to base 2, and the normalised sum."""
         return self.precision + 3
 
     @property
     def value(self):
-        """Fraction bits of what tables give."""
+        """Fraction bits of the tables' values."""
         return self.precision + 4
 
     @property
@@ -146,8 +146,7 @@ class SoftmaxParameters(Parameters):
     def field_top(self):
         """Greatest exponent field of logits that are put into fixed point.
 
-        Numbers above it are so far from all others that those do not count beside them: half of their last place is at
-        least the largest distance.
+        A number above it is at least the largest distance away from all others: half of its last place is as much.
         """
         largest = ((1 << self.format.exponent) - 1) - (self.format.specials == "ieee")
         return min(largest, self.integer + self.format.mantissa + self.format.bias)
@@ -244,8 +243,9 @@ def logarithms(parameters, sums):
 def _parts(parameters, logits):
     """Return (order, fixed, large, nan, infinite) of codes.
 
-    Their order as integers, a zero being 0 whatever its sign; as fixed point with `fraction` fraction bits, to nearest
-    with halves away from zero; whether they are too large for that.
+    order: integers that ascend as the numbers do, 0 for zeros of both signs. fixed: the numbers in fixed point with
+    `fraction` fraction bits, rounded to nearest, halves away from zero. large: whether a number is too large for fixed
+    point.
     """
     p, fmt = parameters, parameters.format
     magnitude = logits & ((1 << (fmt.width - 1)) - 1)
@@ -254,7 +254,7 @@ def _parts(parameters, logits):
     significand = (magnitude & ((1 << fmt.mantissa) - 1)) + np.where(field > 0, 1 << fmt.mantissa, 0)
     large = np.maximum(field, 1) > p.field_top
     shift = np.maximum(field, 1) - fmt.bias - fmt.mantissa + p.fraction
-    # With one bit more, by which it is rounded.
+    # The additional bit decides the rounding.
     doubled = np.where(shift >= -1, significand << np.clip(shift + 1, 0, 40),
                        significand >> np.clip(-shift - 1, 0, 62))
     fixed = np.where(large, 0, sign * ((doubled + 1) >> 1))
@@ -321,20 +321,21 @@ def errors(parameters, logits, targets, lasts, step=0, random=None):
     lasts : array of int, shape (n,)
         1 ends the row; so does the `classes`-th logit of a row, in any case.
     step : int
-        Errors before the first of these: each draws one random word, whatever it is.
+        Errors before the first of these. Every error draws one random word, exact or not.
     random : Stream, optional
-        Of one lane, to draw those words from instead.
+        Of one lane: the words are drawn from it instead.
 
     Returns
     -------
     errors : ndarray of uint32, shape (m,)
-        p - y of each class of the rows that were ended, in order, in the format `parameters.error`: rounded once on the
-        magnitude; 1 becomes the largest number. 0 for each class of a row with a NaN.
+        p - y of each class of the rows that were ended, in order, in the format `parameters.error`. The magnitude is
+        rounded once; 1 becomes the largest number. 0 for each class of a row with a NaN.
     ends : ndarray of uint32, shape (m,)
         1 with a row's last error.
     losses : ndarray of uint32, shape (m,)
-        The row's loss, with each of its errors: ln(sum of e**z) - z of the last marked class, in nats with
-        `fraction` fraction bits; `loss_top` from there on, and for a row with a NaN; 0 if no class was marked.
+        The row's loss, with each of its errors: ln(sum of e**z) - z of the last marked class, in nats. It has
+        `fraction` fraction bits. `loss_top` stands for all larger losses, and for a row with a NaN. 0 if no class was
+        marked.
     invalid, overflow : ndarray of bool, shape (n,)
         The logit is NaN; it is Inf, which counts as the number next to the largest.
     """
@@ -344,7 +345,7 @@ def errors(parameters, logits, targets, lasts, step=0, random=None):
     starts, row = _rows(lasts, p.classes)
     parts = _parts(p, logits)
     *_, nan, infinite = parts
-    # Without a row that was not ended.
+    # Drop a last row that was not ended.
     sizes = np.diff(np.append(starts, len(logits)))
     if len(sizes) and not lasts[-1] and sizes[-1] < p.classes:
         starts, sizes = starts[:-1], sizes[:-1]
@@ -413,8 +414,8 @@ class Bound:
     Attributes
     ----------
     logits, powers, sums, multiplied : float
-        What the rounding of logits, the exponentials, their truncation as they are summed, and that as they are
-        multiplied, add to the error of a probability.
+        Parts of the error of a probability. They come from the rounding of logits, the table of exponentials,
+        truncation before the sum, and truncation before the multiplication.
     above, below : float
         How far reciprocals are above and below the exact ones.
     loss : float
@@ -439,18 +440,18 @@ class Bound:
 def bound(parameters):
     """Return the Bound of these parameters: exponentials and reciprocals are measured over all their inputs.
 
-    Let the errors of distances, and the relative ones of exponentials, move the logarithm of each exponential by -r to
-    +r': that of p / (1 - p) moves by r + r' at most, and p by a quarter of that. What is truncated makes exponentials
-    smaller, each by less than 2**-guard, and their sum S by less than classes - 1 such units: e / S grows by less than
-    that, because S >= 1 and e <= S. What is multiplied is less than 2**-kept smaller. An error of 1 / S counts as it
-    is, because e <= 1.
+    Let the errors of distances, and the relative errors of exponentials, move the logarithm of each exponential by -r
+    to +r'. Then the logarithm of p / (1 - p) moves by r + r' at most, and p by a quarter of r + r'. Truncation makes
+    each exponential e smaller by less than 2**-guard, and their sum S by less than (classes - 1) * 2**-guard. Then e /
+    S grows by less than the loss of S, because S >= 1 and e <= S. Truncation before the multiplication takes less than
+    2**-kept. An error of 1 / S counts in full, because e <= 1.
     """
     p = parameters
     distances = np.arange(p.loss_top + 1)
     n, f = phases(p, distances)
     ratio = np.log(np.ldexp(_interpolated(p, tables(p).powers, f).astype(np.float64), -p.value))
     ratio += np.ldexp(distances.astype(np.float64), -p.fraction) - n * np.log(2.0)
-    # Of what is truncated to nothing, only that it is so little matters.
+    # Leave out distances whose exponential is truncated to 0: they are within the bound of truncation.
     ratio = ratio[n <= p.guard]
     unit = 2.0**-p.fraction
     sums = (p.classes - 1) * 2.0**-p.guard

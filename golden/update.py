@@ -115,8 +115,8 @@ class _Codes:
 class _Numbers:
     """The same on float64 numbers, several times as fast, for formats with Inf and NaN of which float64 has enough.
 
-    The float64 result, which has more than twice the format's bits and two, is near no half of its last place unless
-    the exact one is: rounded again, it is the exact one rounded once.
+    Rounding twice, to float64 and to the format, gives the exact result rounded once. float64 has at least two bits
+    more than twice the format's. So its result lies at a half of the format's last place only if the exact result does.
     """
 
     def __init__(self, fmt):
@@ -185,7 +185,7 @@ def step(fmt, method, weights, velocities, compensations, gradients, lr, momentu
          rounding=None):
     """Return the next (weights, velocities, compensations) as codes (uint32) of one format.
 
-    Every operation is rounded to nearest even, but for the one that is named:
+    Every operation is rounded to nearest even. Only the sum named below is rounded stochastically.
 
         g <- g + decay*w, unless decay is 0;  v <- momentum*v + g;  u <- -(lr*v)
         plain, stochastic:  w <- w + u, the latter rounded stochastically;  c <- 0
@@ -244,7 +244,7 @@ def updates(parameters, weights, velocities, compensations, gradients, method, l
     lr, momentum, decay : array of int, shape (n,)
         Codes of `rate_bits` bits; see `SGDParameters.rate`.
     draws : int
-        Random words that were drawn before: each stochastic update draws one.
+        Random words drawn before. Each stochastic update draws a word.
 
     Returns
     -------

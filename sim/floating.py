@@ -129,7 +129,7 @@ def mac_random(parameters, count, seed):
     a, b = _factors(rng, fmt, sums, count)
     slot = rng.integers(0, parameters.accumulators, count)
     first, last = rng.random(count) < 0.15, rng.random(count) < 0.5
-    # Neighbours of one sum: many of one size, some that cancel, and few that make an end of it.
+    # Neighbours in a sum: many have one size, some cancel, and few are special and end the sum.
     for k in range(parameters.accumulators):
         rows = np.flatnonzero(slot == k)
         first[rows[:1]] = True

@@ -170,7 +170,7 @@ def dot_random(parameters, count, seed):
     operands[0][again] = operands[0][again - 1] ^ (1 << (fmt.bits - 1))
     operands[1][again] = operands[1][again - 1]
     first[again], last[again] = False, True
-    # Long runs of one sign in some places, so that sums grow until they saturate.
+    # In some places sums saturate: long runs have one sign.
     for start in range(0, count, 500):
         part = slice(start, start + 60)
         sign = rng.integers(0, 2) << (fmt.bits - 1)

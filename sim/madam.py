@@ -10,12 +10,13 @@ __all__ = ["update_random", "update_recorded", "update_vectors"]
 
 
 def _gradients(parameters, squares, rng):
-    """Return codes of gradients whose squares are about those codes, on either side of where they are rounded up."""
+    """Return codes of gradients whose squares are about the given codes, on both sides of the rounding thresholds."""
     p, fmt = parameters, parameters.gradient
     gamma, shape = 2 * p.second_gamma, squares.shape
     exponent, rest = np.divmod(squares - p.second_gamma * p.second_bias, gamma)
     edges = np.array(logarithmic.thresholds(gamma, 52), np.float64) * 2.0**-52
-    # The least and the greatest significand of that square, and what is next to them; powers of two; anything between.
+    # Significands: the least and the greatest of the square, powers of two, and any between. Codes next to them follow
+    # below.
     below = np.where(rest == 0, edges[-1] / 2, edges[rest - 1])
     place = rng.random(shape)
     significand = np.where(place < 0.7, edges[rest], below + (edges[rest] - below) * place)
@@ -128,8 +129,8 @@ def update_vectors(parameters, weights, gradients, seconds, correction, rate, bo
 def update_recorded(parameters, count, seed):
     """Return transfers for ``madam-update`` with the gradients of weights in recorded training.
 
-    Those of some weights follow each other as they did there, and from one to the next go the weights and second
-    moments that the golden model makes (with random words of its own).
+    The gradients of a few weights follow each other as in the training. Each transfer takes the weights and second
+    moments that the golden model makes of the transfer before (with random words of its own).
     """
     rng = np.random.default_rng(seed)
     p, tensors = parameters, recorded.weight_gradients()

@@ -29,8 +29,8 @@ def converter_random(parameters, count, seed):
     p, work, fmt = parameters, parameters.work, parameters.format.magnitude
     shape = (count, p.block)
     top = (1 << work.exponent) - 2
-    # Exponents: spread below a place of the block's own, so that elements are normal, subnormal and zero; one block
-    # in four near the lowest scale, one in ten near the highest.
+    # Spread exponents below a place of the block's own: elements are normal, subnormal and zero. One block in four is
+    # near the lowest scale, one in ten near the highest.
     place = rng.integers(1, top + 1, (count, 1))
     kind = rng.random((count, 1))
     place = np.where(kind < 0.25, rng.integers(0, 2 * max(fmt.bias, 2) + fmt.emax + 4, (count, 1)), place)

@@ -69,7 +69,7 @@ def _near(parameters, rng, exponents, elements, last):
 def adaptive_random(parameters, count, seed):
     """Return random transfers for ``precision-adaptive``, many at directed places: arguments of `adaptive_vectors`."""
     rng, p = np.random.default_rng(seed), parameters
-    # Tensors of one group, a few and many, whose groups' exponents are near or far from each other.
+    # Tensors have a single group, a few groups or many, with exponents near to each other or far apart.
     mean = np.repeat(rng.choice([1, 3, 12, 60], count), 30)[:count]
     last = rng.random(count) < 1 / mean
     tensor = np.cumsum(last) - last

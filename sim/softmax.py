@@ -28,7 +28,7 @@ def _row(parameters, size, rng):
         return codes | (0 if rng.random() < 0.5 else sign if rng.random() < 0.2 else 1 << (fmt.width - 1))
     if kind < 0.3:  # zeros of both signs, and the least numbers
         return rng.integers(0, 1 << rng.integers(0, fmt.mantissa + 2), size) | sign
-    # As in training; of one size; and so far apart that exponentials are shifted far, and out.
+    # Spreads as in training, logits of a single size, and spreads that shift exponentials far, and out.
     spread = rng.choice([0.02, 0.5, 2, 5, 12, 40])
     values = spread * rng.standard_normal(size) + rng.choice([0, 0, 3, -20, 100, 1000]) * rng.random()
     if kind < 0.5:  # many small ones beside a great one, or a few

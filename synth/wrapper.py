@@ -5,7 +5,7 @@ __all__ = ["PINS", "stub", "wrapper"]
 # Clock, serial input, serial output: every port of the unit but its clock hangs on a register.
 PINS = ("clk", "si", "so")
 
-# Outputs that one fold register takes in: with the register before it, the inputs of a LUT4.
+# Outputs that a fold register takes in. With the register before it, they are the inputs of a LUT4.
 FOLD = 3
 
 
@@ -19,11 +19,10 @@ def stub(top, ports):
 def wrapper(top, ports):
     """Return Verilog of module `wrapper`, which holds one instance, `unit`, of module `top`.
 
-    A shift register feeds every input bit, reset included, from one pin. A register takes in
-    every output bit, and further registers fold those into one pin by exclusive or. So each
-    path of the unit runs from register to register, nothing of it is out of use, and the
-    wrapper puts no logic into its paths. It costs one flip-flop per input bit, one per output
-    bit, and one flip-flop and one LUT per three output bits.
+    A shift register feeds every input bit, reset included, from one pin. A register takes in every output bit, and
+    further registers fold these bits into one pin by exclusive or. So each path of the unit runs from register to
+    register, and no part of the unit is unused. The wrapper puts no logic into the unit's paths. It costs a flip-flop
+    per input bit and per output bit. Per three output bits it costs a further flip-flop and a LUT.
 
     Parameters
     ----------
