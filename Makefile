@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 CORES := $(shell getconf _NPROCESSORS_ONLN)
 
-.PHONY: env demo test sweep bench experiments lint clean
+.PHONY: env demo test sweep bench bytes experiments lint clean
 
 env: .venv/ready
 
@@ -27,6 +27,10 @@ test: lint
 # The long tests: every setting, exhaustive inputs. Hours, not minutes.
 sweep: env
 	$(BIN)/python -m pytest -n $(CORES) -m sweep --durations 15
+
+# Hashes of Verilog texts and digests of trainings: tests/bytes.txt has them, and changes on purpose alone.
+bytes: env
+	@$(BIN)/python tests/test_bytes.py
 
 bench: env
 	$(BIN)/python tests/bench_golden.py

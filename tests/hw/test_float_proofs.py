@@ -3,7 +3,7 @@
 
 For all operands: the result, and whether it is reported as NaN or as overflow. What is proved is the generated
 Verilog with its registers taken for wires (test_proofs.py has the timing), by the SAT solver inside Yosys. Each kind
-of proof has controls: the same proof of a unit with a fault seeded into hw/floating.py must fail.
+of proof has controls: the same proof of a unit with a fault seeded into the sources must fail.
 
 What stops the proofs that are not here (CPU seconds here; `pytest --durations 0` gives those of other machines):
 
@@ -22,13 +22,13 @@ What stops the proofs that are not here (CPU seconds here; `pytest --durations 0
 import re
 import subprocess
 import sys
-import types
 from pathlib import Path
 
 import pytest
+from faults import catalogue
 from narrowgauge import catalog
 from narrowgauge.golden.formats import PRESETS, Float
-from narrowgauge.hw import floating, verilog
+from narrowgauge.hw import verilog
 
 ADDER, MULTIPLIER, FMA, CAST = "float-adder", "float-multiplier", "float-fma", "float-cast"
 
@@ -83,19 +83,11 @@ endmodule
 """
 
 
-def build(unit, settings, fault=None):
-    """Return parameters, component and Verilog of a unit, from hw/floating.py as it is or with a text replaced."""
-    entry = catalog.find(unit)
-    parameters = entry.configure(settings)
-    component = entry.component(parameters)
-    if fault:
-        source = Path(floating.__file__).read_text()
-        assert source.count(fault[0]) == 1, fault
-        module = types.ModuleType("faulty")
-        module.__package__ = floating.__package__
-        exec(compile(source.replace(*fault), "faulty.py", "exec"), vars(module))
-        component = getattr(module, type(component).__name__)(parameters)
-    return parameters, component, verilog.emit(component, "unit_under_proof")
+def build(folder, unit, settings, fault=None):
+    """Return component and Verilog of a unit, from the sources as they are or with a text replaced."""
+    entry = (catalogue(folder, fault) if fault else catalog).find(unit)
+    component = entry.component(entry.configure(settings))
+    return component, verilog.emit(component, "unit_under_proof")
 
 
 def holds(folder, text, references, proof, cases=("",)):
@@ -118,7 +110,7 @@ def holds(folder, text, references, proof, cases=("",)):
 def operation(folder, unit, fmt, *, rounding="nearest", fault=None, cases=("",), **settings):
     """Prove an operation of one format; return whether it holds."""
     description = {"type": "Float"} | fmt.to_json()
-    _, component, text = build(unit, {"format": description, "rounding": rounding, **settings}, fault)
+    component, text = build(folder, unit, {"format": description, "rounding": rounding, **settings}, fault)
     width = fmt.width
     word, b, c, operands = {
         ADDER: ("add", f"{{b[{width}-1] ^ payload[{2 * width}], b[{width}-2:0]}}", "", ""),
@@ -173,7 +165,7 @@ endmodule
 def cast(folder, source, result, *, rounding="nearest", fault=None):
     """Prove a cast from or to fp32, of IEEE formats; return whether it holds."""
     settings = {name: {"type": "Float"} | fmt.to_json() for name, fmt in (("format", source), ("result", result))}
-    _, _, text = build(CAST, settings | {"rounding": rounding}, fault)
+    _, text = build(folder, CAST, settings | {"rounding": rounding}, fault)
     unit = UNIT.format(width=result.width, name="unit_under_proof")
     mode = {"nearest": "RNE", "truncate": "RTZ"}[rounding]
     if result == PRESETS["fp32"]:
@@ -239,7 +231,7 @@ def test_a_cast_is_equal_to_symbolic_floating_point(source, result, rounding, tm
     assert cast(tmp_path, source, result, rounding=rounding)
 
 
-# What is wrong: (unit, format, rounding, what stands in hw/floating.py once, what it becomes).
+# What is wrong: (unit, format, rounding, what stands in the sources once, what it becomes).
 FAULTS = {
     "a tie is rounded up": (ADDER, E4M3, "nearest", "below & (tail | kept[0])", "below"),
     # To nearest, such a number cannot change the sum.

@@ -9,12 +9,12 @@ import os
 import re
 import subprocess
 import sys
-import types
 from pathlib import Path
 
 import pytest
+from faults import catalogue
 from narrowgauge import catalog
-from narrowgauge.hw import precision, verilog
+from narrowgauge.hw import verilog
 
 CONVERTER, FMAC, ADDER, MAC = "bfp-converter", "bfp-fmac", "float-adder", "float-mac"
 LOG_CONVERTER, LOG_DOT, MADAM, SOFTMAX = "lns-converter", "lns-dot", "madam-update", "softmax-grad"
@@ -232,27 +232,18 @@ def test_control_a_choice_in_a_cycle_less_is_too_early(rule, depth, tmp_path):
     assert prove(tmp_path, ADAPTIVE, CHOICE, [rule], "bmc", depth, early=1, within=within(CHOICE)) == {rule}
 
 
-def faulty(unit, settings, old, new):
-    """Return the Verilog that hw/precision.py makes with a text of it replaced."""
-    entry = catalog.find(unit)
-    parameters, source = entry.configure(settings), Path(precision.__file__).read_text()
-    assert source.count(old) == 1, old
-    module = types.ModuleType("faulty")
-    module.__package__ = precision.__package__
-    exec(compile(source.replace(old, new), "faulty.py", "exec"), vars(module))
-    component = getattr(module, type(entry.component(parameters)).__name__)(parameters)
-    return verilog.emit(component, entry.module_name(parameters))
-
-
-# What stands in hw/precision.py once, what it becomes, and the rules that then do not hold.
+# What stands in the sources once, what it becomes, and the rules that then do not hold.
 FAULTS = {
     "an answer that waits is replaced": (
-        CYCLIC, "advance.eq(~self.o.valid | self.o.ready)", "advance.eq(1)", {"stays", "unchanged", "each_once"}),
+        CYCLIC, "period\n        advance = Signal()\n        m.d.comb += [advance.eq(~self.o.valid | self.o.ready)",
+        "period\n        advance = Signal()\n        m.d.comb += [advance.eq(1)", {"stays", "unchanged", "each_once"}),
     "an answer is given again": (
         CYCLIC, "self.o.valid.eq(self.i.valid)", "self.o.valid.eq(self.i.valid | self.o.valid)", {"each_once"}),
     "a choice that waits is replaced": (
         ADAPTIVE, "(left == 0) & (~self.o.valid | self.o.ready)", "(left == 0)", {"unchanged"}),
-    "a choice is given again": (ADAPTIVE, "self.o.valid.eq(0)", "self.o.valid.eq(self.o.valid)", {"owed"}),
+    "a choice is given again": (
+        ADAPTIVE, "self.o.valid.eq(0)\n        with m.If(busy", "self.o.valid.eq(self.o.valid)\n        with m.If(busy",
+        {"owed"}),
     "a tensor that ends while another is compared is lost": (
         ADAPTIVE, "advance.eq(~(ended.valid & busy) & ~rising)", "advance.eq(~rising)", {"nothing_lost"}),
 }
@@ -262,6 +253,7 @@ FAULTS = {
 def test_control_a_fault_of_precision_control_is_refused(fault, tmp_path):
     unit, old, new, rules = FAULTS[fault]
     settings, bounds = (CHOICE, within(CHOICE)) if unit == ADAPTIVE else (CYCLES, None)
+    entry = catalogue(tmp_path, (old, new)).find(unit)
     depth = 26 if "nothing_lost" in rules else 10
     assert prove(tmp_path, unit, settings, sorted(rules), "bmc", depth, within=bounds,
-                 text=faulty(unit, settings, old, new)) == rules
+                 text=entry.verilog(entry.configure(settings))) == rules

