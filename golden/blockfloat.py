@@ -8,29 +8,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from . import lfsr
-from .formats import (
-    PRESETS,
-    BlockFloat,
-    Float,
-    Parameters,
-    as_real,
-    as_rows,
-    broadcast,
-    require,
-    require_int,
-    require_lengths,
-)
-from .products import slabs
+from .accumulator import BANK, RECURRENCE, require_sums, sum_groups, sums_of
+from .formats import PRESETS, BlockFloat, Float, Parameters, as_rows, broadcast, require, require_int, require_lengths
+from .groups import as_groups, draw_words, from_groups, slabs_of
 from .rounding import NEAREST, TRUNCATE, stochastic
 
 __all__ = [
-    "Blocks", "ConverterParameters", "FMACParameters", "System", "accumulate", "convert", "dot", "fmac", "matmul",
+    "Blocks", "ConverterParameters", "FMACParameters", "System", "convert", "dot", "fmac", "matmul",
     "pack", "passes", "quantise", "unpack",
 ]
-
-# Of the units' accumulators (`hw.accumulator`): cycles between additions to one sum, and from an addition to the sum.
-RECURRENCE, BANK = 10, 12
-SLAB = 1 << 16  # elements worked on at a time, so that every intermediate array stays in the cache
 
 
 @dataclass(frozen=True)
@@ -63,8 +49,7 @@ class Blocks:
         """Return the float64 values in the shape of the array that was quantised. Exact."""
         shift = self.exponents.astype(np.int32) - (self.format.bias + self.format.mantissa - 1)
         values = np.ldexp(self.mantissas.astype(np.float64), shift[..., np.newaxis])
-        values = values.reshape(*values.shape[:-2], values.shape[-2] * values.shape[-1])[..., : self.length]
-        return np.moveaxis(values, -1, self.axis)
+        return from_groups(values, self.length, self.axis)
 
 
 def quantise(x, fmt, *, axis=-1, rounding=NEAREST, random=None):
@@ -95,49 +80,11 @@ def quantise(x, fmt, *, axis=-1, rounding=NEAREST, random=None):
     words = draw_words(random, rounding, fmt.group, len(flat))
     exponents = np.empty(len(flat), np.int16)
     mantissas = np.empty(flat.shape, np.int8 if fmt.mantissa < 8 else np.int16)
-    rows, invalid = max(1, SLAB // fmt.group), False
-    for start in range(0, len(flat), rows):
-        part = slice(start, start + rows)
+    invalid = False
+    for part in slabs_of(len(flat), fmt.group):
         noise = None if words is None else words[part]
         invalid |= _quantise_rows(flat[part], fmt, rounding, noise, exponents[part], mantissas[part])
     return Blocks(fmt, exponents.reshape(shape), mantissas.reshape(*shape, fmt.group), length, axis, invalid)
-
-
-def as_groups(x, axis, group):
-    """Return the rows of one group each that `axis` of an array is cut into, its tail padded with zeros.
-
-    Returns ``(rows, shape, length)``: rows (n, group), float32 for float16 and float32 and float64 otherwise, in
-    C order with the grouped axis last; the shape (..., groups) of what there is one of per row; and the length
-    without padding.
-    """
-    x = as_real("x", x)
-    require(x.ndim > 0, "shape of x", x.shape, "one dimension or more")
-    require(-x.ndim <= axis < x.ndim, "axis", axis, f"an integer from {-x.ndim} to {x.ndim - 1}")
-    if x.dtype not in (np.float32, np.float64):
-        x = x.astype(np.float32 if x.dtype == np.float16 else np.float64)
-    x = np.moveaxis(x, axis, -1)
-    length = x.shape[-1]
-    groups = -(-length // group)
-    if length % group:
-        x = np.concatenate([x, np.zeros((*x.shape[:-1], groups * group - length), x.dtype)], axis=-1)
-    return np.ascontiguousarray(x).reshape(-1, group), (*x.shape[:-1], groups), length
-
-
-def draw_words(random, rounding, group, rows):
-    """Return the random words (rows, group) that `quantise` rounds with: a Stream's next ones, or those given.
-
-    None unless the rounding is stochastic.
-    """
-    if rounding.kind != "stochastic":
-        return None
-    require(random is not None, "random", random, "a Stream or an array, because rounding is stochastic")
-    if isinstance(random, lfsr.Stream):
-        require(random.lanes == group and random.bits == rounding.bits, "random", (random.lanes, random.bits),
-                f"a Stream of {group} lanes and {rounding.bits} bits")
-        return random.draw(rows)
-    words = np.asarray(random)
-    require(words.size == rows * group, "shape of random", words.shape, f"{rows} rows of {group} words")
-    return words.reshape(rows, group)
 
 
 def _quantise_rows(x, fmt, rounding, random, exponents, mantissas):
@@ -242,54 +189,6 @@ def _offset(a, b):
     return a.bias + a.mantissa - 1 + b.bias + b.mantissa - 1
 
 
-def accumulate(total, integer, exponent, accumulator, low=0):
-    """Add ``(integer + low) * 2**exponent`` to accumulators with one rounding, to nearest even.
-
-    Parameters
-    ----------
-    total : array of float64
-        Values of the accumulator format; an Inf or a NaN stays.
-    integer, exponent : array of int
-        The addend: the integer below 2**53 in magnitude (or any float64), the exponent within -1000 to 900.
-    accumulator : Float
-    low : array of float64, optional
-        What the exact addend has beyond a float64 `integer`: at most half a unit in its last place.
-
-    Returns
-    -------
-    array of float64
-        New values. A sum that is exactly zero is +0.
-    """
-    exponent = np.asarray(exponent, np.int32)
-    addend = np.ldexp(np.asarray(integer, np.float64), exponent)
-    with np.errstate(invalid="ignore"):
-        if np.any(low):
-            # The exact sum in three parts; each is at most half a unit in the last place of the one before it.
-            small, third = two_sum(total, np.ldexp(low, exponent))
-            rounded, second = two_sum(small, addend)
-            second, third = two_sum(second, third)
-            rounded, second = two_sum(rounded, second)
-            rounded = np.where(np.isfinite(total), rounded, total + addend)
-            error = np.where(second != 0, second, third)
-        else:
-            rounded, error = two_sum(total, addend)
-        # Rounded to odd, the sum keeps what the rounding to the accumulator needs to know.
-        even = (rounded.view(np.int64) & 1) == 0
-        toward = np.where(error > 0, np.inf, -np.inf)
-        odd = np.where((error != 0) & even & np.isfinite(total), np.nextafter(rounded, toward), rounded)
-    if accumulator == PRESETS["fp32"]:
-        with np.errstate(over="ignore", invalid="ignore"):
-            return odd.astype(np.float32).astype(np.float64)
-    return accumulator.round(odd)
-
-
-def two_sum(a, b):
-    """Return the float64 sum of two arrays, and its exact error."""
-    rounded = a + b
-    virtual = rounded - a
-    return rounded, (a - (rounded - virtual)) + (b - virtual)
-
-
 def matmul(a, b, accumulator=PRESETS["fp32"]):
     """Return the matrix product of two block-floating-point matrices, float64 values of `accumulator`.
 
@@ -310,56 +209,6 @@ def matmul(a, b, accumulator=PRESETS["fp32"]):
     bits = (a.format.group << (a.format.mantissa + b.format.mantissa)).bit_length() - 1
     return sum_groups((a.exponents, a.mantissas), (b.exponents, b.mantissas), _offset(a.format, b.format), bits,
                       accumulator)
-
-
-def sum_groups(a, b, offset, bits, accumulator):
-    """Return what `matmul` does, from exponents and integers: any sums of scaled dot products of groups.
-
-    Parameters
-    ----------
-    a, b : tuple (exponents, integers)
-        Arrays of shapes (rows, groups) and (rows, groups, group): row i of `a` and row j of `b` make result (i, j).
-    offset : int
-        A group's dot product is ``(integer sum) * 2**(exponent of a + exponent of b - offset)``.
-    bits : int
-        Sums of products of integers, even of their magnitudes, do not exceed ``2**bits``; 53 or less.
-    accumulator : Float
-    """
-    (ea, qa), (eb, qb) = a, b
-    rows, columns, groups = len(ea), len(eb), ea.shape[1]
-    if not (rows and columns and groups):
-        return np.zeros((rows, columns))
-    # An all-zero group adds zero whatever its exponent: the top one leaves the range as it is.
-    ea, eb = (np.where(q.any(axis=-1), e, e.max()).astype(np.int64) for e, q in ((ea, qa), (eb, qb)))
-    # So small, float32 or float64 sums of them are exact in any order.
-    exact = bits <= 24
-    kind = np.float32 if exact else np.float64
-    qa = np.ascontiguousarray(np.moveaxis(qa, 1, 0)).astype(kind)
-    qb = np.ascontiguousarray(np.transpose(qb, (1, 2, 0))).astype(kind)
-    low, high = int(ea.min() + eb.min()) - offset, int(ea.max() + eb.max()) - offset
-    # Where every addend is a normal float32 well inside the range, and so is every integer times
-    # its scale of a, the machine's own float32 addition is the one rounding that is asked for.
-    middle = int(ea.min() + ea.max()) // 2
-    inside = low >= -126 and high + 24 + groups.bit_length() < 126 and int(ea.max()) - middle + 24 < 126
-    if exact and accumulator == PRESETS["fp32"] and inside:
-        total = np.zeros((rows, columns), np.float32)
-        scale_a, scale_b = (np.ldexp(np.float32(1), (e - part).astype(np.int32)) for e, part in
-                            ((ea, middle), (eb, offset - middle)))
-        for part in slabs(rows, columns * qa.shape[2]):
-            slab = total[part]
-            for k in range(groups):
-                term = qa[k, part] @ qb[k]
-                term *= scale_a[part, k, np.newaxis]
-                term *= scale_b[:, k]
-                slab += term
-        return total.astype(np.float64) + 0.0
-    total = np.zeros((rows, columns))
-    for part in slabs(rows, columns * qa.shape[2]):
-        slab = total[part]
-        for k in range(groups):
-            slab = accumulate(slab, qa[k, part] @ qb[k], ea[part, k, np.newaxis] + eb[:, k] - offset, accumulator)
-        total[part] = slab
-    return total
 
 
 @dataclass(frozen=True)
@@ -445,12 +294,8 @@ class FMACParameters(Parameters):
 
     def __post_init__(self):
         _require_unit_format(self)
-        require(isinstance(self.accumulator, Float) and self.accumulator.specials == "ieee" and
-                self.accumulator.overflow == "infinity" and self.accumulator.mantissa >= 2, "accumulator",
-                self.accumulator, "a Float with specials 'ieee' and overflow 'infinity', such as fp32, bf16, fp16")
+        require_sums(self.accumulator, self.accumulators)
         require(self.chunks in ("serial", "parallel"), "chunks", self.chunks, "serial, parallel")
-        require(type(self.accumulators) is int and self.accumulators in (2, 4, 8, 16), "accumulators",
-                self.accumulators, "2, 4, 8, 16")
 
     @property
     def format(self):
@@ -622,32 +467,4 @@ def fmac(parameters, a, b, slot, first, last):
     integer = np.einsum("ij,ij->i", np.asarray(qa, np.int64), np.asarray(qb, np.int64))
     pa, pb = (np.clip(p, 2, parameters.mantissa) for p in (pa, pb))
     exponent = np.asarray(ea, np.int64) + eb - 2 * parameters.format.bias - (pa - 1) - (pb - 1)
-    count, levels = runs(slot, first)
-    totals, sums, overflow = np.zeros(count), np.zeros(len(integer)), False
-    for where, rows in levels:
-        before = totals[where]
-        totals[where] = accumulate(before, integer[rows], exponent[rows], parameters.accumulator)
-        overflow |= bool((np.isinf(totals[where]) & ~np.isinf(before)).any())
-        sums[rows] = totals[where]
-    return parameters.accumulator.encode(sums[np.asarray(last, bool)]), overflow
-
-
-def runs(slot, first):
-    """Cut transfers into runs: those of one slot, from a `first` up to the next; each run is a sum of its own.
-
-    Returns
-    -------
-    count : int
-        Runs.
-    levels : list of (ndarray of int, ndarray of int)
-        For each depth within a run: the runs that reach it, and their transfers at that depth. Additions of one
-        level are independent of each other, so they can be made together.
-    """
-    order = np.argsort(slot, kind="stable")
-    if not len(order):
-        return 0, []
-    starts = (np.diff(np.asarray(slot)[order], prepend=-1) != 0) | np.asarray(first, bool)[order]
-    run = np.cumsum(starts) - 1
-    depth = np.arange(len(order)) - np.flatnonzero(starts)[run]
-    by_depth = np.split(np.argsort(depth, kind="stable"), np.cumsum(np.bincount(depth))[:-1])
-    return int(run[-1]) + 1, [(run[level], order[level]) for level in by_depth]
+    return sums_of(parameters.accumulator, integer, exponent, slot, first, last)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import lfsr
-from .blockfloat import BANK, RECURRENCE, runs
+from .accumulator import BANK, RECURRENCE, require_sums, runs
 from .formats import PRESETS, Float, Parameters, as_codes, as_real, broadcast, require, require_int, require_lengths
 from .products import product
 from .rounding import KINDS, NEAREST, TRUNCATE, stochastic
@@ -535,11 +535,7 @@ class MACParameters(Parameters):
     def __post_init__(self):
         require(isinstance(self.format, Float) and self.format.mantissa >= 1, "format", self.format,
                 "a Float with a mantissa of 1 bit or more")
-        require(isinstance(self.accumulator, Float) and self.accumulator.specials == "ieee" and
-                self.accumulator.overflow == "infinity" and self.accumulator.mantissa >= 2, "accumulator",
-                self.accumulator, "a Float with specials 'ieee' and overflow 'infinity', such as fp32, bf16, fp16")
-        require(type(self.accumulators) is int and self.accumulators in (2, 4, 8, 16), "accumulators",
-                self.accumulators, "2, 4, 8, 16")
+        require_sums(self.accumulator, self.accumulators)
         require(self.multiplier in MULTIPLIERS, "multiplier", self.multiplier, ", ".join(MULTIPLIERS))
 
     @property

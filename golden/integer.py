@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .blockfloat import runs
+from .accumulator import runs
 from .formats import PRESETS, Float, Parameters, as_real, as_rows, require, require_int, require_lengths
 from .products import product
 from .system import ScaledSystem

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from .blockfloat import runs
+from .accumulator import runs
 from .formats import PRESETS, Float, Log, Parameters, as_rows, require, require_int, require_lengths
 from .products import product
 from .system import ScaledSystem

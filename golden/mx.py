@@ -9,8 +9,9 @@ from functools import lru_cache
 import numpy as np
 
 from . import formats, lfsr
-from .blockfloat import SLAB, accumulate, as_groups, draw_words, runs, sum_groups, two_sum
+from .accumulator import accumulate, require_sums, sum_groups, sums_of, two_sum
 from .formats import Fixed, Float, Parameters, require, require_int
+from .groups import as_groups, draw_words, from_groups, slabs_of
 from .products import product
 from .rounding import KINDS, NEAREST, TRUNCATE, stochastic
 
@@ -158,8 +159,7 @@ class Blocks:
         scales = self.scales.astype(np.int32)[..., np.newaxis]
         values = np.ldexp(_values(self.format)[self.elements], scales - SCALE_BIAS)
         values = np.where(scales == SCALE_NAN, np.nan, values)
-        values = values.reshape(*values.shape[:-2], values.shape[-2] * values.shape[-1])
-        return np.moveaxis(values[..., : self.length], -1, self.axis)
+        return from_groups(values, self.length, self.axis)
 
 
 @lru_cache(32)
@@ -240,9 +240,8 @@ def quantise(x, fmt, *, axis=-1, rounding=NEAREST, scale_rule="floor", random=No
     flat, shape, length = as_groups(x, axis, fmt.block)
     words = draw_words(random, rounding, fmt.block, len(flat))
     scales, elements = np.empty(len(flat), np.uint8), np.empty(flat.shape, np.uint8)
-    rows, invalid, overflow = max(1, SLAB // fmt.block), False, False
-    for start in range(0, len(flat), rows):
-        part = slice(start, start + rows)
+    invalid = overflow = False
+    for part in slabs_of(len(flat), fmt.block):
         nan, above = _quantise_rows(flat[part], fmt, scale_rule, rounding, None if words is None else words[part],
                                     scales[part], elements[part])
         invalid, overflow = invalid | bool(nan.any()), overflow | bool(above.any())
@@ -456,11 +455,7 @@ class DotParameters(_WithElement):
         require_int("block", self.block, 8, 64)
         require(type(self.lanes) is int and self.lanes in [n for n in range(4, self.block + 1) if self.block % n == 0],
                 "lanes", self.lanes, f"a divisor of the block, {self.block}, of 4 or more")
-        require(isinstance(self.accumulator, Float) and self.accumulator.specials == "ieee" and
-                self.accumulator.overflow == "infinity" and self.accumulator.mantissa >= 2, "accumulator",
-                self.accumulator, "a Float with specials 'ieee' and overflow 'infinity', such as fp32, bf16, fp16")
-        require(type(self.accumulators) is int and self.accumulators in (2, 4, 8, 16), "accumulators",
-                self.accumulators, "2, 4, 8, 16")
+        require_sums(self.accumulator, self.accumulators)
 
     @property
     def format(self) -> MX:
@@ -534,14 +529,8 @@ def dots(parameters, a, b, slot, first, last):
     a, b = (Blocks(fmt, np.asarray(scales, np.uint8), np.asarray(elements, np.uint8), fmt.block)
             for fmt, (scales, elements) in ((parameters.format, a), (parameters.format_b, b)))
     high, low = dot(a, b)
-    count, levels = runs(slot, first)
-    totals, sums, overflow = np.zeros(count), np.zeros(len(high)), False
-    for where, rows in levels:
-        before = totals[where]
-        totals[where] = accumulate(before, high[rows], 0, parameters.accumulator, low[rows])
-        overflow |= bool((np.isinf(totals[where]) & np.isfinite(before)).any())
-        sums[rows] = totals[where]
-    return parameters.accumulator.encode(sums[np.asarray(last, bool)]), bool(np.isnan(high).any()), overflow
+    codes, overflow = sums_of(parameters.accumulator, high, 0, slot, first, last, low)
+    return codes, bool(np.isnan(high).any()), overflow
 
 
 @dataclass(frozen=True)
@@ -572,8 +561,7 @@ class NVFP4:
         """Return the float64 values, element * block scale * tensor scale. Exact."""
         scale = formats.PRESETS["fp8-e4m3"].decode(self.scales) * self.tensor_scale
         values = formats.PRESETS["fp4-e2m1"].decode(self.elements) * scale[..., np.newaxis]
-        values = values.reshape(*values.shape[:-2], values.shape[-2] * values.shape[-1])
-        return np.moveaxis(values[..., : self.length], -1, self.axis)
+        return from_groups(values, self.length, self.axis)
 
 
 def quantise_nvfp4(x, *, axis=-1, rounding=NEAREST, random=None, tensor_scale=None):
