@@ -5,7 +5,8 @@ Source: numerics contract, sections 2 and 3.
 
 import numpy as np
 
-from .formats import PRESETS, Float, require
+from ..base.checks import require
+from .formats import PRESETS, Float
 from .products import slabs
 
 __all__ = ["BANK", "RECURRENCE", "accumulate", "require_sums", "runs", "sum_groups", "sums_of", "two_sum"]

@@ -7,9 +7,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..base.checks import require, require_int, require_lengths
+from ..base.parameters import Parameters
 from . import lfsr
 from .accumulator import BANK, RECURRENCE, require_sums, sum_groups, sums_of
-from .formats import PRESETS, BlockFloat, Float, Parameters, as_rows, broadcast, require, require_int, require_lengths
+from .arrays import as_rows, broadcast
+from .formats import PRESETS, BlockFloat, Float
 from .groups import as_groups, draw_words, from_groups, slabs_of
 from .rounding import NEAREST, TRUNCATE, stochastic
 

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..base.checks import require, require_int, require_lengths
+from ..base.parameters import Parameters
 from . import lfsr
 from .accumulator import BANK, RECURRENCE, require_sums, runs
-from .formats import PRESETS, Float, Parameters, as_codes, as_real, broadcast, require, require_int, require_lengths
+from .arrays import as_codes, as_real, broadcast
+from .formats import PRESETS, Float
 from .products import product
 from .rounding import KINDS, NEAREST, TRUNCATE, stochastic
 

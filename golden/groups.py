@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from ..base.checks import require
 from . import lfsr
-from .formats import as_real, require
+from .arrays import as_real
 
 __all__ = ["as_groups", "draw_words", "from_groups", "slabs_of"]
 

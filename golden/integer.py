@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..base.checks import require, require_int, require_lengths
+from ..base.parameters import Parameters
 from .accumulator import runs
-from .formats import PRESETS, Float, Parameters, as_real, as_rows, require, require_int, require_lengths
+from .arrays import as_real, as_rows
+from .formats import PRESETS, Float
 from .products import product
 from .system import ScaledSystem
 

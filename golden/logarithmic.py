@@ -9,8 +9,11 @@ from functools import lru_cache
 
 import numpy as np
 
+from ..base.checks import require, require_int, require_lengths
+from ..base.parameters import Parameters
 from .accumulator import runs
-from .formats import PRESETS, Float, Log, Parameters, as_rows, require, require_int, require_lengths
+from .arrays import as_rows
+from .formats import PRESETS, Float, Log
 from .products import product
 from .system import ScaledSystem
 

@@ -8,9 +8,12 @@ from functools import lru_cache
 
 import numpy as np
 
+from ..base.checks import require, require_int
+from ..base.parameters import Parameters
 from . import formats, lfsr
 from .accumulator import accumulate, require_sums, sum_groups, sums_of, two_sum
-from .formats import Fixed, Float, Parameters, require, require_int
+from .arrays import as_rows
+from .formats import Fixed, Float
 from .groups import as_groups, draw_words, from_groups, slabs_of
 from .products import product
 from .rounding import KINDS, NEAREST, TRUNCATE, stochastic
@@ -495,7 +498,7 @@ def convert(parameters, codes, step=0):
         Whether the transfer raised the sticky status: a NaN; an Inf or a NaN, or a scale above the largest.
     """
     p = parameters
-    x = formats.as_rows("codes", p.work.decode(codes), p.block).astype(np.float32)
+    x = as_rows("codes", p.work.decode(codes), p.block).astype(np.float32)
     words = None
     if p.rounding == "stochastic":
         words = lfsr.words(p.seed, p.block, step, len(x), p.random_bits)

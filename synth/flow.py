@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from importlib import metadata, resources
 from pathlib import Path
 
+from ..base.checks import require, require_int
 from ..base.environment import unsteered
 from ..base.files import build_once, cache_folder
 from ..golden.errors import MissingExtra
-from ..golden.formats import require, require_int
 from .wrapper import PINS, stub, wrapper
 
 __all__ = ["PLACERS", "TARGETS", "Device", "Target", "check", "gate_netlist", "netlist", "summary", "synthesise"]
