@@ -1,20 +1,20 @@
 """Block floating point in hardware: the converter and the variable-precision dot product (fMAC)."""
 
 from amaranth import *
-from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib import data
 
 from ..golden.blockfloat import ConverterParameters, FMACParameters
 from . import meanings
-from .accumulator import AccumulatorBank
+from .accumulator import SummingUnit
 from .formats import group_layout
 from .lfsr import LeapLFSR
-from .pipeline import CHAIN, bits_of, packed_sums, shift_right_sticky, signals, stage, sticky_status, sum_with_carry
+from .pipeline import CHAIN, bits_of, packed_sums, shift_right_sticky, signals, stage, sum_with_carry
+from .unit import StreamUnit
 
 __all__ = ["BFPConverter", "BFPFMAC", "System"]
 
 
-class BFPConverter(wiring.Component):
+class BFPConverter(StreamUnit):
     """Converter from floating point to block floating point: one group per cycle.
 
     Finds the shared exponent, aligns the significands to it and rounds them to the precision of
@@ -47,25 +47,11 @@ class BFPConverter(wiring.Component):
         Cycles between transfers.
     """
 
-    interval = 1
-
     def __init__(self, parameters: ConverterParameters):
         self.parameters = parameters
-        precision = parameters.mantissa.bit_length()
-        super().__init__({
-            "i": In(stream.Signature(data.StructLayout({
-                "elements": data.ArrayLayout(parameters.work.width, parameters.group),
-                "precision": precision, "rounding": 2,
-            }))),
-            "o": Out(stream.Signature(group_layout(parameters.format))),
-            "invalid": Out(1),
-            "overflow": Out(1),
-            "status_clear": In(1),
-        })
-
-    @property
-    def latency(self):
-        return self.parameters.latency
+        elements = data.ArrayLayout(parameters.work.width, parameters.group)
+        super().__init__({"elements": elements, "precision": parameters.mantissa.bit_length(), "rounding": 2},
+                         group_layout(parameters.format))
 
     @property
     def meanings(self):
@@ -85,8 +71,7 @@ class BFPConverter(wiring.Component):
         mantissa, fraction = fmt.mantissa, stochastic.window
         window = mantissa + fraction
 
-        advance = Signal()
-        m.d.comb += [advance.eq(~self.o.valid | self.o.ready), self.i.ready.eq(advance)]
+        advance = self.handshake(m)
 
         # Exponents are fields of the work format. All-subnormal groups may have exponents below
         # that of the smallest normal number: `left` places, so far as the group format reaches.
@@ -226,15 +211,8 @@ class BFPConverter(wiring.Component):
                 magnitude.eq((q[:mantissa] | full.replicate(mantissa)) & mask),
             ]
             elements.append(Cat(magnitude, s6.negative[k] & magnitude.any()))
-        with m.If(advance):
-            m.d.sync += [
-                self.o.valid.eq(s6.valid),
-                self.o.payload.elements.as_value().eq(Cat(elements)),
-                self.o.payload.exponent.eq(s6.exponent),
-                self.o.payload.precision.eq(s6.precision),
-            ]
-        sticky_status(m, self.invalid, advance & s6.valid & s6.nan, self.status_clear)
-        sticky_status(m, self.overflow, advance & s6.valid & s6.above, self.status_clear)
+        self.emit(m, advance, s6.valid, elements=Cat(elements), exponent=s6.exponent, precision=s6.precision)
+        self.report(m, invalid=advance & s6.valid & s6.nan, overflow=advance & s6.valid & s6.above)
         return m
 
 
@@ -344,7 +322,7 @@ def sum_products(m, advance, now, products, signs, field, *, scale=None, complem
     return now, [Cat(total[:-1], ~total[-1]).as_signed() for total in totals], now.signs[0]
 
 
-class BFPFMAC(wiring.Component):
+class BFPFMAC(SummingUnit):
     """Dot product of two BFP groups, of a precision chosen per transfer, added to a float sum.
 
     A transfer adds the exact dot product of its two groups to one of the accumulators, with one
@@ -381,24 +359,9 @@ class BFPFMAC(wiring.Component):
         Cycles between transfers to the same accumulator, at the least.
     """
 
-    recurrence = AccumulatorBank.recurrence
-
     def __init__(self, parameters: FMACParameters):
-        self.parameters = parameters
         group = group_layout(parameters.format)
-        slot = (parameters.accumulators - 1).bit_length()
-        super().__init__({
-            "i": In(stream.Signature(data.StructLayout({
-                "a": group, "b": group, "slot": slot, "first": 1, "last": 1,
-            }))),
-            "o": Out(stream.Signature(data.StructLayout({"value": parameters.accumulator.width, "slot": slot}))),
-            "overflow": Out(1),
-            "status_clear": In(1),
-        })
-
-    @property
-    def latency(self):
-        return self.parameters.latency
+        super().__init__(parameters, {"a": group, "b": group}, ("overflow",))
 
     @property
     def interval(self):
@@ -421,15 +384,8 @@ class BFPFMAC(wiring.Component):
         ends = (offset - 2 * (fmt.mantissa - 1) - integer, offset - 2 + 2 * (2**fmt.exponent - 1))
         field = bits_of(*ends)
 
-        m.submodules.bank = bank = AccumulatorBank(
-            parameters.accumulator, integer=integer, field=field, sums=parameters.accumulators)
-        m.d.comb += [
-            self.o.payload.eq(bank.o.payload),
-            self.o.valid.eq(bank.o.valid),
-            bank.o.ready.eq(self.o.ready),
-            self.overflow.eq(bank.overflow),
-            bank.status_clear.eq(self.status_clear),
-        ]
+        bank = self.bank(m, integer=integer, field=field)
+        self.answer(m, bank)
 
         # What a precision takes off the exponent, for both operands: a table.
         width = len(payload.a.precision)
@@ -460,15 +416,8 @@ class BFPFMAC(wiring.Component):
         complete = now.valid & now.final if self.parameters.serial else now.valid
         out = stage(m, advance, "merged", valid=complete, field=now.field, slot=now.slot, first=now.first,
                     last=now.last)
-        m.d.comb += [
-            bank.i.valid.eq(out.valid),
-            bank.i.payload.integer.eq(merged),
-            bank.i.payload.field.eq(out.field),
-            bank.i.payload.slot.eq(out.slot),
-            bank.i.payload.first.eq(out.first),
-            bank.i.payload.last.eq(out.last),
-            advance.eq(~out.valid | bank.i.ready),
-        ]
+        self.add(m, bank, out, integer=merged)
+        m.d.comb += advance.eq(~out.valid | bank.i.ready)
         return m
 
     def _one_chunk_pair(self, m, advance, common):

@@ -3,16 +3,17 @@
 from types import SimpleNamespace
 
 from amaranth import *
-from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In
 
 from ..golden.floating import AdderParameters, CastParameters, FMAParameters, MACParameters, MultiplierParameters
 from ..golden.rounding import NEAREST
 from . import meanings
-from .accumulator import AccumulatorBank
+from .accumulator import SummingUnit
 from .lfsr import LeapLFSR
 from .multiplier import Multiplier, block
-from .pipeline import normalise, shift_right_sticky, signals, stage, sticky_status
+from .pipeline import normalise, shift_right_sticky, signals, stage
+from .unit import StreamUnit
 
 __all__ = [
     "FloatAdder", "FloatCast", "FloatFMA", "FloatMAC", "FloatMultiplier", "round_and_pack", "round_sum", "unpack",
@@ -195,7 +196,7 @@ def _text(multiplier):
     return instance[1] if instance else ""
 
 
-class _FloatUnit(wiring.Component):
+class _FloatUnit(StreamUnit):
     """What the pipelined units share: ports, cuts, and the way from an exact value to the result.
 
     Parameters
@@ -211,16 +212,15 @@ class _FloatUnit(wiring.Component):
         Places for registers, the most useful first: a unit of latency n has the first n.
     """
 
-    interval = 1
-
     def __init__(self, parameters, operands, result, *, embedded=False):
-        self.parameters, self.result, self.latency = parameters, result, parameters.latency
+        self.parameters, self.result = parameters, result
         self.flush, self._window = parameters.subnormals == "flush", window_of(parameters.mode)
         self._embedded, self._choice = embedded, embedded and parameters.rounding == "stochastic"
-        super().__init__({
-            "i": In(stream.Signature(data.StructLayout(operands | ({"nearest": 1} if self._choice else {})))),
-            "o": Out(stream.Signature(data.StructLayout({"value": result.width}))),
-        } | ({"enable": In(1)} if embedded else {"invalid": Out(1), "overflow": Out(1), "status_clear": In(1)}))
+        operands = operands | ({"nearest": 1} if self._choice else {})
+        if embedded:
+            super().__init__(operands, {"value": result.width}, status=(), enable=In(1))
+        else:
+            super().__init__(operands, {"value": result.width})
 
     @property
     def meanings(self):
@@ -234,9 +234,7 @@ class _FloatUnit(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        advance = Signal()
-        m.d.comb += [advance.eq(self.enable if self._embedded else ~self.o.valid | self.o.ready),
-                     self.i.ready.eq(advance)]
+        advance = self.handshake(m, self.enable if self._embedded else None)
 
         def cut(name, before=None, *, drop=(), **values):
             return stage(m, advance, name, before, drop=drop, registered=name in self.CUTS[:self.latency], **values)
@@ -305,15 +303,13 @@ class _FloatUnit(wiring.Component):
                                                        Mux(packed.over, over, packed.magnitude))))
         negative = now.negative & ~now.nan & ~(now.cancels & ~packed.nonzero & ~now.infinite)
         lost = packed.over & ~now.infinite if fmt.inf_code is not None else packed.over | now.infinite
-        with m.If(advance):
-            m.d.sync += [self.o.valid.eq(now.valid), self.o.payload.value.eq(Cat(magnitude, negative))]
+        self.emit(m, advance, now.valid, value=Cat(magnitude, negative))
         if self._embedded:
             return
         # The status is told a cycle later, off the critical path.
         was_nan, was_lost = signals("was_nan was_lost")
         m.d.sync += [was_nan.eq(advance & now.valid & now.nan), was_lost.eq(advance & now.valid & lost & ~now.nan)]
-        sticky_status(m, self.invalid, was_nan, self.status_clear)
-        sticky_status(m, self.overflow, was_lost, self.status_clear)
+        self.report(m, invalid=was_nan, overflow=was_lost)
 
 
 class FloatAdder(_FloatUnit):
@@ -600,7 +596,7 @@ class FloatCast(_FloatUnit):
         return now, 0 if self.flush else p - 1 + above, limited
 
 
-class FloatMAC(wiring.Component):
+class FloatMAC(SummingUnit):
     """Accumulating multiply-add: the exact product of two numbers, added to a floating-point sum.
 
     One rounding per addition, to nearest even; a sum that is exactly zero is +0. See `AccumulatorBank` for the sums.
@@ -634,23 +630,10 @@ class FloatMAC(wiring.Component):
         Cycles between transfers to the same accumulator, at the least.
     """
 
-    interval = 1
-    recurrence = AccumulatorBank.recurrence
-
     def __init__(self, parameters: MACParameters):
-        self.parameters = parameters
-        fmt, slot = parameters.format, (parameters.accumulators - 1).bit_length()
-        self.latency = parameters.latency
+        fmt = parameters.format
         self._multiplier = {"width": fmt.mantissa + 1, "before": True, "behind": True, "kind": parameters.multiplier}
-        super().__init__({
-            "i": In(stream.Signature(data.StructLayout({
-                "a": fmt.width, "b": fmt.width, "slot": slot, "first": 1, "last": 1,
-            }))),
-            "o": Out(stream.Signature(data.StructLayout({"value": parameters.accumulator.width, "slot": slot}))),
-            "invalid": Out(1),
-            "overflow": Out(1),
-            "status_clear": In(1),
-        })
+        super().__init__(parameters, {"a": fmt.width, "b": fmt.width})
 
     @property
     def text(self):
@@ -672,8 +655,7 @@ class FloatMAC(wiring.Component):
         offset = 1 - 2 * fmt.bias + sums.bias
         ends = (2 + offset, 2 * ((1 << fmt.exponent) - 1) + offset)
         bits = 1 + max(end.bit_length() for end in ends)
-        m.submodules.bank = bank = AccumulatorBank(
-            sums, integer=width + 1, field=bits, sums=self.parameters.accumulators, specials=True)
+        bank = self.bank(m, integer=width + 1, field=bits)
         wiring.connect(m, wiring.flipped(self.o), bank.o)
         m.d.comb += [self.overflow.eq(bank.overflow), self.invalid.eq(bank.invalid),
                      bank.status_clear.eq(self.status_clear)]
@@ -692,9 +674,8 @@ class FloatMAC(wiring.Component):
         integer = Signal(signed(width + 1))
         m.d.comb += integer.eq(Mux(now.negative, -multiplier.p, multiplier.p))
         now = stage(m, advance, "signed", now, drop=("negative",), integer=integer)
-        m.d.comb += [advance.eq(~now.valid | bank.i.ready), bank.i.valid.eq(now.valid)]
-        m.d.comb += [bank.i.payload[name].eq(getattr(now, name)) for name in
-                     ("integer", "field", "slot", "first", "last", "infinite", "nan")]
+        m.d.comb += advance.eq(~now.valid | bank.i.ready)
+        self.add(m, bank, now)
         return m
 
 

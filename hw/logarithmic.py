@@ -3,8 +3,7 @@
 from types import SimpleNamespace
 
 from amaranth import *
-from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib import data
 
 from ..golden.logarithmic import (
     SCALE_BIAS,
@@ -22,7 +21,8 @@ from . import meanings
 from .blockfloat import largest, sum_products
 from .floating import round_and_pack, round_sum, unpack
 from .log2 import Level
-from .pipeline import bits_of, packed_sums, shift_right_sticky, stage, sticky_status, sum_with_carry
+from .pipeline import bits_of, packed_sums, shift_right_sticky, stage, sum_with_carry
+from .unit import StreamUnit
 
 __all__ = ["LNSConverter", "LNSDecoder", "LNSDot", "System", "vector_layout"]
 
@@ -34,7 +34,7 @@ def vector_layout(fmt, lanes):
     return data.StructLayout({"codes": data.ArrayLayout(fmt.bits, lanes), "scale": SCALE})
 
 
-class LNSConverter(wiring.Component):
+class LNSConverter(StreamUnit):
     """Converter from floating point to logarithmic numbers: one vector per cycle.
 
     Each logarithm is rounded to nearest, exactly. The scale is the least under which the vector's largest magnitude
@@ -65,23 +65,11 @@ class LNSConverter(wiring.Component):
         Cycles between transfers: 1.
     """
 
-    interval = 1
-
     def __init__(self, parameters: ConverterParameters):
         self.parameters = parameters
-        super().__init__({
-            "i": In(stream.Signature(data.StructLayout({
-                "elements": data.ArrayLayout(parameters.work.width, parameters.lanes), "scale": SCALE, "given": 1,
-            }))),
-            "o": Out(stream.Signature(vector_layout(parameters.format, parameters.lanes))),
-            "invalid": Out(1),
-            "overflow": Out(1),
-            "status_clear": In(1),
-        })
-
-    @property
-    def latency(self):
-        return self.parameters.latency
+        elements = data.ArrayLayout(parameters.work.width, parameters.lanes)
+        super().__init__({"elements": elements, "scale": SCALE, "given": 1},
+                         vector_layout(parameters.format, parameters.lanes))
 
     @property
     def meanings(self):
@@ -97,8 +85,7 @@ class LNSConverter(wiring.Component):
         parameters, payload = self.parameters, self.i.payload
         fmt, work, lanes = parameters.format, parameters.work, parameters.lanes
         low = fmt.gamma.bit_length() - 1
-        advance = Signal()
-        m.d.comb += [advance.eq(~self.o.valid | self.o.ready), self.i.ready.eq(advance)]
+        advance = self.handshake(m)
 
         # Logarithms of the elements, counted from the exponent below the least that matters: numbers below the lowest
         # scale are zeros.
@@ -153,18 +140,12 @@ class LNSConverter(wiring.Component):
             m.d.comb += code.eq((t | beyond.replicate(fmt.bits - 1)) & ~zero.replicate(fmt.bits - 1))
             codes.append(Cat(code, now.negative[k] & code.any()))
             above.append(beyond)
-        with m.If(advance):
-            m.d.sync += [
-                self.o.valid.eq(now.valid),
-                self.o.payload.codes.as_value().eq(Cat(codes)),
-                self.o.payload.scale.eq(now.scale),
-            ]
-        sticky_status(m, self.invalid, advance & now.valid & now.nan, self.status_clear)
-        sticky_status(m, self.overflow, advance & now.valid & Cat(above).any(), self.status_clear)
+        self.emit(m, advance, now.valid, codes=Cat(codes), scale=now.scale)
+        self.report(m, invalid=advance & now.valid & now.nan, overflow=advance & now.valid & Cat(above).any())
         return m
 
 
-class LNSDecoder(wiring.Component):
+class LNSDecoder(StreamUnit):
     """Decoder from logarithmic numbers to floating point: one vector per cycle.
 
     Each number is rounded once, to nearest; its power of two is irrational, or exact. Subnormal results are made, what
@@ -194,18 +175,11 @@ class LNSDecoder(wiring.Component):
     """
 
     latency = 4
-    interval = 1
 
     def __init__(self, parameters: DecoderParameters):
         self.parameters = parameters
-        super().__init__({
-            "i": In(stream.Signature(vector_layout(parameters.format, parameters.lanes))),
-            "o": Out(stream.Signature(data.StructLayout({
-                "elements": data.ArrayLayout(parameters.result.width, parameters.lanes),
-            }))),
-            "overflow": Out(1),
-            "status_clear": In(1),
-        })
+        elements = data.ArrayLayout(parameters.result.width, parameters.lanes)
+        super().__init__(vector_layout(parameters.format, parameters.lanes), {"elements": elements}, ("overflow",))
 
     @property
     def meanings(self):
@@ -218,8 +192,7 @@ class LNSDecoder(wiring.Component):
         m = Module()
         parameters, payload = self.parameters, self.i.payload
         fmt, result, lanes = parameters.format, parameters.result, parameters.lanes
-        advance = Signal()
-        m.d.comb += [advance.eq(~self.o.valid | self.o.ready), self.i.ready.eq(advance)]
+        advance = self.handshake(m)
 
         # The quotient of the logarithm and the scale make the exponent field, less one. The remainder chooses the
         # significand, cut off behind the first bit that the result has no place for.
@@ -271,12 +244,11 @@ class LNSDecoder(wiring.Component):
                                      & now.live[k].replicate(result.width - 1))
             elements.append(Cat(magnitude, now.negative[k] & magnitude.any()))
             over.append(packed.over & now.live[k])
-        with m.If(advance):
-            m.d.sync += [self.o.valid.eq(now.valid), self.o.payload.elements.as_value().eq(Cat(elements))]
+        self.emit(m, advance, now.valid, elements=Cat(elements))
         # The status is told a cycle later, off the critical path.
         lost = Signal()
         m.d.sync += lost.eq(advance & now.valid & Cat(over).any())
-        sticky_status(m, self.overflow, lost, self.status_clear)
+        self.report(m, overflow=lost)
         return m
 
 
@@ -285,7 +257,7 @@ def _shifted_left(value, shift, places):
     return Mux(shift, Cat(C(0, places), value), Cat(value, C(0, places)))
 
 
-class LNSDot(wiring.Component):
+class LNSDot(StreamUnit):
     """Dot product of vectors of logarithmic numbers, summed over transfers and rounded to a float.
 
     A transfer adds the products of its lanes to the sum. A product is the sum of two logarithms; its remainder by gamma
@@ -319,21 +291,11 @@ class LNSDot(wiring.Component):
         Cycles between transfers, also to the same sum: 1.
     """
 
-    interval = 1
-
     def __init__(self, parameters: DotParameters):
         self.parameters = parameters
         vector = vector_layout(parameters.format, parameters.lanes)
-        super().__init__({
-            "i": In(stream.Signature(data.StructLayout({"a": vector, "b": vector, "first": 1, "last": 1}))),
-            "o": Out(stream.Signature(data.StructLayout({"value": parameters.result.width}))),
-            "overflow": Out(1),
-            "status_clear": In(1),
-        })
-
-    @property
-    def latency(self):
-        return self.parameters.latency
+        super().__init__({"a": vector, "b": vector, "first": 1, "last": 1}, {"value": parameters.result.width},
+                         ("overflow",))
 
     @property
     def meanings(self):
@@ -347,8 +309,7 @@ class LNSDot(wiring.Component):
         m = Module()
         parameters, payload = self.parameters, self.i.payload
         fmt, lanes, result = parameters.format, parameters.lanes, parameters.result
-        advance = Signal()
-        m.d.comb += [advance.eq(~self.o.valid | self.o.ready), self.i.ready.eq(advance)]
+        advance = self.handshake(m)
 
         # Multiply: add the logarithms.
         t = fmt.bits - 1
@@ -397,12 +358,11 @@ class LNSDot(wiring.Component):
         if not direct:
             now, held = self._merge(m, advance, now, held)
         now, code, over = round_sum(m, advance, now, held[0], offset, result)
-        with m.If(advance):
-            m.d.sync += [self.o.valid.eq(now.valid), self.o.payload.value.eq(code)]
+        self.emit(m, advance, now.valid, value=code)
         # The status is told a cycle later, off the critical path.
         lost = Signal()
         m.d.sync += lost.eq(advance & ((now.valid & over) | saturated))
-        sticky_status(m, self.overflow, lost, self.status_clear)
+        self.report(m, overflow=lost)
         return m
 
     def _shifted(self, m, advance, now):

@@ -1,15 +1,15 @@
 """Madam's weight update in hardware: logarithmic weights move by additions to their codes."""
 
 from amaranth import *
-from amaranth.lib import data, memory, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib import data, memory
 
 from ..golden.madam import MadamParameters, growth
 from . import meanings
 from .floating import unpack
 from .lfsr import LeapLFSR
 from .log2 import Level
-from .pipeline import stage, sticky_status, sum_with_carry
+from .pipeline import stage, sum_with_carry
+from .unit import StreamUnit
 
 __all__ = ["MadamUpdate"]
 
@@ -17,7 +17,7 @@ RATE = 3  # bits of a rate
 CORRECTION = 16  # bits of a correction
 
 
-class MadamUpdate(wiring.Component):
+class MadamUpdate(StreamUnit):
     """Madam's update of weights that are logarithms: `lanes` of them per cycle, without a multiplier.
 
     For each weight the second moment V moves towards the square of the gradient g, rounded stochastically; 2 * log2 |g|
@@ -52,29 +52,15 @@ class MadamUpdate(wiring.Component):
     """
 
     latency = 14
-    interval = 1
 
     def __init__(self, parameters: MadamParameters):
         self.parameters = parameters
         p, lanes = parameters, parameters.lanes
-        super().__init__({
-            "i": In(stream.Signature(data.StructLayout({
-                "weights": data.ArrayLayout(p.weight.bits, lanes),
-                "gradients": data.ArrayLayout(p.gradient.width, lanes),
-                "seconds": data.ArrayLayout(p.second_bits, lanes),
-                "correction": signed(CORRECTION),
-                "rate": RATE,
-                "bound": p.weight.bits - 1,
-            }))),
-            "o": Out(stream.Signature(data.StructLayout({
-                "weights": data.ArrayLayout(p.weight.bits, lanes),
-                "narrow": data.ArrayLayout(p.narrow.bits, lanes),
-                "seconds": data.ArrayLayout(p.second_bits, lanes),
-            }))),
-            "invalid": Out(1),
-            "overflow": Out(1),
-            "status_clear": In(1),
-        })
+        weights, seconds = data.ArrayLayout(p.weight.bits, lanes), data.ArrayLayout(p.second_bits, lanes)
+        super().__init__(
+            {"weights": weights, "gradients": data.ArrayLayout(p.gradient.width, lanes), "seconds": seconds,
+             "correction": signed(CORRECTION), "rate": RATE, "bound": p.weight.bits - 1},
+            {"weights": weights, "narrow": data.ArrayLayout(p.narrow.bits, lanes), "seconds": seconds})
 
     @property
     def meanings(self):
@@ -96,8 +82,7 @@ class MadamUpdate(wiring.Component):
         parameters, payload = self.parameters, self.i.payload
         fmt, lanes, bits = parameters.gradient, parameters.lanes, parameters.second_bits
         size = parameters.weight.bits - 1  # of a logarithm
-        advance = Signal()
-        m.d.comb += [advance.eq(~self.o.valid | self.o.ready), self.i.ready.eq(advance)]
+        advance = self.handshake(m)
 
         # The logarithms of the gradients' squares, in codes of the second moment; what gives 0 or less counts as zero.
         level = Level(fmt, 2 * parameters.second_gamma, -parameters.second_bias // 2)
@@ -211,15 +196,8 @@ class MadamUpdate(wiring.Component):
             for bit in high[:-1]:
                 carries.append(carries[-1] & bit)
             narrow.append(Cat(high ^ Cat(carries), sign & (half | high.any())))
-        with m.If(advance):
-            m.d.sync += [
-                self.o.valid.eq(now.valid),
-                self.o.payload.weights.as_value().eq(Cat(weights)),
-                self.o.payload.narrow.as_value().eq(Cat(narrow)),
-                self.o.payload.seconds.as_value().eq(now.seconds),
-            ]
-        sticky_status(m, self.invalid, advance & now.valid & now.nan, self.status_clear)
-        sticky_status(m, self.overflow, advance & now.valid & now.above, self.status_clear)
+        self.emit(m, advance, now.valid, weights=Cat(weights), narrow=Cat(narrow), seconds=now.seconds)
+        self.report(m, invalid=advance & now.valid & now.nan, overflow=advance & now.valid & now.above)
         return m
 
     def _table(self):

@@ -1,18 +1,18 @@
 """OCP microscaling in hardware: the converter to MX blocks and the dot product of two of them."""
 
 from amaranth import *
-from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib import data
 
 from ..golden.formats import Fixed, Float
 from ..golden.mx import SCALE_BIAS, SCALE_NAN, ConverterParameters, DotParameters
 from . import meanings
-from .accumulator import AccumulatorBank
+from .accumulator import AccumulatorBank, SummingUnit
 from .blockfloat import chunk_product, largest, sum_products
 from .floating import round_and_pack, unpack, window_of
 from .lfsr import LeapLFSR
 from .multiplier import rows
-from .pipeline import bits_of, normalise, packed_sums, shift_right_sticky, stage, sticky_status, sum_with_carry
+from .pipeline import bits_of, normalise, packed_sums, shift_right_sticky, stage, sum_with_carry
+from .unit import StreamUnit
 
 __all__ = ["MXConverter", "MXDot", "block_layout"]
 
@@ -23,7 +23,7 @@ def block_layout(fmt):
     return data.StructLayout({"elements": data.ArrayLayout(width, fmt.block), "scale": 8})
 
 
-class MXConverter(wiring.Component):
+class MXConverter(StreamUnit):
     """Converter from floating point to an MX format: one block per cycle.
 
     Finds the scale by its rule, rounds the elements divided by it, and saturates what is beyond the largest element.
@@ -54,19 +54,10 @@ class MXConverter(wiring.Component):
         Cycles between transfers.
     """
 
-    interval = 1
-
     def __init__(self, parameters: ConverterParameters):
         self.parameters = parameters
-        super().__init__({
-            "i": In(stream.Signature(data.StructLayout({
-                "elements": data.ArrayLayout(parameters.work.width, parameters.block),
-            }))),
-            "o": Out(stream.Signature(block_layout(parameters.format))),
-            "invalid": Out(1),
-            "overflow": Out(1),
-            "status_clear": In(1),
-        })
+        elements = data.ArrayLayout(parameters.work.width, parameters.block)
+        super().__init__({"elements": elements}, block_layout(parameters.format))
 
     @property
     def latency(self):
@@ -86,8 +77,7 @@ class MXConverter(wiring.Component):
         parameters = self.parameters
         fmt, work, lanes, mode = parameters.format.magnitude, parameters.work, parameters.block, parameters.mode
         size = fmt.mantissa + 1 + window_of(mode)  # bits that rounding looks at one by one
-        advance = Signal()
-        m.d.comb += [advance.eq(~self.o.valid | self.o.ready), self.i.ready.eq(advance)]
+        advance = self.handshake(m)
 
         # Subnormal numbers are normalised as far as it matters: to where elements under the lowest scale become
         # subnormal themselves, and to where a largest number would have a scale above the lowest.
@@ -200,14 +190,8 @@ class MXConverter(wiring.Component):
             else:
                 element = Cat(code, sign)
             elements.append(element & ~now.special.replicate(magnitude + 1))
-        with m.If(advance):
-            m.d.sync += [
-                self.o.valid.eq(now.valid),
-                self.o.payload.elements.as_value().eq(Cat(elements)),
-                self.o.payload.scale.eq(now.scale),
-            ]
-        sticky_status(m, self.invalid, advance & now.valid & now.nan, self.status_clear)
-        sticky_status(m, self.overflow, advance & now.valid & now.above, self.status_clear)
+        self.emit(m, advance, now.valid, elements=Cat(elements), scale=now.scale)
+        self.report(m, invalid=advance & now.valid & now.nan, overflow=advance & now.valid & now.above)
         return m
 
     def _up(self, value, below):
@@ -226,7 +210,7 @@ class MXConverter(wiring.Component):
         return above & value[-1]
 
 
-class MXDot(wiring.Component):
+class MXDot(SummingUnit):
     """Dot product of two MX blocks, added to a float sum.
 
     A transfer adds the exact dot product of its two blocks to one of the accumulators, with one rounding to nearest
@@ -261,21 +245,8 @@ class MXDot(wiring.Component):
         Cycles between transfers to the same accumulator, at the least.
     """
 
-    recurrence = AccumulatorBank.recurrence
-
     def __init__(self, parameters: DotParameters):
-        self.parameters = parameters
-        slot = (parameters.accumulators - 1).bit_length()
-        super().__init__({
-            "i": In(stream.Signature(data.StructLayout({
-                "a": block_layout(parameters.format), "b": block_layout(parameters.format_b), "slot": slot,
-                "first": 1, "last": 1,
-            }))),
-            "o": Out(stream.Signature(data.StructLayout({"value": parameters.accumulator.width, "slot": slot}))),
-            "invalid": Out(1),
-            "overflow": Out(1),
-            "status_clear": In(1),
-        })
+        super().__init__(parameters, {"a": block_layout(parameters.format), "b": block_layout(parameters.format_b)})
 
     @property
     def _places(self):
@@ -317,16 +288,8 @@ class MXDot(wiring.Component):
         ends = (offset - integer, offset + 2 * SCALE_NAN)
         field = bits_of(*ends)
 
-        m.submodules.bank = bank = AccumulatorBank(
-            parameters.accumulator, integer=integer, field=field, sums=parameters.accumulators, specials=True)
-        m.d.comb += [
-            self.o.payload.eq(bank.o.payload),
-            self.o.valid.eq(bank.o.valid),
-            bank.o.ready.eq(self.o.ready),
-            self.invalid.eq(bank.invalid),
-            self.overflow.eq(bank.overflow),
-            bank.status_clear.eq(self.status_clear),
-        ]
+        bank = self.bank(m, integer=integer, field=field)
+        self.answer(m, bank)
 
         # Choose the elements of a pass.
         turn = Signal(range(max(passes, 2)))
@@ -377,17 +340,8 @@ class MXDot(wiring.Component):
             m.d.sync += [merged.eq(sum_with_carry(base, dot, carry)), bad.eq(now.nan | (bad & ~now.start))]
         out = stage(m, advance, "merged", valid=now.valid & now.final, field=now.field, slot=now.slot, first=now.first,
                     last=now.last)
-        m.d.comb += [
-            bank.i.valid.eq(out.valid),
-            bank.i.payload.integer.eq(merged),
-            bank.i.payload.field.eq(out.field),
-            bank.i.payload.slot.eq(out.slot),
-            bank.i.payload.first.eq(out.first),
-            bank.i.payload.last.eq(out.last),
-            bank.i.payload.infinite.eq(0),
-            bank.i.payload.nan.eq(bad),
-            advance.eq(~out.valid | bank.i.ready),
-        ]
+        self.add(m, bank, out, integer=merged, infinite=0, nan=bad)
+        m.d.comb += advance.eq(~out.valid | bank.i.ready)
         return m
 
     def _element(self, m, name, element, code):

@@ -1,20 +1,19 @@
 """Precision control in hardware: cycles from a counter, and a choice from the sums of a tensor's chunks."""
 
 from amaranth import *
-from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
 
 from ..golden.precision import NARROW, WIDE, AdaptiveParameters, CyclicParameters, breakpoints
 from . import meanings
 from .formats import group_layout
-from .pipeline import signals, stage, sticky_status
+from .pipeline import signals, stage
+from .unit import StreamUnit
 
 __all__ = ["PrecisionAdaptive", "PrecisionCyclic"]
 
 WIDTH = 4  # bits of a width, 2 to 8
 
 
-class PrecisionCyclic(wiring.Component):
+class PrecisionCyclic(StreamUnit):
     """CPT's schedule: each transfer is one iteration, and is answered with the widths that it trains in.
 
     A counter of the position in the cycle is compared with the positions from which on there is one bit more, which are
@@ -41,14 +40,10 @@ class PrecisionCyclic(wiring.Component):
     """
 
     latency = 1
-    interval = 1
 
     def __init__(self, parameters: CyclicParameters):
         self.parameters = parameters
-        super().__init__({
-            "i": In(stream.Signature(data.StructLayout({"restart": 1}))),
-            "o": Out(stream.Signature(data.StructLayout({"forward": WIDTH, "backward": WIDTH}))),
-        })
+        super().__init__({"restart": 1}, {"forward": WIDTH, "backward": WIDTH}, status=())
 
     @property
     def meanings(self):
@@ -58,8 +53,7 @@ class PrecisionCyclic(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         p, period = self.parameters, self.parameters.period
-        advance = Signal()
-        m.d.comb += [advance.eq(~self.o.valid | self.o.ready), self.i.ready.eq(advance)]
+        advance = self.handshake(m)
 
         bits = max((period - 1).bit_length(), 1)  # no signal has zero width
         position, now = signals("position now", bits)
@@ -80,7 +74,7 @@ class PrecisionCyclic(wiring.Component):
         return m
 
 
-class PrecisionAdaptive(wiring.Component):
+class PrecisionAdaptive(StreamUnit):
     """FAST's choice between 2 and 4 bits for a tensor, from its groups of 4 bits, truncated: a group per cycle.
 
     Sums the lower chunks and the higher chunks of all elements, scaled by their groups' exponents, and answers 4 where
@@ -115,20 +109,10 @@ class PrecisionAdaptive(wiring.Component):
         n // 8 + n % 8 more for a group whose exponent is n above the tensor's largest so far.
     """
 
-    interval = 1
-
     def __init__(self, parameters: AdaptiveParameters):
         self.parameters = parameters
-        super().__init__({
-            "i": In(stream.Signature(data.StructLayout({
-                "group": group_layout(parameters.format),
-                "threshold": parameters.fraction + 1,
-                "last": 1,
-            }))),
-            "o": Out(stream.Signature(data.StructLayout({"precision": 3}))),
-            "overflow": Out(1),
-            "status_clear": In(1),
-        })
+        super().__init__({"group": group_layout(parameters.format), "threshold": parameters.fraction + 1, "last": 1},
+                         {"precision": 3}, ("overflow",))
 
     @property
     def latency(self):
@@ -206,7 +190,7 @@ class PrecisionAdaptive(wiring.Component):
                 m.d.sync += held.eq(total[:-1] | total[-1].replicate(p.bits))
             sums.append(held)
             overs.append(total[-1])
-        sticky_status(m, self.overflow, advance & now.valid & Cat(overs).any(), self.status_clear)
+        self.report(m, overflow=advance & now.valid & Cat(overs).any())
         ended = stage(m, advance, "ended", valid=now.valid & now.last, threshold=now.threshold)
 
         # The threshold times the higher chunks' sum, from the threshold's top bit down, while groups go on coming in.

@@ -247,7 +247,7 @@ def faulty(unit, settings, old, new):
 # What stands in hw/precision.py once, what it becomes, and the rules that then do not hold.
 FAULTS = {
     "an answer that waits is replaced": (
-        CYCLIC, "advance.eq(~self.o.valid | self.o.ready)", "advance.eq(1)", {"stays", "unchanged", "each_once"}),
+        CYCLIC, "self.handshake(m)", "self.handshake(m, C(1, 1))", {"stays", "unchanged", "each_once"}),
     "an answer is given again": (
         CYCLIC, "self.o.valid.eq(self.i.valid)", "self.o.valid.eq(self.i.valid | self.o.valid)", {"each_once"}),
     "a choice that waits is replaced": (
