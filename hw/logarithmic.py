@@ -92,18 +92,15 @@ class LNSConverter(StreamUnit):
         level = Level(work, fmt.gamma, SCALE_MIN)
         parts = [unpack(m, f"element{k}", work, code) for k, code in enumerate(payload.elements)]
         now = stage(m, advance, "split", valid=self.i.valid, given=payload.given, scale=payload.scale,
-                    significands=Cat(each.significand for each in parts), fields=Cat(each.field for each in parts),
-                    negative=Cat(each.negative for each in parts),
-                    special=Cat(each.infinite | each.nan for each in parts), nan=Cat(each.nan for each in parts).any())
-        p, width = work.mantissa + 1, work.exponent
-        found = [level.find(m, f"level{k}", now.significands[p * k:p * (k + 1)], now.fields[width * k:width * (k + 1)],
-                            now.special[k]) for k in range(lanes)]
-        now = stage(m, advance, "found", now, drop=("significands", "fields"), found=Cat(found))
-        size = len(found[0])
-        now = stage(m, advance, "level", now, drop=("found",), best=Cat(
-            level.round(m, f"level{k}", now.found[size * k:size * (k + 1)]) for k in range(lanes)))
+                    significands=[each.significand for each in parts], fields=[each.field for each in parts],
+                    negative=[each.negative for each in parts],
+                    special=[each.infinite | each.nan for each in parts], nan=Cat(each.nan for each in parts).any())
+        found = [level.find(m, f"level{k}", now.significands[k], now.fields[k], now.special[k]) for k in range(lanes)]
+        now = stage(m, advance, "found", now, drop=("significands", "fields"), found=found)
+        now = stage(m, advance, "level", now, drop=("found",),
+                    best=[level.round(m, f"level{k}", each) for k, each in enumerate(now.found)])
         now = SimpleNamespace(**vars(now), levels=now.best)
-        now, best = largest(m, advance, now, level.width, levels=1)
+        now, best = largest(m, advance, now, levels=1)
 
         # The least scale, and what to take off the levels for the one that is used.
         octaves = (fmt.top + 1) >> low
@@ -122,18 +119,16 @@ class LNSConverter(StreamUnit):
         m.d.comb += offset.eq(SCALE_BIAS + level.base - now.scale)
         now = stage(m, advance, "offset", now, offset=offset)
         sums = packed_sums(m, "octave", [
-            (now.offset.as_unsigned(), Cat(now.levels[level.width * k + low:level.width * (k + 1)], C(0, bits - high)),
-             None) for k in range(lanes)])
-        levels = [now.levels[level.width * k:level.width * (k + 1)] for k in range(lanes)]
-        rest = {"remainders": Cat(each[:low] for each in levels)} if low else {}
-        now = stage(m, advance, "octave", now, drop=("levels", "offset"), octaves=Cat(each[:bits] for each in sums),
-                    some=Cat(each.any() for each in levels), **rest)
+            (now.offset.as_unsigned(), Cat(each[low:], C(0, bits - high)), None) for each in now.levels])
+        rest = {"remainders": [each[:low] for each in now.levels]} if low else {}
+        now = stage(m, advance, "octave", now, drop=("levels", "offset"), octaves=[each[:bits] for each in sums],
+                    some=[each.any() for each in now.levels], **rest)
 
         # Clip.
         codes, above = [], []
         for k in range(lanes):
-            octave = now.octaves[bits * k:bits * (k + 1)]
-            t = Cat(now.remainders[low * k:low * (k + 1)] if low else (), octave)[:fmt.bits - 1]
+            octave = now.octaves[k]
+            t = Cat(now.remainders[k] if low else (), octave)[:fmt.bits - 1]
             beyond = (octave[fmt.bits - 1 - low:-1].any() & ~octave[-1]) & now.some[k] | now.special[k]
             zero = (octave[-1] | ~now.some[k]) & ~now.special[k]
             code = Signal(fmt.bits - 1, name=f"code{k}")
@@ -202,11 +197,10 @@ class LNSDecoder(StreamUnit):
         width = bits_of(*ends)
         base = Signal(signed(width))
         m.d.comb += base.eq(payload.scale + offset)
-        now = stage(m, advance, "base", valid=self.i.valid, base=base, codes=Cat(payload.codes))
+        now = stage(m, advance, "base", valid=self.i.valid, base=base, codes=list(payload.codes))
         table = powers(fmt.gamma, p)
         tops, values, inexact, live, negative = [], [], [], [], []
-        for k in range(lanes):
-            code = now.codes[fmt.bits * k:fmt.bits * (k + 1)]
+        for k, code in enumerate(now.codes):
             t = code[:-1]
             top = Signal(signed(width), name=f"top{k}")
             m.d.comb += top.eq(now.base + t[low:])
@@ -215,15 +209,13 @@ class LNSDecoder(StreamUnit):
             inexact.append(t[:low].any() if low else C(0, 1))
             live.append(t.any())
             negative.append(code[-1])
-        now = stage(m, advance, "power", now, drop=("base", "codes"), tops=Cat(tops), values=Cat(values),
-                    inexact=Cat(inexact), live=Cat(live), negative=Cat(negative))
+        now = stage(m, advance, "power", now, drop=("base", "codes"), tops=tops, values=values, inexact=inexact,
+                    live=live, negative=negative)
 
         # Below the smallest normal number, the significand moves down.
         values, tops, sticky = [], [], []
         far = min(-ends[0], p + 1)
-        for k in range(lanes):
-            top = now.tops[width * k:width * (k + 1)]
-            value, rest = now.values[(p + 1) * k:(p + 1) * (k + 1)], now.inexact[k]
+        for k, (top, value, rest) in enumerate(zip(now.tops, now.values, now.inexact)):
             if far > 0:
                 steps = far.bit_length()
                 apart = Signal(width, name=f"apart{k}")
@@ -234,11 +226,10 @@ class LNSDecoder(StreamUnit):
             values.append(value)
             sticky.append(rest)
             tops.append(top[:-1] & ~top[-1].replicate(width - 1))
-        now = stage(m, advance, "down", now, drop=("inexact",), values=Cat(values), tops=Cat(tops), sticky=Cat(sticky))
+        now = stage(m, advance, "down", now, drop=("inexact",), values=values, tops=tops, sticky=sticky)
         elements, over = [], []
         for k in range(lanes):
-            packed = round_and_pack(m, result, NEAREST, now.values[(p + 1) * k:(p + 1) * (k + 1)],
-                                    now.tops[(width - 1) * k:(width - 1) * (k + 1)], sticky=now.sticky[k])
+            packed = round_and_pack(m, result, NEAREST, now.values[k], now.tops[k], sticky=now.sticky[k])
             magnitude = Signal(result.width - 1, name=f"magnitude{k}")
             m.d.comb += magnitude.eq(Mux(packed.over, result.inf_code, packed.magnitude)
                                      & now.live[k].replicate(result.width - 1))
@@ -318,8 +309,8 @@ class LNSDot(StreamUnit):
         # The logarithm 0 stands for zero. Taken for one, its products are so small that they may be dropped anyway.
         small = fmt.top // fmt.gamma < parameters.lsb
         live = [C(1, 1) if small else a[k][:t].any() & b[k][:t].any() for k in range(lanes)]
-        now = stage(m, advance, "added", valid=self.i.valid, logarithms=Cat(sums), live=Cat(live),
-                    signs=Cat((a[k][-1] ^ b[k][-1]) & live[k] for k in range(lanes)), first=payload.first,
+        now = stage(m, advance, "added", valid=self.i.valid, logarithms=sums, live=live,
+                    signs=[(a[k][-1] ^ b[k][-1]) & live[k] for k in range(lanes)], first=payload.first,
                     last=payload.last, a_exponent=payload.a.scale, b_exponent=payload.b.scale)
 
         # Back to integers, and add those. The exponent of an emitted sum comes along: the field, less one, that belongs
@@ -380,24 +371,20 @@ class LNSDot(StreamUnit):
         near = max((size - 2).bit_length(), 2)
         span, coarse = 1 << near, range(1, near - 1)
         values, quotients, used = [], [], []
-        for k in range(lanes):
-            logarithm = now.logarithms[width * k:width * (k + 1)]
+        for k, logarithm in enumerate(now.logarithms):
             remainder, quotient = logarithm[:low], Cat(logarithm[low:], C(0, near))[:max(width - low, near, 3)]
             value = Array(C(each << odd, size + 1) for odd in range(2) for each in table)[Cat(remainder, quotient[0])]
             values.append(_shifted_left(value, quotient[1], 2))
             quotients.append(quotient[2:])
             dropped = Cat(quotient == each for each in range(lsb)).any() if lsb else C(0, 1)
             used.append(now.live[k] & ~dropped)
-        now = stage(m, advance, "fine", now, drop=("logarithms", "live"), values=Cat(values),
-                    quotients=Cat(quotients), used=Cat(used))
+        now = stage(m, advance, "fine", now, drop=("logarithms", "live"), values=values, quotients=quotients, used=used)
 
         # A bit of the product comes from one of two bits, or it is the sign; two bits for each window tell which.
         bits = int(product_table(parameters).max()).bit_length()
         windows = range(lsb >> near, (lsb + bits - 1 >> near) + 1)
-        values, ways, high, length = [], [], len(quotients[0]), size + span - 1
-        for k in range(lanes):
-            value, sign = now.values[(size + 3) * k:(size + 3) * (k + 1)], now.signs[k]
-            quotient, used = now.quotients[high * k:high * (k + 1)], now.used[k]
+        values, ways, length = [], [], size + span - 1
+        for value, sign, quotient, used in zip(now.values, now.signs, now.quotients, now.used):
             for bit in coarse:
                 value = _shifted_left(value, quotient[bit - 1], 2 << bit)
             values.append(value ^ sign.replicate(length))
@@ -406,11 +393,10 @@ class LNSDot(StreamUnit):
                                 for each in (window, window - 1))
                 rest = sign & ~here & ~before
                 ways += [here | rest, before | rest]
-        now = stage(m, advance, "window", now, drop=("values", "quotients", "used"), values=Cat(values),
-                    ways=Cat(ways))
+        now = stage(m, advance, "window", now, drop=("values", "quotients", "used"), values=values, ways=ways)
         products = []
         for k in range(lanes):
-            value = Cat(now.values[length * k:length * (k + 1)], now.signs[k].replicate(2 * span))
+            value = Cat(now.values[k], now.signs[k].replicate(2 * span))
             product = Signal(bits, name=f"product{k}")
             for bit in range(bits):
                 window, place = divmod(bit + lsb, span)
@@ -424,30 +410,28 @@ class LNSDot(StreamUnit):
         """Shift ones; return the stage and for each bin the lanes' magnitudes, in units of bins."""
         parameters = self.parameters
         gamma, lanes, lsb = parameters.format.gamma, parameters.lanes, parameters.lsb
-        width, spread = parameters.format.bits, gamma // parameters.constants
+        spread = gamma // parameters.constants
         fine, low = spread.bit_length() - 1, gamma.bit_length() - 1
         ones, bins = [], []
         quotients = range(lsb, parameters.quotient + 1)
-        for k in range(lanes):
-            logarithm = now.logarithms[width * k:width * (k + 1)]
-            ones.append(Cat(now.live[k] & (logarithm[low:] == quotient) for quotient in quotients))
+        for logarithm, live in zip(now.logarithms, now.live):
+            ones.append(Cat(live & (logarithm[low:] == quotient) for quotient in quotients))
             bins.append(Cat(logarithm[fine:low] == index for index in range(parameters.constants)))
-        rest = {"rest": Cat(now.logarithms[width * k:width * k + fine] for k in range(lanes))} if fine else {}
-        now = stage(m, advance, "decoded", now, drop=("logarithms", "live"), ones=Cat(ones), bins=Cat(bins), **rest)
+        rest = {"rest": [each[:fine] for each in now.logarithms]} if fine else {}
+        now = stage(m, advance, "decoded", now, drop=("logarithms", "live"), ones=ones, bins=bins, **rest)
         products = [[] for _ in range(parameters.constants)]
         for k in range(lanes):
-            one = now.ones[len(quotients) * k:len(quotients) * (k + 1)]
+            one = now.ones[k]
             if fine:
                 # gamma + rest, shifted.
-                rest = now.rest[fine * k:fine * (k + 1)]
+                rest = now.rest[k]
                 shifted = Signal(len(one) + low, name=f"shifted{k}")
                 m.d.comb += shifted.eq(Cat(
                     Cat(one[place - bit] & (rest[bit] if bit < fine else 1) for bit in (*range(fine), low)
                         if 0 <= place - bit < len(one)).any() for place in range(len(one) + low)))
                 one = shifted
             for index in range(parameters.constants):
-                chosen = now.bins[parameters.constants * k + index]
-                products[index].append(one & chosen.replicate(len(one)))
+                products[index].append(one & now.bins[k][index].replicate(len(one)))
         return now, products
 
     @property

@@ -36,19 +36,29 @@ def stage(m, enable, name, before=None, *, drop=(), registered=True, **values):
     registered : bool
         False: name the values, but let them through. Units whose latency is a parameter choose so
         which of their cuts hold registers.
-    **values : Value
-        New values, which replace equal names of `before`. One called ``valid`` is cleared by
-        reset; the others are not, which saves their reset wiring.
+    **values : Value or list of Value
+        New values, which replace equal names of `before`. A list, of values of one width, is one register, and comes
+        back as a list. A value called ``valid`` is cleared by reset; the others are not, which saves reset wiring.
     """
     values = {key: value for key, value in vars(before or SimpleNamespace()).items() if key not in drop} | values
-    out = {key: Signal.like(Value.cast(value), name=f"{name}_{key}", reset_less=key != "valid")
-           for key, value in values.items()}
-    if not registered:
-        m.d.comb += [out[key].eq(value) for key, value in values.items()]
-        return SimpleNamespace(**out)
-    with m.If(enable):
-        m.d.sync += [out[key].eq(value) for key, value in values.items()]
-    return SimpleNamespace(**out)
+    whole = {key: Cat(value) if isinstance(value, list) else Value.cast(value) for key, value in values.items()}
+    registers = {key: Signal.like(value, name=f"{name}_{key}", reset_less=key != "valid")
+                 for key, value in whole.items()}
+    assignments = [registers[key].eq(value) for key, value in whole.items()]
+    if registered:
+        with m.If(enable):
+            m.d.sync += assignments
+    else:
+        m.d.comb += assignments
+    return SimpleNamespace(**{key: _cut(register, values[key]) if isinstance(values[key], list) else register
+                              for key, register in registers.items()})
+
+
+def _cut(whole, parts):
+    """Return a value cut into as many values of one width as there are parts of it."""
+    width = len(whole) // len(parts)
+    assert all(len(Value.cast(part)) == width for part in parts), [len(Value.cast(part)) for part in parts]
+    return [whole[width * k:width * (k + 1)] for k in range(len(parts))]
 
 
 def sum_with_carry(a, b, carry):

@@ -147,27 +147,25 @@ class PrecisionAdaptive(StreamUnit):
             with m.If(larger):
                 m.d.sync += top.eq(exponent)
         magnitudes = [element.magnitude for element in payload.group.elements]
-        now = stage(m, advance, "chunks", valid=self.i.valid, low=Cat(each[:2] for each in magnitudes),
-                    high=Cat(each[2:4] for each in magnitudes), rise=above[:-1] & below[-1].replicate(p.exponent),
+        now = stage(m, advance, "chunks", valid=self.i.valid, low=[each[:2] for each in magnitudes],
+                    high=[each[2:4] for each in magnitudes], rise=above[:-1] & below[-1].replicate(p.exponent),
                     gap=below[:-1] & (~larger).replicate(p.exponent), first=fresh, last=payload.last,
                     threshold=payload.threshold)
 
         # Sums of the group's chunks.
-        bits, count, level = 2, p.group, 0
-        while count > 1:
-            sums = {}
+        bits, level = 2, 0
+        while len(now.low) > 1:
+            bits, level, sums = bits + min(2, (len(now.low) - 1).bit_length()), level + 1, {}
             for name in ("low", "high"):
-                terms = [getattr(now, name)[bits * k:bits * (k + 1)] for k in range(count)]
+                terms = getattr(now, name)
                 for _ in range(2):
                     terms = [a + b for a, b in zip(terms[::2], terms[1::2])] + terms[len(terms) & ~1:]
-                wide = bits + min(2, (count - 1).bit_length())
-                sums[name] = Cat(Cat(each, C(0, wide))[:wide] for each in terms)
-            count, bits, level = len(terms), wide, level + 1
+                sums[name] = [Cat(each, C(0, bits))[:bits] for each in terms]
             now = stage(m, advance, f"level{level}", now, **sums)
 
         # Aligned to the largest exponent, with guard bits below.
         size = bits + p.guard
-        aligned = {name: shifted(Cat(C(0, p.guard), getattr(now, name)), now.gap) for name in ("low", "high")}
+        aligned = {name: shifted(Cat(C(0, p.guard), *getattr(now, name)), now.gap) for name in ("low", "high")}
         now = stage(m, advance, "aligned", now, drop=("gap",), rising=(now.rise != 0) & ~now.first, **aligned)
         assert all(len(getattr(now, name)) == size for name in aligned)
 
