@@ -5,7 +5,9 @@ from amaranth.lib import memory
 
 from ..golden.accumulator import BANK, RECURRENCE
 from ..golden.formats import Float
-from .pipeline import normalise, shift_right_sticky, signals, stage, sum_with_carry
+from .pipeline import signals, stage
+from .rounding import normalise, shift_right_sticky
+from .trees import sum_with_carry
 from .unit import StreamUnit
 
 __all__ = ["AccumulatorBank", "SummingUnit"]

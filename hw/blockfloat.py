@@ -8,7 +8,10 @@ from . import meanings
 from .accumulator import SummingUnit
 from .formats import group_layout
 from .lfsr import LeapLFSR
-from .pipeline import CHAIN, bits_of, packed_sums, shift_right_sticky, signals, stage, sum_with_carry
+from .multiplier import chunk_product
+from .pipeline import bits_of, signals, stage
+from .rounding import shift_right_sticky
+from .trees import CHAIN, largest, packed_sums, sum_products, sum_with_carry
 from .unit import StreamUnit
 
 __all__ = ["BFPConverter", "BFPFMAC", "System"]
@@ -208,105 +211,6 @@ class BFPConverter(StreamUnit):
         self.emit(m, advance, s6.valid, elements=Cat(elements), exponent=s6.exponent, precision=s6.precision)
         self.report(m, invalid=advance & s6.valid & s6.nan, overflow=advance & s6.valid & s6.above)
         return m
-
-
-def chunk_product(a, b):
-    """Return the 4-bit product of two 2-bit chunks: four functions of four inputs, a LUT4 each."""
-    low = a[0] & b[0]
-    return Cat(low, (a[1] & b[0]) ^ (a[0] & b[1]), a[1] & b[1] & ~low, a[1] & b[1] & low)
-
-
-def largest(m, advance, now, *, levels=2):
-    """Find the largest of the unsigned numbers in the list ``now.best``, all of one width.
-
-    A tree of comparisons, so many levels a stage. Returns the last stage and the number.
-    """
-    best, level = now.best, 0
-    while len(best) > 1:
-        for _ in range(levels):
-            if len(best) == 1:
-                break
-            level += 1
-            pairs = [(best[k], best[k + 1]) for k in range(0, len(best) - 1, 2)]
-            # The lowest bit of a as the carry-in: of two that differ there alone, it picks the
-            # larger, and of two equal ones either.
-            sums = packed_sums(m, f"max{level}", [(a[1:], ~b[1:], a[0]) for a, b in pairs])
-            winners = []
-            for index, ((a, b), total) in enumerate(zip(pairs, sums, strict=True)):
-                winner = Signal.like(a, name=f"max{level}_{index}")
-                m.d.comb += winner.eq(Mux(total[-1], a, b))
-                winners.append(winner)
-            best = winners + best[2 * len(pairs):]
-        now = stage(m, advance, f"max{level}_stage", now, best=best)
-        best = now.best
-    return now, best[0]
-
-
-def sum_products(m, advance, now, products, signs, field, *, scale=None, complemented=False, drop=()):
-    """Add signed products in a tree, one level a stage, and the exponents of both operands in the same chains.
-
-    Parameters
-    ----------
-    m : Module
-    advance : Value
-    now : namespace
-        Stage of the operands, with ``a_exponent``, ``b_exponent`` and ``scale``, what their sum lacks.
-    products : list of list of Value
-        For each sum that is wanted, the magnitudes of 3 or more lanes, all of equal width.
-    signs : list of Value
-        A bit for each lane.
-    field : int
-        Width of the sum of the exponents and the scale.
-    scale : Value, optional
-        A constant instead of ``now.scale``.
-    complemented : bool
-        Magnitudes with a sign are complemented already.
-    drop : tuple of str
-        Values of `now` that go no further.
-
-    Returns
-    -------
-    now : namespace
-        The last stage, with the signed ``field`` instead of what went into it.
-    totals : list of Value
-        The signed sums, but for
-    carry : Value
-        a one that may still have to be added to each.
-    """
-    # Signed products as complements: -x is ~x + 1, and the ones are the carries of the adder
-    # tree. The sign is kept inverted, which adds a constant and makes the numbers unsigned;
-    # the tree doubles the constant with each level, so that it ends as the sum's top bit.
-    lanes = len(products[0])
-    levels = (lanes - 1).bit_length()
-    zero = C(1 << len(products[0][0]), len(products[0][0]) + 1)
-    terms = []
-    for group in products:
-        flips = [C(0, 1) if complemented else sign for sign in signs]
-        terms += [Cat(each ^ flips[k].replicate(len(each)), ~signs[k]) for k, each in enumerate(group)]
-        terms += [zero] * ((1 << levels) - lanes)
-    now = stage(m, advance, "term", now, drop=drop, terms=terms, signs=signs)
-    for level in range(levels):
-        count = (1 << levels) >> level
-        carries = now.signs + [C(0, 1)] * (count // 2 - len(now.signs))
-        # Every sum has the same signs, and so the same carries.
-        used = carries[:-count // 2 - 1:-1]
-        carries = carries[:-count // 2]
-        pairs = [(now.terms[k], now.terms[k + 1], used[k % count // 2]) for k in range(0, len(now.terms), 2)]
-        # The exponents are added in the same chains.
-        changed, gone = {}, ()
-        if level == 0:
-            pairs.append((now.a_exponent, now.b_exponent, None))
-        elif level == 1:
-            exponent = Cat(now.exponent, C(0, field))[:field]
-            # The second number of a lane must not be constant; see `packed_sums`.
-            pairs.append((exponent, now.scale, None) if scale is None else (scale, exponent, None))
-        sums = packed_sums(m, f"level{level}", pairs)
-        if level == 0:
-            changed, gone = {"exponent": sums.pop()}, ("a_exponent", "b_exponent")
-        elif level == 1:
-            changed, gone = {"field": sums.pop()[:field].as_signed()}, ("exponent", "scale")
-        now = stage(m, advance, f"level{level}", now, drop=gone, terms=sums, signs=carries or [C(0, 1)], **changed)
-    return now, [Cat(total[:-1], ~total[-1]).as_signed() for total in now.terms], now.signs[0]
 
 
 class BFPFMAC(SummingUnit):

@@ -18,10 +18,10 @@ from ..golden.logarithmic import (
 )
 from ..golden.rounding import NEAREST
 from . import meanings
-from .blockfloat import largest, sum_products
-from .floating import round_and_pack, round_sum, unpack
 from .log2 import Level
-from .pipeline import bits_of, packed_sums, shift_right_sticky, stage, sum_with_carry
+from .pipeline import bits_of, stage
+from .rounding import round_and_pack, round_sum, shift_right_sticky, unpack
+from .trees import largest, packed_sums, sum_products, sum_with_carry
 from .unit import StreamUnit
 
 __all__ = ["LNSConverter", "LNSDecoder", "LNSDot", "System", "vector_layout"]

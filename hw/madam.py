@@ -5,10 +5,11 @@ from amaranth.lib import data, memory
 
 from ..golden.madam import MadamParameters, growth
 from . import meanings
-from .floating import unpack
 from .lfsr import LeapLFSR
 from .log2 import Level
-from .pipeline import stage, sum_with_carry
+from .pipeline import stage
+from .rounding import unpack
+from .trees import sum_with_carry
 from .unit import StreamUnit
 
 __all__ = ["MadamUpdate"]

@@ -7,11 +7,11 @@ from ..golden.formats import Fixed, Float
 from ..golden.mx import SCALE_BIAS, SCALE_NAN, ConverterParameters, DotParameters
 from . import meanings
 from .accumulator import AccumulatorBank, SummingUnit
-from .blockfloat import chunk_product, largest, sum_products
-from .floating import round_and_pack, unpack, window_of
 from .lfsr import LeapLFSR
-from .multiplier import rows
-from .pipeline import bits_of, normalise, packed_sums, shift_right_sticky, stage, sum_with_carry
+from .multiplier import chunk_product, rows
+from .pipeline import bits_of, stage
+from .rounding import normalise, round_and_pack, shift_right_sticky, unpack, window_of
+from .trees import largest, packed_sums, sum_products, sum_with_carry
 from .unit import StreamUnit
 
 __all__ = ["MXConverter", "MXDot", "block_layout"]

@@ -6,11 +6,12 @@ from amaranth import *
 from amaranth.lib import memory
 
 from ..golden.softmax import SoftmaxParameters, tables
-from .floating import unpack
 from .lfsr import LeapLFSR
 from .meanings import numbers
 from .multiplier import Multiplier, block
-from .pipeline import signals, stage, sum_with_carry
+from .pipeline import signals, stage
+from .rounding import unpack
+from .trees import sum_with_carry
 from .unit import StreamUnit
 
 __all__ = ["SoftmaxGrad"]

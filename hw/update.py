@@ -10,9 +10,10 @@ from ..golden.floating import AdderParameters
 from ..golden.rounding import NEAREST
 from ..golden.update import METHODS, SGDParameters
 from . import meanings
-from .floating import FloatAdder, round_and_pack, unpack
+from .floating import FloatAdder
 from .multiplier import Multiplier, block
-from .pipeline import shift_right_sticky, signals, stage
+from .pipeline import signals, stage
+from .rounding import round_and_pack, shift_right_sticky, unpack
 from .unit import StreamUnit
 
 __all__ = ["RateMultiplier", "SGDUpdate"]

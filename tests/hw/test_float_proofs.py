@@ -28,7 +28,7 @@ from pathlib import Path
 import pytest
 from narrowgauge import catalog
 from narrowgauge.golden.formats import PRESETS, Float
-from narrowgauge.hw import floating, verilog
+from narrowgauge.hw import floating, rounding, verilog
 
 ADDER, MULTIPLIER, FMA, CAST = "float-adder", "float-multiplier", "float-fma", "float-cast"
 
@@ -84,17 +84,19 @@ endmodule
 
 
 def build(unit, settings, fault=None):
-    """Return parameters, component and Verilog of a unit, from hw/floating.py as it is or with a text replaced."""
+    """Return parameters, component and Verilog of a unit, as it is or with a text of floating or rounding replaced."""
     entry = catalog.find(unit)
     parameters = entry.configure(settings)
     component = entry.component(parameters)
     if fault:
-        source = Path(floating.__file__).read_text()
-        assert source.count(fault[0]) == 1, fault
-        module = types.ModuleType("faulty")
-        module.__package__ = floating.__package__
-        exec(compile(source.replace(*fault), "faulty.py", "exec"), vars(module))
-        component = getattr(module, type(component).__name__)(parameters)
+        sources = [Path(module.__file__).read_text() for module in (rounding, floating)]
+        assert sum(source.count(fault[0]) for source in sources) == 1, fault
+        shelf, topic = (types.ModuleType("faulty") for _ in sources)
+        for module, source in zip((shelf, topic), sources):
+            module.__package__ = floating.__package__
+            exec(compile(source.replace(*fault), "faulty.py", "exec"), vars(module))
+        vars(topic).update({name: getattr(shelf, name) for name in shelf.__all__})
+        component = getattr(topic, type(component).__name__)(parameters)
     return parameters, component, verilog.emit(component, "unit_under_proof")
 
 
@@ -239,7 +241,7 @@ def test_a_cast_is_equal_to_symbolic_floating_point(source, result, rounding, tm
     assert cast(tmp_path, source, result, rounding=rounding)
 
 
-# What is wrong: (unit, format, rounding, what stands in hw/floating.py once, what it becomes).
+# What is wrong: (unit, format, rounding, what stands once in hw/floating.py or hw/rounding.py, what it becomes).
 FAULTS = {
     "a tie is rounded up": (ADDER, E4M3, "nearest", "below & (tail | kept[0])", "below"),
     # To nearest, such a number cannot change the sum.

@@ -66,7 +66,7 @@ FAULTS = {
         "hw/accumulator.py", "exponent.eq(now.exponent + 2 - now.taken)", "exponent.eq(now.exponent + 1 - now.taken)",
         SMALL),
     "float: a tie is rounded up": (
-        "hw/floating.py", "below & (tail | kept[0])", "below", ADDER),
+        "hw/rounding.py", "below & (tail | kept[0])", "below", ADDER),
     "float: what is lost of a subtrahend is forgotten": (
         "hw/floating.py", "carry, total = now.apart & ~now.sticky", "carry, total = now.apart", ADDER),
     "float: Inf - Inf is Inf": (
@@ -104,14 +104,14 @@ SWEPT = {
         "hw/blockfloat.py", "parts.append((word[:start], lower[:2]))", "parts.append((word[:start], lower[1:3]))",
         PARALLEL),
     "accumulator: bits below the window are forgotten": (
-        "hw/pipeline.py", "sticky = sticky | (chosen & lost)", "sticky = sticky", FMAC),
+        "hw/rounding.py", "sticky = sticky | (chosen & lost)", "sticky = sticky", FMAC),
     "float: a flushed result is told by its exponent before rounding": (
-        "hw/floating.py", "tiny = ~kept[-1] | field[-1] | ~field.any()", "tiny = ~kept[-1] | top[-1] | ~top.any()",
+        "hw/rounding.py", "tiny = ~kept[-1] | field[-1] | ~field.any()", "tiny = ~kept[-1] | top[-1] | ~top.any()",
         (*MULTIPLIER, "--set", "subnormals=flush")),
     "float: a zero product pushes the addend away": (
         "hw/floating.py", "alone = distance[-1] | now.none", "alone = distance[-1]", FMA),
     "float: the one that a complement lacks is not added": (
-        "hw/floating.py", "ones = flip & ~tail", "ones = C(0, 1)", FMA),
+        "hw/rounding.py", "ones = flip & ~tail", "ones = C(0, 1)", FMA),
     "mx converter: an element just below the smallest is not shifted": (
         "hw/mx.py", "apart = ~high.all() | ~low.any()", "apart = ~high.all()", MX),
     "lns decoder: what a power lacks is forgotten": (
@@ -155,7 +155,7 @@ SWEPT = {
         "hw/blockfloat.py", "m.d.sync += merged.eq(sum_with_carry(base, dot, carry))",
         "m.d.sync += merged.eq(base + dot)", FMAC),
     "accumulator: subnormals are normalised away": (
-        "hw/pipeline.py", "take.eq(zero & (free | room))", "take.eq(zero)", SMALL),
+        "hw/rounding.py", "take.eq(zero & (free | room))", "take.eq(zero)", SMALL),
     "accumulator: an exact zero keeps a sign": (
         "hw/accumulator.py", "out.negative & nonzero", "out.negative", FMAC),
     "accumulator: overflow is not reported": (
@@ -163,7 +163,7 @@ SWEPT = {
     "float: terms that cancel give -0": (
         "hw/floating.py", "(now.cancels & ~packed.nonzero & ~now.infinite)", "C(0, 1)", ADDER),
     "float: a zero keeps an exponent": (
-        "hw/floating.py", "top & kept[-1].replicate(len(top))", "top", ADDER),
+        "hw/rounding.py", "top & kept[-1].replicate(len(top))", "top", ADDER),
     "float: a product far below the smallest number wraps round": (
         "hw/floating.py", "(top & ~top[-1].replicate(len(top)))[:-1] if low < 0", "top.as_unsigned()[:-1] if low < 0",
         MULTIPLIER),
@@ -179,7 +179,7 @@ SWEPT = {
     "lns converter: no logarithm is rounded up": (
         "hw/log2.py", "Cat(always, always | inside, below)", "Cat(always, always, below)", LNS_CONVERTER),
     "lns dot: a subnormal result is one place off": (
-        "hw/floating.py", "right = p + 1", "right = p", LNS_DOT),
+        "hw/rounding.py", "right = p + 1", "right = p", LNS_DOT),
     "mx converter: subnormal numbers are normalised half way": (
         "hw/mx.py", "left = min(max(fmt.bias, 1),", "left = min(max(fmt.bias - 4, 1),", MX),
     "mx converter: bits that were cut off do not count": (
@@ -262,9 +262,9 @@ SWEPT = {
     "sgd: a sum to nearest is rounded at random": (
         "hw/update.py", "adder.i.payload.nearest.eq(now.method != STOCHASTIC)", "adder.i.payload.nearest.eq(0)", SGD),
     "sgd: a tie to nearest is rounded up": (
-        "hw/floating.py", "nearest & (tail | kept[0])", "nearest", SGD),
+        "hw/rounding.py", "nearest & (tail | kept[0])", "nearest", SGD),
     "sgd: nearest adds a whole half": (
-        "hw/floating.py", "(1 << window - 1) - 1, noise)", "1 << window - 1, noise)", SGD),
+        "hw/rounding.py", "(1 << window - 1) - 1, noise)", "1 << window - 1, noise)", SGD),
     "sgd: a stall draws a random word": (
         "hw/floating.py", "advance & now.valid & ~now.nearest if", "now.valid & ~now.nearest if", SGD),
     "sgd: a decay of zero adds +0": (
