@@ -236,8 +236,8 @@ SWEPT = {
         "hw/logarithmic.py", "Mux(now.first, 0, limited).as_signed(), each, carry)",
         "Mux(now.first, 0, limited).as_signed(), each, C(0, 1))", LNS_DOT),
     "lns dot: a bin is used without a part of its constant": (
-        "golden/logarithmic.py", "if weight >> shift & 1]", "if weight >> shift & 1 and (index, shift) != (3, 2)]",
-        LNS_BINS),
+        "golden/logarithmic/products.py", "if weight >> shift & 1]",
+        "if weight >> shift & 1 and (index, shift) != (3, 2)]", LNS_BINS),
     "madam: a zero weight moves": (
         "hw/madam.py", "Mux(now.zero[k], 0, Cat(", "Mux(C(0, 1), 0, Cat(", MADAM),
     "madam: a second moment below 0 wraps round": (
