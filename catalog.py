@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import __version__
+from .base.checks import require
 from .golden import logarithmic, mx
 from .golden.array import ArrayParameters, peak
 from .golden.blockfloat import ConverterParameters, FMACParameters
 from .golden.floating import AdderParameters, CastParameters, FMAParameters, MACParameters, MultiplierParameters
-from .golden.formats import Fixed, Float, Log, name_of, require
+from .golden.formats import Fixed, Float, Log, name_of
 from .golden.madam import MadamParameters
 from .golden.precision import AdaptiveParameters, CyclicParameters
 from .golden.softmax import SoftmaxParameters

@@ -20,11 +20,11 @@ from importlib import metadata
 from pathlib import Path
 
 from . import __version__, catalog
+from .base.checks import require
 from .base.environment import unsteered
 from .base.files import cache_folder, json_text, writable, write_whole
 from .golden import datasets, network, recipes
 from .golden.errors import MissingExtra
-from .golden.formats import require
 from .hw import verilog
 from .sim import runner
 from .synth import flow

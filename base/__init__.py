@@ -1,1 +1,1 @@
-"""Helpers for every room, from the standard library alone: files, and the environment of other tools."""
+"""Helpers for every room, from the standard library alone: checks, parameters, files, and other tools' environment."""

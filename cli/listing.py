@@ -6,8 +6,8 @@ import inspect
 import json
 
 from .. import catalog
+from ..base.checks import require
 from ..golden import datasets, formats, mx, recipes, systems
-from ..golden.formats import require
 from ..synth.targets import TARGETS
 from . import output
 
@@ -45,8 +45,8 @@ def _formats():
 
 
 def _systems():
-    return [{"system": name, "summary": _summary(system), "settings": _defaults(system)}
-            for name, system in systems.SYSTEMS.items()]
+    return [{"system": name, "summary": _summary(system) + (f"; no array: {system.refusal}" * (not system.circuits)),
+             "settings": _defaults(system)} for name, system in systems.SYSTEMS.items()]
 
 
 def _targets():

@@ -4,8 +4,8 @@ import json
 import os
 import sys
 
+from ..base.checks import require
 from ..golden import systems
-from ..golden.formats import require
 
 __all__ = ["numbers", "settings", "settings_of", "value"]
 

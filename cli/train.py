@@ -3,8 +3,8 @@
 import dataclasses
 import math
 
+from ..base.checks import require
 from ..golden import datasets, network, recipes, systems
-from ..golden.formats import require
 from ..golden.softmax import SoftmaxParameters
 from . import output
 from .settings import numbers, settings_of, value

@@ -12,8 +12,9 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from ..base.checks import require, require_int
+from ..base.parameters import Parameters
 from . import systems
-from .formats import Parameters, require, require_int
 from .number_system import NumberSystem
 
 __all__ = ["SIZE", "ArrayModel", "ArrayParameters", "Operand", "Product", "cycles", "peak", "schedule", "split"]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .formats import require, require_int
+from ..base.checks import require, require_int
 
 __all__ = ["SOURCES", "Dataset", "Source", "load"]
 

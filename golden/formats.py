@@ -1,108 +1,33 @@
 """Number formats: frozen descriptions shared by golden models, hardware, benches and synthesis."""
 
-import dataclasses
-import json
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..base.checks import require, require_int
+from ..base.parameters import Named, Parameters
+from .arrays import as_real
 from .rounding import NEAREST, round_scaled
 
-__all__ = ["BlockFloat", "Fixed", "Float", "Log", "Parameters", "PRESETS", "parse"]
+__all__ = ["BlockFloat", "Fixed", "Float", "Format", "Log", "PRESETS", "Parameters", "name_of", "parse"]
 
 SPECIALS = ("ieee", "fn", "none")
 OVERFLOWS = ("infinity", "saturate")
 
 
-def require(condition, name, value, allowed):
-    """Raise ValueError naming the parameter, its value and what is allowed."""
-    if not condition:
-        raise ValueError(f"{name} is {value!r}; allowed: {allowed}")
+class Format(Named):
+    """A number format. In JSON it is the name of its preset, or an object whose key ``type`` names its class."""
 
+    def plain(self):
+        return name_of(self) or {"type": type(self).__name__, **self.to_json()}
 
-def require_int(name, value, low, high):
-    """Require an integer (a bool is none) from `low` to `high`."""
-    require(type(value) is int and low <= value <= high, name, value, f"an integer from {low} to {high}")
-
-
-def as_real(name, x, dtype=None):
-    """Return `x` as an array of real numbers, of `dtype` if there is one; what is none is refused in one line."""
-    try:
-        x = np.asarray(x)
-        require(x.dtype.kind != "c", f"dtype of {name}", str(x.dtype), "real numbers")
-        return x if dtype is None and x.dtype.kind in "biuf" else x.astype(dtype or np.float64, copy=False)
-    except (TypeError, ValueError) as error:
-        if "allowed: " in str(error):
-            raise
-    raise ValueError(f"{name} is {type(x).__name__}; allowed: an array of real numbers")
-
-
-def as_codes(name, codes):
-    """Return codes as an array of integers; other numbers are refused in one line."""
-    codes = np.asarray(codes)
-    require(codes.dtype.kind in "biu" or not codes.size, f"dtype of {name}", str(codes.dtype), "integers: codes")
-    return codes
-
-
-def as_rows(name, x, width):
-    """Return transfers as rows of `width` elements; refuse an array of another size in one line."""
-    x = np.asarray(x)
-    require(x.size % width == 0, f"shape of {name}", x.shape, f"(n, {width})")
-    return x.reshape(x.size // width, width)
-
-
-def require_lengths(**arrays):
-    """Require arrays of transfers that are equally many."""
-    lengths = {name: len(array) for name, array in arrays.items()}
-    require(len(set(lengths.values())) <= 1, "lengths", lengths, "as many of each")
-
-
-def broadcast(**arrays):
-    """Return arrays broadcast to one shape; require that there is one."""
-    try:
-        return np.broadcast_arrays(*arrays.values())
-    except ValueError:
-        shapes = {name: np.shape(array) for name, array in arrays.items()}
-    raise ValueError(f"shapes is {shapes}; allowed: those that broadcast to one")
-
-
-class Parameters:
-    """Mixin for frozen dataclasses: a JSON-ready dict out, the same object back in.
-
-    A field that holds a format (it is annotated with a class of this module) becomes the name of its
-    preset, or a nested dict whose key ``type`` names the class; null where None is its default.
-    """
-
-    def to_json(self):
-        """Return the parameters as a dict of plain JSON values."""
-        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
-
-    @classmethod
-    def from_json(cls, data):
-        """Make the object from `to_json`'s dict, or from that dict as JSON text."""
-        data = json.loads(data) if isinstance(data, str) else data
-        require(isinstance(data, dict), "parameters", data, "a JSON object")
-        names = [field.name for field in dataclasses.fields(cls)]
-        for name in data:
-            require(name in names, "parameter", name, ", ".join(names))
-        for field in dataclasses.fields(cls):
-            needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-            require(field.name in data or not needed, field.name, None, "a value, because it has no default")
-        formats = {field.name: field.default for field in dataclasses.fields(cls) if field.type in _TYPES.values()}
-        # A format that need not be given is None in the making, and may be null.
-        return cls(**{name: parse(value) if name in formats and (value is not None or formats[name] is not None)
-                      else value for name, value in data.items()})
-
-
-def _plain(value):
-    if isinstance(value, (Float, BlockFloat, Log, Fixed)):
-        named = name_of(value)
-        return named if named else {"type": type(value).__name__, **value.to_json()}
-    return value
+    @staticmethod
+    def parse(data):
+        return parse(data)
 
 
 @dataclass(frozen=True)
-class Float(Parameters):
+class Float(Format):
     """Sign, exponent and mantissa with gradual underflow; up to 32 bits.
 
     Source: numerics contract, section 1.
@@ -241,7 +166,7 @@ class Float(Parameters):
 
 
 @dataclass(frozen=True)
-class BlockFloat(Parameters):
+class BlockFloat(Format):
     """Block floating point: signed magnitudes of `mantissa` bits under one exponent per group.
 
     An element is ``(-1)**s * q * 2**(E - (mantissa - 1))``, q in 0..2**mantissa - 1 with no
@@ -291,7 +216,7 @@ class BlockFloat(Parameters):
 
 
 @dataclass(frozen=True)
-class Log(Parameters):
+class Log(Format):
     """Logarithmic code: ``(-1)**s * scale * 2**(t/gamma)``; t = 0 is zero, whatever s.
 
     Source: numerics contract, sections 1 and 6.
@@ -319,7 +244,7 @@ class Log(Parameters):
 
 
 @dataclass(frozen=True)
-class Fixed(Parameters):
+class Fixed(Format):
     """Two's complement of `bits` bits with `fraction` of them behind the binary point."""
 
     bits: int = 8
@@ -370,7 +295,7 @@ def name_of(fmt):
 
 def parse(data):
     """Return the format that a preset name, a dict with ``type``, or a format object means."""
-    if isinstance(data, tuple(_TYPES.values())):
+    if isinstance(data, Format):
         return data
     if isinstance(data, dict):
         fields = dict(data)

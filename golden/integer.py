@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .blockfloat import runs
-from .formats import PRESETS, Float, Parameters, as_real, as_rows, require, require_int, require_lengths
+from ..base.checks import require, require_int, require_lengths
+from ..base.parameters import Parameters
+from .accumulator import runs
+from .arrays import as_real, as_rows
+from .formats import PRESETS, Float
 from .number_system import ScaledSystem
 from .products import product
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from .formats import require_int
+from ..base.checks import require_int
 
 __all__ = ["TAPS", "WIDTH", "Stream", "jump", "leap_matrix", "start_state", "words"]
 

@@ -10,8 +10,10 @@ from functools import lru_cache
 
 import numpy as np
 
+from ..base.checks import require, require_int
+from ..base.parameters import Parameters
 from . import lfsr
-from .formats import PRESETS, Float, Log, Parameters, require, require_int
+from .formats import PRESETS, Float, Log
 from .logarithmic import DIGITS, levels, narrowed
 
 __all__ = ["MadamParameters", "correction", "growth", "steps_of", "twin", "update", "updates"]

@@ -20,10 +20,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..base.checks import require, require_int
 from . import lfsr, logarithmic, madam, softmax
 from . import update as updates
 from .floating import PlainSystem
-from .formats import PRESETS, Fixed, Float, require, require_int
+from .formats import PRESETS, Fixed, Float
 from .logarithmic import Logs
 from .number_system import Draws
 from .precision import Control, Policies, Rising, range_test

@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..base.parameters import Parameters
 from . import lfsr
-from .formats import Float, Parameters, name_of
+from .formats import Float, name_of
 from .rounding import NEAREST, Rounding
 
 __all__ = ["TENSORS", "Draws", "Mode", "NumberSystem", "Operand", "ScaledSystem", "named"]

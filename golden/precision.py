@@ -14,9 +14,11 @@ from functools import lru_cache
 
 import numpy as np
 
+from ..base.checks import require, require_int
+from ..base.parameters import Parameters
 from . import blockfloat
 from .array import ArrayParameters, cycles
-from .formats import BlockFloat, Parameters, require, require_int
+from .formats import BlockFloat
 from .rounding import TRUNCATE
 
 __all__ = [

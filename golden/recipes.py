@@ -6,10 +6,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ..base.checks import require, require_int
 from . import systems
 from .blockfloat import BFPSystem
 from .floating import PlainSystem
-from .formats import PRESETS, Fixed, Float, Log, parse, require, require_int
+from .formats import PRESETS, Fixed, Float, Log, parse
 from .logarithmic import LNSSystem
 from .madam import MadamParameters
 from .mx import MXSystem

@@ -6,7 +6,7 @@ contract, sections 1, 2 and 4.
 
 from dataclasses import dataclass
 
-from .formats import require
+from ..base.checks import require
 from .rounding import NEAREST
 
 __all__ = ["Number", "add", "cast", "compare", "decode", "dot", "fma", "maximum", "multiply", "round_exact", "subtract"]

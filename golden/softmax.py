@@ -9,8 +9,10 @@ from functools import lru_cache
 
 import numpy as np
 
+from ..base.checks import require, require_int
+from ..base.parameters import Parameters
 from . import lfsr
-from .formats import PRESETS, Fixed, Float, Parameters, require, require_int
+from .formats import PRESETS, Fixed, Float
 from .rounding import KINDS, Rounding, round_shift
 
 __all__ = ["Bound", "SoftmaxParameters", "Tables", "bound", "errors", "exponentials", "gradient", "guideline",

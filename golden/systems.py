@@ -2,9 +2,9 @@
 
 import importlib
 
+from ..base.checks import require
 from .blockfloat import BFPSystem
 from .floating import BF16System, FloatSystem, FP8System, PlainSystem
-from .formats import require
 from .integer import INT8System
 from .logarithmic import LNSSystem
 from .mx import MXSystem

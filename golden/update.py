@@ -8,8 +8,10 @@ from functools import lru_cache
 
 import numpy as np
 
+from ..base.checks import require, require_int
+from ..base.parameters import Parameters
 from . import floating, lfsr
-from .formats import PRESETS, Float, Parameters, require, require_int
+from .formats import PRESETS, Float
 from .rounding import NEAREST, round_scaled, stochastic
 
 __all__ = ["METHODS", "RATES", "SGDParameters", "change", "extended", "rate_code", "step", "updates"]

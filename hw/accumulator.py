@@ -1,17 +1,19 @@
 """The accumulator bank: floating-point sums to which scaled integers are added with one rounding."""
 
 from amaranth import *
-from amaranth.lib import data, memory, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib import memory
 
-from ..golden.blockfloat import BANK, RECURRENCE
+from ..golden.accumulator import BANK, RECURRENCE
 from ..golden.formats import Float
-from .pipeline import normalise, shift_right_sticky, signals, stage, sticky_status, sum_with_carry
+from .pipeline import signals, stage
+from .rounding import normalise, shift_right_sticky
+from .trees import sum_with_carry
+from .unit import StreamUnit
 
-__all__ = ["AccumulatorBank"]
+__all__ = ["AccumulatorBank", "SummingUnit"]
 
 
-class AccumulatorBank(wiring.Component):
+class AccumulatorBank(StreamUnit):
     """Bank of floating-point sums to which scaled integers are added.
 
     Each transfer adds ``integer * 2**(field - fmt.bias - (integer width - 2))`` to one of the
@@ -64,22 +66,14 @@ class AccumulatorBank(wiring.Component):
 
     recurrence = RECURRENCE
     latency = BANK
-    interval = 1
 
     def __init__(self, fmt: Float, *, integer, field, sums, specials=False):
         self.fmt, self.integer, self.field, self.sums, self.specials = fmt, integer, field, sums, specials
         slot = (sums - 1).bit_length()
         classes = {"infinite": 1, "nan": 1} if specials else {}
-        super().__init__({
-            "i": In(stream.Signature(data.StructLayout({
-                "integer": signed(integer), "field": signed(field), "slot": slot, "first": 1, "last": 1,
-                **classes,
-            }))),
-            "o": Out(stream.Signature(data.StructLayout({"value": fmt.width, "slot": slot}))),
-            "overflow": Out(1),
-            "status_clear": In(1),
-            **({"invalid": Out(1)} if specials else {}),
-        })
+        super().__init__(
+            {"integer": signed(integer), "field": signed(field), "slot": slot, "first": 1, "last": 1, **classes},
+            {"value": fmt.width, "slot": slot}, ("invalid", "overflow") if specials else ("overflow",))
 
     def elaborate(self, platform):
         m = Module()
@@ -243,12 +237,12 @@ class AccumulatorBank(wiring.Component):
                 finite_before.eq(out.valid & ~out.infinite),
             ]
         now_infinite = self.o.payload.value[fmt.mantissa:-1].all()
-        sticky_status(m, self.overflow, advance & finite_before & now_infinite, self.status_clear)
+        self.report(m, overflow=advance & finite_before & now_infinite)
         if self.specials:
             is_nan = Signal()
             with m.If(advance):
                 m.d.sync += is_nan.eq(out.valid & out.nan)
-            sticky_status(m, self.invalid, advance & is_nan, self.status_clear)
+            self.report(m, invalid=advance & is_nan)
 
         # Whether the transfer that is in s1 next will find its sum still under way.
         slot = Mux(hazard, s1.slot, s0.slot)
@@ -257,3 +251,51 @@ class AccumulatorBank(wiring.Component):
             m.d.sync += hazard.eq(Mux(hazard, s1.valid, s0.valid)
                                   & Cat(valid & (slot == other) for valid, other in under_way).any())
         return m
+
+
+class SummingUnit(StreamUnit):
+    """Unit that makes a scaled integer of each transfer and adds it to a sum of an `AccumulatorBank`.
+
+    Parameters
+    ----------
+    parameters : dataclass
+        With ``accumulator``, the sums' Float, and ``accumulators``, their number.
+    operands : dict
+        Fields of `i` in front of the bank's: ``slot``, ``first``, ``last``.
+    status : tuple of str
+        With ``invalid``, addends may be Inf and NaN.
+
+    Attributes
+    ----------
+    recurrence : int
+        Cycles between transfers to the same sum, at the least.
+    """
+
+    recurrence = RECURRENCE
+
+    def __init__(self, parameters, operands, status=("invalid", "overflow")):
+        self.parameters = parameters
+        slot = (parameters.accumulators - 1).bit_length()
+        super().__init__({**operands, "slot": slot, "first": 1, "last": 1},
+                         {"value": parameters.accumulator.width, "slot": slot}, status)
+
+    def bank(self, m, *, integer, field):
+        """Return the bank, a submodule; `integer` and `field` as in `AccumulatorBank`."""
+        m.submodules.bank = bank = AccumulatorBank(
+            self.parameters.accumulator, integer=integer, field=field, sums=self.parameters.accumulators,
+            specials=hasattr(self, "invalid"))
+        return bank
+
+    def answer(self, m, bank):
+        """Let the bank's results and status be the unit's."""
+        m.d.comb += [self.o.payload.eq(bank.o.payload), self.o.valid.eq(bank.o.valid), bank.o.ready.eq(self.o.ready)]
+        m.d.comb += [getattr(self, name).eq(getattr(bank, name)) for name in ("invalid", "overflow")
+                     if hasattr(self, name)]
+        m.d.comb += bank.status_clear.eq(self.status_clear)
+
+    @staticmethod
+    def add(m, bank, now, **values):
+        """Give the bank an addend: a stage with ``valid``, and what the stage does not hold of the bank's payload."""
+        m.d.comb += bank.i.valid.eq(now.valid)
+        m.d.comb += [bank.i.payload[name].eq(values[name] if name in values else getattr(now, name))
+                     for name, _ in bank.i.payload.shape()]

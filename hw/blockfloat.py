@@ -1,20 +1,23 @@
 """Block floating point in hardware: the converter and the variable-precision dot product (fMAC)."""
 
 from amaranth import *
-from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib import data
 
 from ..golden.blockfloat import ConverterParameters, FMACParameters
 from . import meanings
-from .accumulator import AccumulatorBank
+from .accumulator import SummingUnit
 from .formats import group_layout
 from .lfsr import LeapLFSR
-from .pipeline import CHAIN, bits_of, packed_sums, shift_right_sticky, signals, stage, sticky_status, sum_with_carry
+from .multiplier import chunk_product
+from .pipeline import bits_of, signals, stage
+from .rounding import shift_right_sticky
+from .trees import CHAIN, largest, packed_sums, sum_products, sum_with_carry
+from .unit import StreamUnit
 
 __all__ = ["BFPCircuits", "BFPConverter", "BFPFMAC"]
 
 
-class BFPConverter(wiring.Component):
+class BFPConverter(StreamUnit):
     """Converter from floating point to block floating point: one group per cycle.
 
     Finds the shared exponent, aligns the significands to it and rounds them to the precision of
@@ -47,25 +50,11 @@ class BFPConverter(wiring.Component):
         Cycles between transfers.
     """
 
-    interval = 1
-
     def __init__(self, parameters: ConverterParameters):
         self.parameters = parameters
-        precision = parameters.mantissa.bit_length()
-        super().__init__({
-            "i": In(stream.Signature(data.StructLayout({
-                "elements": data.ArrayLayout(parameters.work.width, parameters.group),
-                "precision": precision, "rounding": 2,
-            }))),
-            "o": Out(stream.Signature(group_layout(parameters.format))),
-            "invalid": Out(1),
-            "overflow": Out(1),
-            "status_clear": In(1),
-        })
-
-    @property
-    def latency(self):
-        return self.parameters.latency
+        elements = data.ArrayLayout(parameters.work.width, parameters.group)
+        super().__init__({"elements": elements, "precision": parameters.mantissa.bit_length(), "rounding": 2},
+                         group_layout(parameters.format))
 
     @property
     def meanings(self):
@@ -85,8 +74,7 @@ class BFPConverter(wiring.Component):
         mantissa, fraction = fmt.mantissa, stochastic.window
         window = mantissa + fraction
 
-        advance = Signal()
-        m.d.comb += [advance.eq(~self.o.valid | self.o.ready), self.i.ready.eq(advance)]
+        advance = self.handshake(m)
 
         # Exponents are fields of the work format. All-subnormal groups may have exponents below
         # that of the smallest normal number: `left` places, so far as the group format reaches.
@@ -122,14 +110,13 @@ class BFPConverter(wiring.Component):
         m.d.comb += precision.eq(Mux(payload.precision < 2, 2, Mux(payload.precision > mantissa, mantissa,
                                                                    payload.precision)))
         nearest = ~(payload.rounding[0] ^ payload.rounding[1])
-        now = stage(m, advance, "split", valid=self.i.valid, fields=Cat(fields), significands=Cat(significands),
-                    below=Cat(below), nonzero=Cat(nonzero), negative=Cat(negative), nan=Cat(nan).any(), depth=depth,
-                    precision=precision, nearest=nearest, stochastic=payload.rounding == 2, best=Cat(fields),
-                    empty=~Cat(nonzero).any())
+        now = stage(m, advance, "split", valid=self.i.valid, fields=fields, significands=significands, below=below,
+                    nonzero=nonzero, negative=negative, nan=Cat(nan).any(), depth=depth, precision=precision,
+                    nearest=nearest, stochastic=payload.rounding == 2, best=fields, empty=~Cat(nonzero).any())
         width = work.exponent
 
         # Largest exponent.
-        now, best = largest(m, advance, now, width)
+        now, best = largest(m, advance, now)
 
         # The group's exponent: `reach` as a field of the work format, for the distances, which
         # counts `left` places more; `exponent` as a code of the group format.
@@ -159,66 +146,61 @@ class BFPConverter(wiring.Component):
         distances, apart = [], []
         together = max(CHAIN // bits, 1)
         for start in range(0, lanes, together):
-            part = range(start, min(start + together, lanes))
-            difference = Signal(bits * len(part), name=f"distance{start}")
-            fields = [s1.fields[width * k:width * (k + 1)] for k in part]
-            fields = [Cat(each[0] | ~each.any(), each[1:], C(0, bits - width)) for each in fields]
-            m.d.comb += difference.eq(s1.reach.replicate(len(part)) - Cat(fields))
-            for k in range(len(part)):
+            fields = [Cat(each[0] | ~each.any(), each[1:], C(0, bits - width))
+                      for each in s1.fields[start:start + together]]
+            difference = Signal(bits * len(fields), name=f"distance{start}")
+            m.d.comb += difference.eq(s1.reach.replicate(len(fields)) - Cat(fields))
+            for k in range(len(fields)):
                 distances.append(difference[bits * k:][:steps])
                 apart.append(difference[bits * k:][steps:bits].any())
-        s2 = stage(m, advance, "distance", s1, drop=("fields", "reach"), distances=Cat(distances), apart=Cat(apart))
+        s2 = stage(m, advance, "distance", s1, drop=("fields", "reach"), distances=distances, apart=apart)
 
         # Align. What falls off matters to the nearest rounding alone.
         shifts = [1 << k for k in reversed(range(steps))]
         half = (len(shifts) + 1) // 2
         coarse, sticky = [], []
         for k in range(lanes):
-            value = Cat(C(0, window + left - keep), s2.significands[keep * k:keep * (k + 1)])
-            value, lost = shift_right_sticky(m, f"coarse{k}", value, s2.distances[steps * k:steps * (k + 1)],
-                                             shifts[:half], fill=C(0, 1), sticky=s2.below[k])
+            value = Cat(C(0, window + left - keep), s2.significands[k])
+            value, lost = shift_right_sticky(m, f"coarse{k}", value, s2.distances[k], shifts[:half], fill=C(0, 1),
+                                             sticky=s2.below[k])
             coarse.append(value & ~s2.apart[k].replicate(window + left))
             sticky.append(lost | (s2.apart[k] & s2.nonzero[k]))
         rest = steps - half
-        s3 = stage(m, advance, "coarse", s2, drop=("significands", "below", "apart"), values=Cat(coarse),
-                   sticky=Cat(sticky),
-                   distances=Cat(s2.distances[steps * k:steps * k + rest] for k in range(lanes)))
-        size = window + left
+        s3 = stage(m, advance, "coarse", s2, drop=("significands", "below", "apart"), values=coarse, sticky=sticky,
+                   distances=[each[:rest] for each in s2.distances])
         fine, sticky = [], []
         for k in range(lanes):
-            value, lost = shift_right_sticky(m, f"fine{k}", s3.values[size * k:size * (k + 1)],
-                                             s3.distances[rest * k:rest * (k + 1)], shifts[half:], fill=C(0, 1),
+            value, lost = shift_right_sticky(m, f"fine{k}", s3.values[k], s3.distances[k], shifts[half:], fill=C(0, 1),
                                              sticky=s3.sticky[k])
             fine.append(value[:window])
             sticky.append(lost)
-        s4 = stage(m, advance, "fine", s3, drop=("distances",), values=Cat(fine), sticky=Cat(sticky))
+        s4 = stage(m, advance, "fine", s3, drop=("distances",), values=fine, sticky=sticky)
 
         # Noise: the random word below the magnitude, or the one that nearest adds to it.
         m.submodules.lfsr = random = LeapLFSR(seed=parameters.seed, lanes=lanes, bits=parameters.random_bits)
         m.d.comb += random.draw.eq(advance & s4.valid & s4.stochastic)
         ups, noise = [], []
         for k in range(lanes):
-            value = s4.values[window * k:window * (k + 1)]
+            value = s4.values[k]
             q, guard, rest_bits = value[fraction:], value[fraction - 1], value[:fraction - 1]
             ups.append(s4.nearest & guard & (q[0] | rest_bits.any() | s4.sticky[k]))
-            word = random.words[parameters.random_bits * k:parameters.random_bits * (k + 1)]
+            word = random.word(k)
             noise.append(Cat(C(1, 1), word) if parameters.corrected else word)
-        s5 = stage(m, advance, "noise", s4, drop=("sticky", "nearest", "stochastic"), ups=Cat(ups), noise=Cat(noise))
+        s5 = stage(m, advance, "noise", s4, drop=("sticky", "nearest", "stochastic"), ups=ups, noise=Cat(noise))
         with m.If(advance & ~s4.stochastic):
             m.d.sync += s5.noise.eq(0)
         sums = packed_sums(m, "rounded", [
-            (s5.values[window * k:window * (k + 1)],
-             Cat(s5.noise[fraction * k:fraction * (k + 1)], s5.ups[k], C(0, mantissa - 1)), None)
+            (s5.values[k], Cat(s5.noise[fraction * k:fraction * (k + 1)], s5.ups[k], C(0, mantissa - 1)), None)
             for k in range(lanes)])
         s6 = stage(m, advance, "rounded", s5, drop=("values", "ups", "noise"),
-                   sums=Cat(each[fraction:] for each in sums))
+                   sums=[each[fraction:] for each in sums])
 
         # Saturate. A carry-out is the one bit above the precision, with nothing but zeros below.
         mask = Signal(mantissa)
         m.d.comb += mask.eq(Cat(C(3, 2), (s6.precision > bit for bit in range(2, mantissa))))
         elements = []
         for k in range(lanes):
-            q = s6.sums[(mantissa + 1) * k:(mantissa + 1) * (k + 1)]
+            q = s6.sums[k]
             full = Signal(name=f"full{k}")
             magnitude = Signal(mantissa, name=f"magnitude{k}")
             m.d.comb += [
@@ -226,125 +208,12 @@ class BFPConverter(wiring.Component):
                 magnitude.eq((q[:mantissa] | full.replicate(mantissa)) & mask),
             ]
             elements.append(Cat(magnitude, s6.negative[k] & magnitude.any()))
-        with m.If(advance):
-            m.d.sync += [
-                self.o.valid.eq(s6.valid),
-                self.o.payload.elements.as_value().eq(Cat(elements)),
-                self.o.payload.exponent.eq(s6.exponent),
-                self.o.payload.precision.eq(s6.precision),
-            ]
-        sticky_status(m, self.invalid, advance & s6.valid & s6.nan, self.status_clear)
-        sticky_status(m, self.overflow, advance & s6.valid & s6.above, self.status_clear)
+        self.emit(m, advance, s6.valid, elements=Cat(elements), exponent=s6.exponent, precision=s6.precision)
+        self.report(m, invalid=advance & s6.valid & s6.nan, overflow=advance & s6.valid & s6.above)
         return m
 
 
-def chunk_product(a, b):
-    """Return the 4-bit product of two 2-bit chunks: four functions of four inputs, a LUT4 each."""
-    low = a[0] & b[0]
-    return Cat(low, (a[1] & b[0]) ^ (a[0] & b[1]), a[1] & b[1] & ~low, a[1] & b[1] & low)
-
-
-def largest(m, advance, now, width, *, levels=2):
-    """Find the largest of the unsigned numbers that stand side by side in ``now.best``, `width` bits each.
-
-    A tree of comparisons, so many levels a stage. Returns the last stage and the number.
-    """
-    best = [now.best[width * k:width * (k + 1)] for k in range(len(now.best) // width)]
-    level = 0
-    while len(best) > 1:
-        for _ in range(levels):
-            if len(best) == 1:
-                break
-            level += 1
-            pairs = [(best[k], best[k + 1]) for k in range(0, len(best) - 1, 2)]
-            # The lowest bit of a as the carry-in: of two that differ there alone, it picks the
-            # larger, and of two equal ones either.
-            sums = packed_sums(m, f"max{level}", [(a[1:], ~b[1:], a[0]) for a, b in pairs])
-            winners = []
-            for index, ((a, b), total) in enumerate(zip(pairs, sums, strict=True)):
-                winner = Signal(width, name=f"max{level}_{index}")
-                m.d.comb += winner.eq(Mux(total[-1], a, b))
-                winners.append(winner)
-            best = winners + best[2 * len(pairs):]
-        now = stage(m, advance, f"max{level}_stage", now, best=Cat(best))
-        best = [now.best[width * k:width * (k + 1)] for k in range(len(best))]
-    return now, best[0]
-
-
-def sum_products(m, advance, now, products, signs, field, *, scale=None, complemented=False, drop=()):
-    """Add signed products in a tree, one level a stage, and the exponents of both operands in the same chains.
-
-    Parameters
-    ----------
-    m : Module
-    advance : Value
-    now : namespace
-        Stage of the operands, with ``a_exponent``, ``b_exponent`` and ``scale``, what their sum lacks.
-    products : list of list of Value
-        For each sum that is wanted, the magnitudes of 3 or more lanes, all of equal width.
-    signs : Value
-        A bit for each lane.
-    field : int
-        Width of the sum of the exponents and the scale.
-    scale : Value, optional
-        A constant instead of ``now.scale``.
-    complemented : bool
-        Magnitudes with a sign are complemented already.
-    drop : tuple of str
-        Values of `now` that go no further.
-
-    Returns
-    -------
-    now : namespace
-        The last stage, with the signed ``field`` instead of what went into it.
-    totals : list of Value
-        The signed sums, but for
-    carry : Value
-        a one that may still have to be added to each.
-    """
-    # Signed products as complements: -x is ~x + 1, and the ones are the carries of the adder
-    # tree. The sign is kept inverted, which adds a constant and makes the numbers unsigned;
-    # the tree doubles the constant with each level, so that it ends as the sum's top bit.
-    lanes = len(products[0])
-    levels = (lanes - 1).bit_length()
-    zero = C(1 << len(products[0][0]), len(products[0][0]) + 1)
-    terms = []
-    for group in products:
-        flips = [C(0, 1) if complemented else sign for sign in signs]
-        terms += [Cat(each ^ flips[k].replicate(len(each)), ~signs[k]) for k, each in enumerate(group)]
-        terms += [zero] * ((1 << levels) - lanes)
-    now = stage(m, advance, "term", now, drop=drop, terms=Cat(terms), signs=signs)
-    bits = len(terms[0])
-    for level in range(levels):
-        count = (1 << levels) >> level
-        terms = [now.terms[bits * k:bits * (k + 1)] for k in range(count * len(products))]
-        carries = [now.signs[k] for k in range(len(now.signs))]
-        carries += [C(0, 1)] * (count // 2 - len(carries))
-        # Every sum has the same signs, and so the same carries.
-        used = carries[:-count // 2 - 1:-1]
-        carries = carries[:-count // 2]
-        pairs = [(terms[k], terms[k + 1], used[k % count // 2]) for k in range(0, len(terms), 2)]
-        # The exponents are added in the same chains.
-        changed, gone = {}, ()
-        if level == 0:
-            pairs.append((now.a_exponent, now.b_exponent, None))
-        elif level == 1:
-            exponent = Cat(now.exponent, C(0, field))[:field]
-            # The second number of a lane must not be constant; see `packed_sums`.
-            pairs.append((exponent, now.scale, None) if scale is None else (scale, exponent, None))
-        sums = packed_sums(m, f"level{level}", pairs)
-        if level == 0:
-            changed, gone = {"exponent": sums.pop()}, ("a_exponent", "b_exponent")
-        elif level == 1:
-            changed, gone = {"field": sums.pop()[:field].as_signed()}, ("exponent", "scale")
-        bits += 1
-        now = stage(m, advance, f"level{level}", now, drop=gone, terms=Cat(sums),
-                    signs=Cat(carries) if carries else C(0, 1), **changed)
-    totals = [now.terms[bits * k:bits * (k + 1)] for k in range(len(products))]
-    return now, [Cat(total[:-1], ~total[-1]).as_signed() for total in totals], now.signs[0]
-
-
-class BFPFMAC(wiring.Component):
+class BFPFMAC(SummingUnit):
     """Dot product of two BFP groups, of a precision chosen per transfer, added to a float sum.
 
     A transfer adds the exact dot product of its two groups to one of the accumulators, with one
@@ -381,24 +250,9 @@ class BFPFMAC(wiring.Component):
         Cycles between transfers to the same accumulator, at the least.
     """
 
-    recurrence = AccumulatorBank.recurrence
-
     def __init__(self, parameters: FMACParameters):
-        self.parameters = parameters
         group = group_layout(parameters.format)
-        slot = (parameters.accumulators - 1).bit_length()
-        super().__init__({
-            "i": In(stream.Signature(data.StructLayout({
-                "a": group, "b": group, "slot": slot, "first": 1, "last": 1,
-            }))),
-            "o": Out(stream.Signature(data.StructLayout({"value": parameters.accumulator.width, "slot": slot}))),
-            "overflow": Out(1),
-            "status_clear": In(1),
-        })
-
-    @property
-    def latency(self):
-        return self.parameters.latency
+        super().__init__(parameters, {"a": group, "b": group}, ("overflow",))
 
     @property
     def interval(self):
@@ -421,15 +275,8 @@ class BFPFMAC(wiring.Component):
         ends = (offset - 2 * (fmt.mantissa - 1) - integer, offset - 2 + 2 * (2**fmt.exponent - 1))
         field = bits_of(*ends)
 
-        m.submodules.bank = bank = AccumulatorBank(
-            parameters.accumulator, integer=integer, field=field, sums=parameters.accumulators)
-        m.d.comb += [
-            self.o.payload.eq(bank.o.payload),
-            self.o.valid.eq(bank.o.valid),
-            bank.o.ready.eq(self.o.ready),
-            self.overflow.eq(bank.overflow),
-            bank.status_clear.eq(self.status_clear),
-        ]
+        bank = self.bank(m, integer=integer, field=field)
+        self.answer(m, bank)
 
         # What a precision takes off the exponent, for both operands: a table.
         width = len(payload.a.precision)
@@ -437,7 +284,7 @@ class BFPFMAC(wiring.Component):
         scale = Array(C(offset - pa - pb, signed(field)) for pb in clamped for pa in clamped)[
             Cat(payload.a.precision, payload.b.precision)]
         common = {
-            "signs": Cat(a.sign ^ b.sign for a, b in zip(payload.a.elements, payload.b.elements)),
+            "signs": [a.sign ^ b.sign for a, b in zip(payload.a.elements, payload.b.elements)],
             "a_exponent": payload.a.exponent, "b_exponent": payload.b.exponent, "scale": scale,
             "slot": payload.slot, "first": payload.first, "last": payload.last,
         }
@@ -460,15 +307,8 @@ class BFPFMAC(wiring.Component):
         complete = now.valid & now.final if self.parameters.serial else now.valid
         out = stage(m, advance, "merged", valid=complete, field=now.field, slot=now.slot, first=now.first,
                     last=now.last)
-        m.d.comb += [
-            bank.i.valid.eq(out.valid),
-            bank.i.payload.integer.eq(merged),
-            bank.i.payload.field.eq(out.field),
-            bank.i.payload.slot.eq(out.slot),
-            bank.i.payload.first.eq(out.first),
-            bank.i.payload.last.eq(out.last),
-            advance.eq(~out.valid | bank.i.ready),
-        ]
+        self.add(m, bank, out, integer=merged)
+        m.d.comb += advance.eq(~out.valid | bank.i.ready)
         return m
 
     def _one_chunk_pair(self, m, advance, common):
@@ -488,7 +328,7 @@ class BFPFMAC(wiring.Component):
 
         def chunk_of(group, index):
             padded = [Cat(each.magnitude, C(0, 1)) for each in group.elements]
-            return Cat(Array(each[2 * k:2 * k + 2] for k in range(fmt.chunks))[index] for each in padded)
+            return [Array(each[2 * k:2 * k + 2] for k in range(fmt.chunks))[index] for each in padded]
 
         top_a, top_b = top_chunk("top_a", payload.a.precision), top_chunk("top_b", payload.b.precision)
         c, d, next_c, next_d = (Signal.like(top_a, name=name) for name in ("c", "d", "next_c", "next_d"))
@@ -512,8 +352,7 @@ class BFPFMAC(wiring.Component):
         m.d.comb += self.i.ready.eq(advance & final)
         now = stage(m, advance, "chunk", valid=self.i.valid, a=chunk_of(payload.a, c), b=chunk_of(payload.b, d),
                     start=~running, shift=moved, final=final, **common)
-        return now, [chunk_product(now.a[2 * k:2 * k + 2], now.b[2 * k:2 * k + 2])
-                     for k in range(self.parameters.group)]
+        return now, [chunk_product(a, b) for a, b in zip(now.a, now.b)]
 
     def _all_chunk_pairs(self, m, advance, common):
         """Multiply whole magnitudes; return the stage and the products.
@@ -521,13 +360,12 @@ class BFPFMAC(wiring.Component):
         Chunk products (c, d) of equal c - d do not overlap: side by side they are one number.
         The numbers of c - d = k and -k are added first, then those of falling k.
         """
-        payload, lanes, chunks = self.i.payload, self.parameters.group, self.parameters.format.chunks
-        now = stage(m, advance, "whole", valid=self.i.valid, a=Cat(each.magnitude for each in payload.a.elements),
-                    b=Cat(each.magnitude for each in payload.b.elements), **common)
-        width = self.parameters.mantissa
+        payload, chunks = self.i.payload, self.parameters.format.chunks
+        now = stage(m, advance, "whole", valid=self.i.valid, a=[each.magnitude for each in payload.a.elements],
+                    b=[each.magnitude for each in payload.b.elements], **common)
         diagonals = []
-        for lane in range(lanes):
-            a, b = (Cat(each[width * lane:width * (lane + 1)], C(0, 1)) for each in (now.a, now.b))
+        for a, b in zip(now.a, now.b):
+            a, b = Cat(a, C(0, 1)), Cat(b, C(0, 1))
             diagonals.append({
                 k: Cat(chunk_product(a[2 * c:2 * c + 2], b[2 * (c - k):2 * (c - k) + 2])
                        for c in range(max(k, 0), chunks + min(k, 0)))
@@ -538,13 +376,11 @@ class BFPFMAC(wiring.Component):
         sums = packed_sums(m, "diagonal", [(each[k], each[-k], None) for each in diagonals for k in pairs])
         flat = [Cat(each[0], sums[lane * len(pairs):(lane + 1) * len(pairs)]) for lane, each in enumerate(diagonals)]
         widths = [4 * chunks] + [4 * (chunks - k) + 1 for k in pairs]
-        now = stage(m, advance, "diagonal", now, drop=("a", "b"), products=Cat(flat))
+        now = stage(m, advance, "diagonal", now, drop=("a", "b"), products=flat)
         for k in reversed(pairs):
             # Below the lowest bit of diagonal k, two bits of diagonal k - 1 pass by.
-            size, parts, additions = sum(widths[:k + 1]), [], []
-            for lane in range(lanes):
-                word = now.products[size * lane:size * (lane + 1)]
-                start = sum(widths[:k - 1])
+            start, parts, additions = sum(widths[:k - 1]), [], []
+            for word in now.products:
                 lower, upper = word[start:start + widths[k - 1]], word[start + widths[k - 1]:]
                 top = max(widths[k - 1] - 2, widths[k])
                 additions.append((Cat(lower[2:], C(0, top))[:top], Cat(upper, C(0, top))[:top], None))
@@ -553,7 +389,7 @@ class BFPFMAC(wiring.Component):
             widths[k - 1] = 2 + len(sums[0])
             flat = [Cat(*part, total) for part, total in zip(parts, sums, strict=True)]
             if k > 1:
-                now = stage(m, advance, f"product{k}", now, products=Cat(flat))
+                now = stage(m, advance, f"product{k}", now, products=flat)
         product = 2 * self.parameters.mantissa
         return now, [each[:product] for each in flat]
 

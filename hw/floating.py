@@ -3,191 +3,21 @@
 from types import SimpleNamespace
 
 from amaranth import *
-from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In
 
 from ..golden.floating import AdderParameters, CastParameters, FMAParameters, MACParameters, MultiplierParameters
-from ..golden.rounding import NEAREST
 from . import meanings
-from .accumulator import AccumulatorBank
+from .accumulator import SummingUnit
 from .lfsr import LeapLFSR
 from .multiplier import Multiplier, block
-from .pipeline import normalise, shift_right_sticky, signals, stage, sticky_status
+from .pipeline import signals, stage
+from .rounding import normalise, round_and_pack, round_sum, shift_right_sticky, unpack, window_of
+from .unit import StreamUnit
 
 __all__ = [
-    "FloatAdder", "FloatCast", "FloatCircuits", "FloatFMA", "FloatMAC", "FloatMultiplier", "round_and_pack",
-    "round_sum", "unpack", "window_of",
+    "FloatAdder", "FloatCast", "FloatCircuits", "FloatFMA", "FloatMAC", "FloatMultiplier", "round_sum", "unpack",
 ]
-
-
-def unpack(m, name, fmt, code, flush=False):
-    """Take a code apart (combinational).
-
-    Returns
-    -------
-    namespace
-        ``negative``; ``significand`` (fmt.mantissa + 1 bits, the hidden one on top); ``field``, the exponent field,
-        1 for subnormals, which have no hidden one instead; and the classes ``zero``, ``infinite``, ``nan``. With
-        `flush`, subnormals are zeros. The significand of an Inf or a NaN means nothing.
-    """
-    field, fraction = code[fmt.mantissa:-1], code[:fmt.mantissa]
-    normal, some, top = (Signal(name=f"{name}_{word}") for word in ("normal", "fraction", "top"))
-    m.d.comb += [normal.eq(field.any()), some.eq(fraction.any()), top.eq(field.all())]
-    significand = Cat(fraction & normal.replicate(len(fraction)) if flush else fraction, normal)
-    infinite, nan = {
-        "ieee": (top & ~some, top & some),
-        "fn": (C(0, 1), top & fraction.all()),
-        "none": (C(0, 1), C(0, 1)),
-    }[fmt.specials]
-    return SimpleNamespace(
-        negative=code[-1], significand=significand, field=Cat(field[0] | ~normal, field[1:]),
-        zero=~normal if flush else ~(normal | some), infinite=infinite, nan=nan)
-
-
-def window_of(mode):
-    """Return how many bits below the last place a Rounding looks at one by one."""
-    return {"nearest": 1, "truncate": 0, "stochastic": mode.window}[mode.kind]
-
-
-def round_and_pack(m, fmt, mode, value, top, *, flush=False, sticky=0, flip=0, noise=None, nearest=None,
-                   more=None):
-    """Round a normalised value to a format (combinational): the one place where codes are made.
-
-    Parameters
-    ----------
-    m : Module
-    fmt : Float
-    mode : Rounding
-    value : Value
-        Unsigned, its top bit the leading one; or not, if it is subnormal (never with `flush`, but for zero).
-    top : Value
-        Exponent field that belongs to the top bit, less one; with `flush` signed, else never negative.
-    flip : Value
-        The value is the complement of a negative number: ones go on below it without end, and one more in the last
-        place of them all would make it exact.
-    sticky : Value
-        Whether there is anything below the value; with `flip`, whether anything but ones. Stochastic rounding needs
-        ``fmt.mantissa + 1 + mode.window`` exact bits.
-    noise : Value, optional
-        What `Rounding.noise` makes of a random word.
-    nearest : Value, optional
-        Of stochastic rounding, without `flip`: where set, the value is rounded to nearest even instead.
-    more : Value, optional
-        One more in `top`.
-
-    Returns
-    -------
-    namespace
-        ``magnitude``: the code without its sign. ``over``: beyond the largest finite value; then `magnitude` means
-        nothing. ``nonzero``: the exact value is not zero.
-    """
-    p, sticky, flip = fmt.mantissa + 1, Value.cast(sticky), Value.cast(flip)
-    window = window_of(mode)
-    missing = max(p + window - len(value), 0)
-    if missing:
-        value = Cat(flip.replicate(missing), value)
-    kept, below, rest = value[-p:], value[len(value) - p - window:len(value) - p], value[:len(value) - p - window]
-    tail = (rest ^ flip.replicate(len(rest))).any() | sticky if len(rest) else sticky
-    # All ones below, and the one that is missing, carry into what is kept.
-    ones = flip & ~tail
-    # One bit more than `top` needs; with flush, it is the sign of the field. Without, a zero has the field 0, however
-    # far it could have been shifted.
-    above = top[-1] if flush else C(0, 1)
-    top = top if flush else top & kept[-1].replicate(len(top))
-    number = Cat(kept[:-1], top, above.replicate(max(fmt.exponent - len(top), 1)))
-    # The hidden one adds itself to the exponent field, and so does a carry.
-    hidden = Cat(C(0, p - 1), kept[-1])
-    if more is not None:
-        hidden = Cat(C(0, p - 1), kept[-1] ^ more, kept[-1] & more)
-    code = Signal(len(number))
-    if mode.kind == "stochastic":
-        carry = ones
-        if nearest is not None:
-            # As noise, a little less than a half; what lacks is carried in by all but a tie that is even.
-            noise, carry = Mux(nearest, (1 << window - 1) - 1, noise), nearest & (tail | kept[0])
-        m.d.comb += code.eq((Cat(carry, below, number) + Cat(carry, noise, hidden))[1 + window:])
-    else:
-        up = ones
-        if mode.kind == "nearest":
-            up = Mux(flip, below | (ones & kept[0]), below & (tail | kept[0]))
-        m.d.comb += code.eq(number + Cat(up, hidden[1:]))
-    field, magnitude = code[p - 1:], code[:fmt.width - 1]
-    beyond = field[fmt.exponent:].any()
-    over = {"ieee": beyond | field[:fmt.exponent].all(), "fn": beyond | magnitude.all(), "none": beyond}[fmt.specials]
-    if flush:
-        tiny = ~kept[-1] | field[-1] | ~field.any()
-        over, magnitude = over & ~tiny, magnitude & ~tiny.replicate(len(magnitude))
-    return SimpleNamespace(magnitude=magnitude, over=over, nonzero=kept.any() | below.any() | tail | flip)
-
-
-def round_sum(m, advance, now, value, low, fmt):
-    """Round a signed integer, scaled by a power of two, to nearest even: the tail of units with integer sums.
-
-    Parameters
-    ----------
-    m : Module
-    advance : Value
-    now : namespace
-        Stage of the sum: ``valid``, ``last`` (without it, nothing is emitted) and the signed ``field``: what belongs,
-        less one, to the top bit of a magnitude that has as many bits as the value has but for its sign.
-    value : Value
-        Signed.
-    low : int
-        The least field there is.
-    fmt : Float
-        With Inf: specials ``ieee``, overflow ``infinity``.
-
-    Returns
-    -------
-    now : namespace
-        The last stage, 6 later.
-    code : Value
-        Of the result; a zero is +0.
-    over : Value
-        Whether a result is beyond the largest finite value; the code is that of Inf then.
-    """
-    p, window = fmt.mantissa + 1, window_of(NEAREST)
-    # A negative sum is complemented, and left one too small: the rounding adds what is missing.
-    sign, size = value[-1], len(value) - 1
-    now = stage(m, advance, "sign", valid=now.valid & now.last, field=now.field, negative=sign,
-                value=value[:-1] ^ sign.replicate(size))
-    value, negative, top = now.value, now.negative, now.field
-    sticky = C(0, 1)
-    if low < 0:
-        # A number below the normal ones moves down by p + 1 places, and then as far up again as that was too far:
-        # so one shifter does both. Lower still, nothing is left but less than a half.
-        right = p + 1
-        missing = max(p + right - size, 0)
-        value, size = Cat(negative.replicate(missing), value), size + missing
-        moved = Signal(size)
-        below = top[-1]
-        m.d.comb += moved.eq(Mux(below, value[right:], value))
-        sticky = below & (value[:right] ^ negative.replicate(right)).any()
-        raised = Signal(signed(len(top)))
-        m.d.comb += raised.eq(top + Mux(below, right, 0))
-        value, top = moved, raised[:-1] & ~raised[-1].replicate(len(raised) - 1)
-    else:
-        top = top[:-1]
-    now = stage(m, advance, "right", now, drop=("field",), value=value, top=top, sticky=sticky)
-    # Normalise, but not below the exponent of the smallest normal number. The widest shift looks at the most bits:
-    # it has a stage of its own. Of -1, complemented, all bits are zeros: its leading one is what fills from below.
-    shifts = [1 << k for k in reversed(range(size.bit_length()))]
-    n = len(shifts)
-    limit, free, taken = Cat(now.top, C(0, n))[:n] | now.top[n:].any().replicate(n), C(0, 1), []
-    for name, part, later in (("coarse", shifts[:1], shifts[1:]), ("middle", shifts[1:3], shifts[3:]),
-                              ("fine", shifts[3:], [])):
-        value, moved, free, below = normalise(m, name, now.value, part, fill=now.negative, limit=limit, free=free,
-                                              need=p + window + sum(later))
-        now = stage(m, advance, name, now, value=value, taken=Cat(reversed(moved), *taken), free=free, limit=limit,
-                    sticky=now.sticky | below)
-        limit, free, taken = now.limit, now.free, [now.taken]
-    final = Signal(len(now.top), name="final_top")
-    m.d.comb += final.eq(now.top - now.taken)
-    now = stage(m, advance, "placed", now, drop=("taken", "free", "limit"), top=final)
-    packed = round_and_pack(m, fmt, NEAREST, now.value, now.top, sticky=now.sticky, flip=now.negative)
-    magnitude = Signal(fmt.width - 1)
-    m.d.comb += magnitude.eq(Mux(packed.over, fmt.inf_code, packed.magnitude))
-    return now, Cat(magnitude, now.negative & magnitude.any()), packed.over
 
 
 def _text(multiplier):
@@ -195,7 +25,7 @@ def _text(multiplier):
     return instance[1] if instance else ""
 
 
-class _FloatUnit(wiring.Component):
+class _FloatUnit(StreamUnit):
     """What the pipelined units share: ports, cuts, and the way from an exact value to the result.
 
     Parameters
@@ -211,16 +41,15 @@ class _FloatUnit(wiring.Component):
         Places for registers, the most useful first: a unit of latency n has the first n.
     """
 
-    interval = 1
-
     def __init__(self, parameters, operands, result, *, embedded=False):
-        self.parameters, self.result, self.latency = parameters, result, parameters.latency
+        self.parameters, self.result = parameters, result
         self.flush, self._window = parameters.subnormals == "flush", window_of(parameters.mode)
         self._embedded, self._choice = embedded, embedded and parameters.rounding == "stochastic"
-        super().__init__({
-            "i": In(stream.Signature(data.StructLayout(operands | ({"nearest": 1} if self._choice else {})))),
-            "o": Out(stream.Signature(data.StructLayout({"value": result.width}))),
-        } | ({"enable": In(1)} if embedded else {"invalid": Out(1), "overflow": Out(1), "status_clear": In(1)}))
+        operands = operands | ({"nearest": 1} if self._choice else {})
+        if embedded:
+            super().__init__(operands, {"value": result.width}, status=(), enable=In(1))
+        else:
+            super().__init__(operands, {"value": result.width})
 
     @property
     def meanings(self):
@@ -234,9 +63,7 @@ class _FloatUnit(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        advance = Signal()
-        m.d.comb += [advance.eq(self.enable if self._embedded else ~self.o.valid | self.o.ready),
-                     self.i.ready.eq(advance)]
+        advance = self.handshake(m, self.enable if self._embedded else None)
 
         def cut(name, before=None, *, drop=(), **values):
             return stage(m, advance, name, before, drop=drop, registered=name in self.CUTS[:self.latency], **values)
@@ -305,15 +132,13 @@ class _FloatUnit(wiring.Component):
                                                        Mux(packed.over, over, packed.magnitude))))
         negative = now.negative & ~now.nan & ~(now.cancels & ~packed.nonzero & ~now.infinite)
         lost = packed.over & ~now.infinite if fmt.inf_code is not None else packed.over | now.infinite
-        with m.If(advance):
-            m.d.sync += [self.o.valid.eq(now.valid), self.o.payload.value.eq(Cat(magnitude, negative))]
+        self.emit(m, advance, now.valid, value=Cat(magnitude, negative))
         if self._embedded:
             return
         # The status is told a cycle later, off the critical path.
         was_nan, was_lost = signals("was_nan was_lost")
         m.d.sync += [was_nan.eq(advance & now.valid & now.nan), was_lost.eq(advance & now.valid & lost & ~now.nan)]
-        sticky_status(m, self.invalid, was_nan, self.status_clear)
-        sticky_status(m, self.overflow, was_lost, self.status_clear)
+        self.report(m, invalid=was_nan, overflow=was_lost)
 
 
 class FloatAdder(_FloatUnit):
@@ -600,7 +425,7 @@ class FloatCast(_FloatUnit):
         return now, 0 if self.flush else p - 1 + above, limited
 
 
-class FloatMAC(wiring.Component):
+class FloatMAC(SummingUnit):
     """Accumulating multiply-add: the exact product of two numbers, added to a floating-point sum.
 
     One rounding per addition, to nearest even; a sum that is exactly zero is +0. See `AccumulatorBank` for the sums.
@@ -634,23 +459,10 @@ class FloatMAC(wiring.Component):
         Cycles between transfers to the same accumulator, at the least.
     """
 
-    interval = 1
-    recurrence = AccumulatorBank.recurrence
-
     def __init__(self, parameters: MACParameters):
-        self.parameters = parameters
-        fmt, slot = parameters.format, (parameters.accumulators - 1).bit_length()
-        self.latency = parameters.latency
+        fmt = parameters.format
         self._multiplier = {"width": fmt.mantissa + 1, "before": True, "behind": True, "kind": parameters.multiplier}
-        super().__init__({
-            "i": In(stream.Signature(data.StructLayout({
-                "a": fmt.width, "b": fmt.width, "slot": slot, "first": 1, "last": 1,
-            }))),
-            "o": Out(stream.Signature(data.StructLayout({"value": parameters.accumulator.width, "slot": slot}))),
-            "invalid": Out(1),
-            "overflow": Out(1),
-            "status_clear": In(1),
-        })
+        super().__init__(parameters, {"a": fmt.width, "b": fmt.width})
 
     @property
     def text(self):
@@ -672,8 +484,7 @@ class FloatMAC(wiring.Component):
         offset = 1 - 2 * fmt.bias + sums.bias
         ends = (2 + offset, 2 * ((1 << fmt.exponent) - 1) + offset)
         bits = 1 + max(end.bit_length() for end in ends)
-        m.submodules.bank = bank = AccumulatorBank(
-            sums, integer=width + 1, field=bits, sums=self.parameters.accumulators, specials=True)
+        bank = self.bank(m, integer=width + 1, field=bits)
         wiring.connect(m, wiring.flipped(self.o), bank.o)
         m.d.comb += [self.overflow.eq(bank.overflow), self.invalid.eq(bank.invalid),
                      bank.status_clear.eq(self.status_clear)]
@@ -692,9 +503,8 @@ class FloatMAC(wiring.Component):
         integer = Signal(signed(width + 1))
         m.d.comb += integer.eq(Mux(now.negative, -multiplier.p, multiplier.p))
         now = stage(m, advance, "signed", now, drop=("negative",), integer=integer)
-        m.d.comb += [advance.eq(~now.valid | bank.i.ready), bank.i.valid.eq(now.valid)]
-        m.d.comb += [bank.i.payload[name].eq(getattr(now, name)) for name in
-                     ("integer", "field", "slot", "first", "last", "infinite", "nan")]
+        m.d.comb += advance.eq(~now.valid | bank.i.ready)
+        self.add(m, bank, now)
         return m
 
 

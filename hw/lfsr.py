@@ -31,6 +31,10 @@ class LeapLFSR(wiring.Component):
         self.seed, self.lanes, self.bits = seed, lanes, bits
         super().__init__({"words": Out(lanes * bits), "draw": In(1)})
 
+    def word(self, lane):
+        """Return the current word of one lane."""
+        return self.words[self.bits * lane:self.bits * (lane + 1)]
+
     def elaborate(self, platform):
         m = Module()
         columns = lfsr.leap_matrix(self.bits)

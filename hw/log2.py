@@ -3,7 +3,7 @@
 from amaranth import *
 
 from ..golden.logarithmic import thresholds
-from .pipeline import normalise
+from .rounding import normalise
 
 __all__ = ["Level"]
 

@@ -3,8 +3,7 @@
 from types import SimpleNamespace
 
 from amaranth import *
-from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib import data
 
 from ..golden.logarithmic import (
     SCALE_BIAS,
@@ -19,10 +18,11 @@ from ..golden.logarithmic import (
 )
 from ..golden.rounding import NEAREST
 from . import meanings
-from .blockfloat import largest, sum_products
-from .floating import round_and_pack, round_sum, unpack
 from .log2 import Level
-from .pipeline import bits_of, packed_sums, shift_right_sticky, stage, sticky_status, sum_with_carry
+from .pipeline import bits_of, stage
+from .rounding import round_and_pack, round_sum, shift_right_sticky, unpack
+from .trees import largest, packed_sums, sum_products, sum_with_carry
+from .unit import StreamUnit
 
 __all__ = ["LNSCircuits", "LNSConverter", "LNSDecoder", "LNSDot", "vector_layout"]
 
@@ -34,7 +34,7 @@ def vector_layout(fmt, lanes):
     return data.StructLayout({"codes": data.ArrayLayout(fmt.bits, lanes), "scale": SCALE})
 
 
-class LNSConverter(wiring.Component):
+class LNSConverter(StreamUnit):
     """Converter from floating point to logarithmic numbers: one vector per cycle.
 
     Each logarithm is rounded to nearest, exactly. The scale is the least under which the vector's largest magnitude
@@ -65,23 +65,11 @@ class LNSConverter(wiring.Component):
         Cycles between transfers: 1.
     """
 
-    interval = 1
-
     def __init__(self, parameters: ConverterParameters):
         self.parameters = parameters
-        super().__init__({
-            "i": In(stream.Signature(data.StructLayout({
-                "elements": data.ArrayLayout(parameters.work.width, parameters.lanes), "scale": SCALE, "given": 1,
-            }))),
-            "o": Out(stream.Signature(vector_layout(parameters.format, parameters.lanes))),
-            "invalid": Out(1),
-            "overflow": Out(1),
-            "status_clear": In(1),
-        })
-
-    @property
-    def latency(self):
-        return self.parameters.latency
+        elements = data.ArrayLayout(parameters.work.width, parameters.lanes)
+        super().__init__({"elements": elements, "scale": SCALE, "given": 1},
+                         vector_layout(parameters.format, parameters.lanes))
 
     @property
     def meanings(self):
@@ -97,26 +85,22 @@ class LNSConverter(wiring.Component):
         parameters, payload = self.parameters, self.i.payload
         fmt, work, lanes = parameters.format, parameters.work, parameters.lanes
         low = fmt.gamma.bit_length() - 1
-        advance = Signal()
-        m.d.comb += [advance.eq(~self.o.valid | self.o.ready), self.i.ready.eq(advance)]
+        advance = self.handshake(m)
 
         # Logarithms of the elements, counted from the exponent below the least that matters: numbers below the lowest
         # scale are zeros.
         level = Level(work, fmt.gamma, SCALE_MIN)
         parts = [unpack(m, f"element{k}", work, code) for k, code in enumerate(payload.elements)]
         now = stage(m, advance, "split", valid=self.i.valid, given=payload.given, scale=payload.scale,
-                    significands=Cat(each.significand for each in parts), fields=Cat(each.field for each in parts),
-                    negative=Cat(each.negative for each in parts),
-                    special=Cat(each.infinite | each.nan for each in parts), nan=Cat(each.nan for each in parts).any())
-        p, width = work.mantissa + 1, work.exponent
-        found = [level.find(m, f"level{k}", now.significands[p * k:p * (k + 1)], now.fields[width * k:width * (k + 1)],
-                            now.special[k]) for k in range(lanes)]
-        now = stage(m, advance, "found", now, drop=("significands", "fields"), found=Cat(found))
-        size = len(found[0])
-        now = stage(m, advance, "level", now, drop=("found",), best=Cat(
-            level.round(m, f"level{k}", now.found[size * k:size * (k + 1)]) for k in range(lanes)))
+                    significands=[each.significand for each in parts], fields=[each.field for each in parts],
+                    negative=[each.negative for each in parts],
+                    special=[each.infinite | each.nan for each in parts], nan=Cat(each.nan for each in parts).any())
+        found = [level.find(m, f"level{k}", now.significands[k], now.fields[k], now.special[k]) for k in range(lanes)]
+        now = stage(m, advance, "found", now, drop=("significands", "fields"), found=found)
+        now = stage(m, advance, "level", now, drop=("found",),
+                    best=[level.round(m, f"level{k}", each) for k, each in enumerate(now.found)])
         now = SimpleNamespace(**vars(now), levels=now.best)
-        now, best = largest(m, advance, now, level.width, levels=1)
+        now, best = largest(m, advance, now, levels=1)
 
         # The least scale, and what to take off the levels for the one that is used.
         octaves = (fmt.top + 1) >> low
@@ -135,36 +119,28 @@ class LNSConverter(wiring.Component):
         m.d.comb += offset.eq(SCALE_BIAS + level.base - now.scale)
         now = stage(m, advance, "offset", now, offset=offset)
         sums = packed_sums(m, "octave", [
-            (now.offset.as_unsigned(), Cat(now.levels[level.width * k + low:level.width * (k + 1)], C(0, bits - high)),
-             None) for k in range(lanes)])
-        levels = [now.levels[level.width * k:level.width * (k + 1)] for k in range(lanes)]
-        rest = {"remainders": Cat(each[:low] for each in levels)} if low else {}
-        now = stage(m, advance, "octave", now, drop=("levels", "offset"), octaves=Cat(each[:bits] for each in sums),
-                    some=Cat(each.any() for each in levels), **rest)
+            (now.offset.as_unsigned(), Cat(each[low:], C(0, bits - high)), None) for each in now.levels])
+        rest = {"remainders": [each[:low] for each in now.levels]} if low else {}
+        now = stage(m, advance, "octave", now, drop=("levels", "offset"), octaves=[each[:bits] for each in sums],
+                    some=[each.any() for each in now.levels], **rest)
 
         # Clip.
         codes, above = [], []
         for k in range(lanes):
-            octave = now.octaves[bits * k:bits * (k + 1)]
-            t = Cat(now.remainders[low * k:low * (k + 1)] if low else (), octave)[:fmt.bits - 1]
+            octave = now.octaves[k]
+            t = Cat(now.remainders[k] if low else (), octave)[:fmt.bits - 1]
             beyond = (octave[fmt.bits - 1 - low:-1].any() & ~octave[-1]) & now.some[k] | now.special[k]
             zero = (octave[-1] | ~now.some[k]) & ~now.special[k]
             code = Signal(fmt.bits - 1, name=f"code{k}")
             m.d.comb += code.eq((t | beyond.replicate(fmt.bits - 1)) & ~zero.replicate(fmt.bits - 1))
             codes.append(Cat(code, now.negative[k] & code.any()))
             above.append(beyond)
-        with m.If(advance):
-            m.d.sync += [
-                self.o.valid.eq(now.valid),
-                self.o.payload.codes.as_value().eq(Cat(codes)),
-                self.o.payload.scale.eq(now.scale),
-            ]
-        sticky_status(m, self.invalid, advance & now.valid & now.nan, self.status_clear)
-        sticky_status(m, self.overflow, advance & now.valid & Cat(above).any(), self.status_clear)
+        self.emit(m, advance, now.valid, codes=Cat(codes), scale=now.scale)
+        self.report(m, invalid=advance & now.valid & now.nan, overflow=advance & now.valid & Cat(above).any())
         return m
 
 
-class LNSDecoder(wiring.Component):
+class LNSDecoder(StreamUnit):
     """Decoder from logarithmic numbers to floating point: one vector per cycle.
 
     Each number is rounded once, to nearest; its power of two is irrational, or exact. Subnormal results are made, what
@@ -194,18 +170,11 @@ class LNSDecoder(wiring.Component):
     """
 
     latency = 4
-    interval = 1
 
     def __init__(self, parameters: DecoderParameters):
         self.parameters = parameters
-        super().__init__({
-            "i": In(stream.Signature(vector_layout(parameters.format, parameters.lanes))),
-            "o": Out(stream.Signature(data.StructLayout({
-                "elements": data.ArrayLayout(parameters.result.width, parameters.lanes),
-            }))),
-            "overflow": Out(1),
-            "status_clear": In(1),
-        })
+        elements = data.ArrayLayout(parameters.result.width, parameters.lanes)
+        super().__init__(vector_layout(parameters.format, parameters.lanes), {"elements": elements}, ("overflow",))
 
     @property
     def meanings(self):
@@ -218,8 +187,7 @@ class LNSDecoder(wiring.Component):
         m = Module()
         parameters, payload = self.parameters, self.i.payload
         fmt, result, lanes = parameters.format, parameters.result, parameters.lanes
-        advance = Signal()
-        m.d.comb += [advance.eq(~self.o.valid | self.o.ready), self.i.ready.eq(advance)]
+        advance = self.handshake(m)
 
         # The quotient of the logarithm and the scale make the exponent field, less one. The remainder chooses the
         # significand, cut off behind the first bit that the result has no place for.
@@ -229,11 +197,10 @@ class LNSDecoder(wiring.Component):
         width = bits_of(*ends)
         base = Signal(signed(width))
         m.d.comb += base.eq(payload.scale + offset)
-        now = stage(m, advance, "base", valid=self.i.valid, base=base, codes=Cat(payload.codes))
+        now = stage(m, advance, "base", valid=self.i.valid, base=base, codes=list(payload.codes))
         table = powers(fmt.gamma, p)
         tops, values, inexact, live, negative = [], [], [], [], []
-        for k in range(lanes):
-            code = now.codes[fmt.bits * k:fmt.bits * (k + 1)]
+        for k, code in enumerate(now.codes):
             t = code[:-1]
             top = Signal(signed(width), name=f"top{k}")
             m.d.comb += top.eq(now.base + t[low:])
@@ -242,15 +209,13 @@ class LNSDecoder(wiring.Component):
             inexact.append(t[:low].any() if low else C(0, 1))
             live.append(t.any())
             negative.append(code[-1])
-        now = stage(m, advance, "power", now, drop=("base", "codes"), tops=Cat(tops), values=Cat(values),
-                    inexact=Cat(inexact), live=Cat(live), negative=Cat(negative))
+        now = stage(m, advance, "power", now, drop=("base", "codes"), tops=tops, values=values, inexact=inexact,
+                    live=live, negative=negative)
 
         # Below the smallest normal number, the significand moves down.
         values, tops, sticky = [], [], []
         far = min(-ends[0], p + 1)
-        for k in range(lanes):
-            top = now.tops[width * k:width * (k + 1)]
-            value, rest = now.values[(p + 1) * k:(p + 1) * (k + 1)], now.inexact[k]
+        for k, (top, value, rest) in enumerate(zip(now.tops, now.values, now.inexact)):
             if far > 0:
                 steps = far.bit_length()
                 apart = Signal(width, name=f"apart{k}")
@@ -261,22 +226,20 @@ class LNSDecoder(wiring.Component):
             values.append(value)
             sticky.append(rest)
             tops.append(top[:-1] & ~top[-1].replicate(width - 1))
-        now = stage(m, advance, "down", now, drop=("inexact",), values=Cat(values), tops=Cat(tops), sticky=Cat(sticky))
+        now = stage(m, advance, "down", now, drop=("inexact",), values=values, tops=tops, sticky=sticky)
         elements, over = [], []
         for k in range(lanes):
-            packed = round_and_pack(m, result, NEAREST, now.values[(p + 1) * k:(p + 1) * (k + 1)],
-                                    now.tops[(width - 1) * k:(width - 1) * (k + 1)], sticky=now.sticky[k])
+            packed = round_and_pack(m, result, NEAREST, now.values[k], now.tops[k], sticky=now.sticky[k])
             magnitude = Signal(result.width - 1, name=f"magnitude{k}")
             m.d.comb += magnitude.eq(Mux(packed.over, result.inf_code, packed.magnitude)
                                      & now.live[k].replicate(result.width - 1))
             elements.append(Cat(magnitude, now.negative[k] & magnitude.any()))
             over.append(packed.over & now.live[k])
-        with m.If(advance):
-            m.d.sync += [self.o.valid.eq(now.valid), self.o.payload.elements.as_value().eq(Cat(elements))]
+        self.emit(m, advance, now.valid, elements=Cat(elements))
         # The status is told a cycle later, off the critical path.
         lost = Signal()
         m.d.sync += lost.eq(advance & now.valid & Cat(over).any())
-        sticky_status(m, self.overflow, lost, self.status_clear)
+        self.report(m, overflow=lost)
         return m
 
 
@@ -285,7 +248,7 @@ def _shifted_left(value, shift, places):
     return Mux(shift, Cat(C(0, places), value), Cat(value, C(0, places)))
 
 
-class LNSDot(wiring.Component):
+class LNSDot(StreamUnit):
     """Dot product of vectors of logarithmic numbers, summed over transfers and rounded to a float.
 
     A transfer adds the products of its lanes to the sum. A product is the sum of two logarithms; its remainder by gamma
@@ -319,21 +282,11 @@ class LNSDot(wiring.Component):
         Cycles between transfers, also to the same sum: 1.
     """
 
-    interval = 1
-
     def __init__(self, parameters: DotParameters):
         self.parameters = parameters
         vector = vector_layout(parameters.format, parameters.lanes)
-        super().__init__({
-            "i": In(stream.Signature(data.StructLayout({"a": vector, "b": vector, "first": 1, "last": 1}))),
-            "o": Out(stream.Signature(data.StructLayout({"value": parameters.result.width}))),
-            "overflow": Out(1),
-            "status_clear": In(1),
-        })
-
-    @property
-    def latency(self):
-        return self.parameters.latency
+        super().__init__({"a": vector, "b": vector, "first": 1, "last": 1}, {"value": parameters.result.width},
+                         ("overflow",))
 
     @property
     def meanings(self):
@@ -347,8 +300,7 @@ class LNSDot(wiring.Component):
         m = Module()
         parameters, payload = self.parameters, self.i.payload
         fmt, lanes, result = parameters.format, parameters.lanes, parameters.result
-        advance = Signal()
-        m.d.comb += [advance.eq(~self.o.valid | self.o.ready), self.i.ready.eq(advance)]
+        advance = self.handshake(m)
 
         # Multiply: add the logarithms.
         t = fmt.bits - 1
@@ -357,8 +309,8 @@ class LNSDot(wiring.Component):
         # The logarithm 0 stands for zero. Taken for one, its products are so small that they may be dropped anyway.
         small = fmt.top // fmt.gamma < parameters.lsb
         live = [C(1, 1) if small else a[k][:t].any() & b[k][:t].any() for k in range(lanes)]
-        now = stage(m, advance, "added", valid=self.i.valid, logarithms=Cat(sums), live=Cat(live),
-                    signs=Cat((a[k][-1] ^ b[k][-1]) & live[k] for k in range(lanes)), first=payload.first,
+        now = stage(m, advance, "added", valid=self.i.valid, logarithms=sums, live=live,
+                    signs=[(a[k][-1] ^ b[k][-1]) & live[k] for k in range(lanes)], first=payload.first,
                     last=payload.last, a_exponent=payload.a.scale, b_exponent=payload.b.scale)
 
         # Back to integers, and add those. The exponent of an emitted sum comes along: the field, less one, that belongs
@@ -397,12 +349,11 @@ class LNSDot(wiring.Component):
         if not direct:
             now, held = self._merge(m, advance, now, held)
         now, code, over = round_sum(m, advance, now, held[0], offset, result)
-        with m.If(advance):
-            m.d.sync += [self.o.valid.eq(now.valid), self.o.payload.value.eq(code)]
+        self.emit(m, advance, now.valid, value=code)
         # The status is told a cycle later, off the critical path.
         lost = Signal()
         m.d.sync += lost.eq(advance & ((now.valid & over) | saturated))
-        sticky_status(m, self.overflow, lost, self.status_clear)
+        self.report(m, overflow=lost)
         return m
 
     def _shifted(self, m, advance, now):
@@ -420,24 +371,20 @@ class LNSDot(wiring.Component):
         near = max((size - 2).bit_length(), 2)
         span, coarse = 1 << near, range(1, near - 1)
         values, quotients, used = [], [], []
-        for k in range(lanes):
-            logarithm = now.logarithms[width * k:width * (k + 1)]
+        for k, logarithm in enumerate(now.logarithms):
             remainder, quotient = logarithm[:low], Cat(logarithm[low:], C(0, near))[:max(width - low, near, 3)]
             value = Array(C(each << odd, size + 1) for odd in range(2) for each in table)[Cat(remainder, quotient[0])]
             values.append(_shifted_left(value, quotient[1], 2))
             quotients.append(quotient[2:])
             dropped = Cat(quotient == each for each in range(lsb)).any() if lsb else C(0, 1)
             used.append(now.live[k] & ~dropped)
-        now = stage(m, advance, "fine", now, drop=("logarithms", "live"), values=Cat(values),
-                    quotients=Cat(quotients), used=Cat(used))
+        now = stage(m, advance, "fine", now, drop=("logarithms", "live"), values=values, quotients=quotients, used=used)
 
         # A bit of the product comes from one of two bits, or it is the sign; two bits for each window tell which.
         bits = int(product_table(parameters).max()).bit_length()
         windows = range(lsb >> near, (lsb + bits - 1 >> near) + 1)
-        values, ways, high, length = [], [], len(quotients[0]), size + span - 1
-        for k in range(lanes):
-            value, sign = now.values[(size + 3) * k:(size + 3) * (k + 1)], now.signs[k]
-            quotient, used = now.quotients[high * k:high * (k + 1)], now.used[k]
+        values, ways, length = [], [], size + span - 1
+        for value, sign, quotient, used in zip(now.values, now.signs, now.quotients, now.used):
             for bit in coarse:
                 value = _shifted_left(value, quotient[bit - 1], 2 << bit)
             values.append(value ^ sign.replicate(length))
@@ -446,11 +393,10 @@ class LNSDot(wiring.Component):
                                 for each in (window, window - 1))
                 rest = sign & ~here & ~before
                 ways += [here | rest, before | rest]
-        now = stage(m, advance, "window", now, drop=("values", "quotients", "used"), values=Cat(values),
-                    ways=Cat(ways))
+        now = stage(m, advance, "window", now, drop=("values", "quotients", "used"), values=values, ways=ways)
         products = []
         for k in range(lanes):
-            value = Cat(now.values[length * k:length * (k + 1)], now.signs[k].replicate(2 * span))
+            value = Cat(now.values[k], now.signs[k].replicate(2 * span))
             product = Signal(bits, name=f"product{k}")
             for bit in range(bits):
                 window, place = divmod(bit + lsb, span)
@@ -464,30 +410,28 @@ class LNSDot(wiring.Component):
         """Shift ones; return the stage and for each bin the lanes' magnitudes, in units of bins."""
         parameters = self.parameters
         gamma, lanes, lsb = parameters.format.gamma, parameters.lanes, parameters.lsb
-        width, spread = parameters.format.bits, gamma // parameters.constants
+        spread = gamma // parameters.constants
         fine, low = spread.bit_length() - 1, gamma.bit_length() - 1
         ones, bins = [], []
         quotients = range(lsb, parameters.quotient + 1)
-        for k in range(lanes):
-            logarithm = now.logarithms[width * k:width * (k + 1)]
-            ones.append(Cat(now.live[k] & (logarithm[low:] == quotient) for quotient in quotients))
+        for logarithm, live in zip(now.logarithms, now.live):
+            ones.append(Cat(live & (logarithm[low:] == quotient) for quotient in quotients))
             bins.append(Cat(logarithm[fine:low] == index for index in range(parameters.constants)))
-        rest = {"rest": Cat(now.logarithms[width * k:width * k + fine] for k in range(lanes))} if fine else {}
-        now = stage(m, advance, "decoded", now, drop=("logarithms", "live"), ones=Cat(ones), bins=Cat(bins), **rest)
+        rest = {"rest": [each[:fine] for each in now.logarithms]} if fine else {}
+        now = stage(m, advance, "decoded", now, drop=("logarithms", "live"), ones=ones, bins=bins, **rest)
         products = [[] for _ in range(parameters.constants)]
         for k in range(lanes):
-            one = now.ones[len(quotients) * k:len(quotients) * (k + 1)]
+            one = now.ones[k]
             if fine:
                 # gamma + rest, shifted.
-                rest = now.rest[fine * k:fine * (k + 1)]
+                rest = now.rest[k]
                 shifted = Signal(len(one) + low, name=f"shifted{k}")
                 m.d.comb += shifted.eq(Cat(
                     Cat(one[place - bit] & (rest[bit] if bit < fine else 1) for bit in (*range(fine), low)
                         if 0 <= place - bit < len(one)).any() for place in range(len(one) + low)))
                 one = shifted
             for index in range(parameters.constants):
-                chosen = now.bins[parameters.constants * k + index]
-                products[index].append(one & chosen.replicate(len(one)))
+                products[index].append(one & now.bins[k][index].replicate(len(one)))
         return now, products
 
     @property

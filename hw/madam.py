@@ -1,15 +1,16 @@
 """Madam's weight update in hardware: logarithmic weights move by additions to their codes."""
 
 from amaranth import *
-from amaranth.lib import data, memory, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib import data, memory
 
 from ..golden.madam import MadamParameters, growth
 from . import meanings
-from .floating import unpack
 from .lfsr import LeapLFSR
 from .log2 import Level
-from .pipeline import stage, sticky_status, sum_with_carry
+from .pipeline import stage
+from .rounding import unpack
+from .trees import sum_with_carry
+from .unit import StreamUnit
 
 __all__ = ["MadamUpdate"]
 
@@ -17,7 +18,7 @@ RATE = 3  # bits of a rate
 CORRECTION = 16  # bits of a correction
 
 
-class MadamUpdate(wiring.Component):
+class MadamUpdate(StreamUnit):
     """Madam's update of weights that are logarithms: `lanes` of them per cycle, without a multiplier.
 
     For each weight the second moment V moves towards the square of the gradient g, rounded stochastically; 2 * log2 |g|
@@ -52,29 +53,15 @@ class MadamUpdate(wiring.Component):
     """
 
     latency = 14
-    interval = 1
 
     def __init__(self, parameters: MadamParameters):
         self.parameters = parameters
         p, lanes = parameters, parameters.lanes
-        super().__init__({
-            "i": In(stream.Signature(data.StructLayout({
-                "weights": data.ArrayLayout(p.weight.bits, lanes),
-                "gradients": data.ArrayLayout(p.gradient.width, lanes),
-                "seconds": data.ArrayLayout(p.second_bits, lanes),
-                "correction": signed(CORRECTION),
-                "rate": RATE,
-                "bound": p.weight.bits - 1,
-            }))),
-            "o": Out(stream.Signature(data.StructLayout({
-                "weights": data.ArrayLayout(p.weight.bits, lanes),
-                "narrow": data.ArrayLayout(p.narrow.bits, lanes),
-                "seconds": data.ArrayLayout(p.second_bits, lanes),
-            }))),
-            "invalid": Out(1),
-            "overflow": Out(1),
-            "status_clear": In(1),
-        })
+        weights, seconds = data.ArrayLayout(p.weight.bits, lanes), data.ArrayLayout(p.second_bits, lanes)
+        super().__init__(
+            {"weights": weights, "gradients": data.ArrayLayout(p.gradient.width, lanes), "seconds": seconds,
+             "correction": signed(CORRECTION), "rate": RATE, "bound": p.weight.bits - 1},
+            {"weights": weights, "narrow": data.ArrayLayout(p.narrow.bits, lanes), "seconds": seconds})
 
     @property
     def meanings(self):
@@ -96,29 +83,28 @@ class MadamUpdate(wiring.Component):
         parameters, payload = self.parameters, self.i.payload
         fmt, lanes, bits = parameters.gradient, parameters.lanes, parameters.second_bits
         size = parameters.weight.bits - 1  # of a logarithm
-        advance = Signal()
-        m.d.comb += [advance.eq(~self.o.valid | self.o.ready), self.i.ready.eq(advance)]
+        advance = self.handshake(m)
 
         # The logarithms of the gradients' squares, in codes of the second moment; what gives 0 or less counts as zero.
         level = Level(fmt, 2 * parameters.second_gamma, -parameters.second_bias // 2)
         parts = [unpack(m, f"gradient{k}", fmt, code) for k, code in enumerate(payload.gradients)]
-        now = stage(m, advance, "split", valid=self.i.valid, logarithms=Cat(code[:-1] for code in payload.weights),
-                    signs=Cat(code[-1] for code in payload.weights),
-                    away=Cat(each.negative ^ code[-1] for each, code in zip(parts, payload.weights)),
-                    significands=Cat(each.significand for each in parts), fields=Cat(each.field for each in parts),
-                    infinite=Cat(each.infinite for each in parts), nan=Cat(each.nan for each in parts),
-                    seconds=Cat(payload.seconds), correction=payload.correction, rate=payload.rate,
+        now = stage(m, advance, "split", valid=self.i.valid, logarithms=[code[:-1] for code in payload.weights],
+                    signs=[code[-1] for code in payload.weights],
+                    away=[each.negative ^ code[-1] for each, code in zip(parts, payload.weights)],
+                    significands=[each.significand for each in parts], fields=[each.field for each in parts],
+                    infinite=[each.infinite for each in parts], nan=[each.nan for each in parts],
+                    seconds=list(payload.seconds), correction=payload.correction, rate=payload.rate,
                     bound=payload.bound)
-        found = [level.find(m, f"level{k}", _part(now.significands, k, lanes), _part(now.fields, k, lanes),
-                            now.infinite[k] | now.nan[k]) for k in range(lanes)]
-        now = stage(m, advance, "found", now, drop=("significands", "fields"), found=Cat(found))
+        found = [level.find(m, f"level{k}", now.significands[k], now.fields[k], now.infinite[k] | now.nan[k])
+                 for k in range(lanes)]
+        now = stage(m, advance, "found", now, drop=("significands", "fields"), found=found)
         # What is none above an exponent has the level 0, which is worth more than the least code if the offset is.
         offset = parameters.second_gamma * (2 * level.base + parameters.second_bias)
-        now = stage(m, advance, "level", now, drop=("found",), levels=Cat(
-            level.round(m, f"level{k}", _part(now.found, k, lanes), offset) for k in range(lanes)))
+        now = stage(m, advance, "level", now, drop=("found",), levels=[
+            level.round(m, f"level{k}", each, offset) for k, each in enumerate(now.found)])
         squares, above = [], []
         for k in range(lanes):
-            value, infinite = _part(now.levels, k, lanes), now.infinite[k]
+            value, infinite = now.levels[k], now.infinite[k]
             live = ~value[-1] & ~now.nan[k]
             if offset > 0:
                 live = live & (value != offset)
@@ -133,64 +119,64 @@ class MadamUpdate(wiring.Component):
         if near < CORRECTION:
             far = (now.correction[near:] ^ now.correction[near - 1].replicate(CORRECTION - near)).any()
         # How far the squares are from the second moments; and the squares, corrected.
-        now = stage(m, advance, "apart", now, drop=("levels", "infinite", "correction"), squares=Cat(squares),
+        now = stage(m, advance, "apart", now, drop=("levels", "infinite", "correction"), squares=squares,
                     above=Cat(above).any(), far=far,
-                    apart=Cat(square - _part(now.seconds, k, lanes) for k, square in enumerate(squares)),
-                    corrected=Cat(square + now.correction[:near].as_signed() for square in squares))
+                    apart=[square - second for square, second in zip(squares, now.seconds)],
+                    corrected=[square + now.correction[:near].as_signed() for square in squares])
 
         # The greater of both, less what a table tells for their distance, is the new second moment.
         table, words = self._table()
         addresses, greater, some = [], [], []
         for k in range(lanes):
-            distance, square = _part(now.apart, k, lanes), _part(now.squares, k, lanes)
+            distance, square = now.apart[k], now.squares[k]
             some.append(square.any())
             addresses.append(table.index(distance.as_signed(), below=~some[k]))
-            greater.append(Mux(distance[-1], _part(now.seconds, k, lanes), square))
-        now = stage(m, advance, "greater", now, drop=("apart", "squares", "seconds"), addresses=Cat(addresses),
-                    greater=Cat(greater), some=Cat(some) & ~now.far.replicate(lanes))
+            greater.append(Mux(distance[-1], now.seconds[k], square))
+        now = stage(m, advance, "greater", now, drop=("apart", "squares", "seconds"), addresses=addresses,
+                    greater=greater, some=Cat(some) & ~now.far.replicate(lanes))
         less = self._look_up(m, advance, words, now.addresses)
         now = stage(m, advance, "read", now, drop=("addresses", "far"))
         # Nothing is taken off for a NaN.
-        now = stage(m, advance, "less", now, less=Cat(
-            Mux(now.nan[k], 0, _part(less, k, lanes)) for k in range(lanes)), nan=now.nan.any())
+        now = stage(m, advance, "less", now, less=[Mux(now.nan[k], 0, less[k]) for k in range(lanes)],
+                    nan=Cat(now.nan).any())
         m.submodules.lfsr = random = LeapLFSR(seed=parameters.seed, lanes=lanes, bits=parameters.random_bits)
         m.d.comb += random.draw.eq(advance & now.valid)
         seconds = []
         for k in range(lanes):
-            sum_ = Cat(_part(random.words, k, lanes), _part(now.greater, k, lanes)) - _part(now.less, k, lanes)
+            sum_ = Cat(random.word(k), now.greater[k]) - now.less[k]
             second = Signal(sum_.shape(), name=f"second{k}")
             m.d.comb += second.eq(sum_)
             seconds.append(Mux(second[-1], 0, second[parameters.random_bits:][:bits]))
-        now = stage(m, advance, "moved", now, drop=("less", "greater"), seconds=Cat(seconds))
-        now = stage(m, advance, "difference", now, drop=("corrected",), differences=Cat(
-            _part(now.corrected, k, lanes).as_signed() - _part(now.seconds, k, lanes) for k in range(lanes)))
+        now = stage(m, advance, "moved", now, drop=("less", "greater"), seconds=seconds)
+        now = stage(m, advance, "difference", now, drop=("corrected",), differences=[
+            corrected.as_signed() - second for corrected, second in zip(now.corrected, now.seconds)])
 
         # The normalised gradients as integers, moved up by the rate; complemented where they are to be taken off.
-        counts = [window.look_up(_part(now.differences, k, lanes).as_signed(), ~now.some[k],
+        counts = [window.look_up(now.differences[k].as_signed(), ~now.some[k],
                                  lambda value: sum(value >= each for each in parameters.thresholds))
                   for k in range(lanes)]
-        now = stage(m, advance, "count", now, drop=("differences", "some"), counts=Cat(counts))
+        now = stage(m, advance, "count", now, drop=("differences", "some"), counts=counts)
         changes = []
         for k in range(lanes):
-            count, off = _part(now.counts, k, lanes), ~now.away[k]
+            count, off = now.counts[k], ~now.away[k]
             value = Signal(len(count) + 1, name=f"value{k}")
             m.d.comb += value.eq(Mux(now.rate[0], Cat(C(0, 1), count), count) ^ off.replicate(len(count) + 1))
             changes.append(Cat(_choose([value[place - shift] if 0 <= place - shift < len(value) else off
                                         for shift in range(0, 1 << RATE, 2)], now.rate[1:])
                                for place in range(len(value) + (1 << RATE) - 2)))
-        now = stage(m, advance, "change", now, drop=("counts", "rate"), changes=Cat(changes))
+        now = stage(m, advance, "change", now, drop=("counts", "rate"), changes=changes)
 
         # Move the weights.
         wide = max(size, len(changes[0])) + 2
         moved = []
         for k in range(lanes):
-            change, off = _part(now.changes, k, lanes), ~now.away[k]
-            moved.append(sum_with_carry(_part(now.logarithms, k, lanes), Cat(change, off).as_signed(), off)[:wide])
-        now = stage(m, advance, "sum", now, drop=("changes", "logarithms", "away"), moved=Cat(moved), zero=Cat(
-            ~_part(now.logarithms, k, lanes).any() for k in range(lanes)))
+            change, off = now.changes[k], ~now.away[k]
+            moved.append(sum_with_carry(now.logarithms[k], Cat(change, off).as_signed(), off)[:wide])
+        now = stage(m, advance, "sum", now, drop=("changes", "logarithms", "away"), moved=moved,
+                    zero=[~each.any() for each in now.logarithms])
         logarithms = []
         for k in range(lanes):
-            value = _part(now.moved, k, lanes)
+            value = now.moved[k]
             room, limited = Signal(signed(wide), name=f"room{k}"), Signal(size, name=f"limited{k}")
             m.d.comb += [
                 room.eq(now.bound - value.as_signed()),
@@ -199,11 +185,11 @@ class MadamUpdate(wiring.Component):
             # Of the value 0 only the lowest bit is left to be set.
             least = value[-1] | ~value.any()
             logarithms.append(Mux(now.zero[k], 0, Cat(limited[0] | least, limited[1:])))
-        now = stage(m, advance, "weight", now, drop=("bound", "moved", "zero"), logarithms=Cat(logarithms))
+        now = stage(m, advance, "weight", now, drop=("bound", "moved", "zero"), logarithms=logarithms)
 
         weights, narrow = [], []
         for k in range(lanes):
-            t, sign = _part(now.logarithms, k, lanes), now.signs[k]
+            t, sign = now.logarithms[k], now.signs[k]
             weights.append(Cat(t, sign))
             high, half = t[parameters.shift:], t[parameters.shift - 1]
             # Too short for a carry chain to be worth its ends.
@@ -211,15 +197,8 @@ class MadamUpdate(wiring.Component):
             for bit in high[:-1]:
                 carries.append(carries[-1] & bit)
             narrow.append(Cat(high ^ Cat(carries), sign & (half | high.any())))
-        with m.If(advance):
-            m.d.sync += [
-                self.o.valid.eq(now.valid),
-                self.o.payload.weights.as_value().eq(Cat(weights)),
-                self.o.payload.narrow.as_value().eq(Cat(narrow)),
-                self.o.payload.seconds.as_value().eq(now.seconds),
-            ]
-        sticky_status(m, self.invalid, advance & now.valid & now.nan, self.status_clear)
-        sticky_status(m, self.overflow, advance & now.valid & now.above, self.status_clear)
+        self.emit(m, advance, now.valid, weights=Cat(weights), narrow=Cat(narrow), seconds=Cat(now.seconds))
+        self.report(m, invalid=advance & now.valid & now.nan, overflow=advance & now.valid & now.above)
         return m
 
     def _table(self):
@@ -246,9 +225,9 @@ class MadamUpdate(wiring.Component):
                 rom = memory.Memory(shape=max(words).bit_length(), depth=len(words), init=words)
                 m.submodules[f"table{k // 2}"] = rom
             port = rom.read_port()
-            m.d.comb += [port.addr.eq(_part(addresses, k, lanes)), port.en.eq(advance)]
+            m.d.comb += [port.addr.eq(addresses[k]), port.en.eq(advance)]
             found.append(port.data)
-        return Cat(found)
+        return found
 
 
 class _Window:
@@ -316,8 +295,3 @@ def _choose(values, which):
     """Return one of four bits, as a function of two functions of four."""
     first = Mux(which[1], which[0], Mux(which[0], values[1], values[0]))
     return Mux(which[1], Mux(first, values[3], values[2]), first)
-
-
-def _part(values, k, lanes):
-    """Return what belongs to lane k."""
-    return values.word_select(k, len(values) // lanes)

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from .pipeline import signals
 from .verilog import PREFIX
 
-__all__ = ["Multiplier", "block"]
+__all__ = ["Multiplier", "block", "chunk_product", "rows"]
 
 # Yosys does not move registers into the ECP5's and Gowin's blocks, so the blocks are named here. Each family's text
 # stands behind its macro; simulators and other families take `*` and plain registers, which mean the same.
@@ -151,3 +151,9 @@ def rows(m, a, b):
         terms = sums + terms[len(sums) * 2:]
         level += 1
     return terms[0][1]
+
+
+def chunk_product(a, b):
+    """Return the 4-bit product of two 2-bit chunks: four functions of four inputs, a LUT4 each."""
+    low = a[0] & b[0]
+    return Cat(low, (a[1] & b[0]) ^ (a[0] & b[1]), a[1] & b[1] & ~low, a[1] & b[1] & low)

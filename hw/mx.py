@@ -1,18 +1,18 @@
 """OCP microscaling in hardware: the converter to MX blocks and the dot product of two of them."""
 
 from amaranth import *
-from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib import data
 
 from ..golden.formats import Fixed
 from ..golden.mx import SCALE_BIAS, SCALE_NAN, ConverterParameters, DotParameters
 from . import meanings
-from .accumulator import AccumulatorBank
-from .blockfloat import chunk_product, largest, sum_products
-from .floating import round_and_pack, unpack, window_of
+from .accumulator import SummingUnit
 from .lfsr import LeapLFSR
-from .multiplier import rows
-from .pipeline import bits_of, normalise, packed_sums, shift_right_sticky, stage, sticky_status, sum_with_carry
+from .multiplier import chunk_product, rows
+from .pipeline import bits_of, stage
+from .rounding import normalise, round_and_pack, shift_right_sticky, unpack, window_of
+from .trees import largest, packed_sums, sum_products, sum_with_carry
+from .unit import StreamUnit
 
 __all__ = ["MXCircuits", "MXConverter", "MXDot", "block_layout"]
 
@@ -23,7 +23,7 @@ def block_layout(fmt):
     return data.StructLayout({"elements": data.ArrayLayout(width, fmt.block), "scale": 8})
 
 
-class MXConverter(wiring.Component):
+class MXConverter(StreamUnit):
     """Converter from floating point to an MX format: one block per cycle.
 
     Finds the scale by its rule, rounds the elements divided by it, and saturates what is beyond the largest element.
@@ -54,19 +54,10 @@ class MXConverter(wiring.Component):
         Cycles between transfers.
     """
 
-    interval = 1
-
     def __init__(self, parameters: ConverterParameters):
         self.parameters = parameters
-        super().__init__({
-            "i": In(stream.Signature(data.StructLayout({
-                "elements": data.ArrayLayout(parameters.work.width, parameters.block),
-            }))),
-            "o": Out(stream.Signature(block_layout(parameters.format))),
-            "invalid": Out(1),
-            "overflow": Out(1),
-            "status_clear": In(1),
-        })
+        elements = data.ArrayLayout(parameters.work.width, parameters.block)
+        super().__init__({"elements": elements}, block_layout(parameters.format))
 
     @property
     def latency(self):
@@ -86,8 +77,7 @@ class MXConverter(wiring.Component):
         parameters = self.parameters
         fmt, work, lanes, mode = parameters.format.magnitude, parameters.work, parameters.block, parameters.mode
         size = fmt.mantissa + 1 + window_of(mode)  # bits that rounding looks at one by one
-        advance = Signal()
-        m.d.comb += [advance.eq(~self.o.valid | self.o.ready), self.i.ready.eq(advance)]
+        advance = self.handshake(m)
 
         # Subnormal numbers are normalised as far as it matters: to where elements under the lowest scale become
         # subnormal themselves, and to where a largest number would have a scale above the lowest.
@@ -100,16 +90,16 @@ class MXConverter(wiring.Component):
         width, length = work.exponent, min(work.mantissa + 1, kept + reach)
         parts = [unpack(m, f"element{k}", work, code) for k, code in enumerate(self.i.payload.elements)]
         now = stage(m, advance, "split", valid=self.i.valid,
-                    significands=Cat(each.significand[-length:] for each in parts),
-                    below=Cat(each.significand[:-length].any() for each in parts),
-                    fields=Cat(each.field for each in parts), negative=Cat(each.negative for each in parts),
+                    significands=[each.significand[-length:] for each in parts],
+                    below=[each.significand[:-length].any() for each in parts],
+                    fields=[each.field for each in parts], negative=[each.negative for each in parts],
                     infinite=Cat(each.infinite for each in parts).any(), nan=Cat(each.nan for each in parts).any())
 
         # A place is the exponent field of the leading bit, in two's complement with the sign inverted, which leaves
         # the order as it is and makes a zero the least: of a subnormal number, 1 less the places it was moved.
         values, sticky, places, keys = [], [], [], []
         for k in range(lanes):
-            significand = now.significands[length * k:length * (k + 1)]
+            significand = now.significands[k]
             normal = significand[-1]
             value, taken, _, below = normalise(m, f"left{k}", significand, shifts, need=kept)
             below = below | value[:-kept].any() | now.below[k]
@@ -118,19 +108,19 @@ class MXConverter(wiring.Component):
             below_zero = Signal(name=f"below_zero{k}")
             m.d.comb += below_zero.eq(moved[1:].any())
             small = Cat(~moved[0], (moved[bit] ^ moved[1:bit].any() for bit in range(1, len(moved))))
-            place = Cat(Mux(normal, now.fields[width * k:width * (k + 1)],
-                            Cat(small, below_zero.replicate(width - len(small)))), normal | ~below_zero)
+            place = Cat(Mux(normal, now.fields[k], Cat(small, below_zero.replicate(width - len(small)))),
+                        normal | ~below_zero)
             up = self._up(value, below)
             places.append(place)
             keys.append(place if up is None else Cat(up, place))
             values.append(value[-size:])
             sticky.append(below | value[:-size].any())
-        now = stage(m, advance, "left", now, drop=("significands", "below", "fields"), values=Cat(values),
-                    sticky=Cat(sticky), places=Cat(places), best=Cat(keys))
+        now = stage(m, advance, "left", now, drop=("significands", "below", "fields"), values=values, sticky=sticky,
+                    places=places, best=keys)
 
         # The largest number, or rather the exponent that the rule gives it: a rule rounds up beyond a threshold, the
         # same in every power of two, so that of two numbers of one exponent either stands for the other.
-        now, best = largest(m, advance, now, len(keys[0]), levels=1)
+        now, best = largest(m, advance, now, levels=1)
         up, best = (C(0, 1), best) if parameters.scale_rule == "floor" else (best[0], best[1:])
         offset = -1 << width  # of places; the biases of the work format and of the scale are the same
         lowest = C(offset - fmt.emax, signed(width + 2))
@@ -145,69 +135,58 @@ class MXConverter(wiring.Component):
         bits = width + 2
         now = stage(m, advance, "base", now, scale=now.scale | now.special.replicate(8),
                     base=(C(offset + fmt.bias - 1, signed(bits)) - now.scale)[:bits])
-        tops = packed_sums(m, "top", [
-            (now.base, Cat(now.places[(width + 1) * k:(width + 1) * (k + 1)], C(0, 1)), None) for k in range(lanes)])
-        now = stage(m, advance, "top", now, drop=("places", "base"), tops=Cat(top[:bits] for top in tops))
+        tops = packed_sums(m, "top", [(now.base, Cat(place, C(0, 1)), None) for place in now.places])
+        now = stage(m, advance, "top", now, drop=("places", "base"), tops=[top[:bits] for top in tops])
         steps = size.bit_length()
         fields = max(fmt.bias + fmt.emax - 1, 1).bit_length()
         distances, tops = [], []
-        for k in range(lanes):
-            top = now.tops[bits * k:bits * (k + 1)]
+        for top in now.tops:
             low, high, negative = top[:steps], top[steps:-1], top[-1]
             apart = ~high.all() | ~low.any()
             distances.append(Mux(apart, ~C(0, steps), -low)[:steps] & negative.replicate(steps))
             tops.append(top[:fields] & ~negative.replicate(fields))
-        now = stage(m, advance, "distance", now, distances=Cat(distances), tops=Cat(tops))
+        now = stage(m, advance, "distance", now, distances=distances, tops=tops)
 
         # Align the subnormal ones.
         shifts = [1 << k for k in reversed(range(steps))]
         half = (steps + 1) // 2
         for name, part in (("coarse", shifts[:half]), ("fine", shifts[half:])):
-            values, sticky, bits = [], [], len(now.distances) // lanes
-            rest = bits - len(part)
+            values, sticky = [], []
             for k in range(lanes):
-                value, lost = shift_right_sticky(m, f"{name}{k}", now.values[size * k:size * (k + 1)],
-                                                 now.distances[bits * k:bits * (k + 1)], part, fill=C(0, 1),
+                value, lost = shift_right_sticky(m, f"{name}{k}", now.values[k], now.distances[k], part, fill=C(0, 1),
                                                  sticky=now.sticky[k])
                 values.append(value)
                 sticky.append(lost)
-            later = [now.distances[bits * k:bits * k + rest] for k in range(lanes)]
-            now = stage(m, advance, name, now, drop=("distances",), values=Cat(values), sticky=Cat(sticky),
-                        **({"distances": Cat(later)} if rest else {}))
+            rest = [each[:-len(part)] for each in now.distances]
+            now = stage(m, advance, name, now, drop=("distances",), values=values, sticky=sticky,
+                        **({"distances": rest} if len(rest[0]) else {}))
 
         # Round.
         noise = [None] * lanes
         if mode.kind == "stochastic":
             m.submodules.lfsr = random = LeapLFSR(seed=parameters.seed, lanes=lanes, bits=mode.bits)
             m.d.comb += random.draw.eq(advance & now.valid)
-            words = [random.words[mode.bits * k:mode.bits * (k + 1)] for k in range(lanes)]
+            words = [random.word(k) for k in range(lanes)]
             noise = [Cat(C(1, 1), word) if mode.corrected else word for word in words]
-        packed = [round_and_pack(m, fmt, mode, now.values[size * k:size * (k + 1)],
-                                 now.tops[fields * k:fields * (k + 1)], sticky=now.sticky[k], noise=noise[k])
+        packed = [round_and_pack(m, fmt, mode, now.values[k], now.tops[k], sticky=now.sticky[k], noise=noise[k])
                   for k in range(lanes)]
         now = stage(m, advance, "rounded", now, drop=("values", "sticky", "tops"),
-                    magnitudes=Cat(each.magnitude for each in packed), over=Cat(each.over for each in packed))
+                    magnitudes=[each.magnitude for each in packed], over=[each.over for each in packed])
 
         # Saturate.
         magnitude = fmt.width - 1
         elements = []
         for k in range(lanes):
             code = Signal(magnitude, name=f"saturated{k}")
-            m.d.comb += code.eq(Mux(now.over[k], fmt.max_code, now.magnitudes[magnitude * k:magnitude * (k + 1)]))
+            m.d.comb += code.eq(Mux(now.over[k], fmt.max_code, now.magnitudes[k]))
             sign = now.negative[k]
             if isinstance(parameters.element, Fixed):
                 element = ((Cat(code, C(0, 1)) ^ sign.replicate(magnitude + 1)) + sign)[:magnitude + 1]
             else:
                 element = Cat(code, sign)
             elements.append(element & ~now.special.replicate(magnitude + 1))
-        with m.If(advance):
-            m.d.sync += [
-                self.o.valid.eq(now.valid),
-                self.o.payload.elements.as_value().eq(Cat(elements)),
-                self.o.payload.scale.eq(now.scale),
-            ]
-        sticky_status(m, self.invalid, advance & now.valid & now.nan, self.status_clear)
-        sticky_status(m, self.overflow, advance & now.valid & now.above, self.status_clear)
+        self.emit(m, advance, now.valid, elements=Cat(elements), scale=now.scale)
+        self.report(m, invalid=advance & now.valid & now.nan, overflow=advance & now.valid & now.above)
         return m
 
     def _up(self, value, below):
@@ -226,7 +205,7 @@ class MXConverter(wiring.Component):
         return above & value[-1]
 
 
-class MXDot(wiring.Component):
+class MXDot(SummingUnit):
     """Dot product of two MX blocks, added to a float sum.
 
     A transfer adds the exact dot product of its two blocks to one of the accumulators, with one rounding to nearest
@@ -261,21 +240,8 @@ class MXDot(wiring.Component):
         Cycles between transfers to the same accumulator, at the least.
     """
 
-    recurrence = AccumulatorBank.recurrence
-
     def __init__(self, parameters: DotParameters):
-        self.parameters = parameters
-        slot = (parameters.accumulators - 1).bit_length()
-        super().__init__({
-            "i": In(stream.Signature(data.StructLayout({
-                "a": block_layout(parameters.format), "b": block_layout(parameters.format_b), "slot": slot,
-                "first": 1, "last": 1,
-            }))),
-            "o": Out(stream.Signature(data.StructLayout({"value": parameters.accumulator.width, "slot": slot}))),
-            "invalid": Out(1),
-            "overflow": Out(1),
-            "status_clear": In(1),
-        })
+        super().__init__(parameters, {"a": block_layout(parameters.format), "b": block_layout(parameters.format_b)})
 
     @property
     def latency(self):
@@ -309,16 +275,8 @@ class MXDot(wiring.Component):
         ends = (offset - integer, offset + 2 * SCALE_NAN)
         field = bits_of(*ends)
 
-        m.submodules.bank = bank = AccumulatorBank(
-            parameters.accumulator, integer=integer, field=field, sums=parameters.accumulators, specials=True)
-        m.d.comb += [
-            self.o.payload.eq(bank.o.payload),
-            self.o.valid.eq(bank.o.valid),
-            bank.o.ready.eq(self.o.ready),
-            self.invalid.eq(bank.invalid),
-            self.overflow.eq(bank.overflow),
-            bank.status_clear.eq(self.status_clear),
-        ]
+        bank = self.bank(m, integer=integer, field=field)
+        self.answer(m, bank)
 
         # Choose the elements of a pass.
         turn = Signal(range(max(passes, 2)))
@@ -344,19 +302,18 @@ class MXDot(wiring.Component):
             places.append((a_place + b_place)[:len(self.parameters.places)])
             signs.append(a_negative ^ b_negative)
             nan = nan | a_bad | b_bad
-        now = stage(m, advance, "product", now, drop=("a", "b"), products=Cat(products), signs=Cat(signs), nan=nan,
-                    **({"places": Cat(places)} if self.parameters.places else {}))
+        now = stage(m, advance, "product", now, drop=("a", "b"), products=products, signs=signs, nan=nan,
+                    **({"places": places} if self.parameters.places else {}))
 
         # Up to there: the low bits of the place first, while the product is short.
         shifts = self.parameters.places
         if len(shifts) > 3:
             now = self._shift(m, advance, now, shifts[:-3])
             shifts = shifts[-3:]
-        length, rest, products = len(now.products) // lanes, len(shifts), []
-        for k in range(lanes):
-            value = now.products[length * k:length * (k + 1)]
+        products = []
+        for k, value in enumerate(now.products):
             for index, width in enumerate(shifts):
-                value = Mux(now.places[rest * k + index], Cat(C(0, width), value), value)
+                value = Mux(now.places[k][index], Cat(C(0, width), value), value)
             products.append(value[:a_format.bits + b_format.bits])
         now, (dot,), carry = sum_products(m, advance, now, [products], now.signs, field, scale=C(offset, field),
                                           drop=("products", "places"))
@@ -369,17 +326,8 @@ class MXDot(wiring.Component):
             m.d.sync += [merged.eq(sum_with_carry(base, dot, carry)), bad.eq(now.nan | (bad & ~now.start))]
         out = stage(m, advance, "merged", valid=now.valid & now.final, field=now.field, slot=now.slot, first=now.first,
                     last=now.last)
-        m.d.comb += [
-            bank.i.valid.eq(out.valid),
-            bank.i.payload.integer.eq(merged),
-            bank.i.payload.field.eq(out.field),
-            bank.i.payload.slot.eq(out.slot),
-            bank.i.payload.first.eq(out.first),
-            bank.i.payload.last.eq(out.last),
-            bank.i.payload.infinite.eq(0),
-            bank.i.payload.nan.eq(bad),
-            advance.eq(~out.valid | bank.i.ready),
-        ]
+        self.add(m, bank, out, integer=merged, infinite=0, nan=bad)
+        m.d.comb += advance.eq(~out.valid | bank.i.ready)
         return m
 
     def _element(self, m, name, element, code):
@@ -396,16 +344,13 @@ class MXDot(wiring.Component):
 
     def _shift(self, m, advance, now, shifts):
         """Shift the products up by the lowest bits of their places, in a stage of its own."""
-        lanes = self.parameters.lanes
-        length, bits = len(now.products) // lanes, len(now.places) // lanes
         products = []
-        for k in range(lanes):
-            value = now.products[length * k:length * (k + 1)]
+        for value, place in zip(now.products, now.places):
             for index, width in enumerate(shifts):
-                value = Mux(now.places[bits * k + index], Cat(C(0, width), value), Cat(value, C(0, width)))
+                value = Mux(place[index], Cat(C(0, width), value), Cat(value, C(0, width)))
             products.append(value)
-        return stage(m, advance, "shifted", now, products=Cat(products), places=Cat(
-            now.places[bits * k + len(shifts):bits * (k + 1)] for k in range(lanes)))
+        return stage(m, advance, "shifted", now, products=products,
+                     places=[place[len(shifts):] for place in now.places])
 
 
 def _worst(fmt):

@@ -1,20 +1,19 @@
 """Precision control in hardware: cycles from a counter, and a choice from the sums of a tensor's chunks."""
 
 from amaranth import *
-from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
 
 from ..golden.precision import NARROW, WIDE, AdaptiveParameters, CyclicParameters, breakpoints
 from . import meanings
 from .formats import group_layout
-from .pipeline import signals, stage, sticky_status
+from .pipeline import signals, stage
+from .unit import StreamUnit
 
 __all__ = ["PrecisionAdaptive", "PrecisionCyclic"]
 
 WIDTH = 4  # bits of a width, 2 to 8
 
 
-class PrecisionCyclic(wiring.Component):
+class PrecisionCyclic(StreamUnit):
     """CPT's schedule: each transfer is one iteration, and is answered with the widths that it trains in.
 
     A counter of the position in the cycle is compared with the positions from which on there is one bit more, which are
@@ -41,14 +40,10 @@ class PrecisionCyclic(wiring.Component):
     """
 
     latency = 1
-    interval = 1
 
     def __init__(self, parameters: CyclicParameters):
         self.parameters = parameters
-        super().__init__({
-            "i": In(stream.Signature(data.StructLayout({"restart": 1}))),
-            "o": Out(stream.Signature(data.StructLayout({"forward": WIDTH, "backward": WIDTH}))),
-        })
+        super().__init__({"restart": 1}, {"forward": WIDTH, "backward": WIDTH}, status=())
 
     @property
     def meanings(self):
@@ -58,8 +53,7 @@ class PrecisionCyclic(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         p, period = self.parameters, self.parameters.period
-        advance = Signal()
-        m.d.comb += [advance.eq(~self.o.valid | self.o.ready), self.i.ready.eq(advance)]
+        advance = self.handshake(m)
 
         bits = max((period - 1).bit_length(), 1)  # no signal has zero width
         position, now = signals("position now", bits)
@@ -80,7 +74,7 @@ class PrecisionCyclic(wiring.Component):
         return m
 
 
-class PrecisionAdaptive(wiring.Component):
+class PrecisionAdaptive(StreamUnit):
     """FAST's choice between 2 and 4 bits for a tensor, from its groups of 4 bits, truncated: a group per cycle.
 
     Sums the lower chunks and the higher chunks of all elements, scaled by their groups' exponents, and answers 4 where
@@ -115,20 +109,10 @@ class PrecisionAdaptive(wiring.Component):
         n // 8 + n % 8 more for a group whose exponent is n above the tensor's largest so far.
     """
 
-    interval = 1
-
     def __init__(self, parameters: AdaptiveParameters):
         self.parameters = parameters
-        super().__init__({
-            "i": In(stream.Signature(data.StructLayout({
-                "group": group_layout(parameters.format),
-                "threshold": parameters.fraction + 1,
-                "last": 1,
-            }))),
-            "o": Out(stream.Signature(data.StructLayout({"precision": 3}))),
-            "overflow": Out(1),
-            "status_clear": In(1),
-        })
+        super().__init__({"group": group_layout(parameters.format), "threshold": parameters.fraction + 1, "last": 1},
+                         {"precision": 3}, ("overflow",))
 
     @property
     def latency(self):
@@ -163,27 +147,25 @@ class PrecisionAdaptive(wiring.Component):
             with m.If(larger):
                 m.d.sync += top.eq(exponent)
         magnitudes = [element.magnitude for element in payload.group.elements]
-        now = stage(m, advance, "chunks", valid=self.i.valid, low=Cat(each[:2] for each in magnitudes),
-                    high=Cat(each[2:4] for each in magnitudes), rise=above[:-1] & below[-1].replicate(p.exponent),
+        now = stage(m, advance, "chunks", valid=self.i.valid, low=[each[:2] for each in magnitudes],
+                    high=[each[2:4] for each in magnitudes], rise=above[:-1] & below[-1].replicate(p.exponent),
                     gap=below[:-1] & (~larger).replicate(p.exponent), first=fresh, last=payload.last,
                     threshold=payload.threshold)
 
         # Sums of the group's chunks.
-        bits, count, level = 2, p.group, 0
-        while count > 1:
-            sums = {}
+        bits, level = 2, 0
+        while len(now.low) > 1:
+            bits, level, sums = bits + min(2, (len(now.low) - 1).bit_length()), level + 1, {}
             for name in ("low", "high"):
-                terms = [getattr(now, name)[bits * k:bits * (k + 1)] for k in range(count)]
+                terms = getattr(now, name)
                 for _ in range(2):
                     terms = [a + b for a, b in zip(terms[::2], terms[1::2])] + terms[len(terms) & ~1:]
-                wide = bits + min(2, (count - 1).bit_length())
-                sums[name] = Cat(Cat(each, C(0, wide))[:wide] for each in terms)
-            count, bits, level = len(terms), wide, level + 1
+                sums[name] = [Cat(each, C(0, bits))[:bits] for each in terms]
             now = stage(m, advance, f"level{level}", now, **sums)
 
         # Aligned to the largest exponent, with guard bits below.
         size = bits + p.guard
-        aligned = {name: shifted(Cat(C(0, p.guard), getattr(now, name)), now.gap) for name in ("low", "high")}
+        aligned = {name: shifted(Cat(C(0, p.guard), *getattr(now, name)), now.gap) for name in ("low", "high")}
         now = stage(m, advance, "aligned", now, drop=("gap",), rising=(now.rise != 0) & ~now.first, **aligned)
         assert all(len(getattr(now, name)) == size for name in aligned)
 
@@ -206,7 +188,7 @@ class PrecisionAdaptive(wiring.Component):
                 m.d.sync += held.eq(total[:-1] | total[-1].replicate(p.bits))
             sums.append(held)
             overs.append(total[-1])
-        sticky_status(m, self.overflow, advance & now.valid & Cat(overs).any(), self.status_clear)
+        self.report(m, overflow=advance & now.valid & Cat(overs).any())
         ended = stage(m, advance, "ended", valid=now.valid & now.last, threshold=now.threshold)
 
         # The threshold times the higher chunks' sum, from the threshold's top bit down, while groups go on coming in.

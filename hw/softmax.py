@@ -3,15 +3,16 @@
 from types import SimpleNamespace
 
 from amaranth import *
-from amaranth.lib import data, memory, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib import memory
 
 from ..golden.softmax import SoftmaxParameters, tables
-from .floating import unpack
 from .lfsr import LeapLFSR
 from .meanings import numbers
 from .multiplier import Multiplier, block
-from .pipeline import signals, stage, sticky_status, sum_with_carry
+from .pipeline import signals, stage
+from .rounding import unpack
+from .trees import sum_with_carry
+from .unit import StreamUnit
 
 __all__ = ["SoftmaxGrad"]
 
@@ -21,7 +22,7 @@ LOOKED_UP = 4  # cycles from an address to what is interpolated there
 EMITTED = 4  # cycles from the reading of an exponential to its error
 
 
-class SoftmaxGrad(wiring.Component):
+class SoftmaxGrad(StreamUnit):
     """Errors p - y of the classes of an example, and its cross-entropy: three passes over a row of logits.
 
     First the logits come in, one per cycle, and the greatest of them is kept. Then their distances d from it are found
@@ -62,8 +63,6 @@ class SoftmaxGrad(wiring.Component):
         p = parameters
         # Whole bits of a sum of exponentials, by all but one of which it may have to be shifted, there and back.
         self._sum = p.classes.bit_length()
-        self.latency = p.classes + 2 + SCANNED + 2 * (self._sum - 1) + LOOKED_UP + 2 + EMITTED
-        self.interval = self.latency + p.classes - EMITTED - 1 + max(p.classes, EMITTED)
         low, table = p.phase - p.index, tables(p)
         self._points = [(start, start - end) for points in (table.powers, table.reciprocals, table.logarithms)
                         for start, end in zip(points, points[1:])]
@@ -74,13 +73,18 @@ class SoftmaxGrad(wiring.Component):
             "rises": {"width": max(low, self._slope), **common},
             "products": {"width": p.kept + 1, **common},
         }
-        super().__init__({
-            "i": In(stream.Signature(data.StructLayout({"logit": p.format.width, "target": 1, "last": 1}))),
-            "o": Out(stream.Signature(data.StructLayout({"error": p.bits, "last": 1, "loss": p.loss.bits - 1}))),
-            "invalid": Out(1),
-            "overflow": Out(1),
-            "status_clear": In(1),
-        })
+        super().__init__({"logit": p.format.width, "target": 1, "last": 1},
+                         {"error": p.bits, "last": 1, "loss": p.loss.bits - 1})
+
+    @property
+    def latency(self):
+        p = self.parameters
+        return p.classes + 2 + SCANNED + 2 * (self._sum - 1) + LOOKED_UP + 2 + EMITTED
+
+    @property
+    def interval(self):
+        classes = self.parameters.classes
+        return self.latency + classes - EMITTED - 1 + max(classes, EMITTED)
 
     @property
     def text(self):
@@ -123,8 +127,7 @@ class SoftmaxGrad(wiring.Component):
             kept.addr.eq(index), kept.data.eq(Cat(order, payload.target)), kept.en.eq(accepted),
             read.addr.eq(index), read.en.eq(advance),
         ]
-        sticky_status(m, self.invalid, accepted & logit.nan, self.status_clear)
-        sticky_status(m, self.overflow, accepted & logit.infinite, self.status_clear)
+        self.report(m, invalid=accepted & logit.nan, overflow=accepted & logit.infinite)
 
         start, scanning, ask = signals("start scanning ask")
         step = Signal(range(SCANNED + 1))
@@ -209,13 +212,7 @@ class SoftmaxGrad(wiring.Component):
         now = stage(m, advance, "emit_product", held)
         m.d.comb += busy.eq(read_.valid | held.valid | now.valid | self.o.valid)
         error = self._rounded(m, products.p[:2 * p.kept + 1], now.target, advance & now.valid)
-        with m.If(advance):
-            m.d.sync += [
-                self.o.valid.eq(now.valid),
-                self.o.payload.error.eq(Mux(void, 0, error)),
-                self.o.payload.last.eq(now.last),
-                self.o.payload.loss.eq(loss),
-            ]
+        self.emit(m, advance, now.valid, error=Mux(void, 0, error), last=now.last, loss=loss)
         return m
 
     def _distances(self, m, start, scanning, greatest, row):

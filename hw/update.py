@@ -3,16 +3,18 @@
 from types import SimpleNamespace
 
 from amaranth import *
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..golden.floating import AdderParameters
 from ..golden.rounding import NEAREST
 from ..golden.update import METHODS, SGDParameters
 from . import meanings
-from .floating import FloatAdder, round_and_pack, unpack
+from .floating import FloatAdder
 from .multiplier import Multiplier, block
-from .pipeline import shift_right_sticky, signals, stage, sticky_status
+from .pipeline import signals, stage
+from .rounding import round_and_pack, shift_right_sticky, unpack
+from .unit import StreamUnit
 
 __all__ = ["RateMultiplier", "SGDUpdate"]
 
@@ -108,7 +110,7 @@ class RateMultiplier(wiring.Component):
         return m
 
 
-class SGDUpdate(wiring.Component):
+class SGDUpdate(StreamUnit):
     """Weight update by stochastic gradient descent with momentum and weight decay, in one narrow format.
 
     See `golden.update.step` for the operations, each of which is rounded: nothing is fused or reassociated. Source:
@@ -141,18 +143,9 @@ class SGDUpdate(wiring.Component):
     def __init__(self, parameters: SGDParameters):
         self.parameters = parameters
         width, rate = parameters.format.width, parameters.rate_bits
-        super().__init__({
-            "i": In(stream.Signature(data.StructLayout({
-                "weight": width, "velocity": width, "compensation": width, "gradient": width, "method": 2,
-                "lr": rate, "momentum": rate, "decay": rate,
-            }))),
-            "o": Out(stream.Signature(data.StructLayout({
-                "weight": width, "velocity": width, "compensation": width,
-            }))),
-            "invalid": Out(1),
-            "overflow": Out(1),
-            "status_clear": In(1),
-        })
+        numbers = {"weight": width, "velocity": width, "compensation": width}
+        super().__init__({**numbers, "gradient": width, "method": 2, "lr": rate, "momentum": rate, "decay": rate},
+                         numbers)
 
     @property
     def latency(self):
@@ -200,8 +193,7 @@ class SGDUpdate(wiring.Component):
         tops = [code[fmt.mantissa:-1].all() for code in codes]
         nan = Cat(top & code[:fmt.mantissa].any() for top, code in zip(tops, codes)).any()
         # Each result counts once, when it has just come.
-        sticky_status(m, self.invalid, done & self.o.valid & nan, self.status_clear)
-        sticky_status(m, self.overflow, done & self.o.valid & Cat(tops).any() & ~nan, self.status_clear)
+        self.report(m, invalid=done & self.o.valid & nan, overflow=done & self.o.valid & Cat(tops).any() & ~nan)
         return m
 
     def _adder(self, rounding="nearest"):
@@ -213,8 +205,7 @@ class SGDUpdate(wiring.Component):
         """Build the unit with a pipeline for each operation; return when it moves."""
         parameters, payload = self.parameters, self.i.payload
         width = parameters.format.width
-        advance = Signal()
-        m.d.comb += [advance.eq(~self.o.valid | self.o.ready), self.i.ready.eq(advance)]
+        advance = self.handshake(m)
 
         def wait(name, now, cycles, **results):
             """Hand the values on for some cycles, and add what has come by then."""

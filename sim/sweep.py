@@ -13,8 +13,8 @@ import subprocess
 
 import numpy as np
 
+from ..base.checks import require
 from ..base.files import build_once, cache_folder
-from ..golden.formats import require
 from ..hw import verilog
 from . import runner
 

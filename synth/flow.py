@@ -14,10 +14,10 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from importlib import metadata, resources
 from pathlib import Path
 
+from ..base.checks import require, require_int
 from ..base.environment import unsteered
 from ..base.files import build_once, cache_folder
 from ..golden.errors import MissingExtra
-from ..golden.formats import require, require_int
 from .targets import TARGETS
 from .wrapper import stub, wrapper
 

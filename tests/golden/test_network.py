@@ -61,7 +61,7 @@ def test_fp32_product_does_not_depend_on_slabs(monkeypatch):
     rng = np.random.default_rng(2)
     a, b = rng.random((33, 9)).astype(f32), rng.random((9, 5)).astype(f32)
     whole = floating.matmul_fp32(a, b)
-    monkeypatch.setattr(floating, "SLAB", 20)
+    monkeypatch.setattr(floating.products, "SLAB", 20)
     assert np.array_equal(floating.matmul_fp32(a, b), whole)
 
 
@@ -423,7 +423,7 @@ def test_each_product_of_the_recipe_mx_is_that_of_the_unit(settings, monkeypatch
         products.append((gemm, *operands[-1], result))
         return result
 
-    monkeypatch.setattr(mx, "matmul", keep_operands)
+    monkeypatch.setattr(mx.system, "matmul", keep_operands)
     monkeypatch.setattr(network.Gemms, "product", keep_product)
     recipe = make("mx", **settings)
     network.train(recipe, small_data(80, 70), hidden=(20, 70), epochs=3, batch=80)
@@ -622,7 +622,7 @@ def test_all_products_take_narrow_codes_of_the_stored_weights(monkeypatch):
         products.append((a, b))
         return multiply(a, b, parameters)
 
-    monkeypatch.setattr(logarithmic, "matmul", matmul)
+    monkeypatch.setattr(logarithmic.system, "matmul", matmul)
     _, calls = log_run(epochs=1)  # accuracy is measured after all of the training
     weights = [(gemm, array) for _, _, gemm, kind, array, _ in calls if kind == "weights"]
     assert len(weights) == 2 * 5 and {gemm for gemm, _ in weights} == {"forward", "input-gradient"}
@@ -703,7 +703,7 @@ def test_digest_takes_logarithmic_codes_as_they_are():
 
 def test_rows_of_logarithmic_products_do_not_depend_on_pieces(monkeypatch):
     whole = log_run()[0]
-    monkeypatch.setattr(logarithmic, "LOGS", 40)
+    monkeypatch.setattr(logarithmic.system, "LOGS", 40)
     assert log_run()[0].digest == whole.digest
 
 
@@ -1082,7 +1082,7 @@ def test_few_sums_are_added_in_the_same_order(monkeypatch):
     a = (rng.standard_normal((2, 300)) * np.exp2(rng.integers(-20, 20, (2, 300)))).astype(f32)
     b = rng.standard_normal((300, 9)).astype(f32)
     few = floating.matmul_fp32(a, b)
-    monkeypatch.setattr(floating, "FEW", 0)
+    monkeypatch.setattr(floating.products, "FEW", 0)
     assert few.dtype == f32 and few.tobytes() == floating.matmul_fp32(a, b).tobytes()
     zeros = f32([[-0.0, -0.0]])
     assert not np.signbit(floating.matmul_fp32(zeros, np.ones((2, 1), f32)))

@@ -345,7 +345,7 @@ def test_operands_have_the_widths_of_the_schedule(monkeypatch):
         seen.append((a.format.mantissa, b.format.mantissa))
         return multiply(a, b, accumulator)
 
-    monkeypatch.setattr(blockfloat, "matmul", watched)
+    monkeypatch.setattr(blockfloat.system, "matmul", watched)
     small_run(make("cpt", **SMALL_CPT))
     expected = []
     for step in range(12):

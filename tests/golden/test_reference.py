@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from gfloat.types import Domain, FormatInfo, RoundMode
 from narrowgauge.golden import floating, reference
+from narrowgauge.golden.floating import operations
 from narrowgauge.golden.formats import PRESETS, Float
 from narrowgauge.golden.rounding import NEAREST, TRUNCATE, stochastic
 
@@ -172,13 +173,13 @@ def vector_and_scalar(fmt, other, rounding, flush, count, rng):
         product = np.nan_to_num(fmt.decode(a) * fmt.decode(b))
     c = np.where(rng.random(count) < 0.33, other.encode(-np.clip(product, -other.max, other.max)), c)
     rows = list(zip(a.tolist(), b.tolist(), c.tolist(), w.tolist()))
-    yield ("add", floating._add(a, b, fmt, rounding, w, flush),
+    yield ("add", operations.add_flagged(a, b, fmt, rounding, w, flush),
            [reference.add(a, b, fmt, rounding, w, flush) for a, b, _, w in rows], rows)
-    yield ("multiply", floating._multiply(a, b, fmt, other, rounding, w, flush),
+    yield ("multiply", operations.multiply_flagged(a, b, fmt, other, rounding, w, flush),
            [reference.multiply(a, b, fmt, rounding, w, flush, other) for a, b, _, w in rows], rows)
-    yield ("fma", floating._fma(a, b, c, fmt, other, rounding, w, flush),
+    yield ("fma", operations.fma_flagged(a, b, c, fmt, other, rounding, w, flush),
            [reference.fma(a, b, c, fmt, rounding, w, flush, other) for a, b, c, w in rows], rows)
-    yield ("cast", floating._cast(a, fmt, other, rounding, w, flush),
+    yield ("cast", operations.cast_flagged(a, fmt, other, rounding, w, flush),
            [reference.cast(a, fmt, other, rounding, w, flush) for a, _, _, w in rows], rows)
     yield ("subtract", [floating.subtract(a, b, fmt, rounding, w, flush=flush)],
            [reference.subtract(a, b, fmt, rounding, w, flush)[:1] for a, b, _, w in rows], rows)
@@ -402,7 +403,8 @@ CASTS = {
 @pytest.mark.parametrize("fmt, result, code, rounding, expected, invalid, overflow", each(CASTS))
 def test_casts_to_what_lacks_it(fmt, result, code, rounding, expected, invalid, overflow):
     assert reference.cast(code, fmt, result, rounding) == (expected, invalid, overflow)
-    assert [v.item() for v in floating._cast(code, fmt, result, rounding, None, False)] == [expected, invalid, overflow]
+    found = operations.cast_flagged(code, fmt, result, rounding, None, False)
+    assert [v.item() for v in found] == [expected, invalid, overflow]
     if rounding == N:  # Float.encode is the authority
         assert result.encode(fmt.decode(code)) == expected
 

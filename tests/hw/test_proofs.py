@@ -235,8 +235,8 @@ def test_control_a_choice_in_a_cycle_less_is_too_early(rule, depth, tmp_path):
 # What stands in the sources once, what it becomes, and the rules that then do not hold.
 FAULTS = {
     "an answer that waits is replaced": (
-        CYCLIC, "period\n        advance = Signal()\n        m.d.comb += [advance.eq(~self.o.valid | self.o.ready)",
-        "period\n        advance = Signal()\n        m.d.comb += [advance.eq(1)", {"stays", "unchanged", "each_once"}),
+        CYCLIC, "period\n        advance = self.handshake(m)", "period\n        advance = self.handshake(m, C(1, 1))",
+        {"stays", "unchanged", "each_once"}),
     "an answer is given again": (
         CYCLIC, "self.o.valid.eq(self.i.valid)", "self.o.valid.eq(self.i.valid | self.o.valid)", {"each_once"}),
     "a choice that waits is replaced": (

@@ -1,0 +1,118 @@
+"""Block floating point as a number system."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...base.checks import require, require_int
+from ..accumulator import BANK, RECURRENCE
+from ..formats import PRESETS, BlockFloat, Float
+from ..number_system import NumberSystem
+from ..rounding import NEAREST, TRUNCATE, stochastic
+from .numbers import matmul, passes, quantise
+from .units import ConverterParameters, FMACParameters, convert, fmac
+
+__all__ = ["BFPSystem"]
+
+
+@dataclass(frozen=True)
+class BFPSystem(NumberSystem):
+    """Block floating point as a number system.
+
+    The modes of an operand are its precision and its rounding (0 nearest even, 1 truncate, 2 stochastic).
+
+    Parameters
+    ----------
+    group, mantissa, exponent, accumulator, chunks
+        As in `FMACParameters`.
+    work, random_bits, corrected
+        As in `ConverterParameters`.
+    seed : int
+        Of the random words of rows, 0 to 2**31 - 2; those of columns have the next one.
+    """
+
+    group: int = 16
+    mantissa: int = 4
+    exponent: int = 8
+    accumulator: Float = PRESETS["fp32"]
+    chunks: str = "serial"
+    work: Float = PRESETS["fp32"]
+    random_bits: int = 8
+    corrected: bool = False
+    seed: int = 1
+
+    circuits = "narrowgauge.hw.blockfloat:BFPCircuits"
+    adaptive = True
+    recurrence = RECURRENCE
+
+    def __post_init__(self):
+        require_int("seed", self.seed, 0, 2**31 - 2)
+        require_int("random_bits", self.random_bits, 1, 16)
+        require(type(self.corrected) is bool, "corrected", self.corrected, "true, false")
+        # Any format can be trained in; an array asks for more.
+        self.format_of({"precision": self.mantissa})
+
+    @property
+    def modes(self):
+        """Fields of an operand, and their bits."""
+        return {"precision": self.mantissa.bit_length(), "rounding": 2}
+
+    def default(self, name):
+        """Return the value of a mode that is not given."""
+        return {"precision": self.mantissa, "rounding": 0}[name]
+
+    def cell(self, sums):
+        """Return the cell's parameters."""
+        return FMACParameters(self.group, self.mantissa, self.exponent, self.accumulator, self.chunks, sums)
+
+    def converter(self, side):
+        """Return the parameters of a side's converter."""
+        return ConverterParameters(self.group, self.mantissa, self.exponent, self.work, self.random_bits,
+                                   self.corrected, self.seed + side)
+
+    @property
+    def depth(self):
+        """Cycles from a transfer that a cell accepts to its addition."""
+        return self.cell(2).latency - BANK
+
+    def interval(self, a, b):
+        """Return the cycles that a transfer takes."""
+        cell = self.cell(2)
+        return passes(*(min(max(mode["precision"], 2), self.mantissa) for mode in (a, b))) if cell.serial else 1
+
+    def convert(self, side, codes, mode, step):
+        """Return the arrays (exponents, mantissas, precisions) of vectors, the draws, and the sticky status."""
+        count = len(codes)
+        exponents, mantissas, invalid, overflow = convert(
+            self.converter(side), codes, np.full(count, mode["precision"]), np.full(count, mode["rounding"]), step)
+        draws = count if mode["rounding"] == 2 else 0
+        arrays = exponents, mantissas, np.full(count, mode["precision"])
+        return arrays, draws, bool(invalid.any()), bool(overflow.any())
+
+    def dot(self, a, b, first, last):
+        """Return the codes of sums of dot products, and the sticky status."""
+        codes, overflow = fmac(self.cell(2), a, b, np.zeros(len(first), int), first, last)
+        return codes, False, overflow
+
+    def format_of(self, mode):
+        """Return the BlockFloat of operands of these modes."""
+        return BlockFloat(self.group, mode["precision"], self.exponent)
+
+    def rounding_of(self, mode):
+        """Return the rounding of operands of these modes."""
+        return (NEAREST, TRUNCATE, stochastic(self.random_bits, self.corrected))[mode["rounding"]]
+
+    def describe(self, mode):
+        """Return the format, spelled out, and the rounding: a preset's name would promise FAST's roundings as well."""
+        return super().describe(mode) | {"format": {"type": "BlockFloat", **self.format_of(mode).to_json()}}
+
+    def operand(self, array, axis, mode, side, draws):
+        """Return Blocks; a group above the exponent field saturates without being told."""
+        rounding = self.rounding_of(mode)
+        random = draws.stream(self.group, self.random_bits) if rounding.kind == "stochastic" else None
+        blocks = quantise(array, self.format_of(mode), axis=axis, rounding=rounding, random=random)
+        return blocks, blocks.invalid, False
+
+    def product(self, a, b):
+        """Return the product of Blocks in the accumulator's format; see `matmul`."""
+        return matmul(a, b, self.accumulator), False, False

@@ -1,0 +1,160 @@
+"""Floating point as number systems: of any width, bf16, FP8, and the work format as it is."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...base.checks import require, require_int
+from ..accumulator import BANK, RECURRENCE, two_sum
+from ..formats import PRESETS, Float
+from ..number_system import NumberSystem
+from .products import matmul, matmul_fp32
+from .units import CastParameters, MACParameters, caster, mac
+
+__all__ = ["BF16System", "FP8System", "FloatSystem", "PlainSystem"]
+
+
+@dataclass(frozen=True)
+class FloatSystem(NumberSystem):
+    """Floating point as a number system, one element a vector; each product is added exactly, with one rounding.
+
+    Parameters
+    ----------
+    format, accumulator, multiplier
+        As in `MACParameters`.
+    work : Float
+        Where it is not the format of the operands, they are cast, to nearest even.
+    """
+
+    format: Float = PRESETS["fp16"]
+    accumulator: Float = PRESETS["fp16"]
+    multiplier: str = "dsp"
+    work: Float = PRESETS["fp16"]
+
+    circuits = "narrowgauge.hw.floating:FloatCircuits"
+    group = 1
+    recurrence = RECURRENCE
+    modes = {}
+
+    def __post_init__(self):
+        self.cell(2), self.converter(0)
+
+    def cell(self, sums):
+        """Return the cell's parameters."""
+        return MACParameters(self.format, self.accumulator, sums, self.multiplier)
+
+    def converter(self, side):
+        """Return the parameters of a side's converter, if there is one."""
+        return CastParameters(self.work, result=self.format) if self.work != self.format else None
+
+    @property
+    def depth(self):
+        """Cycles from a transfer that a cell accepts to its addition."""
+        return self.cell(2).latency - BANK
+
+    def convert(self, side, codes, mode, step):
+        """Return the array of codes of vectors, no draws, and the sticky status."""
+        codes = codes[:, 0]
+        if self.work == self.format:
+            return (codes,), 0, False, False
+        found, invalid, overflow = caster(self.converter(side), codes)
+        return (found,), 0, bool(np.any(invalid)), bool(np.any(overflow))
+
+    def dot(self, a, b, first, last):
+        """Return the codes of sums of products, and the sticky status."""
+        return mac(self.cell(2), *a, *b, np.zeros(len(first), int), first, last)
+
+    def format_of(self, mode):
+        """Return the format of the operands."""
+        return self.format
+
+    def product(self, a, b):
+        """Return the product: sums in float64, rounded to odd there and then to the accumulator's format.
+
+        A sum rounded to odd in 53 bits never lies where the second rounding would have a tie that the exact sum has
+        not. What is Inf or NaN goes transfer by transfer, as the status depends on the way to it.
+        """
+        x, y = (self.format.decode(operand.arrays[0]) for operand in (a, b))
+        if self.format.mantissa > 25 or not (np.isfinite(x).all() and np.isfinite(y).all()):
+            return super().product(a, b)
+        total = np.zeros((len(x), len(y)))
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            for column, row in zip(x.T[:, :, np.newaxis], y.T):
+                # A sum that is exactly zero is +0.
+                added, error = two_sum(column * row, total)
+                added += 0.0
+                odd = added.view(np.int64) & 1 == 1
+                added = np.where((error == 0) | odd, added, np.nextafter(added, np.copysign(np.inf, error)))
+                total = self._rounded(added)
+        return (total, False, False) if np.isfinite(total).all() else super().product(a, b)
+
+    def _rounded(self, values):
+        """Return values rounded to the accumulator's format, as float64."""
+        dtype = {PRESETS["fp32"]: np.float32, PRESETS["fp16"]: np.float16}.get(self.accumulator)
+        return self.accumulator.round(values) if dtype is None else values.astype(dtype).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class BF16System(FloatSystem):
+    """bf16 operands of fp32 tensors, added in fp32."""
+
+    format: Float = PRESETS["bf16"]
+    accumulator: Float = PRESETS["fp32"]
+    work: Float = PRESETS["fp32"]
+
+
+@dataclass(frozen=True)
+class FP8System(FloatSystem):
+    """FP8 operands of fp32 tensors without a scale, added in fp32: E5M2 by default, which holds gradients too."""
+
+    format: Float = PRESETS["fp8-e5m2"]
+    accumulator: Float = PRESETS["fp32"]
+    work: Float = PRESETS["fp32"]
+
+
+@dataclass(frozen=True)
+class PlainSystem(NumberSystem):
+    """The work format as it is, for training alone: no operand is rounded.
+
+    fp32: every product and every sum is rounded, in rising order. fp16: each product is added exactly, with one
+    rounding, in chunks; see `matmul`.
+
+    Parameters
+    ----------
+    work : Float
+        fp32 or fp16.
+    chunk : int, optional
+        With fp16, products that are summed apart before the sums are.
+    """
+
+    work: Float = PRESETS["fp32"]
+    chunk: int = None
+
+    refusal = "every product is rounded before it is added, or sums are made in chunks"
+    group = 1
+    modes = {}
+
+    def __post_init__(self):
+        require(self.work in (PRESETS["fp32"], PRESETS["fp16"]), "work", self.work, "fp32, fp16")
+        require(self.chunk is None or self.work == PRESETS["fp16"], "chunk", self.chunk, "None, because work is fp32")
+        if self.chunk is not None:
+            require_int("chunk", self.chunk, 1, 10**6)
+
+    @property
+    def accumulator(self):
+        """The work format."""
+        return self.work
+
+    def format_of(self, mode):
+        """Return the work format."""
+        return self.work
+
+    def operand(self, array, axis, mode, side, draws):
+        """Return the array itself."""
+        return array, False, False
+
+    def product(self, a, b):
+        """Return the product of arrays (M, K) and (K, N) in the work format."""
+        if self.work == PRESETS["fp32"]:
+            return matmul_fp32(a, b), False, False
+        return matmul(a, b, self.work, self.chunk), False, False

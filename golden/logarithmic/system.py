@@ -1,0 +1,115 @@
+"""Logarithmic numbers as a number system."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ...base.checks import require
+from ..formats import PRESETS, Float, Log
+from ..number_system import ScaledSystem
+from .numbers import SCALE_BIAS, Logs, narrowed, quantise, scale_of_array
+from .products import DotParameters, dots, matmul
+from .units import ConverterParameters, convert
+
+__all__ = ["LNSSystem"]
+
+LOGS = 1 << 19  # elements of a product's first operand at a time: each takes gamma float64 numbers there
+
+
+@dataclass(frozen=True)
+class LNSSystem(ScaledSystem):
+    """Logarithmic numbers as a number system.
+
+    Parameters
+    ----------
+    format, lanes, accumulation, lsb, constants, fraction
+        As in `DotParameters`.
+    sum_bits : int, optional
+        Its ``accumulator``.
+    work : Float
+        As in `ConverterParameters`.
+    accumulator : Float
+        What sums are rounded to: the ``result`` of `DotParameters`.
+    """
+
+    format: Log = PRESETS["lns8"]
+    lanes: int = 16
+    accumulation: str = "direct"
+    sum_bits: int = None
+    lsb: int = 0
+    constants: int = None
+    fraction: int = 8
+    work: Float = PRESETS["fp32"]
+    accumulator: Float = PRESETS["fp32"]
+
+    circuits = "narrowgauge.hw.logarithmic:LNSCircuits"
+
+    def __post_init__(self):
+        self.cell(2)
+
+    def default(self, name):
+        """Return the value of a mode that is not given: a scale whose largest number is between 16 and 32."""
+        return SCALE_BIAS + 4 - self.format.top // self.format.gamma
+
+    def cell(self, sums):
+        """Return the cell's parameters."""
+        return DotParameters(self.format, self.lanes, self.accumulation, self.sum_bits, self.lsb, self.constants,
+                             self.fraction, self.accumulator)
+
+    def converter(self, side):
+        """Return the parameters of a side's converter."""
+        return ConverterParameters(self.format, self.work, self.lanes)
+
+    def convert(self, side, codes, mode, step):
+        """Return the arrays (codes, scales) of vectors, no draws, and the sticky status."""
+        count = len(codes)
+        found, scale, invalid, overflow = convert(self.converter(side), codes, np.full(count, mode["scale"]),
+                                                  np.ones(count, bool))
+        return (found, scale), 0, bool(invalid.any()), bool(overflow.any())
+
+    def dot(self, a, b, first, last):
+        """Return the codes of sums of dot products, and the sticky status."""
+        codes, overflow = dots(self.cell(2), a, b, first, last)
+        return codes, False, overflow
+
+    def mode(self, kind, array):
+        """Return the scale of a tensor; weights that are `Logs` have one."""
+        return {} if isinstance(array, Logs) else {"scale": scale_of_array(array, self.format) + SCALE_BIAS}
+
+    def format_of(self, mode):
+        """Return the Log of the operands."""
+        return self.format
+
+    def describe_sums(self):
+        """Return the format of results, and the settings of the dot product."""
+        settings = self.cell(2).to_json()
+        return super().describe_sums() | {name: value for name, value in settings.items()
+                                          if name not in ("format", "result")}
+
+    def require_stored(self, stored):
+        """Raise ValueError unless weights are kept in the operands' octaves."""
+        wide, narrow = stored.format, self.format
+        require(wide.bits - narrow.bits >= 0 and wide.gamma == narrow.gamma << (wide.bits - narrow.bits),
+                "stored format", wide, f"{narrow}, or its octaves in more bits")
+        require(stored.madam is None or stored.madam.narrow == narrow, "narrow", stored.madam and stored.madam.narrow,
+                f"{narrow}, the format of the operands")
+
+    def operand(self, array, axis, mode, side, draws):
+        """Return Logs; weights that are Logs of more bits are brought to the operands', under their scale."""
+        if isinstance(array, Logs):
+            logs = array if array.format == self.format else replace(
+                array, format=self.format, codes=narrowed(array.codes, array.format, self.format))
+        else:
+            logs = quantise(array, self.format, mode["scale"] - SCALE_BIAS)
+        return logs, logs.invalid, False
+
+    def product(self, a, b):
+        """Return the product of Logs, a few rows at a time: they do not depend on each other."""
+        parameters, overflow = self.cell(2), False
+        values = np.empty((len(a.codes), b.codes.shape[1]))
+        rows = max(1, LOGS // a.codes.shape[1])
+        for start in range(0, len(values), rows):
+            part = slice(start, start + rows)
+            values[part], over = matmul(replace(a, codes=a.codes[part]), b, parameters)
+            overflow |= over
+        return values, False, overflow

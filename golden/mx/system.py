@@ -1,0 +1,161 @@
+"""Microscaling formats as a number system."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...base.checks import require, require_int
+from .. import formats
+from ..accumulator import BANK, RECURRENCE
+from ..formats import Float
+from ..number_system import NumberSystem
+from ..rounding import KINDS, NEAREST, TRUNCATE, stochastic
+from .elements import ELEMENTS, MX, PRESETS, SCALE_RULES
+from .numbers import quantise
+from .products import matmul
+from .units import ConverterParameters, DotParameters, convert, dots
+
+__all__ = ["MXSystem"]
+
+
+@dataclass(frozen=True)
+class MXSystem(NumberSystem):
+    """Microscaling formats as a number system.
+
+    Where gradients have an element or a rounding of their own, the mode ``gradient`` of an operand chooses it. The
+    array's converters know one element and one rounding, so that there is no array then.
+
+    Parameters
+    ----------
+    element, gradients_element : str, dict, Float or Fixed
+        Of all tensors, and of gradients if that is given: as in `MX`.
+    block : int
+    lanes : int
+        As in `DotParameters`.
+    scale_rule, rounding, random_bits, corrected
+        As in `ConverterParameters`.
+    gradients_rounding : str, optional
+        The rounding of gradients, if it is not that of the other tensors.
+    accumulator : Float
+    work : Float
+    seed : int
+        Of the random words of rows, 0 to 2**31 - 2; those of columns have the next one.
+    """
+
+    element: object = formats.PRESETS["fp8-e4m3"]
+    gradients_element: object = None
+    block: int = 32
+    lanes: int = 8
+    scale_rule: str = "floor"
+    rounding: str = "nearest"
+    gradients_rounding: str = None
+    random_bits: int = 8
+    corrected: bool = False
+    accumulator: Float = formats.PRESETS["fp32"]
+    work: Float = formats.PRESETS["fp32"]
+    seed: int = 1
+
+    circuits = "narrowgauge.hw.mx:MXCircuits"
+    recurrence = RECURRENCE
+
+    def __post_init__(self):
+        for name in ("element", "gradients_element"):
+            if getattr(self, name) is not None:
+                try:
+                    object.__setattr__(self, name, MX(getattr(self, name), self.block).element)
+                except ValueError as error:
+                    raise ValueError(str(error).replace("element", name, 1)) from None
+        if self.gradients_element == self.element:
+            object.__setattr__(self, "gradients_element", None)
+        if self.gradients_rounding == self.rounding:
+            object.__setattr__(self, "gradients_rounding", None)
+        for name in ("rounding", "gradients_rounding"):
+            value = getattr(self, name)
+            require(value in KINDS or name == "gradients_rounding" and value is None, name, value, ", ".join(KINDS))
+        require(self.scale_rule in SCALE_RULES, "scale_rule", self.scale_rule, ", ".join(SCALE_RULES))
+        require_int("random_bits", self.random_bits, 1, 16)
+        require(type(self.corrected) is bool, "corrected", self.corrected, "true, false")
+        require_int("seed", self.seed, 0, 2**31 - 2)
+
+    def to_json(self):
+        """Return the settings as a dict of plain JSON values."""
+        named = {each: name for name, each in ELEMENTS.items()}
+        return super().to_json() | {name: named[getattr(self, name)] for name in ("element", "gradients_element")
+                                    if getattr(self, name) in named}
+
+    @property
+    def group(self):
+        """Elements of a vector."""
+        return self.block
+
+    @property
+    def modes(self):
+        """Fields of an operand, and their bits."""
+        return {"gradient": 1} if self.gradients_element or self.gradients_rounding else {}
+
+    def default(self, name):
+        """Return the value of a mode that is not given."""
+        return 0
+
+    def mode(self, kind, array):
+        """Return the modes of an operand in training."""
+        return {name: int(kind == "gradients") for name in self.modes}
+
+    def cell(self, sums):
+        """Return the cell's parameters."""
+        return DotParameters(self.element, None, self.block, self.lanes, self.accumulator, sums)
+
+    def converter(self, side):
+        """Return the parameters of a side's converter."""
+        for name in ("gradients_element", "gradients_rounding"):
+            require(getattr(self, name) is None, name, getattr(self, name),
+                    "null, in an array: its converters know one element and one rounding")
+        return ConverterParameters(self.element, self.block, self.scale_rule, self.rounding, self.random_bits,
+                                   self.corrected, self.seed + side, self.work)
+
+    @property
+    def depth(self):
+        """Cycles from a transfer that a cell accepts to its addition."""
+        return self.cell(2).latency - BANK
+
+    def interval(self, a, b):
+        """Return the cycles that a transfer takes."""
+        return self.block // self.lanes
+
+    def convert(self, side, codes, mode, step):
+        """Return the arrays (scales, elements) of vectors, the draws, and the sticky status."""
+        scales, elements, invalid, overflow = convert(self.converter(side), codes, step)
+        draws = len(codes) if self.rounding == "stochastic" else 0
+        return (scales, elements), draws, bool(invalid.any()), bool(overflow.any())
+
+    def dot(self, a, b, first, last):
+        """Return the codes of sums of dot products, and the sticky status."""
+        return dots(self.cell(2), a, b, np.zeros(len(first), int), first, last)
+
+    def format_of(self, mode):
+        """Return the MX format of operands of these modes."""
+        return MX(mode.get("gradient") and self.gradients_element or self.element, self.block)
+
+    def rounding_of(self, mode):
+        """Return the rounding of operands of these modes."""
+        kind = mode.get("gradient") and self.gradients_rounding or self.rounding
+        return {"nearest": NEAREST, "truncate": TRUNCATE,
+                "stochastic": stochastic(self.random_bits, self.corrected)}[kind]
+
+    def describe(self, mode):
+        """Return the format, by its preset's name if it has one, and the rounding."""
+        fmt = self.format_of(mode)
+        named = next((name for name, preset in PRESETS.items() if preset == fmt), None)
+        return super().describe(mode) | {"format": named or fmt.to_json()}
+
+    def operand(self, array, axis, mode, side, draws):
+        """Return Blocks; what is beyond their range makes a block NaN, or saturates without being told."""
+        rounding = self.rounding_of(mode)
+        random = draws.stream(self.block, self.random_bits) if rounding.kind == "stochastic" else None
+        blocks = quantise(array, self.format_of(mode), axis=axis, rounding=rounding, scale_rule=self.scale_rule,
+                          random=random)
+        return blocks, blocks.invalid, False
+
+    def product(self, a, b):
+        """Return the product of Blocks in the accumulator's format; see `matmul`."""
+        return matmul(a, b, self.accumulator), False, False

@@ -1,0 +1,72 @@
+"""A stream unit's frame: ports, handshake, output register and sticky status."""
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from .pipeline import sticky_status
+
+__all__ = ["StreamUnit"]
+
+
+class StreamUnit(wiring.Component):
+    """Component with a stream in, a stream out, and sticky status.
+
+    Parameters
+    ----------
+    i, o : dict or data.StructLayout
+        Fields of the payloads. Each payload is one packed port.
+    status : tuple of str
+        Sticky flags. Without a flag there is no port ``status_clear``.
+    **members : In or Out
+        Further ports.
+
+    Members
+    -------
+    i : In(stream)
+    o : Out(stream)
+    invalid, overflow : Out(1)
+        The flags of `status`.
+    status_clear : In(1)
+        Clears all flags.
+
+    Attributes
+    ----------
+    latency : int
+        Cycles from an accepted transfer to its result. A unit without a latency of its own has its parameters'.
+    interval : int
+        Cycles between transfers.
+    """
+
+    interval = 1
+
+    def __init__(self, i, o, status=("invalid", "overflow"), **members):
+        payloads = [each if isinstance(each, data.StructLayout) else data.StructLayout(each) for each in (i, o)]
+        super().__init__({
+            "i": In(stream.Signature(payloads[0])), "o": Out(stream.Signature(payloads[1])),
+            **dict.fromkeys(status, Out(1)), **({"status_clear": In(1)} if status else {}), **members,
+        })
+
+    @property
+    def latency(self):
+        return self.parameters.latency
+
+    def handshake(self, m, moves=None):
+        """Return when the pipeline moves: its result is taken, or there is none; `moves` replaces this condition.
+
+        A pipeline that moves accepts a transfer.
+        """
+        advance = Signal()
+        m.d.comb += [advance.eq(~self.o.valid | self.o.ready if moves is None else moves), self.i.ready.eq(advance)]
+        return advance
+
+    def emit(self, m, advance, valid, **payload):
+        """Register a result, the fields of `o`, whenever the pipeline moves."""
+        with m.If(advance):
+            m.d.sync += [self.o.valid.eq(valid)] + [
+                Value.cast(self.o.payload[name]).eq(value) for name, value in payload.items()]
+
+    def report(self, m, **conditions):
+        """Set each named flag where its condition holds; see `sticky_status`."""
+        for name, condition in conditions.items():
+            sticky_status(m, getattr(self, name), condition, self.status_clear)
