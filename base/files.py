@@ -176,7 +176,7 @@ def plain_folder(*wanted: Path) -> Path:
                      "_+,./-, as GNU make builds in no other")
 
 
-def build_once(folder: Path, build: Callable[[Path], None], *, alone: bool = False, plain: bool = False) -> Path:
+def build_once(folder: Path, build: Callable[[Path], None], *, plain: bool = False) -> Path:
     """Return `folder`, filled by `build` unless it is there, whole and unchanged.
 
     The folder is filled under another name, and moved into place with the hashes of its files. No reader sees a
@@ -188,8 +188,6 @@ def build_once(folder: Path, build: Callable[[Path], None], *, alone: bool = Fal
         In a cache folder. The name holds a hash of the inputs.
     build : callable
         Takes the folder to be filled.
-    alone : bool
-        Whether one process at a time builds in the cache folder.
     plain : bool
         Whether `build` needs a folder that make can build in.
 
@@ -203,8 +201,8 @@ def build_once(folder: Path, build: Callable[[Path], None], *, alone: bool = Fal
         if unchanged(folder):
             return folder
         shutil.rmtree(folder, ignore_errors=True)
-        if not alone:
-            free()
+        # Others build meanwhile, even the same: whoever is first has made it.
+        free()
         work = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=plain_folder(folder.parent) if plain else folder.parent))
         try:
             build(work)

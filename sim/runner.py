@@ -186,8 +186,7 @@ def build(text, name, ports, waves=False):
             if path.name not in kept:
                 path.unlink()
 
-    # One build at a time: they share the runtime library, and there are few cores.
-    return build_once(cache_folder("sim") / f"{name}-{key}", compile_into, alone=True, plain=True)
+    return build_once(cache_folder("sim") / f"{name}-{key}", compile_into, plain=True)
 
 
 def run(component, name, vectors, *, seed=1, idle=0.3, busy=0.3, waves=None, text=None):

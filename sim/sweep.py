@@ -156,7 +156,7 @@ def _runtime(root):
         _log(folder, [*commands, ["ar", "rcs", str(folder / "libsweep.a"), *objects]], "Verilator's runtime")
 
     name = f"sweep-{runner.simulator()['verilator']}"
-    return build_once(cache_folder("sim/runtime") / name, compile_into, alone=True) / "libsweep.a"
+    return build_once(cache_folder("sim/runtime") / name, compile_into) / "libsweep.a"
 
 
 def _log(folder, commands, name):
@@ -184,7 +184,7 @@ def _build(text, name, loop, level="-O3"):
             _log(work, [[*COMPILE, level, *include, f"-I{work}", "-shared", str(work / "loop.cpp"),
                          str(_runtime(root)), "-pthread", "-latomic", "-o", str(work / "unit.so")]], name)
 
-    return build_once(folder, compile_into, alone=True) / "unit.so"
+    return build_once(folder, compile_into) / "unit.so"
 
 
 class Model:
