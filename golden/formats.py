@@ -231,6 +231,11 @@ class Log(Format):
                 "gamma", self.gamma, "a power of two, 1 or more")
 
     @property
+    def width(self):
+        """Bits of a code."""
+        return self.bits
+
+    @property
     def top(self):
         """Largest t; also the mask of t in a code."""
         return (1 << (self.bits - 1)) - 1
@@ -253,6 +258,11 @@ class Fixed(Format):
     def __post_init__(self):
         require_int("bits", self.bits, 1, 32)
         require_int("fraction", self.fraction, -64, 64)
+
+    @property
+    def width(self):
+        """Bits of a code."""
+        return self.bits
 
     def decode(self, codes):
         """Return the float64 values of codes (the low `bits` bits count). Exact."""

@@ -127,15 +127,20 @@ class Kept:
     random_bits: int = 8
     carry: int = 8
 
+    @property
+    def fixed(self) -> bool:
+        """Whether parameters are in fixed point."""
+        return isinstance(self.format, Fixed)
+
     def __post_init__(self):
         require(self.update in METHODS, "update", self.update, ", ".join(METHODS))
         require(self.format is None or isinstance(self.format, (Float, Fixed)), "parameters", self.format,
                 "a Float or a Fixed format, such as bf16")
-        require(not isinstance(self.format, Fixed) or self.update != "grow", "update", self.update,
+        require(not self.fixed or self.update != "grow", "update", self.update,
                 "plain, stochastic, kahan, because parameters are in fixed point")
         require_int("random_bits", self.random_bits, 1, 16)
         require_int("carry", self.carry, 1, 24)
-        if isinstance(self.format, Fixed):
+        if self.fixed:
             require_int("bits of parameters", self.format.bits, 2, 32 if self.update != "kahan" else 40 - self.carry)
 
     def describe(self, work):
@@ -143,7 +148,7 @@ class Kept:
         described = {"format": named(self.format or work), "update": self.update}
         if self.update == "stochastic":
             described["bits"] = self.random_bits
-        if self.update == "kahan" and isinstance(self.format, Fixed):
+        if self.update == "kahan" and self.fixed:
             described["carry"] = self.carry
         return described
 

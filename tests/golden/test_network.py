@@ -31,7 +31,7 @@ def test_exp_is_within_1e_15_of_decimal():
     rng = np.random.default_rng(0)
     x = np.concatenate([rng.uniform(-700, 700, 300), rng.uniform(-1, 1, 300), -np.exp2(rng.uniform(-60, 0, 100))])
     with decimal.localcontext(decimal.Context(prec=40)):
-        for value, result in zip(x.tolist(), network._exp(x).tolist()):
+        for value, result in zip(x.tolist(), network.passes._exp(x).tolist()):
             exact = decimal.Decimal(value).exp()
             assert abs(decimal.Decimal(result) - exact) <= exact * decimal.Decimal(1e-15), value
 
@@ -39,7 +39,7 @@ def test_exp_is_within_1e_15_of_decimal():
 def test_exp_at_its_ends():
     x = np.array([0.0, -0.0, -745.0, -745.2, -1e300, -np.inf, 709.7, 710.0, np.inf, np.nan])
     expected = [1.0, 1.0, 5e-324, 0.0, 0.0, 0.0, math.exp(709.7), np.inf, np.inf, np.nan]
-    np.testing.assert_allclose(network._exp(x), expected, rtol=1e-15, atol=0)
+    np.testing.assert_allclose(network.passes._exp(x), expected, rtol=1e-15, atol=0)
 
 
 def test_fp32_product_adds_in_rising_order():
@@ -190,7 +190,7 @@ def test_gradients_of_other_models_equal_central_differences(model, hidden, batc
 
 def test_the_learning_rate_halves_after_its_parts_of_the_run(monkeypatch):
     rates, step = [], network.sgd
-    monkeypatch.setattr(network, "sgd", lambda *arguments: rates.append(arguments[3]) or step(*arguments))
+    monkeypatch.setattr(network.weights, "sgd", lambda *arguments: rates.append(arguments[3]) or step(*arguments))
     network.train(make("fp32"), small_data(), epochs=4, lr=0.3, batch=6, hidden=(), lr_drops=(0.25, 0.6))
     assert rates[::2] == [0.3, 0.3, 0.15, 0.15, 0.15, 0.075, 0.075, 0.075]
 
@@ -230,7 +230,7 @@ def scalar_run(data, seed, epochs, lr, batch, momentum):
                     for k in range(features):
                         total = f32(total + f32(x[n, k] * w[c][k]))
                     z.append(float(f32(total + w[c][features])))
-                powers = [float(network._exp(np.float64(value - max(z)))) for value in z]
+                powers = [float(network.passes._exp(np.float64(value - max(z)))) for value in z]
                 total = 0.0
                 for power in powers:
                     total += power
@@ -326,7 +326,7 @@ def scalar_perceptron(data, system, *, seed, epochs, lr, batch, momentum, hidden
             deltas = []
             for n, row in zip(chosen, system.product("forward", inner, weights[1])):
                 z = [float(f32(a + b)) for a, b in zip(row, biases[1])]
-                powers = [float(network._exp(np.float64(each - max(z)))) for each in z]
+                powers = [float(network.passes._exp(np.float64(each - max(z)))) for each in z]
                 total = 0.0
                 for power in powers:
                     total += power
@@ -774,7 +774,7 @@ def scalar_fp16_run(data, seed, epochs, lr, batch, momentum, chunk, scale, inter
             chosen, deltas = order[start:start + batch], []
             for n in chosen:
                 z = [half(lambda a, b: a + b, half_sum(x[n][:-1], w[c][:-1], chunk), w[c][-1]) for c in range(classes)]
-                powers = [f16(network._exp(np.float64(half(lambda a, b: a - b, each, max(z))))) for each in z]
+                powers = [f16(network.passes._exp(np.float64(half(lambda a, b: a - b, each, max(z))))) for each in z]
                 total = f16(0)
                 for power in powers:
                     total = half(lambda a, b: a + b, total, power)
@@ -820,7 +820,7 @@ def test_fp16_run_equals_scalar_arithmetic(settings, skips):
 def test_half_precision_exponentials_are_correctly_rounded():
     # _exp is within 1e-15: only a middle between two fp16 numbers so near would make a difference.
     x = np.arange(0x8001, 0xFC00).astype(np.uint16).view(f16).astype(np.float64)
-    powers = network._exp(x)
+    powers = network.passes._exp(x)
     rounded = powers.astype(f16)
     for side in (-np.inf, np.inf):
         middle = (rounded.astype(np.float64) + np.nextafter(rounded, f16(side))) / 2
@@ -892,8 +892,8 @@ def test_running_statistics_follow_the_batches_and_serve_accuracy():
 
 
 def state_of(scale, interval, velocity):
-    state = network._State(make("fp16", loss_scale=scale, growth_interval=interval), [(f16([[1]]), f16([0]))])
-    state.velocities = [(f16([[velocity]]), f16([0]))]
+    state = network.State(make("fp16", loss_scale=scale, growth_interval=interval), [(f16([[1]]), f16([0]))])
+    state.held[0][0].velocity = f16([[velocity]])
     return state
 
 
@@ -902,7 +902,7 @@ def test_loss_scale_neither_passes_its_ends_nor_overflows_a_velocity():
         state = state_of(scale, 1, velocity)
         with np.errstate(over="ignore"):
             state.step([(f16([[gradient]]), f16([0]))], [None], 0.5, 0.5)
-        return state.scale, float(state.velocities[0][0][0, 0]), state.skipped, float(state.parameters[0][0][0, 0])
+        return state.scale, float(state.held[0][0].velocity[0, 0]), state.skipped, float(state.parameters[0][0][0, 0])
 
     assert after(4, 2, 1) == (8, 4, 0, 1 - 0.25)
     assert after(4, 2, np.inf) == (2, 1, 1, 1)
@@ -944,7 +944,7 @@ def narrow_run(recipe, monkeypatch, **settings):
         slopes.append(found[0])
         return found
 
-    monkeypatch.setattr(network, "gradients", spy)
+    monkeypatch.setattr(network.run, "gradients", spy)
     return network.train(recipe, small_data(), seed=3, epochs=2, batch=4, hidden=(5,), lr=0.3, **settings), slopes
 
 
@@ -1092,7 +1092,7 @@ def test_few_sums_are_added_in_the_same_order(monkeypatch):
 
 def test_accuracy_does_not_depend_on_pieces(monkeypatch):
     whole = network.train(make("fp16"), image_data(), epochs=1, batch=4, model="cnn", hidden=(2, 3))
-    monkeypatch.setattr(network, "EVALUATED", 1)
+    monkeypatch.setattr(network.run, "EVALUATED", 1)
     assert network.train(make("fp16"), image_data(), epochs=1, batch=4, model="cnn", hidden=(2, 3)).history \
         == whole.history
 

@@ -51,7 +51,7 @@ def test_ties_are_rounded_to_even(low, high, period, expected):
 
 def test_a_breakpoint_is_exact_where_the_machine_cannot_tell():
     # The largest denominators below 1e9 of arccos(4/5) / pi: the edge is within 1e-9 of a position, on either side.
-    edge, best = precision._edge(Fraction(4, 5)), {}
+    edge, best = precision.cycles.edge_of(Fraction(4, 5)), {}
     a, b = (0, 1), (1, 1)
     while a[1] + b[1] < 10**9:
         middle = (a[0] + b[0], a[1] + b[1])
@@ -263,7 +263,7 @@ def test_adaptive_unit_decides_as_the_policy_does():
     for step in range(30):
         x = rng.standard_normal((3, 40)) ** 3 * 2.0 ** rng.integers(-3, 3)
         blocks = blockfloat.quantise(x, FMT, rounding=TRUNCATE)
-        expected.append(Adaptive(0.9).width(1, 4, step, 30, lambda x=x: precision._sums(x, FMT, -1)))
+        expected.append(Adaptive(0.9).width(1, 4, step, 30, lambda x=x: precision.chunks.sums_of(x, FMT, -1)))
         code = precision.threshold_code(Adaptive(0.9).threshold(1, 4, step, 30))
         arrays.append((blocks.exponents.reshape(-1), np.abs(blocks.mantissas).reshape(-1, 16), np.full(9, code),
                        np.arange(9) == 8))

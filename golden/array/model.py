@@ -1,0 +1,120 @@
+"""What the array computes: its memory, its random words, its products, and the order of the results."""
+
+import numpy as np
+
+from ...base.checks import require, require_int
+
+__all__ = ["ArrayModel", "transfers"]
+
+
+def transfers(parameters, m, n):
+    """Return the results in the order in which they leave: arrays (row, column), in units of rows and of columns.
+
+    Each transfer has a result of every cell: cell (r, c) that of row ``row * rows + r`` and column ``column * columns +
+    c``. Tiles follow each other along the columns, within a tile results across.
+    """
+    down, across = parameters.tile
+    rows, columns = -(-m // parameters.rows), -(-n // parameters.columns)
+    order = [(row, column) for top in range(0, rows, down) for left in range(0, columns, across)
+             for row in range(top, min(top + down, rows)) for column in range(left, min(left + across, columns))]
+    return tuple(np.array(order, np.int64).T)
+
+
+class ArrayModel:
+    """Golden model of the unit: its memory, its random words, its products.
+
+    Parameters
+    ----------
+    parameters : ArrayParameters
+
+    Attributes
+    ----------
+    memory : ndarray of uint32, shape (blocks, group, group)
+        Codes of the work format, zero at first.
+    steps : list of int
+        Random draws made by each converter.
+    invalid, overflow : bool
+        Sticky: a NaN came in or was made; an operand or a result was beyond its range.
+    """
+
+    def __init__(self, parameters):
+        self.parameters = parameters
+        group = parameters.system.group
+        self.memory = np.zeros((parameters.blocks, group, group), np.uint32)
+        self.steps = [0] * parameters.converters
+        self.invalid = self.overflow = False
+        self._parts = []  # operands of a product whose results are still to come
+
+    def write(self, block, index, transposed, elements):
+        """Write a vector of codes: a row of a block, or a column."""
+        require(np.shape(elements) == self.memory.shape[1:2], "shape of elements", np.shape(elements),
+                str(self.memory.shape[1:2]))
+        if transposed:
+            self.memory[block, :, index] = elements
+        else:
+            self.memory[block, index] = elements
+
+    def store(self, block, stride, values):
+        """Write a matrix (rows, columns) of values, rounded to the work format; what is left of its blocks is zero."""
+        group = self.parameters.system.group
+        codes = self.parameters.system.work.encode(values)
+        require(codes.ndim == 2, "shape of values", codes.shape, "(rows, columns)")
+        for top in range(0, len(codes), group):
+            for left in range(0, codes.shape[1], group):
+                part = codes[top:top + group, left:left + group]
+                where = (block + top // group * stride + left // group) % self.parameters.blocks
+                self.memory[where] = 0
+                self.memory[where, :part.shape[0], :part.shape[1]] = part
+
+    def vectors(self, operand, rows, k):
+        """Return an operand's codes, shape (rows, groups, group), what is beyond k zero."""
+        group, blocks = self.parameters.system.group, self.parameters.blocks
+        groups = -(-k // group)
+        row, part = np.arange(rows)[:, np.newaxis], np.arange(groups)
+        down, along = (1, operand.stride) if operand.transposed else (operand.stride, 1)
+        block = (operand.block + row // group * down + part * along) % blocks
+        # Axes of a block: (down, along), so that the operand's rows come first.
+        stored = np.swapaxes(self.memory, 1, 2) if operand.transposed else self.memory
+        found = stored[block, row % group]
+        return np.where((part[:, np.newaxis] * group + np.arange(group)) < k, found, 0)
+
+    def multiply(self, product):
+        """Return the codes (m, n) of a product, in the accumulator's format; None of a part that is not the last."""
+        system, p = self.parameters.system, product
+        p.fits(self.parameters)
+        # The order of the conversions, which is that of the random words: parts of the operands' vectors, by side.
+        parts = [(0, slice(None)), (1, slice(None))]
+        if self.parameters.converters == 1:
+            first = self.parameters.rows * self.parameters.tile[0]
+            parts = [(0, slice(first)), (1, slice(None)), (0, slice(first, None))]
+        modes = [self.parameters.complete(operand.mode) for operand in (p.a, p.b)]
+        for mode in modes:
+            for name, bits in system.modes.items():
+                require_int(name, mode[name], 0, (1 << bits) - 1)
+        codes = [self.vectors(operand, rows, p.k) for operand, rows in ((p.a, p.m), (p.b, p.n))]
+        found = [[], []]
+        for side, part in parts:
+            rows, converter = codes[side][part], side % self.parameters.converters
+            arrays, draws, invalid, overflow = system.convert(converter, rows.reshape(-1, system.group), modes[side],
+                                                              self.steps[converter])
+            self.steps[converter] += draws
+            self.invalid |= invalid
+            self.overflow |= overflow
+            found[side].append([each.reshape(*rows.shape[:2], *each.shape[1:]) for each in arrays])
+        sides = [[np.concatenate(each) for each in zip(*parts, strict=True)] for parts in found]
+        if not p.first:
+            require(self._parts and self._parts[0] == (p.m, p.n), "m and n", (p.m, p.n),
+                    f"{self._parts[0]}, of the product before" if self._parts else
+                    "a product that is first, as the one before was the last")
+            sides = [[np.concatenate(each, axis=1) for each in zip(*pair, strict=True)]
+                     for pair in zip(self._parts[1], sides, strict=True)]
+        self._parts = [] if p.last else [(p.m, p.n), sides]
+        groups = sides[0][0].shape[1]
+        a, b = np.divmod(np.repeat(np.arange(p.m * p.n), groups), p.n)
+        along = np.tile(np.arange(groups), p.m * p.n)
+        codes, invalid, overflow = system.dot(*(tuple(each[rows, along] for each in arrays)
+                                                for arrays, rows in zip(sides, (a, b), strict=True)),
+                                              along == 0, (along == groups - 1) & p.last)
+        self.invalid |= invalid
+        self.overflow |= overflow
+        return codes.reshape(p.m, p.n) if p.last else None

@@ -1,0 +1,227 @@
+"""Parameters of the array, its products and their operands, and what fits."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+
+from ...base.checks import require, require_int
+from ...base.parameters import Parameters
+from .. import systems
+from ..number_system import NumberSystem
+
+__all__ = ["FETCH", "QUEUE", "RESULT", "SIZE", "ArrayParameters", "Operand", "Product", "split"]
+
+SIZE = 16  # bits of a product's dimensions
+SIZES = (1 << SIZE) - 1
+FETCH = 3  # registers on an operand's way from the memory to its converter
+QUEUE = 4  # transfers that wait to be read from the buffers
+RESULT = 2  # cycles from a result of the cells to its transfer, if nothing waits
+
+
+@dataclass(frozen=True)
+class ArrayParameters(Parameters):
+    """Parameters of the unit ``array``.
+
+    Parameters
+    ----------
+    system : NumberSystem
+        A name of `systems.SYSTEMS` means its defaults. In JSON, and among the settings of the command line, the
+        system's own settings stand beside the array's:
+        ``{"system": "bfp", "rows": 4, "mantissa": 2, "accumulator": "bf16"}``.
+    rows, columns : int
+        Cells, 1 to 16 each.
+    sums : int
+        Results that a cell works on side by side: 2, 4, 8 or 16.
+    converters : int
+        2: one for rows and one for columns. 1: one converts both, and the memory has one read port: smaller; it takes
+        the rows of the first tile, then all columns, then the other rows.
+    memory : int
+        Elements of the operand memory: a power of two, a block (group * group) or more, up to 2**20.
+    buffer : int
+        Elements that each row and each column of cells can hold of converted operands: a power of two, a group or more,
+        up to 2**16. It limits products: see `Product.fits`.
+    """
+
+    system: NumberSystem = "bfp"
+    rows: int = 4
+    columns: int = 4
+    sums: int = 16
+    converters: int = 2
+    memory: int = 8192
+    buffer: int = 8192
+
+    def __post_init__(self):
+        if not isinstance(self.system, NumberSystem):
+            object.__setattr__(self, "system", systems.find(self.system)())
+        named = systems.name_of(self.system)
+        require(self.system.circuits is not None, "system", named, "one that has an array: " + self.system.refusal)
+        require_int("rows", self.rows, 1, 16)
+        require_int("columns", self.columns, 1, 16)
+        require(type(self.sums) is int and self.sums in (2, 4, 8, 16), "sums", self.sums, "2, 4, 8, 16")
+        require_int("converters", self.converters, 1, 2)
+        group = self.system.group
+        require(group & (group - 1) == 0 and group <= 64, "group", group, "a power of two up to 64, in an array")
+        for name, least, most in (("memory", group * group, 1 << 20), ("buffer", group, 1 << 16)):
+            value = getattr(self, name)
+            # A memory of one word would have an address of no bits.
+            least = max(least, 2 * group)
+            require(type(value) is int and least <= value <= most and value & (value - 1) == 0, name, value,
+                    f"a power of two from {least} to {most}")
+        self.system.cell(self.sums), self.system.converter(0), self.system.converter(1)
+
+    @property
+    def name(self):
+        """The name of the number system."""
+        return systems.name_of(self.system)
+
+    def to_json(self):
+        """Return the parameters as a dict of plain JSON values, the system's among them."""
+        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return own | {"system": self.name} | self.system.to_json()
+
+    @classmethod
+    def from_json(cls, data):
+        """Make the object from `to_json`'s dict, or from that dict as JSON text."""
+        data = json.loads(data) if isinstance(data, str) else data
+        require(isinstance(data, dict), "parameters", data, "a JSON object")
+        own = [field.name for field in dataclasses.fields(cls)]
+        kind = systems.find(data.get("system", "bfp"))
+        names = own + [field.name for field in dataclasses.fields(kind)]
+        for name in data:
+            require(name in names, "parameter", name, ", ".join(names))
+        rest = {name: value for name, value in data.items() if name in own and name != "system"}
+        return cls(kind.from_json({name: value for name, value in data.items() if name not in own}), **rest)
+
+    @property
+    def words(self):
+        """Vectors that each row, and each column, can hold."""
+        return self.buffer // self.system.group
+
+    @property
+    def blocks(self):
+        """Blocks of group * group elements in the memory."""
+        return self.memory // self.system.group**2
+
+    @property
+    def tile(self):
+        """Results of a cell (down, across) in a tile: their product is `sums`."""
+        across = 1 << (self.sums.bit_length() - 1) // 2
+        return self.sums // across, across
+
+    @property
+    def labels(self):
+        """Bits of the labels (row, column) of a result, which count rows and columns of cells."""
+        return tuple((-(-(1 << SIZE) // cells) - 1).bit_length() for cells in (self.rows, self.columns))
+
+    @property
+    def interleaved(self):
+        """Whether sums take turns, as they must where an addition takes longer than a cycle."""
+        return self.system.recurrence > 1
+
+    @property
+    def open_tile(self):
+        """Results of a cell (down, across) that it can keep from product to product."""
+        return self.tile if self.interleaved else (1, 1)
+
+    def complete(self, mode=None):
+        """Return an operand's modes, the number system's defaults where they are not given."""
+        mode = mode or {}
+        for name in mode:
+            require(name in self.system.modes, "mode", name, ", ".join(self.system.modes) or "none")
+        return {name: mode.get(name, self.system.default(name)) for name in self.system.modes}
+
+    def interval(self, a=None, b=None):
+        """Return the cycles that a transfer takes in a cell, for operands of these modes."""
+        return self.system.interval(self.complete(a), self.complete(b))
+
+    @property
+    def waiting(self):
+        """Results under way, at the most, that the unit keeps account of: a power of two."""
+        return 1 << (self.system.cell(self.sums).latency + QUEUE + 1 + RESULT).bit_length()
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A matrix in the memory, as an operand of a product: vectors along the reduction axis.
+
+    Parameters
+    ----------
+    block : int
+        The first of its blocks. Blocks follow each other along the stored rows, `stride` blocks from one row of blocks
+        to the next, and wrap at the end of the memory.
+    stride : int
+    transposed : bool
+        The operand's rows (the vectors along the reduction axis) are the columns of what is stored.
+    mode : dict
+        A value for each of the number system's `modes`; its default where there is none.
+    """
+
+    block: int = 0
+    stride: int = 1
+    transposed: bool = False
+    mode: dict = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Product:
+    """A product (m, k) times (k, n), of operands a (m vectors) and b (n vectors), or a part of one along k.
+
+    Parameters
+    ----------
+    m, n, k : int
+        1 to 65,535.
+    a, b : Operand
+    first : bool
+        Sums start from +0. Else they go on from the product before, which had the same m and n.
+    last : bool
+        There are results. Else the sums are kept: a cell keeps those of one tile, see `ArrayParameters.open_tile`.
+    """
+
+    m: int
+    n: int
+    k: int
+    a: Operand = Operand()
+    b: Operand = Operand()
+    first: bool = True
+    last: bool = True
+
+    def fits(self, parameters):
+        """Raise ValueError where the buffers cannot hold what a tile of the product needs, or the cells the sums.
+
+        A row of cells holds its vectors of one tile, a column of cells all of its vectors.
+        """
+        for name in "mnk":
+            require_int(name, getattr(self, name), 1, SIZES)
+        if not (self.first and self.last):
+            limits = zip("mn", (parameters.rows, parameters.columns), parameters.open_tile)
+            for name, cells, sums in limits:
+                require(getattr(self, name) <= cells * sums, name, getattr(self, name),
+                        f"at most {cells * sums} in a part of a product, because the cells keep the sums of one tile")
+        groups, words = -(-self.k // parameters.system.group), parameters.words
+        down = min(parameters.tile[0], -(-self.m // parameters.rows))
+        require(down * groups <= words, "k", self.k, f"at most {words // down * parameters.system.group}, because a "
+                f"row of cells holds {words} vectors, for {down} results down")
+        require(-(-self.n // parameters.columns) * groups <= words, "n", self.n,
+                f"at most {words // groups * parameters.columns} with k = {self.k}, because a column of cells holds "
+                f"{words} vectors")
+
+
+def split(parameters, m, n, k):
+    """Return the products that together make one of any size, as ((m, n, k), first, last), operands left out.
+
+    Where a tile's vectors fit the buffers, these are parts of the columns; else parts along k of every tile.
+    """
+    p, group = parameters, parameters.system.group
+    for name, size in zip("mnk", (m, n, k)):
+        require_int(name, size, 1, 1 << 30)
+    groups, down = -(-k // group), min(p.tile[0], -(-m // p.rows))
+    columns = p.words // groups * p.columns
+    if down * groups <= p.words and columns:
+        return [((min(SIZES, m - top), min(columns, SIZES, n - left), k), True, True)
+                for left in range(0, n, min(columns, SIZES)) for top in range(0, m, SIZES)]
+    down, across = p.open_tile
+    part = min(p.words // max(down, across) * group, SIZES // group * group)
+    return [((min(p.rows * down, m - top), min(p.columns * across, n - left), min(part, k - start)),
+             start == 0, start + part >= k)
+            for top in range(0, m, p.rows * down) for left in range(0, n, p.columns * across)
+            for start in range(0, k, part)]

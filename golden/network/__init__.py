@@ -1,0 +1,17 @@
+"""A training run: linear and convolutional layers, batch statistics, ReLU, softmax cross-entropy, SGD or Madam.
+
+Every bit that reaches a weight comes from single IEEE operations on float16, float32 or float64 in an order fixed here.
+So a run ends with the same digest on every machine. No float matrix product, sum, exp or log of NumPy is on that path:
+their last bit is the machine's.
+"""
+
+from .layers import MAX_LAYERS, MODELS, Convolution, Linear, convolutional, perceptron
+from .passes import GEMMS, Gemms, forward, gradients, normalise, normalise_gradient, relu, softmax_gradient, stream_seed
+from .run import MAX_SEED, Epoch, Result, check, precision_range, train
+from .weights import LogWeights, Narrow, Plain, State, digest, initialise, sgd
+
+__all__ = [
+    "GEMMS", "MAX_LAYERS", "MAX_SEED", "MODELS", "Convolution", "Epoch", "Gemms", "Linear", "LogWeights", "Narrow",
+    "Plain", "Result", "State", "check", "convolutional", "digest", "forward", "gradients", "initialise", "normalise",
+    "normalise_gradient", "perceptron", "precision_range", "relu", "sgd", "softmax_gradient", "stream_seed", "train",
+]

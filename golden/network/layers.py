@@ -1,0 +1,129 @@
+"""Layers of a network, each a GEMM: linear ones, and convolutions over patches; the models made of them."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...base.checks import require
+
+__all__ = ["MAX_LAYERS", "MODELS", "Convolution", "Linear", "convolutional", "perceptron"]
+
+MAX_LAYERS = 32
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A layer that takes every feature of an example to each of its outputs."""
+
+    inputs: int
+    outputs: int
+
+    @property
+    def patch(self):
+        """Products in a sum of the forward GEMM: columns of the weights."""
+        return self.inputs
+
+    @property
+    def positions(self):
+        """Rows of the forward GEMM for each example."""
+        return 1
+
+    def unroll(self, x):
+        """Return the forward GEMM's first operand for features of shape (batch, inputs)."""
+        return x
+
+    def fold(self, patches):
+        """Return the gradient of the features for that of what `unroll` made of them."""
+        return patches
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution with square kernels and no padding, as a GEMM over unrolled patches.
+
+    An example's features lie row by row, in a row pixel by pixel, in a pixel channel by channel;
+    the columns of the weights (outputs, patch) lie in the same order.
+
+    Parameters
+    ----------
+    height, width, channels : int
+        Of the input.
+    outputs : int
+        Channels of the output.
+    kernel, stride : int
+        The same in both directions.
+    """
+
+    height: int
+    width: int
+    channels: int
+    outputs: int
+    kernel: int = 3
+    stride: int = 1
+
+    @property
+    def shape(self):
+        """Height and width of the output."""
+        return tuple((side - self.kernel) // self.stride + 1 for side in (self.height, self.width))
+
+    @property
+    def patch(self):
+        """Products in a sum of the forward GEMM: columns of the weights."""
+        return self.kernel * self.kernel * self.channels
+
+    @property
+    def positions(self):
+        """Rows of the forward GEMM for each example: (batch, positions * outputs) are the output's features."""
+        return math.prod(self.shape)
+
+    def unroll(self, x):
+        """Return the patches (batch * positions, patch) of features (batch, height * width * channels)."""
+        images = x.reshape(len(x), self.height, self.width, self.channels)
+        windows = np.lib.stride_tricks.sliding_window_view(images, (self.kernel, self.kernel), axis=(1, 2))
+        windows = windows[:, ::self.stride, ::self.stride].transpose(0, 1, 2, 4, 5, 3)
+        return windows.reshape(len(x) * self.positions, self.patch)
+
+    def fold(self, patches):
+        """Return the gradient of the features for that of their patches.
+
+        A pixel's is the sum over the patches that it is in, from +0 in rising order of its place in the patch, each
+        addition rounded to the dtype.
+        """
+        height, width = self.shape
+        patches = patches.reshape(-1, height, width, self.kernel, self.kernel, self.channels)
+        total = np.zeros((len(patches), self.height, self.width, self.channels), patches.dtype)
+        for y, x in np.ndindex(self.kernel, self.kernel):
+            rows, columns = (slice(at, at + self.stride * (count - 1) + 1, self.stride)
+                             for at, count in ((y, height), (x, width)))
+            total[:, rows, columns] += patches[:, :, :, y, x]
+        return total.reshape(len(total), -1)
+
+
+def perceptron(dataset, hidden):
+    """Return the layers of a multilayer perceptron with these sizes of hidden layers."""
+    require(isinstance(hidden, (tuple, list)) and len(hidden) < MAX_LAYERS and
+            all(type(size) is int and 1 <= size <= 65536 for size in hidden), "hidden", hidden,
+            f"at most {MAX_LAYERS - 1} integers from 1 to 65536")
+    sizes = (dataset.features, *hidden, dataset.classes)
+    return tuple(Linear(inputs, outputs) for inputs, outputs in zip(sizes, sizes[1:]))
+
+
+def convolutional(dataset, hidden):
+    """Return the layers of a network of two 3x3 convolutions, with these channels, and a linear layer.
+
+    The second one has stride 2; so has the first, for images of more than 16 pixels in height or width.
+    """
+    require(dataset.image is not None and min(dataset.image) >= 5, "image", dataset.image,
+            "a data set of images of 5x5 pixels or more, because the model is cnn")
+    require(isinstance(hidden, (tuple, list)) and len(hidden) == 2 and
+            all(type(size) is int and 1 <= size <= 4096 for size in hidden), "hidden", hidden,
+            "two integers from 1 to 4096, the channels of the convolutions, because the model is cnn")
+    first = Convolution(*dataset.image, 1, hidden[0], stride=2 if max(dataset.image) > 16 else 1)
+    require(min(first.shape) >= 3, "image", dataset.image, "one that leaves 3x3 pixels to the second convolution")
+    second = Convolution(*first.shape, hidden[0], hidden[1], stride=2)
+    return first, second, Linear(second.positions * second.outputs, dataset.classes)
+
+
+# By name: what makes the layers, and the default of `hidden`.
+MODELS = {"mlp": (perceptron, (32,)), "cnn": (convolutional, (8, 16))}

@@ -1,0 +1,280 @@
+"""The forward and the backward pass: products, statistics, ReLU, softmax, in the order that makes every bit.
+
+Tensors are kept in the work format, fp32 or fp16: weights (outputs, inputs), activations (batch, features), gradients
+(batch, features). The number system converts a GEMM's operands for that GEMM alone, each along its reduction axis and
+from the work-format copy. Source: numerics contract, sections 3 to 10; the seeds of streams are ours.
+"""
+
+import math
+
+import numpy as np
+
+from .. import softmax
+from ..floating import PlainSystem
+from ..number_system import Draws
+
+__all__ = ["GEMMS", "Gemms", "forward", "gradients", "normalise", "normalise_gradient", "relu", "shifted",
+           "softmax_gradient", "stream_seed"]
+
+# The operands of each GEMM in order: kind of tensor, and its reduction axis as it is stored.
+GEMMS = {
+    "forward": (("activations", 1), ("weights", 1)),
+    "input-gradient": (("gradients", 1), ("weights", 0)),
+    "weight-gradient": (("gradients", 0), ("activations", 0)),
+}
+VARIANCE_FLOOR = 2.0**-10  # added to a variance; a power of two, so that fp16 has it too
+
+
+def stream_seed(seed, layer, gemm, operand, evaluation=False):
+    """Return the seed of the random words for one operand of one GEMM of one layer.
+
+    ``seed * 256 + layer * 8 + slot``: slots 0 .. 5 are the operands in the order of `GEMMS`,
+    6 and 7 those of ``forward`` when accuracy is measured, which so leaves training's words
+    alone. For run seeds below 2**23 it is a seed that the hardware's converters take. Logarithmic
+    operands need no words: Madam's update of a layer has those of its weight gradient's first
+    operand. SGD's stochastic update has those of slot 7. The first layer has no input gradient: the
+    softmax head has the words of that one's first operand.
+    """
+    slot = 6 + operand if evaluation else 2 * list(GEMMS).index(gemm) + operand
+    return seed * 256 + layer * 8 + slot
+
+
+class Gemms:
+    """The matrix products and sums of one run: quantise, multiply, return to the work format.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    seed : int
+        The run's; each operand that is rounded stochastically gets an `lfsr.Stream` of
+        `stream_seed`, which takes one draw per group or block in the order of `blockfloat.quantise`. A recipe whose
+        ``words`` are of a ``side`` has those of its number system's seed instead.
+    record : callable, optional
+        Called before each GEMM of training, once per operand, with (step, layer, gemm, kind,
+        array, axis): see `train`.
+    control : precision.Control, optional
+        Of a recipe of block floating point.
+
+    Attributes
+    ----------
+    invalid, overflow : bool
+        Sticky: a quantiser or the softmax head met a NaN, or logits made one; a sum of logarithmic products saturated,
+        or became infinite.
+    finite : bool
+        Whether all logits were finite so far.
+    """
+
+    def __init__(self, recipe, seed, record=None, control=None):
+        self.recipe, self.seed, self.record, self.control = recipe, seed, record, control
+        self.invalid = self.overflow = False
+        self.finite = True
+        self._sums = PlainSystem(recipe.work, getattr(recipe.system, "chunk", None))
+        self._draws = {}
+
+    def product(self, gemm, layer, x, y, step=None):
+        """Return one GEMM of `GEMMS` in the work format, from operands as they are stored.
+
+        `step` counts training steps from 0; None means that accuracy is measured. Weights may be logarithmic codes,
+        which `logarithmic.narrowed` brings to the operands' bits, under the same scale.
+        """
+        operands = []
+        for side, ((kind, axis), array) in enumerate(zip(GEMMS[gemm], (x, y))):
+            if self.record and step is not None:
+                self.record(step, layer, gemm, kind, array, axis)
+            # A product is of (M, K) and (K, N): the first operand reduces along axis 1, the second along 0.
+            if axis == side:
+                array, axis = array.T, 1 - axis
+            mode = self.recipe.mode(kind, array)
+            if self.control:
+                mode["precision"] = self.control.width(kind, layer, step, array, axis)
+            operand, invalid, overflow = self.recipe.system.operand(
+                array, axis, mode, side, self._words((layer, gemm, side, step is None)))
+            self.invalid |= invalid
+            self.overflow |= overflow
+            operands.append(operand)
+        if self.control and step is not None:
+            self.control.count(gemm, [kind for kind, _ in GEMMS[gemm]], *operands)
+        found, invalid, overflow = self.recipe.system.product(*operands)
+        self.invalid |= invalid
+        self.overflow |= overflow
+        return found.astype(self.recipe.dtype)
+
+    def _words(self, use):
+        """Return the random words of one operand of one GEMM: (layer, gemm, side, whether accuracy is measured)."""
+        if self.recipe.words == "side":
+            _, _, side, measured = use
+            key, seed = (side, measured), getattr(self.recipe.system, "seed", 0) + side
+        else:
+            key, seed = use, stream_seed(self.seed, *use)
+        return self._draws.setdefault(key, Draws(seed))
+
+    def watch(self, logits):
+        """Set `finite` and `invalid` from logits. The loss is finite where the logits are."""
+        if not np.isfinite(logits).all():
+            self.finite = False
+            # The softmax subtracts the maximum of a row from it. An infinite maximum gives a NaN.
+            self.invalid |= not np.isfinite(logits.max(axis=1)).all()
+
+    def totals(self, x, *factors):
+        """Return the sums over rows of factor * x, for each factor: GEMMs of the work format, in its order."""
+        rows = np.repeat(np.array(factors, self.recipe.dtype)[:, np.newaxis], len(x), axis=1)
+        return self._sums.product(rows, x)[0].astype(self.recipe.dtype)
+
+    def errors(self, logits, y, scale):
+        """Return (p - y) * scale / batch from the recipe's softmax head.
+
+        The logits are rounded to its format, to nearest even; its errors are exact in the work format, and each is
+        multiplied by scale / batch there, a constant that is rounded to it.
+        """
+        parameters, number = self.recipe.softmax, self.recipe.dtype.type
+        use = (0, "input-gradient", 0)
+        words = self._draws.setdefault(use, Draws(stream_seed(self.seed, *use)))
+        found, _, invalid, _ = softmax.gradient(parameters, parameters.format.encode(logits), y,
+                                                random=words.stream(1, parameters.random_bits))
+        self.invalid |= bool(invalid.any())
+        return parameters.error.decode(found).astype(self.recipe.dtype) * number(scale / len(y))
+
+
+def relu(z):
+    """Return z where it is not zero or below, else +0. A NaN stays."""
+    return np.where(z <= 0, z.dtype.type(0), z)
+
+
+def _exp(x):
+    """Return e**x of float64, within 1e-15 relative of it, from basic operations alone.
+
+    x = n*ln(2) + r, |r| <= ln(2)/2; a polynomial in r, then a shift by n.
+    """
+    # Beyond these ends the result is 0 or Inf anyway.
+    x = np.clip(x, -1000.0, 1000.0)
+    n = np.rint(x * 1.4426950408889634)
+    # ln(2) in two parts, the first of so few bits that its product with n is exact.
+    r = (x - n * 0.6931471803691238) - n * 1.9082149292705877e-10
+    series = np.full_like(r, 1 / math.factorial(13))
+    for k in range(12, -1, -1):
+        series = series * r + 1 / math.factorial(k)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        return np.ldexp(series, np.where(np.isnan(n), 0, n).astype(np.int32))
+
+
+def shifted(logits):
+    """Return (z - max z, the sum of its exponentials, the exponentials): float64, one row per example."""
+    z = logits.astype(np.float64)
+    z -= z.max(axis=1, keepdims=True)
+    powers = _exp(z)
+    total = np.zeros(len(z))
+    for column in powers.T:
+        total += column
+    return z, total, powers
+
+
+def softmax_gradient(logits, y, scale=1):
+    """Return the gradient of the mean cross-entropy times `scale`, (p - y) * scale / batch.
+
+    Parameters
+    ----------
+    logits : ndarray of float32 or float16, shape (batch, classes)
+    y : ndarray of int, shape (batch,)
+    scale : int
+
+    Returns
+    -------
+    ndarray, shape and dtype of the logits
+        float32: computed in float64, classes summed in rising order, rounded once at the end.
+        float16: each of these rounded once: z - max z, its exponential, the sum of those in rising order from +0,
+        p, p - y, the constant scale / batch, and the product with it.
+    """
+    if logits.dtype == np.float32:
+        _, total, p = shifted(logits)
+        p /= total[:, np.newaxis]
+        p[np.arange(len(y)), y] -= 1.0
+        return (p * scale / len(y)).astype(np.float32)
+    powers = _exp((logits - logits.max(axis=1, keepdims=True)).astype(np.float64)).astype(np.float16)
+    total = np.zeros(len(powers), np.float16)
+    for column in powers.T:
+        total += column
+    p = powers / total[:, np.newaxis]
+    p[np.arange(len(y)), y] -= np.float16(1)
+    return p * np.float16(scale / len(y))
+
+
+def normalise(gemms, z, gain, shift, running=None):
+    """Return (gain * (z - mean) / deviation + shift, what `normalise_gradient` needs, (mean, variance)).
+
+    Every operation is rounded to the dtype, in the order in which it is written here, sums as in `Gemms.totals`:
+    mean = sum(part * z), d = z - mean, variance = sum(part * (d * d)), with part = 1 / rows rounded;
+    inverse = 1 / sqrt(variance + `VARIANCE_FLOOR`), x = d * inverse, gain * x + shift.
+
+    Parameters
+    ----------
+    z : ndarray, shape (rows, channels)
+    gain, shift : ndarray, shape (channels,)
+    running : (mean, variance), optional
+        Taken in place of z's own.
+    """
+    number = z.dtype.type
+    part = number(1 / len(z))
+    mean = gemms.totals(z, part)[0] if running is None else running[0]
+    d = z - mean
+    variance = gemms.totals(d * d, part)[0] if running is None else running[1]
+    inverse = number(1) / np.sqrt(variance + number(VARIANCE_FLOOR))
+    x = d * inverse
+    return gain * x + shift, (x, inverse), (mean, variance)
+
+
+def normalise_gradient(gemms, delta, gain, x, inverse):
+    """Return the gradients of z, of the gain and of the shift, for that of `normalise`'s result.
+
+    With part = 1 / rows rounded: the shift's is sum(delta), the gain's sum(delta * x), and z's is
+    (gain * inverse) * ((delta - part * shift's) - x * (part * gain's)).
+    """
+    part = delta.dtype.type(1 / len(delta))
+    by_shift, by_gain = gemms.totals(np.concatenate([delta, delta * x], axis=1), 1).reshape(2, -1)
+    return gain * inverse * ((delta - part * by_shift) - x * (part * by_gain)), by_gain, by_shift
+
+
+def forward(gemms, layers, parameters, x, step=None, running=None):
+    """Return (what `gradients` needs of each layer, logits) for examples (batch, features) in the work format.
+
+    `step` as in `Gemms.product`. `running` are the statistics of each layer, (mean, variance) or None, to be taken in
+    place of the batch's own. Of each layer are kept its input, the patches of that, and its normalisation.
+    """
+    kept = []
+    for i, (layer, (weights, *rest)) in enumerate(zip(layers, parameters)):
+        patches = layer.unroll(x)
+        z = gemms.product("forward", i, patches, weights, step)
+        normalised = None
+        if len(rest) == 1:
+            z = z + rest[0]
+        else:
+            z, *normalised = normalise(gemms, z, *rest, running and running[i])
+        kept.append((x, patches, normalised))
+        x = relu(z).reshape(len(x), -1)
+    gemms.watch(z)
+    return kept, z
+
+
+def gradients(gemms, layers, parameters, x, y, step, scale=1):
+    """Return the gradients of the mean cross-entropy times `scale`, as `parameters`, and each layer's statistics.
+
+    A bias' gradient is summed in the work format over the rows in rising order, from +0. From the last
+    layer to the first: the normalisation's gradients, the weight gradient, then the input gradient, which the
+    first has not. Statistics are (mean, variance), or None for a layer that has none.
+    """
+    kept, logits = forward(gemms, layers, parameters, x, step)
+    delta = gemms.errors(logits, y, scale) if gemms.recipe.softmax else softmax_gradient(logits, y, scale)
+    found, statistics = [], []
+    for i in reversed(range(len(layers))):
+        inputs, patches, normalised = kept[i]
+        delta = delta.reshape(len(patches), layers[i].outputs)
+        if normalised:
+            delta, *rest = normalise_gradient(gemms, delta, parameters[i][1], *normalised[0])
+        else:
+            rest = [gemms.totals(delta, 1)[0]]
+        statistics.append(normalised and normalised[1])
+        found.append((gemms.product("weight-gradient", i, delta, patches, step), *rest))
+        if i > 0:
+            delta = layers[i].fold(gemms.product("input-gradient", i, delta, parameters[i][0], step))
+            # relu's output is zero or below exactly where its input is.
+            delta = np.where(inputs <= 0, delta.dtype.type(0), delta)
+    return found[::-1], statistics[::-1]

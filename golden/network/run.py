@@ -1,0 +1,224 @@
+"""A training run: batches, epochs, measured accuracies, and the digest that it ends with."""
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ...base.checks import require, require_int
+from ..precision import Control, Policies, Rising, range_test
+from ..recipes import Recipe
+from .layers import MODELS
+from .passes import Gemms, forward, gradients, shifted
+from .weights import State, digest, initialise
+
+__all__ = ["MAX_SEED", "Epoch", "Result", "check", "precision_range", "train"]
+
+MAX_SEED = (1 << 23) - 1
+EVALUATED = 1 << 22  # elements of a layer's patches at a time, when accuracy is measured
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """How a run stood after an epoch.
+
+    Parameters
+    ----------
+    epoch : int
+        From 1.
+    loss : float
+        Mean cross-entropy over the training part. Only reported, so its last bits may be the machine's.
+    train_accuracy, test_accuracy : float
+        0 .. 1, from the recipe's own forward path.
+    """
+
+    epoch: int
+    loss: float
+    train_accuracy: float
+    test_accuracy: float
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a training run ends with.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    seed : int
+    history : tuple of Epoch
+    layers : tuple of Linear or Convolution
+    parameters : tuple of (weights, bias) or (weights, gain, shift)
+        Per layer, in the work format, of shapes (outputs, patch) and (outputs,). Weights may be `logarithmic.Logs`.
+    statistics : tuple of None or (mean, variance)
+        Per layer: the running ones, in the work format.
+    digest : str
+        See `digest`: of each layer, its parameters and then its statistics.
+    invalid : bool
+        A NaN was met: by a quantiser, which saturated it (MX: made its block NaN), by the update of logarithmic
+        weights, or by the softmax.
+    skipped : int
+        Steps that the loss scale made skip.
+    loss_scale : int
+        The final one; 1 without.
+    overflow : bool
+        A sum of logarithmic products saturated, or what `LogWeights` tells.
+    precision : dict, optional
+        With a recipe of block floating point, what `precision.Control.report` tells.
+    diverged : dict, optional
+        ``{"epoch", "step"}`` of the first step with a logit (and so a loss), a parameter or a running statistic that
+        is not finite. Epochs count from 1, steps of the whole run from 0.
+    """
+
+    recipe: Recipe
+    seed: int
+    history: tuple
+    layers: tuple
+    parameters: tuple
+    statistics: tuple
+    digest: str
+    invalid: bool
+    skipped: int
+    loss_scale: int
+    overflow: bool = False
+    precision: dict = None
+    diverged: dict = None
+
+    @property
+    def accuracy(self):
+        """Final accuracies as ``{"train", "test"}``."""
+        return {"train": self.history[-1].train_accuracy, "test": self.history[-1].test_accuracy}
+
+
+def _evaluate(gemms, layers, state, x, y):
+    """Return (mean cross-entropy, accuracy); of equal logits the first counts.
+
+    A logarithmic tensor has one scale for all examples that are taken at once.
+    """
+    losses, right = [], 0
+    count = max(1, EVALUATED // max(layer.positions * layer.patch for layer in layers))
+    for start in range(0, len(x), count):
+        part = y[start:start + count]
+        logits = forward(gemms, layers, state.parameters, x[start:start + count], running=state.statistics)[1]
+        z, total, _ = shifted(logits)
+        losses.append(np.log(total) - z[np.arange(len(part)), part])
+        right += np.count_nonzero(logits.argmax(axis=1) == part)
+    return math.fsum(np.concatenate(losses)) / len(y), float(right / len(y))
+
+
+def train(recipe, dataset, *, seed=1, epochs=20, lr=None, batch=32, model="mlp", hidden=None, batch_norm=False,
+          momentum=0.9, decay=0, lr_drops=(), measure_every=1, progress=None, record=None):
+    """Train a multilayer perceptron or a small convolutional network.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    dataset : Dataset
+    seed : int
+        0 .. 2**23 - 1. One generator, ``default_rng(seed)``, gives first the weights and then,
+        at the start of each epoch, one number per example, whose order is the epoch's order.
+    epochs, batch : int
+        The last batch of an epoch may be smaller; its gradient is divided by its own size.
+    lr, momentum, decay : float
+        Rounded to the format of the parameters, in which a narrow one needs them below 2. Decay is of weights alone,
+        and of those that SGD moves. The lr is the data set's usual one when not given. Madam has its own rate: see
+        `recipes.Stored`.
+    lr_drops : tuple of float
+        Parts of the run after which the lr halves, above 0 and below 1.
+    model : str
+        ``mlp``: see `perceptron`. ``cnn``: see `convolutional`.
+    hidden : tuple of int, optional
+        Sizes of the hidden layers, or channels of the two convolutions: (32,) and (8, 16) when not given.
+    batch_norm : bool
+        Whether every layer but the last has batch statistics (see `normalise`) in place of its bias. Accuracy is
+        measured with running ones, from mean 0 and variance 1: r <- r + 0.1 * (batch's - r), three operations.
+    measure_every : int
+        Epochs from one entry of the history to the next; the last epoch always has one.
+    progress : callable, optional
+        Called after each measured epoch with (epoch, epochs, Epoch).
+    record : callable, optional
+        Called before each GEMM of training, once per operand, with (step, layer, gemm, kind,
+        array, axis): gemm a key of `GEMMS`; kind ``weights``, ``activations`` or ``gradients``;
+        the array in the work format as it is stored (a convolution's activations as patches; weights
+        that are stored as codes as `Logs`), never changed later; its reduction axis.
+
+    Returns
+    -------
+    Result
+    """
+    lr = dataset.lr if lr is None else lr
+    layers = check(dataset, seed=seed, epochs=epochs, lr=lr, batch=batch, model=model, hidden=hidden,
+                   batch_norm=batch_norm, momentum=momentum, decay=decay, lr_drops=lr_drops)
+    require_int("measure_every", measure_every, 1, 10**6)
+    history, step, count, diverged = [], 0, len(dataset.train_x), None
+    steps = epochs * -(-count // batch)
+    control = Control(recipe, len(layers), steps) if recipe.policies else None
+    gemms, rng = Gemms(recipe, seed, record, control), np.random.default_rng(seed)
+    state = State(recipe, initialise(layers, rng, recipe.dtype, batch_norm), seed, steps)
+    # The result tells of divergence; NumPy's warnings would repeat it.
+    with np.errstate(all="ignore"):
+        train_x, test_x = (x.astype(recipe.dtype) for x in (dataset.train_x, dataset.test_x))
+        for epoch in range(1, epochs + 1):
+            order = np.argsort(rng.random(count), kind="stable")
+            for start in range(0, count, batch):
+                chosen = order[start:start + batch]
+                found = gradients(gemms, layers, state.parameters, train_x[chosen], dataset.train_y[chosen], step,
+                                  state.scale)
+                state.step(*found, lr * 0.5 ** sum(step >= part * steps for part in lr_drops), momentum,
+                           decay)
+                if not (diverged or gemms.finite and state.finite()):
+                    diverged = {"epoch": epoch, "step": step}
+                step += 1
+            if epoch % measure_every and epoch < epochs:
+                continue
+            loss, train_accuracy = _evaluate(gemms, layers, state, train_x, dataset.train_y)
+            _, test_accuracy = _evaluate(gemms, layers, state, test_x, dataset.test_y)
+            if not (diverged or gemms.finite):
+                diverged = {"epoch": epoch, "step": step - 1}
+            history.append(Epoch(epoch, loss, train_accuracy, test_accuracy))
+            if progress:
+                progress(epoch, epochs, history[-1])
+    flags = [gemms, *state.flags]
+    return Result(recipe, seed, tuple(history), layers, tuple(state.parameters), tuple(state.statistics),
+                  digest(state.whole()), any(each.invalid for each in flags), state.skipped, state.scale,
+                  any(each.overflow for each in flags), control and control.report(), diverged)
+
+
+def precision_range(recipe, dataset, *, threshold=0.1, low=2, high=8, **settings):
+    """Return what `precision.range_test` finds with one epoch of training per width, each going on from the last.
+
+    Weights and activations have the width; the accuracy before training is taken for that of chance.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Of block floating point; its gradients stay as they are.
+    threshold, low, high
+        As in `range_test`.
+    **settings
+        Of `train`, without `epochs`.
+    """
+    rising = Rising(low, high)
+    wide = {kind: recipe.mode(kind) | {"precision": high} for kind in ("weights", "activations")}
+    numbers = replace(recipe.system, mantissa=max(high, recipe.system.mantissa))
+    recipe = replace(recipe, system=numbers, modes=recipe.modes | wide,
+                     precision=Policies(rising, rising, recipe.policies.gradients))
+    history = train(recipe, dataset, epochs=high - low + 1, **settings).history
+    return range_test(lambda width: history[width - low].train_accuracy, 1 / dataset.classes, low=low, high=high,
+                      threshold=threshold)
+
+
+def check(dataset, *, seed, epochs, lr, batch, model, hidden, batch_norm, momentum, decay, lr_drops):
+    """Check arguments of `train`, and return the layers of the run."""
+    require_int("seed", seed, 0, MAX_SEED)
+    require_int("epochs", epochs, 1, 10**6)
+    require(type(lr) in (int, float) and 0 < lr <= 1e6, "lr", lr, "a number above 0, at most 1e6")
+    require_int("batch", batch, 1, len(dataset.train_x))
+    require(model in MODELS, "model", model, ", ".join(MODELS))
+    require(type(batch_norm) is bool, "batch_norm", batch_norm, "true, false")
+    require(type(momentum) in (int, float) and 0 <= momentum < 1, "momentum", momentum, "a number from 0 to below 1")
+    require(type(decay) in (int, float) and 0 <= decay < 1, "decay", decay, "a number from 0 to below 1")
+    require(isinstance(lr_drops, tuple) and all(type(each) is float and 0 < each < 1 for each in lr_drops), "lr_drops",
+            lr_drops, "numbers above 0 and below 1")
+    make, usual = MODELS[model]
+    return make(dataset, usual if hidden is None else hidden)

@@ -1,0 +1,350 @@
+"""Parameters as they are kept from step to step, and how a step moves them: SGD, in a format of their own, Madam."""
+
+import hashlib
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from .. import lfsr, logarithmic, madam
+from .. import update as updates
+from ..formats import PRESETS
+from ..logarithmic import Logs
+from ..recipes import LARGEST_SCALE, Kept
+from ..rounding import NEAREST, stochastic
+from .passes import stream_seed
+
+__all__ = ["LogWeights", "Narrow", "Plain", "State", "descent", "digest", "initialise", "sgd"]
+
+RUNNING = 0.1  # the part of a batch's statistics in the running ones
+
+
+def initialise(layers, rng, dtype=np.float32, batch_norm=False):
+    """Return the parameters of each layer: (weights, bias), or (weights, gain, shift) before batch statistics.
+
+    Weights are He-uniform, on +-sqrt(6 / patch), from ``rng.random()`` in layer order, row by
+    row; biases and shifts are zero, gains one. With `batch_norm`, all layers but the last have statistics.
+    """
+    parameters = []
+    for i, layer in enumerate(layers):
+        bound = math.sqrt(6 / layer.patch)
+        weights = (2.0 * rng.random((layer.outputs, layer.patch)) - 1.0) * bound
+        rest = [np.zeros(layer.outputs, dtype)]
+        if batch_norm and i < len(layers) - 1:
+            rest.insert(0, np.ones(layer.outputs, dtype))
+        parameters.append((weights.astype(dtype), *rest))
+    return parameters
+
+
+def descent(parameter, velocity, gradient, lr, momentum, scale=1, decay=0):
+    """Return (the change of the parameter, the next velocity): `sgd` but for its last sum."""
+    number = parameter.dtype.type
+    if decay:
+        gradient = gradient + number(decay * scale) * parameter
+    velocity = number(momentum) * velocity + gradient
+    return -(number(lr) * velocity * number(1 / scale)), velocity
+
+
+def sgd(parameter, velocity, gradient, lr, momentum, scale=1, decay=0):
+    """Return the next (parameter, velocity), every operation rounded to nearest even in their dtype.
+
+    `update.step` with the method ``plain``: g <- g + decay*w, unless decay is 0; v <- momentum*v + g; u <- -(lr*v);
+    w <- w + u. Where gradients and velocities carry a loss scale, a power of two, u is divided by it before it is
+    added, and decay is multiplied by it.
+    """
+    change, velocity = descent(parameter, velocity, gradient, lr, momentum, scale, decay)
+    return parameter + change, velocity
+
+
+class Plain:
+    """One parameter in the work format, and its velocity, which SGD moves.
+
+    Attributes
+    ----------
+    values, velocity : ndarray of float32 or float16
+    """
+
+    def __init__(self, start):
+        self.values, self.velocity = start, np.zeros_like(start)
+
+    def next(self, gradient, lr, momentum, decay, scale):
+        """Return what the values and the velocity become: see `sgd`."""
+        return sgd(self.values, self.velocity, gradient, lr, momentum, scale, decay)
+
+    def move(self, gradient, lr, momentum, decay):
+        """Take the gradient of one step."""
+        self.values, self.velocity = self.next(gradient, lr, momentum, decay, 1)
+
+    @property
+    def kept(self):
+        """What the digest is of."""
+        return self.values
+
+
+class Narrow:
+    """One parameter that is kept in a format of its own, or moved by another method than ``plain``.
+
+    Parameters
+    ----------
+    kept : recipes.Kept
+    start : ndarray of float32 or float16
+    stream : lfsr.Stream
+        Of one lane: gives a word for each number and step, row by row, if the update is stochastic.
+
+    Attributes
+    ----------
+    codes : ndarray of uint32
+        Of the format.
+    """
+
+    def __init__(self, kept, start, stream):
+        work = PRESETS["fp32" if start.dtype == np.float32 else "fp16"]
+        self._kept, self._stream, self._dtype, self.format = kept, stream, start.dtype, kept.format or work
+        self.codes = self.format.encode(start)
+        # The carry words of fixed point, or compensations; and velocities, which fixed point has in the work format.
+        self._compensations = np.zeros_like(self.codes)
+        self._velocities = np.zeros_like(start if kept.fixed else self.codes)
+
+    @property
+    def values(self):
+        """The numbers in the work format; beyond its largest they are infinite."""
+        return self.format.decode(self.codes).astype(self._dtype)
+
+    @property
+    def kept(self):
+        """What the digest is of: codes and their format."""
+        return self
+
+    def move(self, gradient, lr, momentum, decay):
+        """Take the gradient of one step, in the work format."""
+        kept, fmt, words, rounding = self._kept, self.format, None, NEAREST
+        if kept.update == "stochastic":
+            words = self._stream.draw(gradient.size)[:, 0].reshape(gradient.shape)
+            rounding = stochastic(kept.random_bits)
+        if kept.fixed:
+            changes, self._velocities = descent(self.values, self._velocities, gradient, lr, momentum, decay=decay)
+            self.codes, self._compensations = updates.extended(
+                fmt, kept.carry if kept.update == "kahan" else 0, self.codes, self._compensations, changes, rounding,
+                words)
+            return
+        rates = [updates.rate_code(fmt, each, name) for each, name in (
+            (lr, "lr"), (momentum, "momentum"), (decay, "decay"))]
+        self.codes, self._velocities, self._compensations = updates.step(
+            fmt, kept.update, self.codes, self._velocities, self._compensations, fmt.encode(gradient), *rates, words,
+            rounding)
+
+
+class LogWeights:
+    """The weights of one layer as logarithmic codes: their start, and how steps move them.
+
+    Weights are held within three times the root mean square of the initial ones. The scale, which stays, is the least
+    under which that fits; as a code, to the nearest logarithm, it is `bound`. The initial weights are rounded to the
+    nearest logarithm; what would be zero gets the smallest code with its sign, as a zero would never move.
+
+    Parameters
+    ----------
+    stored : recipes.Stored
+    weights : ndarray of float32
+        The initial ones.
+    seed, layer, steps : int
+        The run's seed, the layer, and the steps of the run. Each step of Madam takes one word per weight, row by row,
+        from the one lane of ``stream_seed(seed, layer, "weight-gradient", 0)``: a unit ``madam-update`` of one lane
+        and that seed draws the same.
+
+    Attributes
+    ----------
+    start, values : Logs
+        The initial weights, and those after the steps so far.
+    bound : int
+    invalid, overflow : bool
+        Sticky: a gradient was NaN; see `madam.update`. SGD: a weight became NaN; it or a gradient became infinite.
+    """
+
+    def __init__(self, stored, weights, seed, layer, steps):
+        self.stored, self.steps, self.step = stored, steps, 0
+        self.invalid = self.overflow = False
+        fmt, wide = stored.format, weights.astype(np.float64)
+        # Squares of fp32 numbers are exact; the sum is rounded once, whatever the order.
+        clamp = 3 * math.sqrt(math.fsum((wide * wide).ravel()) / wide.size)
+        level = int(logarithmic.levels(clamp, fmt.gamma))
+        scale = int(logarithmic.scale_of(level, fmt))
+        self.bound = min(max(level - fmt.gamma * scale, 1), fmt.top)
+        t = logarithmic.quantise(weights, fmt, scale).codes & fmt.top
+        sign = np.signbit(weights).astype(np.uint32) << (fmt.bits - 1)
+        self.start = Logs(fmt, np.clip(t, 1, self.bound).astype(np.uint32) | sign, scale)
+        if stored.madam:
+            self._stream = lfsr.Stream(stream_seed(seed, layer, "weight-gradient", 0), 1, bits=stored.madam.random_bits)
+            self._kept = 1.0  # the part that the start has in fp32's second moment
+        self.values, self._state = self.start, self.first()
+
+    @property
+    def kept(self):
+        """What the digest is of."""
+        return self.values
+
+    def move(self, gradient, lr, momentum, decay):
+        """Take the gradient of one step. Nothing decays."""
+        self.values, self._state = self.moved(self.values, self._state, gradient, lr, momentum)
+
+    def first(self):
+        """Return the momentum (float32) or second moments (V, or float32) before the first step: zeros."""
+        return np.zeros(self.start.codes.shape, np.int64 if self.stored.madam and self.stored.second == "log" else
+                        np.float32)
+
+    def moved(self, weights, state, gradient, lr, momentum):
+        """Return the next weights, and momentum or second moments, for a gradient in float32. SGD alone has an lr."""
+        stored, p = self.stored, self.stored.madam
+        rate = stored.rate_at(self.step, self.steps)
+        self.step += 1
+        if p is None:
+            number, state = sgd(weights.values().astype(np.float32), state, gradient, lr, momentum)
+            logs = logarithmic.quantise(number, stored.format, weights.scale)
+            self.invalid |= logs.invalid
+            self.overflow |= not np.isfinite(state).all()
+            return replace(logs, invalid=False), state
+        words = self._stream.draw(gradient.size)[:, 0].reshape(gradient.shape)
+        if stored.second == "log":
+            codes, _, state, invalid, overflow = madam.update(
+                p, weights.codes, p.gradient.encode(gradient), state, madam.correction(p, self.step), rate, self.bound,
+                words)
+            self.invalid |= bool(invalid.any())
+            self.overflow |= bool(overflow.any())
+            return replace(weights, codes=codes), state
+        count, state = self._single(gradient, state)
+        sign = np.where(weights.codes >> (stored.format.bits - 1) == 1, -1, 1)
+        t = (weights.codes & stored.format.top).astype(np.int64) - sign * (count << rate)
+        codes = np.clip(t, 1, self.bound).astype(np.uint32) | weights.codes & ~np.uint32(stored.format.top)
+        return replace(weights, codes=codes), state
+
+    def _single(self, gradient, second):
+        """Return (signed steps of 2**rate, second moments) where those are float32: `madam.twin`, rounded so."""
+        p, number = self.stored.madam, np.float32
+        second = number((p.memory - 1) / p.memory) * second + number(1 / p.memory) * (gradient * gradient)
+        self._kept *= (p.memory - 1) / p.memory
+        normalised = gradient / np.sqrt(second / number(1 - self._kept))
+        self.invalid |= bool(np.isnan(gradient).any())
+        self.overflow |= bool(np.isinf(second).any())
+        return np.rint(np.nan_to_num(np.clip(normalised, -p.clip, p.clip))).astype(np.int64), second
+
+
+def digest(layers):
+    """Return the SHA-256 over all codes, little-endian, parameter by parameter in order.
+
+    They are the codes of the dtype's format, rather than the machine's bytes: a NaN has one code. The codes of other
+    formats take one, two or four bytes.
+    """
+    state = hashlib.sha256()
+    for layer in layers:
+        for parameter in layer:
+            fmt = getattr(parameter, "format", None)  # of codes; an array has none
+            if fmt is None:
+                fmt = PRESETS["fp16" if parameter.dtype == np.float16 else "fp32"]
+                codes = fmt.encode(parameter)
+            else:
+                codes = parameter.codes
+            width = next(each for each in (8, 16, 32) if fmt.width <= each)
+            state.update(codes.astype(f"<u{width // 8}").tobytes())
+    return state.hexdigest()
+
+
+class State:
+    """What steps change: parameters, running statistics, loss scale.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    parameters : list of tuple of ndarray
+        The initial ones of each layer.
+    seed, steps : int
+        The run's seed, and how many steps it has.
+
+    Attributes
+    ----------
+    held : list of list
+        Of each layer, the holders of its parameters (`Plain`, `Narrow` or `LogWeights`): their ``values`` are what the
+        passes take, ``move`` takes the gradient of a step, and ``kept`` is what the digest is of.
+    statistics : list of None or (mean, variance)
+    scale, skipped : int
+    """
+
+    def __init__(self, recipe, parameters, seed=0, steps=0):
+        self.limits = recipe.scale
+        self.held = [[self._holder(recipe, i, k, start, seed, steps) for k, start in enumerate(layer)]
+                     for i, layer in enumerate(parameters)]
+        self.statistics = [(np.zeros_like(layer[1]), np.ones_like(layer[1])) if len(layer) == 3 else None
+                           for layer in parameters]
+        self.scale = recipe.scale.start if recipe.scale else 1
+        self.skipped = self.accepted = 0
+
+    def _holder(self, recipe, i, k, start, seed, steps):
+        """Return what holds parameter k of layer i."""
+        if recipe.stored and k == 0:
+            return LogWeights(recipe.stored, start, seed, i, steps)
+        if recipe.kept == Kept():
+            return Plain(start)
+        if k == 0 or recipe.stored and k == 1:
+            # The parameters of a layer share a stream.
+            self._stream = lfsr.Stream(stream_seed(seed, i, "forward", 1, evaluation=True), 1,
+                                       bits=recipe.kept.random_bits)
+        return Narrow(recipe.kept, start, self._stream)
+
+    @property
+    def parameters(self):
+        """Of each layer a tuple: what the passes take."""
+        return [tuple(each.values for each in layer) for layer in self.held]
+
+    @property
+    def flags(self):
+        """The holders that have a status of their own: ``invalid`` and ``overflow``."""
+        return [each for layer in self.held for each in layer if hasattr(each, "invalid")]
+
+    def step(self, slopes, statistics, lr, momentum, decay=0):
+        """Take the gradients of one batch, which carry the scale, and its statistics. Weights alone decay."""
+        moves = [(held, slope, 0 if k else decay) for layer, found in zip(self.held, slopes)
+                 for k, (held, slope) in enumerate(zip(layer, found))]
+        if self.limits:
+            found = [held.next(slope, lr, momentum, part, self.scale) for held, slope, part in moves]
+            # An Inf or NaN in a gradient is one in its velocity.
+            if not _finite(velocity for _, velocity in found):
+                self.skipped += 1
+                self.accepted = 0
+                if self.scale > 1:
+                    self._rescale(0.5)
+                return
+            for (held, _, _), (values, velocity) in zip(moves, found):
+                held.values, held.velocity = values, velocity
+        else:
+            for held, slope, part in moves:
+                held.move(slope, lr, momentum, part)
+        for i, batch in enumerate(statistics):
+            if batch:
+                self.statistics[i] = tuple(old + old.dtype.type(RUNNING) * (new - old)
+                                           for old, new in zip(self.statistics[i], batch))
+        self.accepted += 1
+        if self.limits and self.accepted == self.limits.interval:
+            self.accepted = 0
+            if self.scale < LARGEST_SCALE:
+                self._rescale(2)
+
+    def whole(self):
+        """Return what the digest is of: of each layer, its parameters as they are kept, and then its statistics."""
+        return [(*(each.kept for each in layer), *(running or ()))
+                for layer, running in zip(self.held, self.statistics)]
+
+    def finite(self):
+        """Return whether all parameters and statistics are finite. Logarithmic ones always are."""
+        arrays = [each.values for layer in self.held for each in layer if not hasattr(each.values, "codes")]
+        return _finite(arrays) and _finite(each for running in self.statistics if running for each in running)
+
+    def _rescale(self, factor):
+        """Multiply the scale and the velocities, unless one of those would become Inf."""
+        held = [each for layer in self.held for each in layer]
+        velocities = [each.velocity * each.velocity.dtype.type(factor) for each in held]
+        if _finite(velocities):
+            self.scale = int(self.scale * factor)
+            for each, velocity in zip(held, velocities):
+                each.velocity = velocity
+
+
+def _finite(arrays):
+    return all(np.isfinite(array).all() for array in arrays)

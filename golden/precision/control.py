@@ -1,0 +1,115 @@
+"""The control of a run: it decides on every operand's width, keeps the account, and tests ranges."""
+
+import math
+from collections import Counter
+
+from .. import blockfloat
+from ..array import ArrayParameters, cycles
+from .chunks import sums_of
+
+__all__ = ["Control", "array_of", "range_test"]
+
+
+def array_of(group):
+    """Return the parameters of a 4 x 4 array for up to 8 bits, or None for groups that an array cannot have."""
+    if group & (group - 1) or not 4 <= group <= 64:
+        return None
+    return ArrayParameters(blockfloat.BFPSystem(group=group, mantissa=8))
+
+
+class Control:
+    """Decides on the width of every operand of a run, and keeps the account.
+
+    A tensor is decided on once a step, at its first use in it, along the axis of that use: weights and activations in
+    the forward GEMM, gradients in the weight gradient's. Later uses in the step have the same width [ours].
+
+    Parameters
+    ----------
+    recipe : recipes.Recipe
+        Of block floating point.
+    layers, steps : int
+    """
+
+    def __init__(self, recipe, layers, steps):
+        self._policies, self._system, self._layers, self._steps = recipe.policies, recipe.system, layers, steps
+        self._widths = {(kind, layer): bytearray() for kind in vars(self._policies) for layer in range(layers)}
+        self._decided = dict.fromkeys(self._widths)  # the step of the latest decision
+        self._products, self._kinds = Counter(), {}
+
+    def width(self, kind, layer, step, array, axis):
+        """Return the magnitude bits of a use of a tensor; `step` is None when accuracy is measured."""
+        policy = getattr(self._policies, kind)
+        widths = self._widths[kind, layer]
+        if step is None:
+            return policy.measured(widths[-1] if widths else None)
+        if self._decided[kind, layer] != step:
+            fmt = self._system.format_of({"precision": policy.top})
+            widths.append(policy.width(layer, self._layers, step, self._steps, lambda: sums_of(array, fmt, axis)))
+            self._decided[kind, layer] = step
+        return widths[-1]
+
+    def count(self, gemm, kinds, a, b):
+        """Take a product of Blocks (M, K) and (K, N), of tensors of these kinds, into the account."""
+        self._kinds[gemm] = kinds
+        widths = (a.format.mantissa, b.format.mantissa)
+        self._products[gemm, len(a.exponents), len(b.exponents), a.length, *widths] += 1
+
+    def report(self):
+        """Return the account: JSON-ready.
+
+        ``widths``: per kind of tensor and layer, ``[first step, width]`` of each run of equal widths. ``steps``: per
+        kind and layer, the steps of each width. ``bit_operations``: the sum over the products of training of
+        multiply-accumulates times the bits of both operands (``used``), and the same for 32-bit operands (``fp32``) and
+        for the greatest widths throughout (``static``). ``passes``: the cycles of one serial dot-product unit, which
+        takes ceil(a/2) * ceil(b/2) passes for each pair of groups, M * N * ceil(K / group) pairs a product: ``used``
+        and ``static``. ``cycles``: what the default 4 x 4 array of such units really spends, each product alone (see
+        `array.cycles`; its memory is taken to hold everything): ``used`` and ``static``, both None where the group is
+        none that an array can have. ``products``: how often there was each
+        product (m, k) times (k, n) of operands of a and b bits, so that other costs can be computed without training
+        again. Nothing here counts the measuring of accuracy.
+        """
+        widths, steps = {}, {}
+        for (kind, _), found in self._widths.items():
+            changes = [k for k in range(len(found)) if k == 0 or found[k] != found[k - 1]]
+            widths.setdefault(kind, []).append([[k, found[k]] for k in changes])
+            steps.setdefault(kind, []).append({str(each): found.count(each) for each in sorted(set(found))})
+        operations, passes = {"used": 0, "fp32": 0, "static": 0}, {"used": 0, "static": 0}
+        array = array_of(self._system.group)
+        spent = dict.fromkeys(("used", "static"), 0 if array else None)
+        for (gemm, m, n, k, *used), count in self._products.items():
+            static = [getattr(self._policies, kind).top for kind in self._kinds[gemm]]
+            pairs = count * m * n * -(-k // self._system.group)
+            for name, bits in (("used", used), ("fp32", (32, 32)), ("static", static)):
+                operations[name] += count * m * n * k * math.prod(bits)
+            for name, bits in (("used", used), ("static", static)):
+                passes[name] += pairs * blockfloat.passes(*bits)
+                if array:
+                    spent[name] += count * cycles(array, m, n, k, *({"precision": each} for each in bits))
+        products = [dict(zip(("gemm", "m", "n", "k", "a", "b"), key)) | {"count": count}
+                    for key, count in sorted(self._products.items())]
+        return {"widths": widths, "steps": steps, "bit_operations": operations, "passes": passes, "cycles": spent,
+                "products": products}
+
+
+def range_test(accuracy, start, *, low=2, high=8, threshold=0.1):
+    """Return (the least useful width, {width: gain}): a test, after CPT's idea, for the lower end of the cycles.
+
+    Training begins with `low` bits and takes one more at a time; the first width under which the training accuracy
+    rises by more than `threshold` is the one. None, if there is none up to `high`.
+
+    Parameters
+    ----------
+    accuracy : callable
+        Given a width, trains on with it and returns the training accuracy. Widths rise from call to call.
+    start : float
+        The accuracy before the training.
+    threshold : float
+        The default, like the rule, is ours.
+    """
+    gains, before = {}, start
+    for width in range(low, high + 1):
+        after = accuracy(width)
+        gains[width], before = after - before, after
+        if gains[width] > threshold:
+            return width, gains
+    return None, gains

@@ -1,0 +1,31 @@
+"""Widths and layouts that the array's parts share."""
+
+from amaranth.lib import data
+
+__all__ = ["UNCHECKED", "mode_layout", "request_layout", "size_of"]
+
+# Of memories: no word is read, and used, while it is written, so that no circuit has to look out for it.
+UNCHECKED = {"no_rw_check": 1}
+
+
+def size_of(count):
+    """Return the bits of an index below `count`, one at the least."""
+    return max((count - 1).bit_length(), 1)
+
+
+def request_layout(parameters):
+    """Return the layout of a vector that is to be read: where it is, how it is converted, and where it goes.
+
+    ``of`` is the side it is for, ``arrived`` whether it completes what a tile needs.
+    """
+    system = parameters.system
+    low = max(system.group.bit_length() - 1, 1)
+    return data.StructLayout({
+        "block": size_of(parameters.blocks), "index": low, "transposed": 1, "tail": low, "mode": mode_layout(system),
+        "lanes": max(parameters.rows, parameters.columns), "place": size_of(parameters.words), "arrived": 1, "of": 1,
+    })
+
+
+def mode_layout(system):
+    """Return the layout of an operand's modes; a bit that means nothing where there are none."""
+    return data.StructLayout(system.modes or {"unused": 1})

@@ -1,0 +1,124 @@
+"""The array's way from the memory into the buffers: rotation, tail, conversion."""
+
+from types import SimpleNamespace
+
+from amaranth import *
+from amaranth.lib import data, memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from ...golden.array import ArrayParameters
+from ..circuits import circuits_of
+from ..pipeline import stage
+from .layouts import mode_layout, request_layout, size_of
+
+__all__ = ["Path", "rotate"]
+
+
+class Path(wiring.Component):
+    """Brings vectors from the memory into the buffers: reads, rotates, cuts off the tail, and converts, one a cycle.
+
+    Parameters
+    ----------
+    parameters : ArrayParameters
+    side : int
+        Of the converter's random words.
+
+    Members
+    -------
+    valid, vector : In
+        What to read; see `request_layout`.
+    address, index : Out
+        Of the memory's read ports: of each bank; and how far the vector is rotated that comes from them.
+    reading : Out(1)
+        What was asked for two cycles before, as the answer is registered, is at
+    elements : In
+        rotated back.
+    lanes, place, value : Out
+        The write ports of the buffers: one bit for each lane that is written, the address, the data.
+    arrived : Out(1)
+        The vector that is being written completes what a tile needs.
+    of : Out(1)
+        The side that it is for, in a path that serves both.
+    invalid, overflow : Out(1)
+        Sticky status of the converter.
+    status_clear : In(1)
+    """
+
+    def __init__(self, parameters: ArrayParameters, side):
+        self.parameters, self.kind = parameters, circuits_of(parameters.system)
+        system, request = parameters.system, request_layout(parameters)
+        converter = system.converter(side)
+        self.converter = self.kind.converter(converter) if converter else None
+        self.delay = converter.latency if converter else 0
+        self.fields = [name for name, _ in self.converter.o.payload.shape() if name not in self.kind.held] if (
+            self.converter) else []
+        width = sum(len(Value.cast(self.converter.o.payload[name])) for name in self.fields) or system.work.width
+        super().__init__({
+            "valid": In(1), "vector": In(request),
+            "address": Out(data.ArrayLayout(size_of(parameters.memory // system.group), system.group)),
+            "index": Out(request["index"].shape), "reading": Out(1),
+            "elements": In(data.ArrayLayout(system.work.width, system.group)),
+            "lanes": Out(request["lanes"].shape), "place": Out(request["place"].shape), "value": Out(width),
+            "arrived": Out(1), "of": Out(1), "invalid": Out(1), "overflow": Out(1), "status_clear": In(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        system, vector = self.parameters.system, self.vector
+        group, low = system.group, system.group.bit_length() - 1
+
+        # Element (r, c) of a block is in bank r + c, at address r: a row is at one address of all banks, a column at
+        # another one in each; both begin in the bank of their index.
+        for bank in range(group):
+            offset = (Mux(vector.transposed, bank - vector.index, vector.index)[:low],) if low else ()
+            m.d.comb += self.address[bank].eq(Cat(*offset, vector.block))
+        way = {name: vector[name] for name in ("lanes", "place", "arrived", "of")}
+        now = stage(m, 1, "read", valid=self.valid, index=vector.index, tail=vector.tail, mode=vector.mode, **way)
+        # The memory answers late in the cycle: its answer is registered before it is rotated.
+        now = stage(m, 1, "answered", now)
+        m.d.comb += [self.index.eq(now.index), self.reading.eq(now.valid)]
+        # What is beyond the reduction axis counts as zero.
+        kept = [Mux((now.tail == 0) | (now.tail > k), each, 0) if low else each for k, each in enumerate(self.elements)]
+        now = stage(m, 1, "fetched", now, drop=("tail", "index"), elements=Cat(kept))
+        if self.converter:
+            m.submodules.converter = converter = self.converter
+            mode = data.View(mode_layout(system), now.mode)
+            m.d.comb += [
+                converter.i.valid.eq(now.valid), converter.o.ready.eq(1),
+                *self.kind.convert(converter.i.payload, now.elements, mode),
+                self.value.eq(Cat(converter.o.payload[name] for name in self.fields)),
+                converter.status_clear.eq(self.status_clear),
+                self.invalid.eq(converter.invalid), self.overflow.eq(converter.overflow),
+            ]
+        else:
+            m.d.comb += self.value.eq(now.elements)
+        # It never stalls, so that where a vector goes comes out of a ring of as many words.
+        layout = {name: len(getattr(now, name)) for name in way}
+        now = SimpleNamespace(valid=now.valid, way=Cat(getattr(now, name) for name in way))
+        if self.delay:
+            depth = max(1 << (self.delay - 1).bit_length(), 2)
+            m.submodules.ring = ring = memory.Memory(shape=len(now.way), depth=depth, init=[])
+            write = ring.write_port()
+            read = ring.read_port(domain="comb")
+            count = Signal(range(depth))
+            m.d.sync += count.eq(count + 1)
+            m.d.comb += [write.addr.eq(count), write.data.eq(now.way), write.en.eq(1),
+                         read.addr.eq(count - self.delay)]
+            for step in range(self.delay):
+                now = stage(m, 1, f"way{step}", valid=now.valid)
+            now.way = read.data
+        now = SimpleNamespace(valid=now.valid, **{name: getattr(data.View(data.StructLayout(layout), now.way), name)
+                                                  for name in way})
+        m.d.comb += [self.lanes.eq(now.lanes & now.valid.replicate(len(now.lanes))), self.place.eq(now.place),
+                     self.arrived.eq(now.valid & now.arrived), self.of.eq(now.of)]
+        return m
+
+
+def rotate(m, name, value, width, places):
+    """Return a vector of elements of `width` bits, rotated down by so many places (combinational)."""
+    turned = [Signal(len(value), name=f"{name}_turned{k}") for k in range(len(places) + 1)]
+    m.d.comb += turned[0].eq(value)
+    for level, bit in enumerate(places):
+        now = turned[level]
+        m.d.comb += turned[level + 1].eq(Mux(bit, Cat(now[width << level:], now[:width << level]), now))
+    return turned[-1]

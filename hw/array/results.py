@@ -1,0 +1,41 @@
+"""The array's results: kept until they are taken."""
+
+from amaranth import *
+from amaranth.lib import memory
+
+from ..pipeline import signals
+from .layouts import UNCHECKED
+
+__all__ = ["keep_results"]
+
+
+def keep_results(array, m, now, made, values):
+    """Keep the results that the cells have made until they are taken, and what they are the results of.
+
+    The cells cannot be stopped by whoever takes the results, which would be a path through all of them: what makes
+    a result is given to them only if there is room for it here.
+    """
+    depth = array.parameters.waiting
+    pointer = range(2 * depth)  # of a ring, and one bit more, which tells a full one from an empty one
+    issued, there, taken = (Signal(pointer, name=name) for name in ("issued", "results", "taken"))
+    valid, take = signals("valid take")
+    m.d.comb += [
+        now.room.eq((issued ^ taken) != depth), take.eq((there != taken) & (~valid | array.o.ready)),
+        array.o.valid.eq(valid),
+    ]
+    m.d.sync += [issued.eq(issued + now.labelled), there.eq(there + made), taken.eq(taken + take)]
+    with m.If(take):
+        m.d.sync += valid.eq(1)
+    with m.Elif(array.o.ready):
+        m.d.sync += valid.eq(0)
+    payload = array.o.payload
+    labels = Cat(payload.row, payload.column, payload.rows_live, payload.columns_live, payload.last)
+    # In LUTs the wide ring would need a flip-flop for each of its bits, too.
+    for name, given, when, where, out, kind in (
+            ("labels", now.labels, now.labelled, issued, labels, {}),
+            ("values", values, made, there, payload.values.as_value(), {"ram_style": "block"})):
+        m.submodules[name] = ring = memory.Memory(shape=len(out), depth=depth, init=[], attrs=UNCHECKED | kind)
+        write = ring.write_port()
+        read = ring.read_port()
+        m.d.comb += [write.addr.eq(where), write.data.eq(given), write.en.eq(when),
+                     read.addr.eq(taken), read.en.eq(take), out.eq(read.data)]

@@ -1,0 +1,128 @@
+"""The array's walkers: which vector of an operand is read next, and where it goes."""
+
+from amaranth import *
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from ...golden.array import SIZE, ArrayParameters
+from ..pipeline import signals
+from .layouts import mode_layout, request_layout, size_of
+
+__all__ = ["Walker"]
+
+
+class Walker(wiring.Component):
+    """Walks through an operand: which vector is read next, and where in the buffers it goes.
+
+    Vectors follow each other row by row of the operand, in a row along the reduction axis. Row r goes to lane
+    ``r mod lanes``; the rows of one index ``r div lanes`` lie at the same place of all lanes' buffers, one vector
+    behind the other. The buffers are rings: before such a row of lanes begins, it waits for room.
+
+    Parameters
+    ----------
+    parameters : ArrayParameters
+    side : int
+        0: rows of the array; 1: columns.
+
+    Members
+    -------
+    start : In(1)
+        Begin with the operand that is at ``rows``, ``groups`` (vectors a row), ``tail`` (elements of the last one, 0
+        for all), ``block``, ``down`` (blocks from one to the next along the operand's rows), ``along`` (along the
+        reduction axis), ``transposed`` and ``mode``.
+    idle : Out(1)
+        All vectors were read; the next operand may begin.
+    begun : Out(1)
+        A whole tile's rows were read.
+    wants, go : Out(1), In(1)
+        There is a vector to read; it is being read.
+    vector : Out
+        That vector; see `request_layout`.
+    freed : In
+        Where the oldest vectors in the buffers begin that are still needed; one bit more than an address.
+    exceeded : Out(1)
+        Waits for more room than there is.
+    """
+
+    def __init__(self, parameters: ArrayParameters, side):
+        self.parameters, self.side = parameters, side
+        system = parameters.system
+        self.lanes = (parameters.rows, parameters.columns)[side]
+        low, block = system.group.bit_length() - 1, size_of(parameters.blocks)
+        super().__init__({
+            "start": In(1), "rows": In(SIZE), "groups": In(SIZE - low + 1), "tail": In(max(low, 1)),
+            "block": In(block), "down": In(block), "along": In(block), "transposed": In(1),
+            "mode": In(mode_layout(system)), "idle": Out(1), "begun": Out(1), "wants": Out(1), "go": In(1),
+            "vector": Out(request_layout(parameters)), "freed": In(size_of(parameters.words) + 1), "exceeded": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        parameters, group, words = self.parameters, self.parameters.system.group, len(self.freed)
+        down = parameters.tile[self.side]
+
+        # What is read next: vector `at` of a row, of row `index` of the block that begins at `row_block`, for a lane,
+        # which is row `slot` of a tile there.
+        busy, transposed = signals("busy transposed")
+        left = Signal(SIZE)
+        groups, final, at = (Signal.like(self.groups, name=name) for name in ("groups", "final", "at"))
+        tail = Signal.like(self.tail)
+        mode = Signal.like(self.mode)
+        block, row_block, down_by, along = (Signal.like(self.block, name=name) for name in
+                                            ("block", "row_block", "down_by", "along"))
+        index = Signal.like(self.vector.index)
+        lane = Signal(self.lanes, init=1)
+        slot = Signal(size_of(down))
+        # Of the row of lanes: its place in the buffers, what is there before it, and of that what has to stay.
+        place, held, own = signals("place held own", words)
+
+        # Room for a whole row of lanes, or none of it begins. As comparing takes a cycle, it is done twice: for the
+        # place there is now, and for the one behind it, should this row of lanes end now.
+        begins = lane[0] & (at == 0)
+        on = Signal()
+        room, room_on, gone_on = signals("room room_on gone_on")
+        needs = Mux(busy, groups, self.groups)
+        m.d.comb += held.eq(place - self.freed)
+        m.d.sync += [
+            room.eq(held + needs <= parameters.words), room_on.eq(held + (needs << 1) <= parameters.words),
+            gone_on.eq(on),
+        ]
+        m.d.comb += [
+            self.wants.eq(busy & (Mux(gone_on, room_on, room) | ~begins)),
+            self.exceeded.eq(busy & begins & (own + groups > parameters.words)),
+            self.idle.eq(~busy),
+        ]
+        row_end, last_row = at == final, left == 1
+        lanes_end, tile_end = lane[-1] | last_row, (slot == down - 1) | last_row
+        m.d.comb += on.eq(self.go & row_end & lanes_end)
+        with m.If(self.go):
+            m.d.sync += [at.eq(at + 1), block.eq(block + along)]
+            with m.If(row_end):
+                next_block = row_block + down_by
+                if group > 1:
+                    next_block = Mux(index == group - 1, next_block, row_block)
+                    m.d.sync += index.eq(index + 1)
+                m.d.sync += [
+                    at.eq(0), left.eq(left - 1), busy.eq(~last_row), lane.eq(Cat(lane[-1], lane[:-1])),
+                    block.eq(next_block), row_block.eq(next_block),
+                ]
+                with m.If(lanes_end):
+                    m.d.sync += [lane.eq(1), place.eq(place + groups), slot.eq(Mux(tile_end, 0, slot + 1))]
+                    # Together in the buffer are the rows of one tile, but all columns.
+                    m.d.sync += own.eq(Mux(last_row | (tile_end if self.side == 0 else 0), 0, own + groups))
+                    with m.If(tile_end):
+                        m.d.sync += self.begun.eq(1)
+        with m.If(self.start):
+            m.d.sync += [
+                busy.eq(1), left.eq(self.rows), groups.eq(self.groups), final.eq(self.groups - 1), tail.eq(self.tail),
+                block.eq(self.block), row_block.eq(self.block), down_by.eq(self.down), along.eq(self.along),
+                transposed.eq(self.transposed), mode.eq(self.mode), index.eq(0), at.eq(0), self.begun.eq(0),
+            ]
+        # The last row goes to all lanes that are left, too: their cells repeat its results, and nothing else.
+        to = Mux(last_row, Cat(lane[:k + 1].any() for k in range(self.lanes)), lane)
+        m.d.comb += [
+            self.vector.block.eq(block), self.vector.index.eq(index), self.vector.transposed.eq(transposed),
+            self.vector.tail.eq(Mux(row_end, tail, 0)), self.vector.mode.eq(mode), self.vector.lanes.eq(to),
+            self.vector.place.eq(place + at), self.vector.arrived.eq(row_end & lanes_end & tile_end),
+        ]
+        return m
