@@ -19,7 +19,7 @@ def copy_sources(folder, name="narrowgauge"):
     package.mkdir()
     for path in ROOT.glob("*.py"):
         shutil.copy(path, package)
-    for room in ("base", "golden", "hw", "sim", "cli"):
+    for room in ("base", "golden", "hw", "sim", "catalog", "cli"):
         shutil.copytree(ROOT / room, package / room, ignore=shutil.ignore_patterns("__pycache__"))
     return package
 
