@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""What is registered of a unit, in one entry: all that tests, report, lint and documentation know of it."""
+"""The entry of a unit: all that tests, report and lint know of it."""
 
 import hashlib
 import json
