@@ -30,7 +30,7 @@ sweep: env
 
 # Hashes of Verilog texts and digests of trainings: tests/bytes.txt has them, and changes on purpose alone.
 bytes: env
-	@$(BIN)/python tests/test_bytes.py
+	@$(BIN)/python tests/hashes.py
 
 bench: env
 	$(BIN)/python tests/bench_golden.py

@@ -84,37 +84,10 @@ RECIPES = {"fp32": "#3f87d6", "bfp": "#e0762d", "fp16": "#2f9e78", "lns-madam": 
 RUNS = (1, 2, 3)
 DATA = "digits"
 SETTINGS = {"epochs": 20, "lr": 0.1, "momentum": 0.9, "batch": 32, "hidden": [32]}
-NARROW_ARRAY = {"work": "bf16", "accumulator": "bf16", "memory": 16384, "converters": 1}
-LNS_ARRAY = NARROW_ARRAY | {"system": "lns", "sum_bits": 24, "lsb": 16}
-FP16_ARRAY = {"system": "float", "buffer": 2048, "converters": 1}
-CASES = (
-    Case("bfp-converter", {}),
-    Case("bfp-fmac", {}),
-    Case("bfp-fmac", {"accumulator": "bf16"}),
-    Case("bfp-fmac", {"chunks": "parallel"}),
-    Case("float-adder", {}),
-    Case("float-adder", {"format": "fp32"}),
-    Case("float-multiplier", {}),
-    Case("float-fma", {}),
-    Case("float-fma", {"format": "bf16"}),
-    Case("float-cast", {}),
-    Case("float-mac", {}),
-    Case("mx-converter", {}),
-    Case("mx-dot", {}),
-    Case("mx-dot", {"element_b": "fp8-e5m2"}),
-    Case("lns-converter", {}),
-    Case("lns-dot", {"accumulator": 24, "lsb": 16}),
-    Case("lns-decoder", {}),
-    Case("madam-update", {}),
-    Case("sgd-update", {}),
-    Case("sgd-update", {"schedule": "shared"}),
-    Case("softmax-grad", {}),
-    Case("precision-cyclic", {}),
-    Case("precision-adaptive", {}),
-    Case("array", NARROW_ARRAY),
-    Case("array", FP16_ARRAY),
-    Case("array", LNS_ARRAY, "85k"),
-)
+# Where a unit does not fit the report's own device: another one, by unit and number system.
+DEVICES = {("array", "lns"): "85k"}
+CASES = tuple(Case(unit.name, settings, DEVICES.get((unit.name, settings.get("system")), DEVICE))
+              for unit in catalog.UNITS.values() for settings in unit.shown)
 QUICK = ("bfp-converter", "bfp-fmac", "float-fma")  # labels of the cases of a quick report
 VECTORS, VECTOR_SEED = 10000, 1
 AT_ONCE = 2  # cases synthesised; each places several seeds side by side

@@ -14,10 +14,10 @@ from types import SimpleNamespace
 import experiments
 from experiments import HERE
 from narrowgauge import catalog
+from narrowgauge.catalog.array import FP16, LNS, NARROW
 from narrowgauge.golden import array, blockfloat, network
 from narrowgauge.golden.array import ArrayParameters
 from narrowgauge.hw import verilog
-from narrowgauge.report import FP16_ARRAY, LNS_ARRAY, NARROW_ARRAY
 from narrowgauge.synth import flow
 
 RESULTS, PAGE = HERE / "data" / "array-cost.csv", HERE / "array.md"
@@ -26,10 +26,10 @@ FIELDS = ("label", "device", "macs", *COUNTS, *SPEEDS, "seeds")
 
 # Label: settings, device, seeds, placer.
 CASES = {
-    "BFP 4 x 4, one converter": (NARROW_ARRAY, "25k", 3, None),
-    "BFP 8 x 8, two converters": (NARROW_ARRAY | {"rows": 8, "columns": 8, "converters": 2}, "85k", 1, "static"),
-    "LNS 4 x 4, one converter": (LNS_ARRAY, "85k", 3, None),
-    "FP16 4 x 4": (FP16_ARRAY, "25k", 3, None),
+    "BFP 4 x 4, one converter": (NARROW, "25k", 3, None),
+    "BFP 8 x 8, two converters": (NARROW | {"rows": 8, "columns": 8, "converters": 2}, "85k", 1, "static"),
+    "LNS 4 x 4, one converter": (LNS, "85k", 3, None),
+    "FP16 4 x 4": (FP16, "25k", 3, None),
 }
 NETWORKS = (("digits, 64-32-10", (8, 8), 64, "mlp", (32,), 32),
             ("digits, convolutional", (8, 8), 64, "cnn", (8, 16), 32),

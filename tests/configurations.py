@@ -93,7 +93,7 @@ FIELDS = {
     "format": floats("fp32", "fp16", "bf16", "fp8-e4m3", "fp8-e5m2", "fp6-e2m3", "fp4-e2m1"), "result": USUAL,
     "rounding": choices("nearest", "truncate", "stochastic"), "random_bits": integers(1, 16), "corrected": FLAG,
     "seed": integers(0, 2**31 - 2), "subnormals": choices("keep", "flush"), "multiplier": choices("dsp", "lut"),
-    "float-adder.latency": optional(integers(1, 6)),
+    "latency": optional(integers(1, 6)),
     "float-multiplier.latency": optional(integers(1, 5)), "float-multiplier.result": optional(USUAL),
     "float-fma.latency": optional(integers(1, 7)), "float-fma.accumulator": optional(USUAL),
     "float-cast.latency": optional(integers(1, 3)),

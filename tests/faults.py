@@ -19,7 +19,7 @@ def copy_sources(folder, name="narrowgauge"):
     package.mkdir()
     for path in ROOT.glob("*.py"):
         shutil.copy(path, package)
-    for room in ("base", "golden", "hw", "sim", "cli"):
+    for room in ("base", "golden", "hw", "sim", "catalog", "cli"):
         shutil.copytree(ROOT / room, package / room, ignore=shutil.ignore_patterns("__pycache__"))
     return package
 
@@ -33,10 +33,21 @@ def seed(package, old, new):
     found[0].write_text(texts[found[0]].replace(old, new))
 
 
-def catalogue(folder, *faults):
-    """Return the catalogue of a copy with faults, pairs (old, new); its modules stand beside the package's own."""
+def catalogue(folder, *faults, files=()):
+    """Return the catalogue of a copy with faults; its modules stand beside the package's own.
+
+    Parameters
+    ----------
+    folder : Path
+    *faults : (str, str)
+        Texts and what they become.
+    files : iterable of (str, str)
+        Files that the copy has beside the package's, and their texts.
+    """
     name = f"faulty_{len([name for name in sys.modules if name.startswith('faulty_') and '.' not in name])}"
     package = copy_sources(folder, name)
+    for path, text in files:
+        (package / path).write_text(text)
     for old, new in faults:
         seed(package, old, new)
     sys.path.insert(0, str(folder))

@@ -1,13 +1,12 @@
 # amaranth: UnusedElaboratable=no
 """Every unit in random configurations: refused in one line, or built, named on its own, golden to the bit, on time."""
 
-import importlib
-
 import configurations
 import numpy as np
 import pytest
 import units
 from narrowgauge import catalog
+from narrowgauge.catalog.unit import LONGEST
 from narrowgauge.golden.formats import Float
 from narrowgauge.sim.array import instructions
 from narrowgauge.sim.sweep import Batch
@@ -48,26 +47,19 @@ def made(unit, parameters):
     return entry.component(parameters), entry.module_name(parameters), text
 
 
-def bench_of(unit):
-    """Return what makes random transfers of a unit, and what makes vectors of them."""
-    entry = catalog.find(unit)
-    bench, kind = importlib.import_module(f"narrowgauge.sim.{entry.topic}"), unit.split("-")[-1]
-    return getattr(bench, f"{kind}_random"), getattr(bench, f"{kind}_vectors")
-
-
 def slowest(unit, parameters):
     """Return Vectors of transfers that take as long as the unit says."""
-    draw, vectors = bench_of(unit)
+    bench = catalog.find(unit).bench
     if unit == "array":
         return instructions(parameters, [(1, 1, 1, parameters.complete(), parameters.complete())])
     if unit == "softmax-grad":
         rows, classes = 4, parameters.classes
-        return vectors(parameters, np.arange(rows * classes) % 7, np.arange(rows * classes) % classes == 0,
-                       np.zeros(rows * classes, int))
-    transfers = list(draw(parameters, 60, 5))
+        return bench.vectors(parameters, np.arange(rows * classes) % 7, np.arange(rows * classes) % classes == 0,
+                             np.zeros(rows * classes, int))
+    transfers = list(bench.random(parameters, 60, 5))
     if unit == "bfp-fmac":  # at the greatest precision
         transfers[2][:] = transfers[5][:] = parameters.mantissa
-    return vectors(parameters, *transfers)
+    return bench.vectors(parameters, *transfers)
 
 
 def check_timing(names, found, vectors, outcomes, quiet):
@@ -152,7 +144,7 @@ def right():
 def test_right_values_at_corners():
     cases = [(unit, catalog.find(unit).configure(settings), operands, values)
              for unit, settings, operands, values in right()]
-    vectors = [bench_of(unit)[1](parameters, *operands) for unit, parameters, operands, _ in cases]
+    vectors = [catalog.find(unit).bench.vectors(parameters, *operands) for unit, parameters, operands, _ in cases]
     for (*_, values), each in zip(cases, vectors, strict=True):
         assert each.outputs == [int(value) for value in values]
     # And many transfers of the same settings.
@@ -230,7 +222,7 @@ def test_names_differ_wherever_parameters_do():
                 except ValueError:
                     continue
                 name = entry.module_name(parameters)
-                assert name.isascii() and name.isidentifier() and len(name) <= catalog.LONGEST
+                assert name.isascii() and name.isidentifier() and len(name) <= LONGEST
                 assert "__" not in name  # which stands between a unit's name and that of a module inside it
                 assert names.setdefault(name, parameters) == parameters, name
                 count += 1
@@ -250,7 +242,7 @@ def test_usual_names():
 
 
 def test_a_long_name_is_cut_and_told_apart(monkeypatch):
-    monkeypatch.setattr(catalog, "LONGEST", 24)
+    monkeypatch.setattr("narrowgauge.catalog.unit.LONGEST", 24)
     entry = catalog.find("bfp-fmac")
     names = {entry.module_name(entry.configure({"accumulator": fmt})) for fmt in ("fp32", "bf16", "fp16")}
     assert "bfp_fmac_g16_m4_e8" in names and len(names) == 3 and {len(name) for name in names} <= {18, 23, 24}

@@ -1,25 +1,42 @@
 # amaranth: UnusedElaboratable=no
 """The Verilog of every unit, under Verilator's lint, as Verilog-2005."""
 
+import itertools
 import re
 import subprocess
 
+import hashes
 import pytest
 from narrowgauge import catalog
 from narrowgauge.sim import runner
-from units import CORNERS, usual
+from units import examples, text_of
 
 
-def test_every_unit_of_the_catalogue_is_here():
-    assert list(CORNERS) == list(catalog.UNITS)
+def corners(unit):
+    """Return settings of a block-floating-point unit: the ends of each size, and odd ones between them."""
+    for group, mantissa, exponent in itertools.product((4, 5, 64), (2, 8), (3, 8)):
+        if group == 5 and mantissa != exponent:
+            sizes = {"group": group, "mantissa": mantissa + 1 if mantissa == 2 else 7, "exponent": exponent}
+        else:
+            sizes = {"group": group, "mantissa": mantissa, "exponent": exponent}
+        if unit == "bfp-converter":
+            yield sizes | {"work": "fp32" if (group, mantissa) != (64, 8) else "bf16"}
+        else:
+            yield sizes
+            if (group, mantissa) != (64, 8):
+                yield sizes | {"chunks": "parallel"}
 
 
 def cases():
-    for unit, rows in CORNERS.items():
-        for row in rows:
-            parameters = catalog.find(unit).configure(row)
-            marks = [] if row in usual(unit) else [pytest.mark.sweep]
-            yield pytest.param(unit, parameters, id=catalog.find(unit).module_name(parameters), marks=marks)
+    """Yield units with the parameters of their examples, and of many corners of the first units, for the sweep."""
+    for unit, entry in catalog.UNITS.items():
+        for parameters in examples(unit):
+            yield pytest.param(unit, parameters, id=entry.module_name(parameters))
+    for unit in ("bfp-converter", "bfp-fmac"):
+        entry = catalog.find(unit)
+        for parameters in dict.fromkeys(map(entry.configure, corners(unit))):
+            if parameters not in entry.examples:
+                yield pytest.param(unit, parameters, id=entry.module_name(parameters), marks=pytest.mark.sweep)
 
 
 def lint(folder, *files):
@@ -32,9 +49,12 @@ def lint(folder, *files):
 
 
 @pytest.mark.parametrize("unit, parameters", list(cases()))
-def test_the_text_passes_lint_as_verilog_2005(unit, parameters, tmp_path):
+def test_the_text_is_as_it_was_and_passes_lint_as_verilog_2005(unit, parameters, tmp_path):
     name = catalog.find(unit).module_name(parameters)
-    text = catalog.find(unit).verilog(parameters)
+    text = text_of(unit, parameters)
+    if name in hashes.kept():
+        changed = hashes.differences([hashes.line(unit, parameters)])
+        assert not changed, changed
     # No identifier needs a backslash: none looks like a bit of a bus, or like a number that someone has to look up.
     assert "\\" not in text and not re.search(r"\b(unused|signal)(_\d+)?\b", re.sub("//.*", "", text))
     (tmp_path / f"{name}.v").write_text(text)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from faults import copy_sources, seed
+from narrowgauge import catalog
 
 ROOT = Path(__file__).parents[2]
 CONVERTER = ("bfp-converter", "--set", "group=4")
@@ -27,6 +28,7 @@ LNS_BINS = (*LNS_DOT, "--set", "accumulation=bins")
 ADDER = ("float-adder", "--set", "format=fp8-e5m2")
 MULTIPLIER = ("float-multiplier", "--set", "format=fp8-e5m2")
 FMA = ("float-fma", "--set", "format=fp8-e5m2")
+CAST = ("float-cast",)
 MAC = ("float-mac", "--set", "format=fp8-e5m2")
 CYCLIC = ("precision-cyclic", "--set", "iterations=400", "--set", "cycles=4")
 ADAPTIVE = ("precision-adaptive", "--set", "group=4")
@@ -110,6 +112,7 @@ SWEPT = {
     "float: a flushed result is told by its exponent before rounding": (
         "tiny = ~kept[-1] | field[-1] | ~field.any()", "tiny = ~kept[-1] | top[-1] | ~top.any()",
         (*MULTIPLIER, "--set", "subnormals=flush")),
+    "float: casts do not underflow": ("limited = 1 + offset - (p - 1) < 1", "limited = False", CAST),
     "float: a zero product pushes the addend away": (
         "alone = distance[-1] | now.none", "alone = distance[-1]", FMA),
     "float: the one that a complement lacks is not added": (
@@ -396,6 +399,10 @@ def test_fault_is_found(name, tmp_path):
     assert status == 1, errors
     assert result["mismatches"] > 0
     assert errors
+
+
+def test_every_unit_has_a_fault():
+    assert {arguments[0] for _, _, arguments in (FAULTS | SWEPT).values()} == set(catalog.UNITS)
 
 
 @pytest.mark.parametrize("text, places", [("nowhere to be found", "0"), ("return m\n", "[0-9]{2}")])

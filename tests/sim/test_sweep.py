@@ -16,10 +16,6 @@ NARROW = {name: fmt for name, fmt in PRESETS.items() if isinstance(fmt, Float) a
     "float8_e4m3": Float(4, 3), "float8_e3m4": Float(3, 4)}
 MODES = [{"rounding": rounding, "subnormals": subnormals}
          for rounding in ("nearest", "truncate", "stochastic") for subnormals in ("keep", "flush")]
-GOLDEN = {
-    "float-adder": floating.adder, "float-multiplier": floating.multiplier, "float-fma": floating.fused,
-    "float-cast": floating.caster,
-}
 CHUNK = 1 << 20  # transfers at a time
 
 
@@ -28,7 +24,7 @@ class Sweep:
 
     def __init__(self, unit, settings, fault=None):
         entry = catalog.find(unit)
-        self.parameters, self.golden, self.step = entry.configure(settings), GOLDEN[unit], 0
+        self.parameters, self.golden, self.step = entry.configure(settings), entry.golden, 0
         text = entry.verilog(self.parameters)
         if fault:
             text, count = re.subn(*fault, text)

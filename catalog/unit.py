@@ -1,37 +1,20 @@
 # amaranth: UnusedElaboratable=no
-"""The catalogue: every unit by name, with its parameters, component, bench and module name."""
+"""The entry of a unit: all that tests, report and lint know of it."""
 
 import hashlib
-import importlib
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from . import __version__
-from .base.checks import require
-from .golden import logarithmic, mx
-from .golden.array import ArrayParameters, peak
-from .golden.blockfloat import ConverterParameters, FMACParameters
-from .golden.floating import AdderParameters, CastParameters, FMAParameters, MACParameters, MultiplierParameters
-from .golden.formats import Fixed, Float, Log, name_of
-from .golden.madam import MadamParameters
-from .golden.precision import AdaptiveParameters, CyclicParameters
-from .golden.softmax import SoftmaxParameters
-from .golden.update import SGDParameters
-from .hw import verilog
-from .hw.array import CellArray
-from .hw.blockfloat import BFPFMAC, BFPConverter
-from .hw.floating import FloatAdder, FloatCast, FloatFMA, FloatMAC, FloatMultiplier
-from .hw.logarithmic import LNSConverter, LNSDecoder, LNSDot
-from .hw.madam import MadamUpdate
-from .hw.mx import MXConverter, MXDot
-from .hw.precision import PrecisionAdaptive, PrecisionCyclic
-from .hw.softmax import SoftmaxGrad
-from .hw.update import SGDUpdate
+from .. import __version__
+from ..golden import mx
+from ..golden.formats import Fixed, Float, Log, name_of
+from ..hw import verilog
 
-__all__ = ["UNITS", "Unit", "find"]
+__all__ = ["Bench", "Unit"]
 
 LONGEST = 120  # characters of a module name
 # What stands before numbers and some formats in module names.
@@ -43,6 +26,25 @@ SHORT = {"group": "g", "mantissa": "m", "exponent": "e", "accumulators": "a", "r
 
 
 @dataclass(frozen=True)
+class Bench:
+    """The functions of a unit's bench; each takes the unit's parameters first.
+
+    Attributes
+    ----------
+    random : callable
+        Makes random and directed transfers from their number and a seed: the arguments of `vectors`.
+    recorded : callable
+        Makes such transfers from the tensors of a training run.
+    vectors : callable
+        Makes Vectors of transfers, with what the golden function answers.
+    """
+
+    random: Callable
+    recorded: Callable
+    vectors: Callable
+
+
+@dataclass(frozen=True, eq=False)
 class Unit:
     """One entry.
 
@@ -51,15 +53,21 @@ class Unit:
     name, summary : str
     parameters : type
         Frozen dataclass of parameters; its defaults are the default configuration.
-    component : callable
-        Makes the component from parameters.
-    topic : str
-        Module in `sim` whose ``<last word of the name>_random``, ``_recorded`` and ``_vectors``
-        are the unit's bench.
-    macs : callable
+    component : type
+        Makes the component from parameters. Its ``meanings`` say what the fields of its ports mean.
+    golden : callable
+        The golden function: takes parameters and arrays. Of the array, the golden model's class.
+    bench : Bench
+    small : dict
+        Settings of a small example, which builds and simulates quickly.
+    corners : tuple of dict
+        Settings of more examples, at the ends of what the unit's text depends on.
+    shown : tuple of dict
+        Settings of which the report tells.
+    macs : callable, optional
         Multiply-accumulates per cycle at the generated precision, from the parameters; None for
         a unit that makes none.
-    chunk_macs : callable
+    chunk_macs : callable, optional
         Multiply-accumulates of 2-bit chunks per cycle; None likewise.
     """
 
@@ -67,9 +75,18 @@ class Unit:
     summary: str
     parameters: type
     component: type
-    topic: str
-    macs: object = None
-    chunk_macs: object = None
+    golden: Callable
+    bench: Bench
+    small: dict
+    corners: tuple[dict, ...]
+    shown: tuple[dict, ...] = ({},)
+    macs: Callable | None = None
+    chunk_macs: Callable | None = None
+
+    @property
+    def examples(self):
+        """Parameters of the examples: the small one, the default, the corners; each once."""
+        return list(dict.fromkeys(self.configure(row) for row in (self.small, {}, *self.corners)))
 
     def configure(self, settings):
         """Return the parameters made from a dict of settings; ValueError tells what is wrong."""
@@ -129,14 +146,12 @@ class Unit:
 
     def vectors(self, parameters, count, seed, *, record=True):
         """Return bench Vectors: random and directed ones, and with `record` one in five recorded."""
-        bench = importlib.import_module(f".sim.{self.topic}", __package__)
-        kind = self.name.split("-")[-1]
         recorded = count // 5 if record else 0
-        parts = [getattr(bench, f"{kind}_random")(parameters, count - recorded, seed)]
+        parts = [self.bench.random(parameters, count - recorded, seed)]
         if recorded:
-            parts.append(getattr(bench, f"{kind}_recorded")(parameters, recorded, seed))
+            parts.append(self.bench.recorded(parameters, recorded, seed))
         arrays = [np.concatenate(each) for each in zip(*parts, strict=True)]
-        return getattr(bench, f"{kind}_vectors")(parameters, *arrays)
+        return self.bench.vectors(parameters, *arrays)
 
 
 def _word(name, value):
@@ -155,88 +170,3 @@ def _word(name, value):
     if isinstance(value, str):
         return value
     return f"{SHORT.get(name, name)}{value}".replace("-", "n")
-
-
-UNITS = {unit.name: unit for unit in (
-    Unit(
-        "bfp-converter", "floating point to block floating point, one group per cycle",
-        ConverterParameters, BFPConverter, "blockfloat",
-    ),
-    Unit(
-        "bfp-fmac", "dot product of two block-floating-point groups, added to a floating-point sum",
-        FMACParameters, BFPFMAC, "blockfloat",
-        lambda p: p.group / (1 if p.chunks == "parallel" else p.format.chunks**2),
-        lambda p: p.chunk_macs,
-    ),
-    Unit(
-        "float-adder", "sum or difference of two floating-point numbers, rounded once",
-        AdderParameters, FloatAdder, "floating",
-    ),
-    Unit(
-        "float-multiplier", "product of two floating-point numbers, rounded once",
-        MultiplierParameters, FloatMultiplier, "floating",
-    ),
-    Unit(
-        "float-fma", "fused multiply-add of floating-point numbers, rounded once",
-        FMAParameters, FloatFMA, "floating", lambda p: 1,
-    ),
-    Unit(
-        "float-cast", "conversion between two floating-point formats, rounded once",
-        CastParameters, FloatCast, "floating",
-    ),
-    Unit(
-        "float-mac", "product of two floating-point numbers, added to a floating-point sum",
-        MACParameters, FloatMAC, "floating", lambda p: 1,
-    ),
-    Unit(
-        "mx-converter", "floating point to an OCP microscaling (MX) format, one block per cycle",
-        mx.ConverterParameters, MXConverter, "mx",
-    ),
-    Unit(
-        "mx-dot", "dot product of two microscaling (MX) blocks, added to a floating-point sum",
-        mx.DotParameters, MXDot, "mx", lambda p: p.lanes,
-    ),
-    Unit(
-        "lns-converter", "floating point to logarithmic numbers under one scale, one vector per cycle",
-        logarithmic.ConverterParameters, LNSConverter, "logarithmic",
-    ),
-    Unit(
-        "lns-decoder", "logarithmic numbers to floating point, rounded once, one vector per cycle",
-        logarithmic.DecoderParameters, LNSDecoder, "logarithmic",
-    ),
-    Unit(
-        "lns-dot", "dot product of two vectors of logarithmic numbers, summed and rounded to floating point",
-        logarithmic.DotParameters, LNSDot, "logarithmic", lambda p: p.lanes,
-    ),
-    Unit(
-        "madam-update", "Madam's update of logarithmic weights by additions to their codes",
-        MadamParameters, MadamUpdate, "madam",
-    ),
-    Unit(
-        "sgd-update", "SGD's weight update with momentum: plain, stochastic, with Kahan compensation, or grown",
-        SGDParameters, SGDUpdate, "update",
-    ),
-    Unit(
-        "softmax-grad", "errors p - y and loss of a row of logits, one class per cycle and pass",
-        SoftmaxParameters, SoftmaxGrad, "softmax",
-    ),
-    Unit(
-        "precision-cyclic", "CPT's cycles: the precision of each training iteration, from a counter",
-        CyclicParameters, PrecisionCyclic, "precision",
-    ),
-    Unit(
-        "precision-adaptive", "FAST's choice of 2 or 4 bits for a tensor, from its block-floating-point groups",
-        AdaptiveParameters, PrecisionAdaptive, "precision",
-    ),
-    Unit(
-        "array", "matrix products of a number system on a grid of cells, from a memory read down or across",
-        ArrayParameters, CellArray, "array", peak,
-        lambda p: p.rows * p.columns * (p.system.cell(p.sums).chunk_macs if p.name == "bfp" else 0),
-    ),
-)}
-
-
-def find(name):
-    """Return the Unit of that name."""
-    require(name in UNITS, "unit", name, ", ".join(UNITS))
-    return UNITS[name]
