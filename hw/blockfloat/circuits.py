@@ -1,0 +1,18 @@
+"""Block floating point as the array asks for it: its circuits."""
+
+from .converter import BFPConverter
+from .fmac import BFPFMAC
+
+__all__ = ["BFPCircuits"]
+
+
+class BFPCircuits:
+    """Block floating point in the array: see `circuits`."""
+
+    converter, cell = BFPConverter, BFPFMAC
+    held = ("precision",)
+
+    @staticmethod
+    def convert(payload, elements, mode):
+        return [payload.elements.as_value().eq(elements), payload.precision.eq(mode.precision),
+                payload.rounding.eq(mode.rounding)]
