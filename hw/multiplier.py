@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from .pipeline import signals
 from .verilog import PREFIX
 
-__all__ = ["Multiplier", "block", "chunk_product", "rows"]
+__all__ = ["Multiplier", "block", "chunk_product", "rows", "text_of"]
 
 # Yosys does not move registers into the ECP5's and Gowin's blocks, so the blocks are named here. Each family's text
 # stands behind its macro; simulators and other families take `*` and plain registers, which mean the same.
@@ -90,6 +90,12 @@ def block(width, *, before, behind, kind):
              for index, (macro, text) in enumerate(families)]
     return name, TEXT.format(name=name, top=top, end=end, families="".join(texts),
                              plain=PLAIN[before, behind].format(top=top, end=end))
+
+
+def text_of(width, **settings):
+    """Return the Verilog text of the module that such a `Multiplier` instantiates; an empty one for LUTs."""
+    instance = block(width, **settings)
+    return instance[1] if instance else ""
 
 
 class Multiplier(wiring.Component):

@@ -11,7 +11,7 @@ from ..golden.rounding import NEAREST
 from ..golden.update import METHODS, SGDParameters
 from . import meanings
 from .floating import FloatAdder
-from .multiplier import Multiplier, block
+from .multiplier import Multiplier, text_of
 from .pipeline import signals, stage
 from .rounding import round_and_pack, shift_right_sticky, unpack
 from .unit import StreamUnit
@@ -164,8 +164,7 @@ class SGDUpdate(StreamUnit):
     def text(self):
         """Verilog of the module that the unit instantiates."""
         multiplier = RateMultiplier.multiplier(self.parameters)
-        instance = multiplier and block(**multiplier)
-        return instance[1] if instance else ""
+        return text_of(**multiplier) if multiplier else ""
 
     @property
     def meanings(self):

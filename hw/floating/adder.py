@@ -1,0 +1,83 @@
+"""The adder of floating-point numbers."""
+
+from amaranth import *
+
+from ...golden.floating import AdderParameters
+from ..pipeline import signals
+from ..rounding import shift_right_sticky, unpack
+from .frame import FloatUnit
+
+__all__ = ["FloatAdder"]
+
+
+class FloatAdder(FloatUnit):
+    """Sum or difference of two floating-point numbers, rounded once.
+
+    Source: numerics contract, sections 1, 2 and 4.
+
+    Parameters
+    ----------
+    parameters : AdderParameters
+
+    Members
+    -------
+    i : In(stream)
+        ``a``, ``b`` (codes) and ``subtract`` (a - b).
+    o : Out(stream)
+        ``value`` (code).
+    invalid, overflow : Out(1)
+        Sticky: a result was NaN; a result of finite operands was beyond the largest finite value.
+    status_clear : In(1)
+        Clears both.
+
+    Attributes
+    ----------
+    latency : int
+        Cycles from an accepted transfer to its result.
+    interval : int
+        Cycles between transfers: 1.
+    """
+
+    CUTS = ("out", "sum", "ordered", "fine", "aligned", "coarse")
+
+    def __init__(self, parameters: AdderParameters, *, embedded=False):
+        width = parameters.format.width
+        super().__init__(parameters, {"a": width, "b": width, "subtract": 1}, parameters.format, embedded=embedded)
+
+    def _exact(self, m, advance, cut):
+        fmt, payload = self.parameters.format, self.i.payload
+        a, b = (unpack(m, name, fmt, payload[name], self.flush) for name in "ab")
+        # The larger magnitude first: then no difference is negative.
+        swap, apart = signals("swap apart")
+        m.d.comb += [
+            swap.eq(payload.a[:-1] < payload.b[:-1]),
+            apart.eq(a.negative ^ b.negative ^ payload.subtract),
+        ]
+        distance = (Mux(swap, b.field, a.field) - Mux(swap, a.field, b.field))[:fmt.exponent]
+        choice = {"nearest": payload.nearest} if self._choice else {}
+        now = cut(
+            "ordered", valid=self.i.valid, **choice, larger=Mux(swap, b.significand, a.significand),
+            smaller=Mux(swap, a.significand, b.significand), top=Mux(swap, b.field, a.field), distance=distance,
+            apart=apart, negative=Mux(swap, b.negative ^ payload.subtract, a.negative),
+            infinite=a.infinite | b.infinite, nan=a.nan | b.nan | (a.infinite & b.infinite & apart))
+
+        # Of two far apart, the difference has one leading zero at the most, so that one bit more than rounding
+        # looks at is enough; of two nearer than that, nothing falls off.
+        extra = self._window + 1
+        width = fmt.mantissa + 1 + extra
+        levels = min(width.bit_length(), fmt.exponent)
+        far = now.distance[levels:].any()
+        # The widest shift last: its mostly empty result is worked into the logic of the sum.
+        value, sticky = shift_right_sticky(
+            m, "smaller", Cat(C(0, extra), now.smaller), now.distance, [1 << k for k in range(levels)],
+            fill=C(0, 1), sticky=C(0, 1))
+        sticky = Mux(far, now.smaller.any(), sticky)
+        now = cut("aligned", now, drop=("distance",), smaller=value & ~far.replicate(width), sticky=sticky)
+
+        # What is lost of a subtrahend leaves the difference a little below: floor, and sticky.
+        carry, total = now.apart & ~now.sticky, Signal(width + 1, name="total")
+        m.d.comb += total.eq((Cat(carry, C(0, extra), now.larger, C(0, 1))
+                              + Cat(carry, now.smaller ^ now.apart.replicate(width), now.apart))[1:])
+        now = cut("sum", now, drop=("larger", "smaller", "apart"), value=total, cancels=now.apart, flip=C(0, 1))
+        # The top bit is the carry. To the bottom of the number, a difference can only cancel without a sticky bit.
+        return now, width, not self.flush
