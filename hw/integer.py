@@ -1,12 +1,13 @@
 """Plain INT8 in hardware: the converter to integers under a given scale, and their dot product."""
 
 from amaranth import *
-from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib import data
 
 from ..golden.integer import SCALE_BIAS, SCALE_MIN, SUM, TOP, ConverterParameters, DotParameters
-from .floating import round_sum, unpack
-from .pipeline import bits_of, packed_sums, shift_right_sticky, stage, sticky_status, sum_with_carry
+from .pipeline import bits_of, stage
+from .rounding import round_sum, shift_right_sticky, unpack
+from .trees import packed_sums, sum_with_carry
+from .unit import StreamUnit
 
 __all__ = ["INT8Circuits", "IntConverter", "IntDot", "vector_layout"]
 
@@ -20,7 +21,7 @@ def vector_layout(lanes):
     return data.StructLayout({"codes": data.ArrayLayout(WIDTH, lanes), "scale": SCALE})
 
 
-class IntConverter(wiring.Component):
+class IntConverter(StreamUnit):
     """Converter from floating point to integers: one vector per cycle.
 
     Each element is divided by the scale and rounded once, to nearest even. What is beyond -127 .. 127 saturates, and so
@@ -49,29 +50,15 @@ class IntConverter(wiring.Component):
         Cycles between transfers: 1.
     """
 
-    interval = 1
-
     def __init__(self, parameters: ConverterParameters):
         self.parameters = parameters
-        super().__init__({
-            "i": In(stream.Signature(data.StructLayout({
-                "elements": data.ArrayLayout(parameters.work.width, parameters.lanes), "scale": SCALE,
-            }))),
-            "o": Out(stream.Signature(vector_layout(parameters.lanes))),
-            "invalid": Out(1),
-            "overflow": Out(1),
-            "status_clear": In(1),
-        })
-
-    @property
-    def latency(self):
-        return self.parameters.latency
+        elements = data.ArrayLayout(parameters.work.width, parameters.lanes)
+        super().__init__({"elements": elements, "scale": SCALE}, vector_layout(parameters.lanes))
 
     def elaborate(self, platform):
         m = Module()
         work, lanes, payload = self.parameters.work, self.parameters.lanes, self.i.payload
-        advance = Signal()
-        m.d.comb += [advance.eq(~self.o.valid | self.o.ready), self.i.ready.eq(advance)]
+        advance = self.handshake(m)
 
         # An element is aligned in a window: a bit for the half, those of a magnitude, one more, which tells that it is
         # too large, and `left` places for subnormal numbers, whose leading one is lower than their exponent says. With
@@ -86,15 +73,14 @@ class IntConverter(wiring.Component):
         # One more, because a field is taken off by adding its complement.
         m.d.comb += reach.eq(payload.scale + (offset + 1))
         now = stage(m, advance, "split", valid=self.i.valid, scale=payload.scale, reach=reach,
-                    fields=Cat(each.field for each in parts), values=Cat(each.significand[-kept:] for each in parts),
-                    below=Cat(each.significand[:-kept].any() for each in parts),
-                    negative=Cat(each.negative for each in parts), infinite=Cat(each.infinite for each in parts),
-                    nan=Cat(each.nan for each in parts))
-        fields = [now.fields[work.exponent * k:work.exponent * (k + 1)] for k in range(lanes)]
+                    fields=[each.field for each in parts], values=[each.significand[-kept:] for each in parts],
+                    below=[each.significand[:-kept].any() for each in parts],
+                    negative=[each.negative for each in parts], infinite=[each.infinite for each in parts],
+                    nan=[each.nan for each in parts])
         distances = packed_sums(m, "distance", [
-            (now.reach.as_unsigned(), ~Cat(each, C(0, bits - work.exponent)), None) for each in fields])
+            (now.reach.as_unsigned(), ~Cat(each, C(0, bits - work.exponent)), None) for each in now.fields])
         now = stage(m, advance, "distance", now, drop=("fields", "reach"),
-                    distances=Cat(each[:bits] for each in distances))
+                    distances=[each[:bits] for each in distances])
 
         # Align. What is moved out of the window altogether is less than a half.
         steps = (window - 1).bit_length()
@@ -102,7 +88,7 @@ class IntConverter(wiring.Component):
         half = (steps + 1) // 2
         values, sticky, rest, beyond = [], [], [], []
         for k in range(lanes):
-            value, distance = now.values[kept * k:kept * (k + 1)], now.distances[bits * k:bits * (k + 1)]
+            value, distance = now.values[k], now.distances[k]
             some = value.any() | now.below[k]
             value, lost = shift_right_sticky(m, f"coarse{k}", Cat(C(0, window - kept), value), distance, shifts[:half],
                                              fill=C(0, 1), sticky=now.below[k])
@@ -110,22 +96,20 @@ class IntConverter(wiring.Component):
             sticky.append(lost)
             rest.append(distance[:steps - half])
             beyond.append((distance[-1] & some) | now.infinite[k])
-        now = stage(m, advance, "coarse", now, drop=("distances", "below", "infinite"), values=Cat(values),
-                    sticky=Cat(sticky), rest=Cat(rest), beyond=Cat(beyond))
+        now = stage(m, advance, "coarse", now, drop=("distances", "below", "infinite"), values=values, sticky=sticky,
+                    rest=rest, beyond=beyond)
         values, sticky = [], []
         for k in range(lanes):
-            value, lost = shift_right_sticky(
-                m, f"fine{k}", now.values[window * k:window * (k + 1)],
-                now.rest[(steps - half) * k:(steps - half) * (k + 1)], shifts[half:], fill=C(0, 1),
-                sticky=now.sticky[k])
+            value, lost = shift_right_sticky(m, f"fine{k}", now.values[k], now.rest[k], shifts[half:], fill=C(0, 1),
+                                             sticky=now.sticky[k])
             values.append(value)
             sticky.append(lost)
-        now = stage(m, advance, "fine", now, drop=("rest",), values=Cat(values), sticky=Cat(sticky))
+        now = stage(m, advance, "fine", now, drop=("rest",), values=values, sticky=sticky)
 
         # Round, saturate and negate in one addition: -(q + up) is ~q + 1 - up.
         magnitudes, ups, beyond = [], [], []
         for k in range(lanes):
-            value, negative, number = now.values[window * k:window * (k + 1)], now.negative[k], ~now.nan[k]
+            value, negative, number = now.values[k], now.negative[k], ~now.nan[k]
             q, above = value[1:1 + MAGNITUDE], value[1 + MAGNITUDE:].any() | now.beyond[k]
             up = value[0] & (q[0] | now.sticky[k])
             full = above | (q.all() & up)
@@ -133,22 +117,16 @@ class IntConverter(wiring.Component):
                               & number.replicate(WIDTH))
             ups.append(((up & ~full) ^ negative) & number)
             beyond.append(full & number)
-        now = stage(m, advance, "limit", now, drop=("values", "sticky", "negative"), magnitudes=Cat(magnitudes),
-                    ups=Cat(ups), nan=now.nan.any(), beyond=Cat(beyond).any())
+        now = stage(m, advance, "limit", now, drop=("values", "sticky", "negative"), magnitudes=magnitudes, ups=ups,
+                    nan=Cat(now.nan).any(), beyond=Cat(beyond).any())
         codes = packed_sums(m, "code", [
-            (now.magnitudes[WIDTH * k:WIDTH * (k + 1)], C(0, WIDTH), now.ups[k]) for k in range(lanes)])
-        with m.If(advance):
-            m.d.sync += [
-                self.o.valid.eq(now.valid),
-                self.o.payload.codes.as_value().eq(Cat(each[:WIDTH] for each in codes)),
-                self.o.payload.scale.eq(now.scale),
-            ]
-        sticky_status(m, self.invalid, advance & now.valid & now.nan, self.status_clear)
-        sticky_status(m, self.overflow, advance & now.valid & now.beyond, self.status_clear)
+            (magnitude, C(0, WIDTH), up) for magnitude, up in zip(now.magnitudes, now.ups)])
+        self.emit(m, advance, now.valid, codes=Cat(each[:WIDTH] for each in codes), scale=now.scale)
+        self.report(m, invalid=advance & now.valid & now.nan, overflow=advance & now.valid & now.beyond)
         return m
 
 
-class IntDot(wiring.Component):
+class IntDot(StreamUnit):
     """Dot product of vectors of integers, summed over transfers and rounded to a float.
 
     A transfer adds the products of its lanes to a sum of 32 bits, exactly. With ``last`` the sum is scaled by both
@@ -178,28 +156,17 @@ class IntDot(wiring.Component):
         Cycles between transfers, also to the same sum: 1.
     """
 
-    interval = 1
-
     def __init__(self, parameters: DotParameters):
         self.parameters = parameters
         vector = vector_layout(parameters.lanes)
-        super().__init__({
-            "i": In(stream.Signature(data.StructLayout({"a": vector, "b": vector, "first": 1, "last": 1}))),
-            "o": Out(stream.Signature(data.StructLayout({"value": parameters.result.width}))),
-            "overflow": Out(1),
-            "status_clear": In(1),
-        })
-
-    @property
-    def latency(self):
-        return self.parameters.latency
+        super().__init__({"a": vector, "b": vector, "first": 1, "last": 1}, {"value": parameters.result.width},
+                         ("overflow",))
 
     def elaborate(self, platform):
         m = Module()
         parameters, payload = self.parameters, self.i.payload
         lanes, result = parameters.lanes, parameters.result
-        advance = Signal()
-        m.d.comb += [advance.eq(~self.o.valid | self.o.ready), self.i.ready.eq(advance)]
+        advance = self.handshake(m)
 
         # Rows of bit products. The bits of a sign weigh less than nothing: with their products inverted, -x = ~x - 1,
         # all rows are unsigned, and the sum of a lane's rows is its product and a constant.
@@ -224,17 +191,15 @@ class IntDot(wiring.Component):
             sums = packed_sums(m, f"rows{level}", [
                 (Cat(low[apart:], C(0, apart)), high, None) for low, high in zip(rows[::2], rows[1::2])])
             rows = [Cat(low[:apart], each)[:WIDTH + 2 * apart] for low, each in zip(rows[::2], sums)]
-            now = stage(m, advance, f"rows{level}", now, rows=Cat(rows), **values)
-            size, values = len(rows[0]), {}
-            rows = [now.rows[size * k:size * (k + 1)] for k in range(len(rows))]
+            now = stage(m, advance, f"rows{level}", now, rows=rows, **values)
+            rows, values = now.rows, {}
 
         # Add the lanes, a level of the tree a stage.
         for level in range((lanes - 1).bit_length()):
             sums = packed_sums(m, f"level{level}", [(x, y, None) for x, y in zip(rows[::2], rows[1::2])])
-            size = len(sums[0])
             sums += [Cat(each, C(0, 1)) for each in rows[2 * len(sums):]]
-            now = stage(m, advance, f"level{level}", now, rows=Cat(sums))
-            rows = [now.rows[size * k:size * (k + 1)] for k in range(len(sums))]
+            now = stage(m, advance, f"level{level}", now, rows=sums)
+            rows = now.rows
         total = Signal(signed(len(rows[0]) + 1))
         m.d.comb += total.eq(rows[0] - lanes * excess)
         now = stage(m, advance, "total", now, drop=("rows",), total=total)
@@ -245,12 +210,11 @@ class IntDot(wiring.Component):
             m.d.sync += held.eq(sum_with_carry(Mux(now.first, 0, held).as_signed(), now.total, C(0, 1)))
         now = stage(m, advance, "sum", valid=now.valid, last=now.last, field=now.field)
         now, code, over = round_sum(m, advance, now, held, offset, result)
-        with m.If(advance):
-            m.d.sync += [self.o.valid.eq(now.valid), self.o.payload.value.eq(code)]
+        self.emit(m, advance, now.valid, value=code)
         # The status is told a cycle later, off the critical path.
         lost = Signal()
         m.d.sync += lost.eq(advance & now.valid & over)
-        sticky_status(m, self.overflow, lost, self.status_clear)
+        self.report(m, overflow=lost)
         return m
 
 

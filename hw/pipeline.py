@@ -67,13 +67,3 @@ def sticky_status(m, flag, condition, clear):
         m.d.sync += flag.eq(1)
     with m.Elif(clear):
         m.d.sync += flag.eq(0)
-
-
-def __getattr__(name):
-    # Until hw/integer.py, which is being rebuilt, imports these from where they are. They import `stage` from here.
-    from . import rounding, trees
-
-    for shelf in (rounding, trees):
-        if name in shelf.__all__:
-            return getattr(shelf, name)
-    raise AttributeError(name)

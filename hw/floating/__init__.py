@@ -1,6 +1,5 @@
 """Floating-point units of any format: adder, multiplier, fused multiply-add, cast, accumulating multiply-add."""
 
-from ..rounding import round_sum, unpack
 from .adder import FloatAdder
 from .cast import FloatCast
 from .circuits import FloatCircuits
@@ -8,4 +7,4 @@ from .fma import FloatFMA
 from .mac import FloatMAC
 from .multiplier import FloatMultiplier
 
-__all__ = ["FloatAdder", "FloatCast", "FloatFMA", "FloatMAC", "FloatMultiplier", "FloatCircuits", "round_sum", "unpack"]
+__all__ = ["FloatAdder", "FloatCast", "FloatFMA", "FloatMAC", "FloatMultiplier", "FloatCircuits"]
