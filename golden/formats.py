@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..base.checks import require, require_int
-from ..base.parameters import Named, Parameters
+from ..base.parameters import Named
 from .arrays import as_real
 from .rounding import NEAREST, round_scaled
 
-__all__ = ["BlockFloat", "Fixed", "Float", "Format", "Log", "PRESETS", "Parameters", "name_of", "parse"]
+__all__ = ["BlockFloat", "Fixed", "Float", "Format", "Log", "PRESETS", "name_of", "parse"]
 
 SPECIALS = ("ieee", "fn", "none")
 OVERFLOWS = ("infinity", "saturate")

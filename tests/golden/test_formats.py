@@ -8,8 +8,9 @@ from fractions import Fraction
 import ml_dtypes
 import numpy as np
 import pytest
+from narrowgauge.base.parameters import Parameters
 from narrowgauge.golden.blockfloat import ConverterParameters, FMACParameters
-from narrowgauge.golden.formats import PRESETS, BlockFloat, Fixed, Float, Log, Parameters, name_of, parse
+from narrowgauge.golden.formats import PRESETS, BlockFloat, Fixed, Float, Log, name_of, parse
 from narrowgauge.golden.rounding import NEAREST, TRUNCATE, stochastic
 
 pytestmark = pytest.mark.filterwarnings("error")
