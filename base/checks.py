@@ -1,4 +1,4 @@
-"""Checks of what users give: errors of one line, which name the value and what is allowed."""
+"""Checks of values from users. An error is one line that names the value and the allowed values."""
 
 from collections.abc import Sized
 

@@ -12,8 +12,8 @@ __all__ = ["Named", "Parameters"]
 class Parameters:
     """Mixin for frozen dataclasses: a JSON-ready dict out, the same object back in.
 
-    A field that is annotated with a subclass of `Named` holds such an object, and becomes what its `plain` returns;
-    null where None is its default.
+    A field annotated with a subclass of `Named` holds a `Named` object. In JSON the object is the value that its
+    `plain` returns. Null stands for None where None is the field's default.
     """
 
     def to_json(self) -> dict:

@@ -254,7 +254,7 @@ class AccumulatorBank(StreamUnit):
 
 
 class SummingUnit(StreamUnit):
-    """Unit that makes a scaled integer of each transfer and adds it to a sum of an `AccumulatorBank`.
+    """Unit that adds scaled integers, one for each transfer, to the sums of an `AccumulatorBank`.
 
     Parameters
     ----------

@@ -93,7 +93,7 @@ def block(width, *, before, behind, kind):
 
 
 def text_of(width, **settings):
-    """Return the Verilog text of the module that such a `Multiplier` instantiates; an empty one for LUTs."""
+    """Return the Verilog text of a `Multiplier`'s module; an empty text where LUTs multiply."""
     instance = block(width, **settings)
     return instance[1] if instance else ""
 

@@ -53,8 +53,8 @@ def round_and_pack(m, fmt, mode, value, top, *, flush=False, sticky=0, flip=0, n
     top : Value
         Exponent field that belongs to the top bit, less one; with `flush` signed, else never negative.
     flip : Value
-        The value is the complement of a negative number: ones go on below it without end, and one more in the last
-        place of them all would make it exact.
+        The value is the complement of a negative number. Ones go on below the value without end; 1 more in the last
+        place of them all would make the value exact.
     sticky : Value
         Whether there is anything below the value; with `flip`, whether anything but ones. Stochastic rounding needs
         ``fmt.mantissa + 1 + mode.window`` exact bits.
@@ -219,8 +219,8 @@ def normalise(m, name, value, widths, *, fill=0, limit=None, free=0, need=None):
         if limit is None:
             m.d.comb += take.eq(zero)
         else:
-            # As long as every bit of the limit so far has been used up, only its next bit allows
-            # a shift; one bit that was allowed but not needed leaves more room than can be used.
+            # While all bits of the limit so far have been used, only the limit's next bit allows a shift. A bit that
+            # was allowed but not needed leaves more room than all later shifts can use.
             room = limit[width.bit_length() - 1]
             m.d.comb += take.eq(zero & (free | room))
             free = free | (room & ~zero)

@@ -26,11 +26,10 @@ def _below(value, bit):
 def packed_sums(m, name, lanes):
     """Add pairs of unsigned numbers side by side in few long carry chains (combinational).
 
-    A carry chain has a fixed cost at its ends (4 LUTs on ECP5), so many short ones are dear.
-    Between two lanes is one position in which the carry-in of the upper one is added to itself:
-    its sum is the carry-out of the lower lane, and its carry does not depend on that. The
-    position must not hold constants, or synthesis would cut the chain there; a lane without a
-    carry-in lends its lowest bit of the second number.
+    A carry chain has a fixed cost at its ends (4 LUTs on ECP5), so many short chains are dear. Between two lanes is one
+    position, in which the upper lane's carry-in is added to itself. The position's sum is the lower lane's carry-out.
+    The position's carry does not depend on the lower lane. The position must not hold constants, or synthesis would cut
+    the chain there: a lane without a carry-in lends the lowest bit of its second number.
 
     Parameters
     ----------
@@ -119,9 +118,9 @@ def sum_products(m, advance, now, products, signs, field, *, scale=None, complem
     carry : Value
         a one that may still have to be added to each.
     """
-    # Signed products as complements: -x is ~x + 1, and the ones are the carries of the adder
-    # tree. The sign is kept inverted, which adds a constant and makes the numbers unsigned;
-    # the tree doubles the constant with each level, so that it ends as the sum's top bit.
+    # Signed products as complements: -x is ~x + 1, and the ones are the carries of the adder tree. The sign is kept
+    # inverted, which adds a constant and makes the numbers unsigned. Each level of the tree doubles the constant: in
+    # the end the constant is the sum's top bit.
     lanes = len(products[0])
     levels = (lanes - 1).bit_length()
     zero = C(1 << len(products[0][0]), len(products[0][0]) + 1)

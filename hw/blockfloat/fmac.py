@@ -16,12 +16,11 @@ __all__ = ["BFPFMAC"]
 class BFPFMAC(SummingUnit):
     """Dot product of two BFP groups, of a precision chosen per transfer, added to a float sum.
 
-    A transfer adds the exact dot product of its two groups to one of the accumulators, with one
-    rounding to nearest even; see `AccumulatorBank`. ``serial``: the magnitudes are multiplied one
-    pair of 2-bit chunks a cycle, in ceil(pa/2) * ceil(pb/2) cycles; the transfer is accepted with
-    its last pass, and the groups must stay at the port until then, as a stream holds them.
-    ``parallel``: one transfer a cycle, whatever the precisions. Source: numerics contract,
-    section 3 (FAST).
+    A transfer adds the exact dot product of its two groups to one of the accumulators, with one rounding to nearest
+    even; see `AccumulatorBank`. ``serial``: the magnitudes are multiplied one pair of 2-bit chunks a cycle, in
+    ceil(pa/2) * ceil(pb/2) cycles. The transfer is accepted with its last pass. The groups must stay at the port until
+    then, as a stream holds them. ``parallel``: one transfer a cycle, whatever the precisions. Source: numerics
+    contract, section 3 (FAST).
 
     Parameters
     ----------
@@ -114,8 +113,8 @@ class BFPFMAC(SummingUnit):
     def _one_chunk_pair(self, m, advance, common):
         """Sequence the passes of a transfer; return the stage and the products of its chunk pair.
 
-        Pairs (c, d) come in falling order of c + d, so that the merged sum moves up by one chunk
-        (times 4) from one c + d to the next.
+        Pairs (c, d) come in descending order of c + d. From one c + d to the next, the merged sum moves up by one
+        chunk (times 4).
         """
         payload, fmt = self.i.payload, self.parameters.format
 

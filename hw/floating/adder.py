@@ -61,8 +61,8 @@ class FloatAdder(FloatUnit):
             apart=apart, negative=Mux(swap, b.negative ^ payload.subtract, a.negative),
             infinite=a.infinite | b.infinite, nan=a.nan | b.nan | (a.infinite & b.infinite & apart))
 
-        # Of two far apart, the difference has one leading zero at the most, so that one bit more than rounding
-        # looks at is enough; of two nearer than that, nothing falls off.
+        # The difference of numbers far apart has one leading zero at most: one bit more than rounding looks at is
+        # enough. Numbers near each other lose no bits.
         extra = self._window + 1
         width = fmt.mantissa + 1 + extra
         levels = min(width.bit_length(), fmt.exponent)

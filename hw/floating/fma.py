@@ -47,9 +47,9 @@ class FloatFMA(FloatUnit):
         p, q = fmt.mantissa + 1, result.mantissa + 1
         offset = 1 - 2 * fmt.bias + result.bias
 
-        # The window in which the sum is made: `above` bits in which the addend may stand clear of the product, with
-        # room for what rounding looks at and for one leading zero; the product; and as many bits below it as a result
-        # may reach that begins in the product's lowest leading place.
+        # The sum is made in a window of three parts. In the `above` bits the addend may stand clear of the product,
+        # with room for the bits of rounding and for one leading zero. The product stands in the middle. The `below`
+        # bits hold the end of a result that begins in the product's lowest leading place.
         above = q + self._window + 1
         lowest = 2 + offset - (2 * p - 1)  # field of the product's lowest bit, when both operands are subnormal
         both = lowest - (max(lowest - (q - 1), 1 - result.mantissa) - self._window - 1)
@@ -96,8 +96,8 @@ class FloatFMA(FloatUnit):
                 m.d.sync += held.eq(product)
             product = held
 
-        # product + addend, or product - addend: floor, where the addend has lost bits, and sticky. A negative
-        # difference, which has lost none, is complemented; the one that it lacks is left to the rounding.
+        # product + addend, or product - addend: floor and sticky where the addend has lost bits. A negative difference
+        # has lost no bits and is complemented. The rounding adds the 1 that is missing then.
         borrow = now.apart & ~now.sticky
         total = Signal(width + 1)
         m.d.comb += total.eq((Cat(borrow, C(0, below), product, C(0, above + 1))

@@ -19,9 +19,9 @@ class FloatUnit(StreamUnit):
     Parameters
     ----------
     embedded : bool
-        Whether the unit is a part of a pipeline, which moves it by a port ``enable`` in place of the handshake and has
-        no use for its status. With stochastic rounding the operands have a flag ``nearest`` then, for those that are
-        rounded to nearest even and draw no random word.
+        Whether the unit is a part of a pipeline. The pipeline moves the unit by a port ``enable`` in place of the
+        handshake, and the unit has no status. With stochastic rounding the operands have a flag ``nearest`` then: such
+        operands are rounded to nearest even and draw no random word.
 
     Attributes
     ----------

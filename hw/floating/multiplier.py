@@ -43,9 +43,9 @@ class FloatMultiplier(FloatUnit):
         fmt, result, payload = self.parameters.format, self.result, self.i.payload
         a, b = (unpack(m, name, fmt, payload[name], self.flush) for name in "ab")
         p = fmt.mantissa + 1
-        # The product's top bit belongs to field a + b + offset of the result format. Where that may be below 1, zeros
-        # on top make the shift to the right of a subnormal one to the left; what is then still below is nothing
-        # but less than a half, or than the random window.
+        # The product's top bit belongs to field a + b + offset of the result format. Where the field may be below 1,
+        # zeros on top turn the right shift of a subnormal result into a left shift. Smaller products are less than a
+        # half, or than the random window.
         offset = 1 - 2 * fmt.bias + result.bias
         above = min(max(1 - (2 + offset), 0), result.mantissa + 1 + self._window)
         limited = 2 + offset - (2 * p - 1) < 1

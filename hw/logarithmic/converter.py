@@ -85,7 +85,7 @@ class LNSConverter(StreamUnit):
         now = SimpleNamespace(**vars(now), levels=now.best)
         now, best = largest(m, advance, now, levels=1)
 
-        # The least scale, and what to take off the levels for the one that is used.
+        # The least scale, and the number to take off the levels for the scale in use.
         octaves = (fmt.top + 1) >> low
         least = 1 - octaves + level.base + SCALE_BIAS
         size = max(level.width + 3, bits_of(least, least + (1 << level.width - low) - 1))
