@@ -48,6 +48,8 @@ experiments: env
 
 lint: env
 	$(BIN)/ruff check .
+	@mkdir -p build/typed && ln -sfn ../.. build/typed/narrowgauge
+	$(BIN)/mypy
 
 clean:
 	rm -rf build .venv *.egg-info .pytest_cache .ruff_cache

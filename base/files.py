@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 __all__ = ["build_once", "cache_folder", "json_text", "plain_folder", "same", "special", "unchanged", "whole",
            "writable", "write_whole"]
@@ -61,7 +61,7 @@ def writable(name: str, path: str | os.PathLike) -> None:
     ValueError
         One line with the path and the reason.
     """
-    def refuse(why):
+    def refuse(why: object) -> NoReturn:
         raise ValueError(f"{name} is {os.fspath(path)!r}; allowed: a file that can be written ({why})")
 
     if os.fspath(path) == "":
@@ -124,7 +124,7 @@ def whole(path: str | os.PathLike) -> Iterator[BinaryIO]:
         raise
 
 
-def _umask():
+def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
@@ -141,7 +141,7 @@ def json_text(data: object) -> str:
     return json.dumps(_finite(data), indent=2, allow_nan=False) + "\n"
 
 
-def _finite(data):
+def _finite(data: object) -> object:
     if isinstance(data, dict):
         return {key: _finite(value) for key, value in data.items()}
     if isinstance(data, (list, tuple)):
@@ -237,14 +237,14 @@ def build_once(folder: Path, build: Callable[[Path], None], *, plain: bool = Fal
 
 
 @contextmanager
-def _locked(path):
+def _locked(path: Path) -> Iterator[Callable[[], None]]:
     """Hold the lock of a file; the block may free it early."""
     with open(path, "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield lambda: fcntl.flock(lock, fcntl.LOCK_UN)
 
 
-def _hash(path):
+def _hash(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from typing import Self
+from typing import Any, ClassVar, Self
 
 from .checks import require
 
@@ -15,6 +15,8 @@ class Parameters:
     A field annotated with a subclass of `Named` holds a `Named` object. In JSON the object is the value that its
     `plain` returns. Null stands for None where None is the field's default.
     """
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field]]  # of the dataclass that derives from it
 
     def to_json(self) -> dict:
         """Return the parameters as a dict of plain JSON values."""
@@ -48,7 +50,8 @@ class Named(Parameters):
         raise NotImplementedError
 
 
-def _parsed(field, value):
-    named = isinstance(field.type, type) and issubclass(field.type, Named)
+def _parsed(field: dataclasses.Field, value: Any) -> Any:
     # What need not be given is None in the making, and may be null.
-    return field.type.parse(value) if named and (value is not None or field.default is not None) else value
+    if isinstance(field.type, type) and issubclass(field.type, Named) and not (value is field.default is None):
+        return field.type.parse(value)
+    return value

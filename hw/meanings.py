@@ -1,6 +1,6 @@
 """What the headers of the Verilog say of fields that several units have: codes, groups, vectors, sums."""
 
-from ..golden.formats import BlockFloat, Float, Log, name_of
+from ..golden.formats import BlockFloat, Fixed, Float, Log, name_of
 
 __all__ = ["PRECISION", "ROUNDING", "group", "numbers", "of_operands", "of_sums", "scale", "vector"]
 
@@ -8,7 +8,7 @@ ROUNDING = "0 nearest even, 1 truncate, 2 stochastic"
 PRECISION = "magnitude bits in use, 2 to {}"
 
 
-def numbers(fmt) -> str:
+def numbers(fmt: Float | Log | Fixed) -> str:
     """Return what a code of a format is, in words: a preset's name, or the sizes."""
     if name_of(fmt):
         return f"code of {name_of(fmt)}"
