@@ -10,14 +10,14 @@ __all__ = ["ENTRIES"]
 ENTRIES = (
     Unit(
         "bfp-converter", "floating point to block floating point, one group per cycle",
-        golden.ConverterParameters, hw.BFPConverter, golden.convert,
+        golden.BFPConverterParameters, hw.BFPConverter, golden.convert,
         Bench(sim.converter_random, sim.converter_recorded, sim.converter_vectors),
         small={"group": 4},
         corners=({"group": 4, "mantissa": 2, "exponent": 3}, {"group": 5, "mantissa": 7, "exponent": 3}),
     ),
     Unit(
         "bfp-fmac", "dot product of two block-floating-point groups, added to a floating-point sum",
-        golden.FMACParameters, hw.BFPFMAC, golden.fmac,
+        golden.BFPFMACParameters, hw.BFPFMAC, golden.fmac,
         Bench(sim.fmac_random, sim.fmac_recorded, sim.fmac_vectors),
         small={"group": 4, "accumulator": "bf16"},
         corners=({"group": 4, "mantissa": 2, "exponent": 3}, {"group": 4, "mantissa": 8, "exponent": 8},

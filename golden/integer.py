@@ -16,7 +16,7 @@ from .number_system import ScaledSystem
 from .products import product
 
 __all__ = [
-    "SCALE_BIAS", "SCALE_MAX", "SCALE_MIN", "TOP", "ConverterParameters", "DotParameters", "INT8System",
+    "SCALE_BIAS", "SCALE_MAX", "SCALE_MIN", "TOP", "INT8ConverterParameters", "INT8DotParameters", "INT8System",
     "Integers", "convert", "dots", "matmul", "quantise", "scale_of",
 ]
 
@@ -97,7 +97,7 @@ def quantise(x, scale=None):
 
 
 @dataclass(frozen=True)
-class ConverterParameters(Parameters):
+class INT8ConverterParameters(Parameters):
     """Parameters of the component `hw.integer.IntConverter`.
 
     Parameters
@@ -120,7 +120,7 @@ class ConverterParameters(Parameters):
 
 
 @dataclass(frozen=True)
-class DotParameters(Parameters):
+class INT8DotParameters(Parameters):
     """Parameters of the component `hw.integer.IntDot` and of `matmul`.
 
     Parameters
@@ -154,11 +154,11 @@ class INT8System(ScaledSystem):
     Parameters
     ----------
     lanes : int
-        As in `DotParameters`.
+        As in `INT8DotParameters`.
     work : Float
-        As in `ConverterParameters`.
+        As in `INT8ConverterParameters`.
     accumulator : Float
-        What sums are rounded to: the ``result`` of `DotParameters`.
+        What sums are rounded to: the ``result`` of `INT8DotParameters`.
     """
 
     lanes: int = 16
@@ -176,11 +176,11 @@ class INT8System(ScaledSystem):
 
     def cell(self, sums):
         """Return the cell's parameters."""
-        return DotParameters(self.lanes, self.accumulator)
+        return INT8DotParameters(self.lanes, self.accumulator)
 
     def converter(self, side):
         """Return the parameters of a side's converter."""
-        return ConverterParameters(self.work, self.lanes)
+        return INT8ConverterParameters(self.work, self.lanes)
 
     def convert(self, side, codes, mode, step):
         """Return the arrays (codes, scales) of vectors, no draws, and the sticky status."""
@@ -213,7 +213,7 @@ def convert(parameters, codes, scale):
 
     Parameters
     ----------
-    parameters : ConverterParameters
+    parameters : INT8ConverterParameters
     codes : array of int, shape (n, lanes)
         Elements as codes of the work format.
     scale : array of int, shape (n,)
@@ -247,7 +247,7 @@ def dots(parameters, a, b, first, last):
 
     Parameters
     ----------
-    parameters : DotParameters
+    parameters : INT8DotParameters
     a, b : tuple (codes, scale)
         Integer arrays of shapes (n, lanes) and (n,): integers, and codes of scales, 0 to 255. Of the transfers of a
         sum, the scales of the last one count.
@@ -276,13 +276,13 @@ def dots(parameters, a, b, first, last):
     return p.result.encode(values), bool(np.isinf(values).any())
 
 
-def matmul(a, b, parameters=DotParameters()):
+def matmul(a, b, parameters=INT8DotParameters()):
     """Return the matrix product of two arrays of integers: float64 values of the result format.
 
     Parameters
     ----------
     a, b : Integers, shapes (M, K) and (K, N)
-    parameters : DotParameters
+    parameters : INT8DotParameters
 
     Returns
     -------

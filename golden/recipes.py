@@ -432,7 +432,7 @@ def lns_madam(*, bits=8, gamma=8, lanes=16, accumulation="direct", accumulator=N
     bits, gamma : int
         Of the operands of GEMMs, as in `Log`.
     lanes, accumulation, accumulator, lsb, constants
-        As in `logarithmic.DotParameters`.
+        As in `logarithmic.LNSDotParameters`.
     update : str
         ``madam``, or ``sgd``: with momentum, in fp32, on the decoded weights, which are rounded to codes again.
     weights_bits : int

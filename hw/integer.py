@@ -3,7 +3,7 @@
 from amaranth import *
 from amaranth.lib import data
 
-from ..golden.integer import SCALE_BIAS, SCALE_MIN, SUM, TOP, ConverterParameters, DotParameters
+from ..golden.integer import SCALE_BIAS, SCALE_MIN, SUM, TOP, INT8ConverterParameters, INT8DotParameters
 from .pipeline import bits_of, stage
 from .rounding import round_sum, shift_right_sticky, unpack
 from .trees import packed_sums, sum_with_carry
@@ -29,7 +29,7 @@ class IntConverter(StreamUnit):
 
     Parameters
     ----------
-    parameters : ConverterParameters
+    parameters : INT8ConverterParameters
 
     Members
     -------
@@ -50,7 +50,7 @@ class IntConverter(StreamUnit):
         Cycles between transfers: 1.
     """
 
-    def __init__(self, parameters: ConverterParameters):
+    def __init__(self, parameters: INT8ConverterParameters):
         self.parameters = parameters
         elements = data.ArrayLayout(parameters.work.width, parameters.lanes)
         super().__init__({"elements": elements, "scale": SCALE}, vector_layout(parameters.lanes))
@@ -135,7 +135,7 @@ class IntDot(StreamUnit):
 
     Parameters
     ----------
-    parameters : DotParameters
+    parameters : INT8DotParameters
 
     Members
     -------
@@ -156,7 +156,7 @@ class IntDot(StreamUnit):
         Cycles between transfers, also to the same sum: 1.
     """
 
-    def __init__(self, parameters: DotParameters):
+    def __init__(self, parameters: INT8DotParameters):
         self.parameters = parameters
         vector = vector_layout(parameters.lanes)
         super().__init__({"a": vector, "b": vector, "first": 1, "last": 1}, {"value": parameters.result.width},

@@ -172,7 +172,7 @@ def logarithms(x, a, b):
 
     def ours(**settings):
         left, right = logarithmic.quantise(a, fmt), logarithmic.quantise(b, fmt)
-        p = logarithmic.DotParameters(**settings)
+        p = logarithmic.LNSDotParameters(**settings)
         return lambda: lambda: logarithmic.matmul(left, right, p)
 
     def floats():

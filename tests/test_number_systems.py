@@ -64,7 +64,7 @@ def test_a_system_from_outside(monkeypatch):
 @pytest.mark.parametrize("part, latency", [(None, None), ("cell", 1), ("cell", 9), ("cell", 16), ("converter", 1)])
 def test_a_wrong_latency_of_a_system_is_found(part, latency, monkeypatch):
     """By the bench where results go to the wrong place, or else by their time."""
-    kinds = {"cell": integer.DotParameters, "converter": integer.ConverterParameters}
+    kinds = {"cell": integer.INT8DotParameters, "converter": integer.INT8ConverterParameters}
     wrong = {name: type(name, (kind,), {"latency": latency}) for name, kind in kinds.items()}
 
     class Wrong(integer.INT8System):

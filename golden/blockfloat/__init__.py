@@ -2,9 +2,9 @@
 
 from .numbers import Blocks, dot, matmul, pack, passes, quantise, unpack
 from .system import BFPSystem
-from .units import ConverterParameters, FMACParameters, convert, fmac
+from .units import BFPConverterParameters, BFPFMACParameters, convert, fmac
 
 __all__ = [
-    "BFPSystem", "Blocks", "ConverterParameters", "FMACParameters", "convert", "dot", "fmac", "matmul", "pack",
+    "BFPSystem", "Blocks", "BFPConverterParameters", "BFPFMACParameters", "convert", "dot", "fmac", "matmul", "pack",
     "passes", "quantise", "unpack",
 ]

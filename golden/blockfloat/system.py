@@ -10,7 +10,7 @@ from ..formats import PRESETS, BlockFloat, Float
 from ..number_system import NumberSystem
 from ..rounding import NEAREST, TRUNCATE, stochastic
 from .numbers import matmul, passes, quantise
-from .units import ConverterParameters, FMACParameters, convert, fmac
+from .units import BFPConverterParameters, BFPFMACParameters, convert, fmac
 
 __all__ = ["BFPSystem"]
 
@@ -24,9 +24,9 @@ class BFPSystem(NumberSystem):
     Parameters
     ----------
     group, mantissa, exponent, accumulator, chunks
-        As in `FMACParameters`.
+        As in `BFPFMACParameters`.
     work, random_bits, corrected
-        As in `ConverterParameters`.
+        As in `BFPConverterParameters`.
     seed : int
         Of the random words of rows, 0 to 2**31 - 2; those of columns have the next one.
     """
@@ -63,11 +63,11 @@ class BFPSystem(NumberSystem):
 
     def cell(self, sums):
         """Return the cell's parameters."""
-        return FMACParameters(self.group, self.mantissa, self.exponent, self.accumulator, self.chunks, sums)
+        return BFPFMACParameters(self.group, self.mantissa, self.exponent, self.accumulator, self.chunks, sums)
 
     def converter(self, side):
         """Return the parameters of a side's converter."""
-        return ConverterParameters(self.group, self.mantissa, self.exponent, self.work, self.random_bits,
+        return BFPConverterParameters(self.group, self.mantissa, self.exponent, self.work, self.random_bits,
                                    self.corrected, self.seed + side)
 
     @property

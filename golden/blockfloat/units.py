@@ -16,11 +16,11 @@ from ..formats import PRESETS, BlockFloat, Float
 from ..rounding import NEAREST, TRUNCATE, stochastic
 from .numbers import quantise
 
-__all__ = ["ConverterParameters", "FMACParameters", "convert", "fmac"]
+__all__ = ["BFPConverterParameters", "BFPFMACParameters", "convert", "fmac"]
 
 
 @dataclass(frozen=True)
-class ConverterParameters(Parameters):
+class BFPConverterParameters(Parameters):
     """Parameters of the unit ``bfp-converter``.
 
     Parameters
@@ -74,7 +74,7 @@ class ConverterParameters(Parameters):
 
 
 @dataclass(frozen=True)
-class FMACParameters(Parameters):
+class BFPFMACParameters(Parameters):
     """Parameters of the unit ``bfp-fmac``.
 
     Parameters
@@ -138,7 +138,7 @@ def convert(parameters, codes, precision, rounding, step=0):
 
     Parameters
     ----------
-    parameters : ConverterParameters
+    parameters : BFPConverterParameters
     codes : array of int, shape (n, group)
         Elements as codes of the work format.
     precision : array of int, shape (n,)
@@ -179,7 +179,7 @@ def fmac(parameters, a, b, slot, first, last):
 
     Parameters
     ----------
-    parameters : FMACParameters
+    parameters : BFPFMACParameters
     a, b : tuple (exponents, mantissas, precisions)
         Arrays of shapes (n,), (n, group) and (n,): exponent codes, signed magnitudes below
         ``2**precision``, and magnitude bits (clamped to 2 .. the maximum).

@@ -17,13 +17,13 @@ from ..products import product
 from .numbers import SCALE_BIAS, require_format, require_result
 from .tables import constants, weights
 
-__all__ = ["DotParameters", "dot", "dots", "matmul", "product_table"]
+__all__ = ["LNSDotParameters", "dot", "dots", "matmul", "product_table"]
 
 SLAB = 1 << 20  # products worked on at a time, so that they stay in the cache
 
 
 @dataclass(frozen=True)
-class DotParameters(Parameters):
+class LNSDotParameters(Parameters):
     """Parameters of the unit ``lns-dot`` and of `matmul`.
 
     Parameters
@@ -46,7 +46,7 @@ class DotParameters(Parameters):
     fraction : int
         Fraction bits of the constants, 4 to 10.
     result : Float
-        What an emitted sum is rounded to: as in `DecoderParameters`.
+        What an emitted sum is rounded to: as in `LNSDecoderParameters`.
     """
 
     format: Log = PRESETS["lns8"]
@@ -158,7 +158,7 @@ def dot(a, b, parameters):
     ----------
     a, b : array of int, shape (..., lanes)
         Codes.
-    parameters : DotParameters
+    parameters : LNSDotParameters
 
     Returns
     -------
@@ -204,7 +204,7 @@ def dots(parameters, a, b, first, last):
 
     Parameters
     ----------
-    parameters : DotParameters
+    parameters : LNSDotParameters
     a, b : tuple (codes, scale)
         Integer arrays of shapes (n, lanes) and (n,): codes, and codes of scales, 0 to 254. Of the transfers of a sum,
         the scales of the last one count.
@@ -242,7 +242,7 @@ def matmul(a, b, parameters):
     Parameters
     ----------
     a, b : Logs, shapes (M, K) and (K, N)
-    parameters : DotParameters
+    parameters : LNSDotParameters
         Each sum takes `lanes` products after the other, in rising order along K, as the unit does; the last ones may
         be fewer.
 

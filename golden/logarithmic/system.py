@@ -8,8 +8,8 @@ from ...base.checks import require
 from ..formats import PRESETS, Float, Log
 from ..number_system import ScaledSystem
 from .numbers import SCALE_BIAS, Logs, narrowed, quantise, scale_of_array
-from .products import DotParameters, dots, matmul
-from .units import ConverterParameters, convert
+from .products import LNSDotParameters, dots, matmul
+from .units import LNSConverterParameters, convert
 
 __all__ = ["LNSSystem"]
 
@@ -23,13 +23,13 @@ class LNSSystem(ScaledSystem):
     Parameters
     ----------
     format, lanes, accumulation, lsb, constants, fraction
-        As in `DotParameters`.
+        As in `LNSDotParameters`.
     sum_bits : int, optional
         Its ``accumulator``.
     work : Float
-        As in `ConverterParameters`.
+        As in `LNSConverterParameters`.
     accumulator : Float
-        What sums are rounded to: the ``result`` of `DotParameters`.
+        What sums are rounded to: the ``result`` of `LNSDotParameters`.
     """
 
     format: Log = PRESETS["lns8"]
@@ -53,12 +53,12 @@ class LNSSystem(ScaledSystem):
 
     def cell(self, sums):
         """Return the cell's parameters."""
-        return DotParameters(self.format, self.lanes, self.accumulation, self.sum_bits, self.lsb, self.constants,
+        return LNSDotParameters(self.format, self.lanes, self.accumulation, self.sum_bits, self.lsb, self.constants,
                              self.fraction, self.accumulator)
 
     def converter(self, side):
         """Return the parameters of a side's converter."""
-        return ConverterParameters(self.format, self.work, self.lanes)
+        return LNSConverterParameters(self.format, self.work, self.lanes)
 
     def convert(self, side, codes, mode, step):
         """Return the arrays (codes, scales) of vectors, no draws, and the sticky status."""

@@ -14,11 +14,11 @@ from ..formats import PRESETS, Float, Log
 from .numbers import SCALE_BIAS, codes_of, largest, levels, require_format, require_result, scale_of
 from .tables import powers
 
-__all__ = ["ConverterParameters", "DecoderParameters", "convert", "decode"]
+__all__ = ["LNSConverterParameters", "LNSDecoderParameters", "convert", "decode"]
 
 
 @dataclass(frozen=True)
-class ConverterParameters(Parameters):
+class LNSConverterParameters(Parameters):
     """Parameters of the unit ``lns-converter``.
 
     Parameters
@@ -51,13 +51,13 @@ class ConverterParameters(Parameters):
 
 
 @dataclass(frozen=True)
-class DecoderParameters(Parameters):
+class LNSDecoderParameters(Parameters):
     """Parameters of the unit ``lns-decoder``.
 
     Parameters
     ----------
     format : Log
-        Of the operands: as in `ConverterParameters`.
+        Of the operands: as in `LNSConverterParameters`.
     result : Float
         With Inf (specials ``ieee``, overflow ``infinity``) and 1 mantissa bit or more.
     lanes : int
@@ -79,7 +79,7 @@ def convert(parameters, codes, scale, given):
 
     Parameters
     ----------
-    parameters : ConverterParameters
+    parameters : LNSConverterParameters
     codes : array of int, shape (n, lanes)
         Elements as codes of the work format.
     scale : array of int, shape (n,)
@@ -114,7 +114,7 @@ def decode(parameters, codes, scale):
 
     Parameters
     ----------
-    parameters : DecoderParameters
+    parameters : LNSDecoderParameters
     codes : array of int, shape (n, lanes)
     scale : array of int, shape (n,)
         Scale codes, 0 to 254.

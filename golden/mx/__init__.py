@@ -8,10 +8,10 @@ from .numbers import Blocks, quantise
 from .nvfp4 import NVFP4, quantise_nvfp4
 from .products import dot, matmul
 from .system import MXSystem
-from .units import ConverterParameters, DotParameters, convert, dots
+from .units import MXConverterParameters, MXDotParameters, convert, dots
 
 __all__ = [
-    "ELEMENTS", "MX", "NVFP4", "PRESETS", "SCALE_BIAS", "SCALE_NAN", "SCALE_RULES", "Blocks", "ConverterParameters",
-    "DotParameters", "MXSystem", "convert", "dot", "dots", "matmul", "parse", "quantise", "quantise_nvfp4",
+    "ELEMENTS", "MX", "NVFP4", "PRESETS", "SCALE_BIAS", "SCALE_NAN", "SCALE_RULES", "Blocks", "MXConverterParameters",
+    "MXDotParameters", "MXSystem", "convert", "dot", "dots", "matmul", "parse", "quantise", "quantise_nvfp4",
     "scale_codes",
 ]

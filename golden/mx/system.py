@@ -13,7 +13,7 @@ from ..rounding import KINDS, NEAREST, TRUNCATE, stochastic
 from .elements import ELEMENTS, MX, PRESETS, SCALE_RULES
 from .numbers import quantise
 from .products import matmul
-from .units import ConverterParameters, DotParameters, convert, dots
+from .units import MXConverterParameters, MXDotParameters, convert, dots
 
 __all__ = ["MXSystem"]
 
@@ -31,9 +31,9 @@ class MXSystem(NumberSystem):
         Of all tensors, and of gradients if that is given: as in `MX`.
     block : int
     lanes : int
-        As in `DotParameters`.
+        As in `MXDotParameters`.
     scale_rule, rounding, random_bits, corrected
-        As in `ConverterParameters`.
+        As in `MXConverterParameters`.
     gradients_rounding : str, optional
         The rounding of gradients, if it is not that of the other tensors.
     accumulator : Float
@@ -103,14 +103,14 @@ class MXSystem(NumberSystem):
 
     def cell(self, sums):
         """Return the cell's parameters."""
-        return DotParameters(self.element, None, self.block, self.lanes, self.accumulator, sums)
+        return MXDotParameters(self.element, None, self.block, self.lanes, self.accumulator, sums)
 
     def converter(self, side):
         """Return the parameters of a side's converter."""
         for name in ("gradients_element", "gradients_rounding"):
             require(getattr(self, name) is None, name, getattr(self, name),
                     "null, in an array: its converters know one element and one rounding")
-        return ConverterParameters(self.element, self.block, self.scale_rule, self.rounding, self.random_bits,
+        return MXConverterParameters(self.element, self.block, self.scale_rule, self.rounding, self.random_bits,
                                    self.corrected, self.seed + side, self.work)
 
     @property

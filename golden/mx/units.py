@@ -17,11 +17,11 @@ from .elements import MX, SCALE_RULES, WithElement
 from .numbers import Blocks, quantise_rows
 from .products import dot
 
-__all__ = ["ConverterParameters", "DotParameters", "convert", "dots"]
+__all__ = ["MXConverterParameters", "MXDotParameters", "convert", "dots"]
 
 
 @dataclass(frozen=True)
-class ConverterParameters(WithElement):
+class MXConverterParameters(WithElement):
     """Parameters of the unit ``mx-converter``.
 
     Parameters
@@ -83,7 +83,7 @@ class ConverterParameters(WithElement):
 
 
 @dataclass(frozen=True)
-class DotParameters(WithElement):
+class MXDotParameters(WithElement):
     """Parameters of the unit ``mx-dot``.
 
     Parameters
@@ -159,7 +159,7 @@ def convert(parameters, codes, step=0):
 
     Parameters
     ----------
-    parameters : ConverterParameters
+    parameters : MXConverterParameters
     codes : array of int, shape (n, block)
         Elements as codes of the work format.
     step : int
@@ -187,7 +187,7 @@ def dots(parameters, a, b, slot, first, last):
 
     Parameters
     ----------
-    parameters : DotParameters
+    parameters : MXDotParameters
     a, b : tuple (scales, elements)
         Arrays of shapes (n,) and (n, block): scale codes and element codes.
     slot : array of int, shape (n,)

@@ -3,7 +3,7 @@
 from amaranth import *
 from amaranth.lib import data
 
-from ...golden.blockfloat import ConverterParameters
+from ...golden.blockfloat import BFPConverterParameters
 from .. import meanings
 from ..formats import group_layout
 from ..lfsr import LeapLFSR
@@ -26,7 +26,7 @@ class BFPConverter(StreamUnit):
 
     Parameters
     ----------
-    parameters : ConverterParameters
+    parameters : BFPConverterParameters
 
     Members
     -------
@@ -48,7 +48,7 @@ class BFPConverter(StreamUnit):
         Cycles between transfers.
     """
 
-    def __init__(self, parameters: ConverterParameters):
+    def __init__(self, parameters: BFPConverterParameters):
         self.parameters = parameters
         elements = data.ArrayLayout(parameters.work.width, parameters.group)
         super().__init__({"elements": elements, "precision": parameters.mantissa.bit_length(), "rounding": 2},

@@ -2,7 +2,7 @@
 
 from amaranth import *
 
-from ...golden.blockfloat import FMACParameters
+from ...golden.blockfloat import BFPFMACParameters
 from .. import meanings
 from ..accumulator import SummingUnit
 from ..formats import group_layout
@@ -24,7 +24,7 @@ class BFPFMAC(SummingUnit):
 
     Parameters
     ----------
-    parameters : FMACParameters
+    parameters : BFPFMACParameters
 
     Members
     -------
@@ -49,7 +49,7 @@ class BFPFMAC(SummingUnit):
         Cycles between transfers to the same accumulator, at the least.
     """
 
-    def __init__(self, parameters: FMACParameters):
+    def __init__(self, parameters: BFPFMACParameters):
         group = group_layout(parameters.format)
         super().__init__(parameters, {"a": group, "b": group}, ("overflow",))
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from amaranth import *
 from amaranth.lib import data
 
-from ...golden.logarithmic import SCALE_BIAS, SCALE_MAX, SCALE_MIN, ConverterParameters
+from ...golden.logarithmic import SCALE_BIAS, SCALE_MAX, SCALE_MIN, LNSConverterParameters
 from .. import meanings
 from ..log2 import Level
 from ..pipeline import bits_of, stage
@@ -27,7 +27,7 @@ class LNSConverter(StreamUnit):
 
     Parameters
     ----------
-    parameters : ConverterParameters
+    parameters : LNSConverterParameters
 
     Members
     -------
@@ -48,7 +48,7 @@ class LNSConverter(StreamUnit):
         Cycles between transfers: 1.
     """
 
-    def __init__(self, parameters: ConverterParameters):
+    def __init__(self, parameters: LNSConverterParameters):
         self.parameters = parameters
         elements = data.ArrayLayout(parameters.work.width, parameters.lanes)
         super().__init__({"elements": elements, "scale": SCALE, "given": 1},

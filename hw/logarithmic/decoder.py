@@ -3,7 +3,7 @@
 from amaranth import *
 from amaranth.lib import data
 
-from ...golden.logarithmic import SCALE_BIAS, DecoderParameters, powers
+from ...golden.logarithmic import SCALE_BIAS, LNSDecoderParameters, powers
 from ...golden.rounding import NEAREST
 from .. import meanings
 from ..pipeline import bits_of, stage
@@ -22,7 +22,7 @@ class LNSDecoder(StreamUnit):
 
     Parameters
     ----------
-    parameters : DecoderParameters
+    parameters : LNSDecoderParameters
 
     Members
     -------
@@ -45,7 +45,7 @@ class LNSDecoder(StreamUnit):
 
     latency = 4
 
-    def __init__(self, parameters: DecoderParameters):
+    def __init__(self, parameters: LNSDecoderParameters):
         self.parameters = parameters
         elements = data.ArrayLayout(parameters.result.width, parameters.lanes)
         super().__init__(vector_layout(parameters.format, parameters.lanes), {"elements": elements}, ("overflow",))

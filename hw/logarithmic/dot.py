@@ -2,7 +2,7 @@
 
 from amaranth import *
 
-from ...golden.logarithmic import SCALE_BIAS, DotParameters, product_table, weights
+from ...golden.logarithmic import SCALE_BIAS, LNSDotParameters, product_table, weights
 from .. import meanings
 from ..pipeline import bits_of, stage
 from ..rounding import round_sum
@@ -31,7 +31,7 @@ class LNSDot(StreamUnit):
 
     Parameters
     ----------
-    parameters : DotParameters
+    parameters : LNSDotParameters
 
     Members
     -------
@@ -52,7 +52,7 @@ class LNSDot(StreamUnit):
         Cycles between transfers, also to the same sum: 1.
     """
 
-    def __init__(self, parameters: DotParameters):
+    def __init__(self, parameters: LNSDotParameters):
         self.parameters = parameters
         vector = vector_layout(parameters.format, parameters.lanes)
         super().__init__({"a": vector, "b": vector, "first": 1, "last": 1}, {"value": parameters.result.width},

@@ -4,7 +4,7 @@ from amaranth import *
 from amaranth.lib import data
 
 from ...golden.formats import Fixed
-from ...golden.mx import SCALE_NAN, ConverterParameters
+from ...golden.mx import SCALE_NAN, MXConverterParameters
 from .. import meanings
 from ..lfsr import LeapLFSR
 from ..pipeline import stage
@@ -26,7 +26,7 @@ class MXConverter(StreamUnit):
 
     Parameters
     ----------
-    parameters : ConverterParameters
+    parameters : MXConverterParameters
 
     Members
     -------
@@ -47,7 +47,7 @@ class MXConverter(StreamUnit):
         Cycles between transfers.
     """
 
-    def __init__(self, parameters: ConverterParameters):
+    def __init__(self, parameters: MXConverterParameters):
         self.parameters = parameters
         elements = data.ArrayLayout(parameters.work.width, parameters.block)
         super().__init__({"elements": elements}, block_layout(parameters.format))

@@ -3,7 +3,7 @@
 from amaranth import *
 
 from ...golden.formats import Fixed
-from ...golden.mx import SCALE_BIAS, SCALE_NAN, DotParameters
+from ...golden.mx import SCALE_BIAS, SCALE_NAN, MXDotParameters
 from .. import meanings
 from ..accumulator import SummingUnit
 from ..multiplier import chunk_product, rows
@@ -26,7 +26,7 @@ class MXDot(SummingUnit):
 
     Parameters
     ----------
-    parameters : DotParameters
+    parameters : MXDotParameters
 
     Members
     -------
@@ -50,7 +50,7 @@ class MXDot(SummingUnit):
         Cycles between transfers to the same accumulator, at the least.
     """
 
-    def __init__(self, parameters: DotParameters):
+    def __init__(self, parameters: MXDotParameters):
         super().__init__(parameters, {"a": block_layout(parameters.format), "b": block_layout(parameters.format_b)})
 
     @property

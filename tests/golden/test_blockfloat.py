@@ -603,10 +603,10 @@ def test_matmul_checks_its_operands():
 
 
 CONVERTERS = {
-    "default": bf.ConverterParameters(),
-    "g4-m8-e3-fp16": bf.ConverterParameters(group=4, mantissa=8, exponent=3, work=FP16, random_bits=3, seed=0),
-    "g7-m5-e5-bf16-corrected": bf.ConverterParameters(7, 5, 5, BF16, random_bits=12, corrected=True, seed=2**31 - 1),
-    "g64-m2-e8-e6m9": bf.ConverterParameters(64, 2, 8, Float(6, 9, bias=40), random_bits=16, seed=9),
+    "default": bf.BFPConverterParameters(),
+    "g4-m8-e3-fp16": bf.BFPConverterParameters(group=4, mantissa=8, exponent=3, work=FP16, random_bits=3, seed=0),
+    "g7-m5-e5-bf16-corrected": bf.BFPConverterParameters(7, 5, 5, BF16, random_bits=12, corrected=True, seed=2**31 - 1),
+    "g64-m2-e8-e6m9": bf.BFPConverterParameters(64, 2, 8, Float(6, 9, bias=40), random_bits=16, seed=9),
 }
 
 
@@ -658,10 +658,10 @@ def test_convert_resumes_and_takes_nothing():
 
 
 FMACS = {
-    "default": bf.FMACParameters(),
-    "g4-m8-e3-fp16": bf.FMACParameters(4, 8, 3, FP16, accumulators=2),
-    "g7-m5-e5-bf16": bf.FMACParameters(7, 5, 5, BF16, accumulators=16),
-    "g64-m2-e8-e4m3": bf.FMACParameters(64, 2, 8, Float(4, 3), accumulators=4),
+    "default": bf.BFPFMACParameters(),
+    "g4-m8-e3-fp16": bf.BFPFMACParameters(4, 8, 3, FP16, accumulators=2),
+    "g7-m5-e5-bf16": bf.BFPFMACParameters(7, 5, 5, BF16, accumulators=16),
+    "g64-m2-e8-e4m3": bf.BFPFMACParameters(64, 2, 8, Float(4, 3), accumulators=4),
 }
 PATTERNS = {  # probabilities of `first` and of `last`
     "rare": (0.05, 0.05),

@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from narrowgauge.base.parameters import Parameters
-from narrowgauge.golden.blockfloat import ConverterParameters, FMACParameters
+from narrowgauge.golden.blockfloat import BFPConverterParameters, BFPFMACParameters
 from narrowgauge.golden.formats import PRESETS, BlockFloat, Fixed, Float, Log, name_of, parse
 from narrowgauge.golden.rounding import NEAREST, TRUNCATE, stochastic
 
@@ -401,19 +401,20 @@ def test_defaults_may_be_left_out_of_json():
 
 @pytest.mark.parametrize("fmt", [pytest.param(f, id=n) for n, f in ALL.items() if f.specials == "ieee" and f.mantissa])
 def test_converter_parameters_go_through_json_both_ways(fmt):
-    parameters = ConverterParameters(group=8, mantissa=3, exponent=5, work=fmt, random_bits=4, corrected=True, seed=7)
+    parameters = BFPConverterParameters(group=8, mantissa=3, exponent=5, work=fmt, random_bits=4, corrected=True,
+                                        seed=7)
     data = json.loads(json.dumps(parameters.to_json()))
     assert data["work"] == (name_of(fmt) or {"type": "Float", **fmt.to_json()})
-    assert ConverterParameters.from_json(data) == parameters
-    assert ConverterParameters.from_json(json.dumps(data)) == parameters
+    assert BFPConverterParameters.from_json(data) == parameters
+    assert BFPConverterParameters.from_json(json.dumps(data)) == parameters
 
 
 @pytest.mark.parametrize("fmt", each({"fp32": Float(8, 23), "bf16": Float(8, 7), "e6m9": Float(6, 9, bias=20)}))
 def test_fmac_parameters_go_through_json_both_ways(fmt):
-    parameters = FMACParameters(group=32, mantissa=8, exponent=4, accumulator=fmt, chunks="parallel", accumulators=2)
+    parameters = BFPFMACParameters(group=32, mantissa=8, exponent=4, accumulator=fmt, chunks="parallel", accumulators=2)
     data = json.loads(json.dumps(parameters.to_json()))
-    assert FMACParameters.from_json(data) == parameters
-    assert FMACParameters.from_json(json.dumps(data)) == parameters
+    assert BFPFMACParameters.from_json(data) == parameters
+    assert BFPFMACParameters.from_json(json.dumps(data)) == parameters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -452,7 +453,7 @@ def test_null_is_a_format_only_where_none_is_the_default():
         Nested.from_json({"result": "fp17"})
 
 
-@pytest.mark.parametrize("make", [ConverterParameters, FMACParameters, BlockFloat, Log, Fixed])
+@pytest.mark.parametrize("make", [BFPConverterParameters, BFPFMACParameters, BlockFloat, Log, Fixed])
 def test_defaults_go_through_json_both_ways(make):
     assert make.from_json(json.dumps(make().to_json())) == make()
 
@@ -472,14 +473,14 @@ INTEGERS = [  # class, the other arguments, name, least, greatest
     (Log, {}, "bits", 3, 24),
     (Fixed, {}, "bits", 1, 32),
     (Fixed, {}, "fraction", -64, 64),
-    (ConverterParameters, {}, "group", 4, 64),
-    (ConverterParameters, {}, "mantissa", 2, 8),
-    (ConverterParameters, {}, "exponent", 3, 8),
-    (ConverterParameters, {}, "random_bits", 1, 16),
-    (ConverterParameters, {}, "seed", 0, 2**31 - 1),
-    (FMACParameters, {}, "group", 4, 64),
-    (FMACParameters, {}, "mantissa", 2, 8),
-    (FMACParameters, {}, "exponent", 3, 8),
+    (BFPConverterParameters, {}, "group", 4, 64),
+    (BFPConverterParameters, {}, "mantissa", 2, 8),
+    (BFPConverterParameters, {}, "exponent", 3, 8),
+    (BFPConverterParameters, {}, "random_bits", 1, 16),
+    (BFPConverterParameters, {}, "seed", 0, 2**31 - 1),
+    (BFPFMACParameters, {}, "group", 4, 64),
+    (BFPFMACParameters, {}, "mantissa", 2, 8),
+    (BFPFMACParameters, {}, "exponent", 3, 8),
 ]
 
 
@@ -537,25 +538,29 @@ ERRORS = {
     "json-list": (lambda: Fixed.from_json("[8]"), r"^parameters is \[8\]; allowed: a JSON object$"),
     "json-number": (lambda: Fixed.from_json("8"), r"^parameters is 8; allowed: a JSON object$"),
     "json-broken": (lambda: Fixed.from_json("{"), r"Expecting property name"),
-    "work-name": (lambda: ConverterParameters.from_json({"work": "fp17"}), r"^format is 'fp17'; allowed: fp32"),
-    "work-number": (lambda: ConverterParameters.from_json({"work": 16}), r"^format is 16; allowed: fp32"),
-    "work-block": (lambda: ConverterParameters.from_json({"work": "fast-4"}),
+    "work-name": (lambda: BFPConverterParameters.from_json({"work": "fp17"}), r"^format is 'fp17'; allowed: fp32"),
+    "work-number": (lambda: BFPConverterParameters.from_json({"work": 16}), r"^format is 16; allowed: fp32"),
+    "work-block": (lambda: BFPConverterParameters.from_json({"work": "fast-4"}),
         r"^work is BlockFloat.*; allowed: a Float"),
-    "work-string": (lambda: ConverterParameters(work="fp32"),
+    "work-string": (lambda: BFPConverterParameters(work="fp32"),
         r"^work is 'fp32'; allowed: a Float with specials 'ieee'"),
-    "work-fn": (lambda: ConverterParameters(work=PRESETS["fp8-e4m3"]), r"^work is Float.*; allowed: a Float with spec"),
-    "work-m0": (lambda: ConverterParameters(work=Float(4, 0)), r"^work is Float.*; allowed: a Float with specials"),
-    "corrected": (lambda: ConverterParameters(corrected=1), r"^corrected is 1; allowed: true, false$"),
-    "corrected-text": (lambda: ConverterParameters.from_json({"corrected": "no"}),
+    "work-fn": (lambda: BFPConverterParameters(work=PRESETS["fp8-e4m3"]),
+        r"^work is Float.*; allowed: a Float with specials"),
+    "work-m0": (lambda: BFPConverterParameters(work=Float(4, 0)), r"^work is Float.*; allowed: a Float with specials"),
+    "corrected": (lambda: BFPConverterParameters(corrected=1), r"^corrected is 1; allowed: true, false$"),
+    "corrected-text": (lambda: BFPConverterParameters.from_json({"corrected": "no"}),
         r"^corrected is 'no'; allowed: true"),
-    "accumulator-none": (lambda: FMACParameters(accumulator=PRESETS["fp4-e2m1"]), r"^accumulator is Float.*; allowed:"),
-    "accumulator-saturating": (lambda: FMACParameters(accumulator=Float(5, 10, overflow="saturate")),
+    "accumulator-none": (lambda: BFPFMACParameters(accumulator=PRESETS["fp4-e2m1"]),
+        r"^accumulator is Float.*; allowed:"),
+    "accumulator-saturating": (lambda: BFPFMACParameters(accumulator=Float(5, 10, overflow="saturate")),
         r"^accumulator is Float.*; allowed: a Float with specials 'ieee' and overflow 'infinity'"),
-    "accumulator-m1": (lambda: FMACParameters(accumulator=Float(5, 1)), r"^accumulator is Float.*; allowed: a Float"),
-    "chunks": (lambda: FMACParameters(chunks="both"), r"^chunks is 'both'; allowed: serial, parallel$"),
-    "accumulators": (lambda: FMACParameters(accumulators=3), r"^accumulators is 3; allowed: 2, 4, 8, 16$"),
-    "accumulators-float": (lambda: FMACParameters(accumulators=8.0), r"^accumulators is 8.0; allowed: 2, 4, 8, 16$"),
-    "accumulators-bool": (lambda: FMACParameters(accumulators=True), r"^accumulators is True; allowed: 2, 4, 8, 16$"),
+    "accumulator-m1": (lambda: BFPFMACParameters(accumulator=Float(5, 1)),
+        r"^accumulator is Float.*; allowed: a Float"),
+    "chunks": (lambda: BFPFMACParameters(chunks="both"), r"^chunks is 'both'; allowed: serial, parallel$"),
+    "accumulators": (lambda: BFPFMACParameters(accumulators=3), r"^accumulators is 3; allowed: 2, 4, 8, 16$"),
+    "accumulators-float": (lambda: BFPFMACParameters(accumulators=8.0), r"^accumulators is 8.0; allowed: 2, 4, 8, 16$"),
+    "accumulators-bool": (lambda: BFPFMACParameters(accumulators=True),
+        r"^accumulators is True; allowed: 2, 4, 8, 16$"),
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 from narrowgauge.golden import integer
 from narrowgauge.golden.array import ArrayModel, ArrayParameters, Operand, Product
 from narrowgauge.golden.formats import PRESETS, Fixed, Float
-from narrowgauge.golden.integer import ConverterParameters, DotParameters, INT8System, Integers
+from narrowgauge.golden.integer import INT8ConverterParameters, INT8DotParameters, INT8System, Integers
 
 # Results: the presets with Inf, and some whose range is far from that of the sums.
 RESULTS = {"fp32": PRESETS["fp32"], "fp16": PRESETS["fp16"], "bf16": PRESETS["bf16"], "fp8-e5m2": PRESETS["fp8-e5m2"],
@@ -51,7 +51,7 @@ def exact_round(value, fmt):
                          ids=["fp8-e5m2", "e5m6", "e8m3", "e2m1", "fp8-e4m3"])
 def test_convert_every_code(work):
     """Under scales all over, from far below the smallest number to far above the largest one."""
-    p = ConverterParameters(work, 4)
+    p = INT8ConverterParameters(work, 4)
     codes = np.arange(1 << work.width)
     values = work.decode(codes)
     for scale in (-127, 128, 0, *range(work.emin - work.mantissa - 9, work.emax + 3, 3)):
@@ -67,7 +67,7 @@ def test_convert_every_code(work):
 @pytest.mark.parametrize("work", ["fp32", "fp16", "bf16"])
 def test_convert_is_rint_of_what_is_divided(work):
     """Division by a power of two is exact in float64, and np.rint rounds once."""
-    p, rng = ConverterParameters(PRESETS[work], 16), np.random.default_rng(1)
+    p, rng = INT8ConverterParameters(PRESETS[work], 16), np.random.default_rng(1)
     codes = rng.integers(0, 1 << p.work.width, (4000, 16))
     scales = rng.integers(0, 256, 4000)
     near = p.work.decode(codes[:, 0])
@@ -82,7 +82,7 @@ def test_convert_is_rint_of_what_is_divided(work):
 
 
 def test_quantise_is_convert():
-    p, rng = ConverterParameters(PRESETS["fp32"], 8), np.random.default_rng(2)
+    p, rng = INT8ConverterParameters(PRESETS["fp32"], 8), np.random.default_rng(2)
     x = np.ldexp(rng.normal(size=(200, 8)), rng.integers(-8, 8, (200, 1))).astype(np.float32)
     x[3, 1], x[5, 2], x[7] = np.nan, -np.inf, 0
     for k, row in enumerate(x):
@@ -146,7 +146,7 @@ def exact_dots(p, a, b, first, last):
 @pytest.mark.parametrize("lanes", [4, 7, 64])
 def test_dots_are_exact_sums_rounded_once(result, lanes):
     """Scaled to be near the ends of the result's range, and within it."""
-    p, rng, n = DotParameters(lanes, result), np.random.default_rng(4), 400
+    p, rng, n = INT8DotParameters(lanes, result), np.random.default_rng(4), 400
     bits = rng.integers(1, 8, (n, 1))
     a, b = (np.clip(rng.integers(-128, 128, (n, lanes)) >> 8 - bits, -127, 127) for _ in range(2))
     first, last = (rng.random(n) < 0.2) | (np.arange(n) == 0), rng.random(n) < 0.5
@@ -164,7 +164,7 @@ def test_dots_are_exact_sums_rounded_once(result, lanes):
 
 def test_the_largest_sums_do_not_wrap_and_larger_ones_do():
     """131,071 products of 127 * 127 are below 2**31; 133,145 of them are not."""
-    p, many = DotParameters(64), 133_145 // 64 + 1
+    p, many = INT8DotParameters(64), 133_145 // 64 + 1
     full, scales = np.full((many, 64), 127), np.full(many, 127)
     below = 131_071 // 64
     last = np.isin(np.arange(many), (below - 1, many - 1))
@@ -178,7 +178,7 @@ def test_the_largest_sums_do_not_wrap_and_larger_ones_do():
 
 
 def test_a_sum_is_kept_and_the_last_scales_count():
-    p = DotParameters(4)
+    p = INT8DotParameters(4)
     a = np.array([[1, 2, 3, 4], [5, 0, 0, 0], [0, 0, 0, 1]]), np.array([0, 130, 126])
     b = np.ones((3, 4), int), np.array([255, 127, 127])
     codes, _ = integer.dots(p, a, b, [True, False, False], [False, True, True])
@@ -199,13 +199,13 @@ def test_matmul_is_numpys_integer_product_rounded_by_a_cast(result, dtype, shape
         exact = (one.astype(np.int64) @ two.astype(np.int64)) * 2.0 ** sum(scales)
         with np.errstate(over="ignore"):
             expected = exact.astype(dtype).astype(np.float64)
-        values, overflow = integer.matmul(a, b, DotParameters(result=PRESETS[result]))
+        values, overflow = integer.matmul(a, b, INT8DotParameters(result=PRESETS[result]))
         assert np.array_equal(values, expected) and not np.signbit(values[values == 0]).any()
         assert overflow == np.isinf(expected).any()
 
 
 def test_results_are_subnormal_and_infinite_and_a_zero_is_positive():
-    p = DotParameters(result=PRESETS["fp16"])
+    p = INT8DotParameters(result=PRESETS["fp16"])
     row = Integers(np.array([[1]], np.int8), -24)
     for codes, scale, expected in (([[3]], 0, 3 * 2.0**-24), ([[-1]], -1, 0.0), ([[-3]], -1, -(2.0**-23)),
                                    ([[127]], 40, inf), ([[-127]], 40, -inf), ([[127]], 33, 127 * 512.0)):
@@ -219,7 +219,7 @@ def test_dots_are_matmul():
     x, y = rng.normal(size=(6, 40)), rng.normal(size=(40, 5))
     a, b = integer.quantise(x), integer.quantise(y)
     expected, _ = integer.matmul(a, b)
-    p = DotParameters(8)
+    p = INT8DotParameters(8)
     pairs = [(i, j) for i in range(6) for j in range(5)]
     rows = np.concatenate([a.codes[i].reshape(5, 8) for i, _ in pairs])
     columns = np.concatenate([b.codes[:, j].reshape(5, 8) for _, j in pairs])
@@ -275,17 +275,17 @@ RESULT = r"; allowed: a Float with specials 'ieee', overflow 'infinity' and a ma
 
 
 @pytest.mark.parametrize(("kind", "settings", "message"), [
-    (ConverterParameters, {"work": Float(1, 3, specials="fn")}, r"^work is Float\(.*" + WORK),
-    (ConverterParameters, {"work": Float(4, 0)}, r"^work is Float\(.*" + WORK),
-    (ConverterParameters, {"work": "fp32"}, r"^work is 'fp32'" + WORK),
-    (ConverterParameters, {"lanes": 0}, r"^lanes is 0; allowed: an integer from 1 to 64$"),
-    (ConverterParameters, {"lanes": 65}, r"^lanes is 65; allowed: an integer from 1 to 64$"),
-    (DotParameters, {"lanes": 3}, r"^lanes is 3; allowed: an integer from 4 to 64$"),
-    (DotParameters, {"lanes": 8.0}, r"^lanes is 8.0; allowed: an integer from 4 to 64$"),
-    (DotParameters, {"result": PRESETS["fp8-e4m3"]}, r"^result is Float\(.*" + RESULT),
-    (DotParameters, {"result": Float(5, 10, overflow="saturate")}, r"^result is Float\(.*" + RESULT),
-    (DotParameters, {"result": Float(5, 0)}, r"^result is Float\(.*" + RESULT),
-    (DotParameters, {"result": Fixed(8, 7)}, r"^result is Fixed\(.*" + RESULT),
+    (INT8ConverterParameters, {"work": Float(1, 3, specials="fn")}, r"^work is Float\(.*" + WORK),
+    (INT8ConverterParameters, {"work": Float(4, 0)}, r"^work is Float\(.*" + WORK),
+    (INT8ConverterParameters, {"work": "fp32"}, r"^work is 'fp32'" + WORK),
+    (INT8ConverterParameters, {"lanes": 0}, r"^lanes is 0; allowed: an integer from 1 to 64$"),
+    (INT8ConverterParameters, {"lanes": 65}, r"^lanes is 65; allowed: an integer from 1 to 64$"),
+    (INT8DotParameters, {"lanes": 3}, r"^lanes is 3; allowed: an integer from 4 to 64$"),
+    (INT8DotParameters, {"lanes": 8.0}, r"^lanes is 8.0; allowed: an integer from 4 to 64$"),
+    (INT8DotParameters, {"result": PRESETS["fp8-e4m3"]}, r"^result is Float\(.*" + RESULT),
+    (INT8DotParameters, {"result": Float(5, 10, overflow="saturate")}, r"^result is Float\(.*" + RESULT),
+    (INT8DotParameters, {"result": Float(5, 0)}, r"^result is Float\(.*" + RESULT),
+    (INT8DotParameters, {"result": Fixed(8, 7)}, r"^result is Fixed\(.*" + RESULT),
     (INT8System, {"lanes": 2}, r"^lanes is 2; allowed: an integer from 4 to 64$"),
     (INT8System, {"accumulator": PRESETS["fp8-e4m3"]}, r"^result is Float\(.*" + RESULT),
     (INT8System, {"work": Float(4, 0)}, r"^work is Float\(.*" + WORK),
@@ -309,7 +309,8 @@ def test_matmul_checks_its_shapes():
 
 
 @pytest.mark.parametrize("parameters", [
-    ConverterParameters(), ConverterParameters(Float(4, 5), 3), DotParameters(), DotParameters(8, Float(6, 9)),
+    INT8ConverterParameters(), INT8ConverterParameters(Float(4, 5), 3), INT8DotParameters(),
+    INT8DotParameters(8, Float(6, 9)),
     INT8System(), INT8System(8, PRESETS["bf16"], PRESETS["fp16"]), ArrayParameters("int8", rows=2),
     ArrayParameters(INT8System(lanes=8), memory=64)], ids=lambda p: type(p).__name__)
 def test_parameters_go_through_json_both_ways(parameters):

@@ -12,7 +12,7 @@ import pytest
 import xlns
 from narrowgauge.golden import logarithmic
 from narrowgauge.golden.formats import PRESETS, Fixed, Float, Log
-from narrowgauge.golden.logarithmic import ConverterParameters, DecoderParameters, DotParameters, Logs
+from narrowgauge.golden.logarithmic import LNSConverterParameters, LNSDecoderParameters, LNSDotParameters, Logs
 
 GAMMAS = [1, 2, 4, 8, 16, 32]
 LNS8, WIDE = PRESETS["lns8"], PRESETS["lns16-update"]
@@ -140,7 +140,7 @@ def exact_constant(r, gamma, count, fraction):
 
 def test_constants_of_the_contract():
     assert logarithmic.constants(8, 8, 8) == ((256, 279, 304, 332, 362, 395, 431, 470), 8)
-    assert DotParameters().table == ((256, 279, 304, 332, 362, 395, 431, 470), 8)
+    assert LNSDotParameters().table == ((256, 279, 304, 332, 362, 395, 431, 470), 8)
 
 
 @pytest.mark.parametrize("fraction", range(4, 11))
@@ -301,7 +301,7 @@ def test_values_are_within_a_unit_of_float64_and_right_in_float32():
         values = Logs(fmt, codes, scale).values()
         half = len(codes) // 2
         np.testing.assert_array_equal(values[half:], -values[:half])
-        p = DecoderParameters(fmt if fmt.gamma <= 32 else LNS8, lanes=1)
+        p = LNSDecoderParameters(fmt if fmt.gamma <= 32 else LNS8, lanes=1)
         table = [Fraction(Decimal(2) ** (Decimal(r) / fmt.gamma)) for r in range(fmt.gamma)]
         for t in range(1, half) if fmt == LNS8 else range(5 * 2048, 6 * 2048):  # every remainder
             exact = table[t % fmt.gamma] * Fraction(2) ** (t // fmt.gamma + scale)
@@ -347,7 +347,7 @@ def test_xlns_encodes_as_quantise_does():
 
 
 def test_xlns_multiplies_as_the_dot_product_does():
-    p = DotParameters(lanes=4, constants=8)
+    p = LNSDotParameters(lanes=4, constants=8)
     rng = np.random.default_rng(7)
     a, b = (rng.integers(1, 128, 500) | rng.integers(0, 2, 500) << 7 for _ in range(2))
     terms = logarithmic.dot(a[:, np.newaxis], b[:, np.newaxis], p)
@@ -470,23 +470,23 @@ W = [(0, 114), (0, 120), (1, 127), (1, 64)]
 
 def test_the_vector_of_the_contract():
     a, w = (np.array([[s << 7 | t for s, t in codes]]) for codes in (A, W))
-    bins = DotParameters(lanes=4, accumulation="bins")
+    bins = LNSDotParameters(lanes=4, accumulation="bins")
     assert logarithmic.dot(a, w, bins).tolist() == [[0, -67108864, 0, 0, -134217728, 0, 536870912, -8388608]]
-    assert logarithmic.dot(a, w, DotParameters(lanes=4)).tolist() == [160138526720]
-    for p in (bins, DotParameters(lanes=4)):
+    assert logarithmic.dot(a, w, LNSDotParameters(lanes=4)).tolist() == [160138526720]
+    for p in (bins, LNSDotParameters(lanes=4)):
         codes, overflow = logarithmic.dots(p, (a, [127]), (w, [127]), [True], [True])
         assert p.result.decode(codes).tolist() == [float(np.float32(160138526720 / 256))] and not overflow
 
 
 def every_setting(fmt, few=True):
-    """DotParameters of a format: every count of constants, and some fractions and lsbs."""
+    """LNSDotParameters of a format: every count of constants, and some fractions and lsbs."""
     counts = [1 << k for k in range(fmt.gamma.bit_length())]
     quotient = 2 * fmt.top // fmt.gamma
     for accumulation in ("direct", "bins"):
         for count in counts:
             for fraction, lsb in [(8, 0), (4, quotient // 3), (10, quotient)] if few else [
                     (fraction, lsb) for fraction in range(4, 11) for lsb in range(quotient + 1)]:
-                yield DotParameters(fmt, 4, accumulation, lsb=lsb, constants=count, fraction=fraction)
+                yield LNSDotParameters(fmt, 4, accumulation, lsb=lsb, constants=count, fraction=fraction)
 
 
 def assert_every_pair(p):
@@ -517,9 +517,9 @@ def assert_every_pair(p):
 
 @every_format
 def test_every_pair_of_codes(fmt):
-    more = [DotParameters(fmt, constants=2, lsb=9, fraction=10),
-            DotParameters(fmt, constants=4, accumulation="bins", lsb=1)] if fmt.bits == 8 else []
-    for p in every_setting(fmt) if fmt.bits < 7 else [DotParameters(fmt), *more]:
+    more = [LNSDotParameters(fmt, constants=2, lsb=9, fraction=10),
+            LNSDotParameters(fmt, constants=4, accumulation="bins", lsb=1)] if fmt.bits == 8 else []
+    for p in every_setting(fmt) if fmt.bits < 7 else [LNSDotParameters(fmt), *more]:
         assert_every_pair(p)
 
 
@@ -537,7 +537,7 @@ def test_bins_make_the_direct_sum_when_nothing_saturates(fmt):
     for direct in every_setting(fmt):
         if direct.accumulation == "bins":
             continue
-        bins = DotParameters(**{**direct.__dict__, "accumulation": "bins"})
+        bins = LNSDotParameters(**{**direct.__dict__, "accumulation": "bins"})
         a, b = ((random_codes(rng, fmt, (n, 4)), rng.integers(90, 160, n)) for _ in range(2))
         first, last = rng.random(n) < 0.1, rng.random(n) < 0.5
         codes, overflow = logarithmic.dots(direct, a, b, first, last)
@@ -555,10 +555,10 @@ def test_dots_is_the_definition(fmt, accumulation):
     for trial in range(6):
         lsb = int(rng.choice([0, quotient // 4, quotient // 2]))
         least = max(quotient - lsb + 2, 8)
-        p = DotParameters(fmt, int(rng.integers(4, 9)), accumulation, None if trial == 0 else least + trial % 2, lsb,
+        p = LNSDotParameters(fmt, int(rng.integers(4, 9)), accumulation, None if trial == 0 else least + trial % 2, lsb,
                           1 << int(rng.integers(0, fmt.gamma.bit_length())), int(rng.integers(4, 11)),
                           list(RESULTS.values())[trial])
-        assert DotParameters.from_json(json.dumps(p.to_json())) == p
+        assert LNSDotParameters.from_json(json.dumps(p.to_json())) == p
         n = 60
         scales = [rng.integers(0, 255, n) if trial % 2 else rng.integers(100, 140, n) for _ in range(2)]
         a, b = ((random_codes(rng, fmt, (n, p.lanes), 0.6 if trial else 0.1), scale) for scale in scales)
@@ -572,7 +572,7 @@ def test_dots_is_the_definition(fmt, accumulation):
 @every_result
 @pytest.mark.parametrize("accumulation", ["direct", "bins"])
 def test_results_at_both_ends_of_their_range(result, accumulation):
-    p = DotParameters(lanes=4, accumulation=accumulation, accumulator=40, result=result)
+    p = LNSDotParameters(lanes=4, accumulation=accumulation, accumulator=40, result=result)
     rng = np.random.default_rng(17)
     n = 150
     a, b = (random_codes(rng, LNS8, (n, 4)) for _ in range(2))
@@ -613,7 +613,7 @@ def test_a_long_sum_keeps_its_last_bit_beyond_53(accumulation):
     # 4096 products of 2**31 are 2**43, 2**55 units. A product of 2**30 more makes a tie of the result's 13 bits, which
     # the last transfer decides: its products leave one unit, of 2**-12, which float64 would lose.
     result = Float(8, 12)
-    p = DotParameters(lanes=64, accumulation=accumulation, constants=4, fraction=10, accumulator=46, result=result)
+    p = LNSDotParameters(lanes=64, accumulation=accumulation, constants=4, fraction=10, accumulator=46, result=result)
     units, bits = p.table
     assert bits == 12
     a, b = np.full((66, 64), 124), np.full((66, 64), 124)
@@ -635,7 +635,7 @@ def test_a_long_sum_keeps_its_last_bit_beyond_53(accumulation):
 
 
 def test_sums_saturate_transfer_by_transfer_and_at_both_ends():
-    p = DotParameters(lanes=4, accumulator=33)
+    p = LNSDotParameters(lanes=4, accumulator=33)
     top = np.full((1, 4), 127)  # products of 431 / 256 * 2**31, of which 1.2 fill 33 bits
     minus, one_minus = top | 128, np.array([[0, 0, 0, 255]])
     scale, one = np.full(3, 127), np.ones(3, bool)
@@ -666,7 +666,7 @@ def test_bins_and_direct_differ_once_something_saturates():
     a, b = np.array([[127, 126, 125, 124]]), np.full((1, 4), 127)
     results = {}
     for accumulation in ("direct", "bins"):
-        p = DotParameters(lanes=4, accumulation=accumulation, accumulator=33)
+        p = LNSDotParameters(lanes=4, accumulation=accumulation, accumulator=33)
         codes, overflow = logarithmic.dots(p, (a, [127]), (b, [127]), [True], [True])
         results[accumulation] = p.result.decode(codes).tolist()[0], overflow
     assert results["direct"] == (2.0**32, True)
@@ -677,7 +677,7 @@ def test_products_below_lsb_are_dropped_before_they_are_added():
     a = np.array([[16, 17, 15, 15]])
     b = np.array([[16, 16, 16, 15 | 128]])  # quotients 4, 4, 3, 3
     for lsb, expected in ((3, 256 * 2 + 279 * 2 + 470 - 431), (4, 256 + 279), (5, 0)):
-        assert logarithmic.dot(a, b, DotParameters(lanes=4, lsb=lsb)).tolist() == [expected]
+        assert logarithmic.dot(a, b, LNSDotParameters(lanes=4, lsb=lsb)).tolist() == [expected]
 
 
 def test_no_sum_leaves_64_bits():
@@ -690,18 +690,18 @@ def test_no_sum_leaves_64_bits():
                         make = {"format": Log(bits, gamma), "lanes": 64, "accumulation": accumulation,
                                 "constants": count, "fraction": fraction}
                         try:
-                            default = DotParameters(**make)
+                            default = LNSDotParameters(**make)
                         except ValueError:
                             continue
                         widest = min(48, 60 - fraction - gamma.bit_length())
                         least = max(default.quotient + 2, 8)
                         assert least <= default.accumulator == min(least + 15, widest)
                         largest = int(logarithmic.product_table(default).max())
-                        narrow = DotParameters(**make, accumulator=least)
+                        narrow = LNSDotParameters(**make, accumulator=least)
                         assert largest <= narrow.most  # every product fits
                         if default.accumulator == least + 15:
                             assert 32768 * largest <= default.most
-                        p = DotParameters(**make, accumulator=widest)
+                        p = LNSDotParameters(**make, accumulator=widest)
                         assert p.most + 64 * largest < 1 << 63
                         merged = sum(exact_weight(k, count, fraction) for k in range(count)) * 2**fraction
                         assert p.accumulation == "direct" or (p.most + 1) * merged < 1 << 63
@@ -710,13 +710,13 @@ def test_no_sum_leaves_64_bits():
 def test_dots_take_nothing():
     none, codes = np.zeros(0, int), np.zeros((0, 16), int)
     for accumulation in ("direct", "bins"):
-        out, overflow = logarithmic.dots(DotParameters(accumulation=accumulation), (codes, none), (codes, none), none,
-                                         none)
+        out, overflow = logarithmic.dots(LNSDotParameters(accumulation=accumulation), (codes, none), (codes, none),
+                                         none, none)
         assert out.shape == (0,) and not overflow
 
 
 def test_the_scales_of_the_last_transfer_count():
-    p = DotParameters(lanes=4)
+    p = LNSDotParameters(lanes=4)
     ones = np.full((3, 4), 8)
     codes, _ = logarithmic.dots(p, (ones, [0, 254, 127]), (ones, [3, 130, 128]), [True, False, False],
                                 [False, False, True])
@@ -751,7 +751,7 @@ def by_dots(a, b, p):
     ({"accumulator": 16, "lsb": 17, "accumulation": "bins", "constants": 2}, True),
 ], ids=str)
 def test_matmul_is_dots(shape, settings, saturates):
-    p = DotParameters(**settings)
+    p = LNSDotParameters(**settings)
     m, k, n = shape
     rng = np.random.default_rng(23)
     # Mostly of one sign and large, so that what can saturate does.
@@ -774,7 +774,7 @@ def test_matmul_is_dots(shape, settings, saturates):
     ({"format": Log(5, 1)}, 3000), ({"format": Log(7, 4), "constants": 2, "accumulation": "bins"}, 3000),
 ], ids=str)
 def test_both_ways_of_matmul_agree(settings, k):
-    p = DotParameters(**settings)
+    p = LNSDotParameters(**settings)
     rng = np.random.default_rng(29)
     x, y = (random_codes(rng, p.format, (rows, k), 0.9) for rows in (3, 2))
     # The first sum is as large as it can be, and odd in its smallest unit.
@@ -795,7 +795,7 @@ def test_both_ways_of_matmul_agree(settings, k):
 
 
 def test_matmul_is_taken_in_slabs(monkeypatch):
-    p = DotParameters(accumulator=33, lanes=4)
+    p = LNSDotParameters(accumulator=33, lanes=4)
     rng = np.random.default_rng(31)
     a, b = (Logs(p.format, random_codes(rng, p.format, size).astype(np.uint32), 0) for size in ((9, 21), (21, 5)))
     whole = logarithmic.matmul(a, b, p)
@@ -808,7 +808,7 @@ def test_matmul_is_taken_in_slabs(monkeypatch):
 @pytest.mark.parametrize("settings", [{}, {"accumulator": 33}, {"accumulator": 33, "accumulation": "bins"}], ids=str)
 @pytest.mark.parametrize("shape", [(0, 3, 2), (2, 3, 0), (2, 0, 3), (0, 0, 0)], ids=str)
 def test_matmul_of_nothing(shape, settings):
-    p = DotParameters(**settings)
+    p = LNSDotParameters(**settings)
     m, k, n = shape
     a, b = (Logs(p.format, np.zeros(size, np.uint32), 0) for size in ((m, k), (k, n)))
     values, overflow = logarithmic.matmul(a, b, p)
@@ -816,7 +816,7 @@ def test_matmul_of_nothing(shape, settings):
 
 
 def test_matmul_reports_infinite_results():
-    p = DotParameters(result=PRESETS["fp16"])
+    p = LNSDotParameters(result=PRESETS["fp16"])
     one = logarithmic.quantise(np.float32([[300.0]]), LNS8)
     values, overflow = logarithmic.matmul(one, one, p)
     assert values.tolist() == [[inf]] and overflow
@@ -829,17 +829,17 @@ def test_matmul_of_quantised_numbers_is_near_the_product():
     exact = a.values() @ b.values()
     limit = np.abs(a.values()) @ np.abs(b.values())
     for count, bound in ((8, 0.002), (4, 0.034), (2, 0.062), (1, 0.062)):
-        values, overflow = logarithmic.matmul(a, b, DotParameters(constants=count))
+        values, overflow = logarithmic.matmul(a, b, LNSDotParameters(constants=count))
         assert not overflow and (np.abs(values - exact) <= bound * limit).all()
 
 
 def test_matmul_checks_its_operands():
-    p = DotParameters()
+    p = LNSDotParameters()
     a, b = (Logs(LNS8, np.zeros(shape, np.uint32), 0) for shape in ((2, 3), (3, 4)))
     with pytest.raises(ValueError, match=r"^format of the operands is \(Log\(bits=6.*; allowed: Log\(bits=8, gamma=8"):
         logarithmic.matmul(Logs(Log(6, 8), a.codes, 0), b, p)
     with pytest.raises(ValueError, match=r"^format of the operands is "):
-        logarithmic.matmul(a, b, DotParameters(Log(7, 4)))
+        logarithmic.matmul(a, b, LNSDotParameters(Log(7, 4)))
     with pytest.raises(ValueError, match=r"^shapes is \(\(2, 3\), \(2, 3\)\); allowed: \(M, K\) and \(K, N\)$"):
         logarithmic.matmul(a, a, p)
     with pytest.raises(ValueError, match=r"^shapes is \(\(3,\), \(3, 4\)\); "):
@@ -855,8 +855,8 @@ WORKS = {"fp32": PRESETS["fp32"], "bf16": PRESETS["bf16"], "fp16": PRESETS["fp16
 @pytest.mark.parametrize("work", [pytest.param(fmt, id=name) for name, fmt in WORKS.items()])
 @pytest.mark.parametrize("fmt", [LNS8, Log(4, 1), Log(12, 32), Log(16, 1)], ids=name_of)
 def test_convert_is_the_definition(work, fmt):
-    p = ConverterParameters(fmt, work, 6)
-    assert ConverterParameters.from_json(json.dumps(p.to_json())) == p
+    p = LNSConverterParameters(fmt, work, 6)
+    assert LNSConverterParameters.from_json(json.dumps(p.to_json())) == p
     rng = np.random.default_rng(41)
     n = 200
     # Magnitudes near each other, as in a tensor, anywhere; anything at all; zeros; Inf and NaN.
@@ -881,7 +881,7 @@ def test_convert_is_the_definition(work, fmt):
 
 @pytest.mark.parametrize("work", ["fp16", "fp32"])
 def test_convert_is_quantise_with_a_scale_for_each_transfer(work):
-    p = ConverterParameters(LNS8, PRESETS[work], 5)
+    p = LNSConverterParameters(LNS8, PRESETS[work], 5)
     rng = np.random.default_rng(43)
     dtype = np.float16 if work == "fp16" else np.float32
     x = np.ldexp(rng.standard_normal((300, 5)), rng.integers(-10, 10, (300, 1))).astype(dtype)
@@ -923,8 +923,8 @@ def assert_decode(p, codes, scale):
 @pytest.mark.parametrize("fmt", [LNS8, Log(4, 1), Log(4, 4), Log(12, 32), Log(16, 16)],
                          ids=name_of)
 def test_decode_rounds_correctly(result, fmt):
-    p = DecoderParameters(fmt, result, 3)
-    assert DecoderParameters.from_json(json.dumps(p.to_json())) == p
+    p = LNSDecoderParameters(fmt, result, 3)
+    assert LNSDecoderParameters.from_json(json.dumps(p.to_json())) == p
     rng = np.random.default_rng(47)
     for place in (result.emin - result.mantissa - 1, result.emin, 0, result.emax):
         n = 150
@@ -939,13 +939,13 @@ def test_decode_rounds_correctly(result, fmt):
 @gammas
 def test_decode_every_code_under_every_scale(result, gamma):
     fmt = Log(max(4, gamma.bit_length() + 3), gamma)
-    p = DecoderParameters(fmt, result, 1 << 4)
+    p = LNSDecoderParameters(fmt, result, 1 << 4)
     codes = np.resize(np.arange(1 << fmt.bits), (255, 1 << fmt.bits))
     assert_decode(p, codes.reshape(-1, 16), np.repeat(np.arange(255), (1 << fmt.bits) // 16))
 
 
 def test_decode_has_both_ends():
-    p = DecoderParameters(LNS8, PRESETS["fp16"], 4)
+    p = LNSDecoderParameters(LNS8, PRESETS["fp16"], 4)
     codes = np.array([[0, 128, 127, 255], [1, 129, 8, 136], [1, 0, 0, 128]])
     out, overflow = logarithmic.decode(p, codes, [254, 127 - 26, 127])
     assert PRESETS["fp16"].decode(out).tolist() == [[0, 0, inf, -inf], [0, 0, 2.0**-24 * 0, 0], [1.0908203125, 0, 0, 0]]
@@ -955,9 +955,9 @@ def test_decode_has_both_ends():
 
 def test_converter_and_decoder_take_nothing():
     none = np.zeros(0, int)
-    out, used, invalid, overflow = logarithmic.convert(ConverterParameters(), np.zeros((0, 16), int), none, none)
+    out, used, invalid, overflow = logarithmic.convert(LNSConverterParameters(), np.zeros((0, 16), int), none, none)
     assert out.shape == (0, 16) and used.shape == invalid.shape == overflow.shape == (0,)
-    out, overflow = logarithmic.decode(DecoderParameters(), np.zeros((0, 16), int), none)
+    out, overflow = logarithmic.decode(LNSDecoderParameters(), np.zeros((0, 16), int), none)
     assert out.shape == (0, 16) and overflow.shape == (0,)
 
 
@@ -967,8 +967,8 @@ def test_what_is_decoded_is_quantised_to_the_same_codes(gamma):
     fmt = Log(bits, gamma)
     codes = np.arange(1 << bits).reshape(-1, 8)
     scale = np.full(len(codes), 120)
-    decoded, _ = logarithmic.decode(DecoderParameters(fmt, PRESETS["fp32"], 8), codes, scale)
-    again, _, _, overflow = logarithmic.convert(ConverterParameters(fmt, PRESETS["fp32"], 8), decoded, scale,
+    decoded, _ = logarithmic.decode(LNSDecoderParameters(fmt, PRESETS["fp32"], 8), codes, scale)
+    again, _, _, overflow = logarithmic.convert(LNSConverterParameters(fmt, PRESETS["fp32"], 8), decoded, scale,
                                                 np.ones(len(codes), bool))
     np.testing.assert_array_equal(again, np.where(codes == 1 << (bits - 1), 0, codes))
     assert not overflow.any()
@@ -984,49 +984,50 @@ WORK = (r"; allowed: a Float with specials 'ieee', 2 mantissa bits or more and e
 
 
 @pytest.mark.parametrize("cls, settings, message", [
-    (ConverterParameters, {"format": Log(3, 1)}, r"^format is Log\(bits=3, gamma=1\)" + FORMAT16),
-    (ConverterParameters, {"format": Log(17, 8)}, r"^format is Log\(bits=17, gamma=8\)" + FORMAT16),
-    (ConverterParameters, {"format": WIDE}, r"^format is Log\(bits=16, gamma=2048\)" + FORMAT16),
-    (ConverterParameters, {"format": Log(6, 32)}, r"^format is Log\(bits=6, gamma=32\)" + FORMAT16),
-    (ConverterParameters, {"format": "lns8"}, r"^format is 'lns8'" + FORMAT16),
-    (ConverterParameters, {"format": PRESETS["fp16"]}, r"^format is Float\(.*" + FORMAT16),
-    (ConverterParameters, {"work": PRESETS["fp8-e4m3"]}, r"^work is Float\(.*" + WORK),
-    (ConverterParameters, {"work": Float(5, 1)}, r"^work is Float\(.*" + WORK),
-    (ConverterParameters, {"work": Float(9, 10)}, r"^work is Float\(.*" + WORK),
-    (ConverterParameters, {"work": Float(8, 10, bias=128)}, r"^work is Float\(.*" + WORK),
-    (ConverterParameters, {"work": None}, r"^work is None" + WORK),
-    (ConverterParameters, {"lanes": 0}, r"^lanes is 0; allowed: an integer from 1 to 64$"),
-    (ConverterParameters, {"lanes": 65}, r"^lanes is 65; allowed: an integer from 1 to 64$"),
-    (ConverterParameters, {"lanes": 8.0}, r"^lanes is 8.0; allowed: an integer from 1 to 64$"),
-    (DecoderParameters, {"format": Log(8, 64)}, r"^format is Log\(bits=8, gamma=64\)" + FORMAT16),
-    (DecoderParameters, {"result": PRESETS["fp8-e4m3"]}, r"^result is Float\(.*" + RESULT),
-    (DecoderParameters, {"result": Float(5, 10, overflow="saturate")}, r"^result is Float\(.*" + RESULT),
-    (DecoderParameters, {"result": Float(5, 0)}, r"^result is Float\(.*" + RESULT),
-    (DecoderParameters, {"result": Fixed(8, 7)}, r"^result is Fixed\(.*" + RESULT),
-    (DecoderParameters, {"lanes": True}, r"^lanes is True; allowed: an integer from 1 to 64$"),
-    (DotParameters, {"format": Log(3, 1)}, r"^format is Log\(bits=3, gamma=1\)" + FORMAT9),
-    (DotParameters, {"format": Log(10, 16)}, r"^format is Log\(bits=10, gamma=16\)" + FORMAT9),
-    (DotParameters, {"format": Log(9, 32)}, r"^format is Log\(bits=9, gamma=32\)" + FORMAT9),
-    (DotParameters, {"format": Log(4, 8)}, r"^format is Log\(bits=4, gamma=8\)" + FORMAT9),
-    (DotParameters, {"format": Log(8, 4)}, r"^format is Log\(.*; allowed: one whose largest product is below 2\*\*41$"),
-    (DotParameters, {"lanes": 3}, r"^lanes is 3; allowed: an integer from 4 to 64$"),
-    (DotParameters, {"lanes": 65}, r"^lanes is 65; allowed: an integer from 4 to 64$"),
-    (DotParameters, {"accumulation": "tree"}, r"^accumulation is 'tree'; allowed: direct, bins$"),
-    (DotParameters, {"accumulator": 32}, r"^accumulator is 32; allowed: an integer from 33 to 48$"),
-    (DotParameters, {"accumulator": 49}, r"^accumulator is 49; allowed: an integer from 33 to 48$"),
-    (DotParameters, {"accumulator": 46, "format": Log(9, 16), "fraction": 10},
+    (LNSConverterParameters, {"format": Log(3, 1)}, r"^format is Log\(bits=3, gamma=1\)" + FORMAT16),
+    (LNSConverterParameters, {"format": Log(17, 8)}, r"^format is Log\(bits=17, gamma=8\)" + FORMAT16),
+    (LNSConverterParameters, {"format": WIDE}, r"^format is Log\(bits=16, gamma=2048\)" + FORMAT16),
+    (LNSConverterParameters, {"format": Log(6, 32)}, r"^format is Log\(bits=6, gamma=32\)" + FORMAT16),
+    (LNSConverterParameters, {"format": "lns8"}, r"^format is 'lns8'" + FORMAT16),
+    (LNSConverterParameters, {"format": PRESETS["fp16"]}, r"^format is Float\(.*" + FORMAT16),
+    (LNSConverterParameters, {"work": PRESETS["fp8-e4m3"]}, r"^work is Float\(.*" + WORK),
+    (LNSConverterParameters, {"work": Float(5, 1)}, r"^work is Float\(.*" + WORK),
+    (LNSConverterParameters, {"work": Float(9, 10)}, r"^work is Float\(.*" + WORK),
+    (LNSConverterParameters, {"work": Float(8, 10, bias=128)}, r"^work is Float\(.*" + WORK),
+    (LNSConverterParameters, {"work": None}, r"^work is None" + WORK),
+    (LNSConverterParameters, {"lanes": 0}, r"^lanes is 0; allowed: an integer from 1 to 64$"),
+    (LNSConverterParameters, {"lanes": 65}, r"^lanes is 65; allowed: an integer from 1 to 64$"),
+    (LNSConverterParameters, {"lanes": 8.0}, r"^lanes is 8.0; allowed: an integer from 1 to 64$"),
+    (LNSDecoderParameters, {"format": Log(8, 64)}, r"^format is Log\(bits=8, gamma=64\)" + FORMAT16),
+    (LNSDecoderParameters, {"result": PRESETS["fp8-e4m3"]}, r"^result is Float\(.*" + RESULT),
+    (LNSDecoderParameters, {"result": Float(5, 10, overflow="saturate")}, r"^result is Float\(.*" + RESULT),
+    (LNSDecoderParameters, {"result": Float(5, 0)}, r"^result is Float\(.*" + RESULT),
+    (LNSDecoderParameters, {"result": Fixed(8, 7)}, r"^result is Fixed\(.*" + RESULT),
+    (LNSDecoderParameters, {"lanes": True}, r"^lanes is True; allowed: an integer from 1 to 64$"),
+    (LNSDotParameters, {"format": Log(3, 1)}, r"^format is Log\(bits=3, gamma=1\)" + FORMAT9),
+    (LNSDotParameters, {"format": Log(10, 16)}, r"^format is Log\(bits=10, gamma=16\)" + FORMAT9),
+    (LNSDotParameters, {"format": Log(9, 32)}, r"^format is Log\(bits=9, gamma=32\)" + FORMAT9),
+    (LNSDotParameters, {"format": Log(4, 8)}, r"^format is Log\(bits=4, gamma=8\)" + FORMAT9),
+    (LNSDotParameters, {"format": Log(8, 4)},
+     r"^format is Log\(.*; allowed: one whose largest product is below 2\*\*41$"),
+    (LNSDotParameters, {"lanes": 3}, r"^lanes is 3; allowed: an integer from 4 to 64$"),
+    (LNSDotParameters, {"lanes": 65}, r"^lanes is 65; allowed: an integer from 4 to 64$"),
+    (LNSDotParameters, {"accumulation": "tree"}, r"^accumulation is 'tree'; allowed: direct, bins$"),
+    (LNSDotParameters, {"accumulator": 32}, r"^accumulator is 32; allowed: an integer from 33 to 48$"),
+    (LNSDotParameters, {"accumulator": 49}, r"^accumulator is 49; allowed: an integer from 33 to 48$"),
+    (LNSDotParameters, {"accumulator": 46, "format": Log(9, 16), "fraction": 10},
      r"^accumulator is 46; allowed: an integer from 33 to 45$"),
-    (DotParameters, {"accumulator": 7, "lsb": 31}, r"^accumulator is 7; allowed: an integer from 8 to 48$"),
-    (DotParameters, {"accumulator": 40.0}, r"^accumulator is 40.0; allowed: an integer from 33 to 48$"),
-    (DotParameters, {"lsb": 32}, r"^lsb is 32; allowed: an integer from 0 to 31$"),
-    (DotParameters, {"lsb": -1}, r"^lsb is -1; allowed: an integer from 0 to 31$"),
-    (DotParameters, {"constants": 3}, r"^constants is 3; allowed: 1, 2, 4, 8$"),
-    (DotParameters, {"constants": 16}, r"^constants is 16; allowed: 1, 2, 4, 8$"),
-    (DotParameters, {"constants": True}, r"^constants is True; allowed: 1, 2, 4, 8$"),
-    (DotParameters, {"constants": 2, "format": Log(5, 1)}, r"^constants is 2; allowed: 1$"),
-    (DotParameters, {"fraction": 3}, r"^fraction is 3; allowed: an integer from 4 to 10$"),
-    (DotParameters, {"fraction": 11}, r"^fraction is 11; allowed: an integer from 4 to 10$"),
-    (DotParameters, {"result": PRESETS["fp6-e3m2"]}, r"^result is Float\(.*" + RESULT),
+    (LNSDotParameters, {"accumulator": 7, "lsb": 31}, r"^accumulator is 7; allowed: an integer from 8 to 48$"),
+    (LNSDotParameters, {"accumulator": 40.0}, r"^accumulator is 40.0; allowed: an integer from 33 to 48$"),
+    (LNSDotParameters, {"lsb": 32}, r"^lsb is 32; allowed: an integer from 0 to 31$"),
+    (LNSDotParameters, {"lsb": -1}, r"^lsb is -1; allowed: an integer from 0 to 31$"),
+    (LNSDotParameters, {"constants": 3}, r"^constants is 3; allowed: 1, 2, 4, 8$"),
+    (LNSDotParameters, {"constants": 16}, r"^constants is 16; allowed: 1, 2, 4, 8$"),
+    (LNSDotParameters, {"constants": True}, r"^constants is True; allowed: 1, 2, 4, 8$"),
+    (LNSDotParameters, {"constants": 2, "format": Log(5, 1)}, r"^constants is 2; allowed: 1$"),
+    (LNSDotParameters, {"fraction": 3}, r"^fraction is 3; allowed: an integer from 4 to 10$"),
+    (LNSDotParameters, {"fraction": 11}, r"^fraction is 11; allowed: an integer from 4 to 10$"),
+    (LNSDotParameters, {"result": PRESETS["fp6-e3m2"]}, r"^result is Float\(.*" + RESULT),
 ])
 def test_parameters_that_make_no_sense(cls, settings, message):
     with pytest.raises(ValueError, match=message) as caught:
@@ -1051,9 +1052,9 @@ def test_arguments_that_make_no_sense(call, message):
 
 
 @pytest.mark.parametrize("parameters", [
-    ConverterParameters(), DecoderParameters(), DotParameters(),
-    ConverterParameters(Log(12, 32), Float(5, 6), 3), DecoderParameters(Log(4, 4), Float(4, 3), 1),
-    DotParameters(Log(7, 4), 9, "bins", 30, 3, 2, 5, PRESETS["bf16"]),
+    LNSConverterParameters(), LNSDecoderParameters(), LNSDotParameters(),
+    LNSConverterParameters(Log(12, 32), Float(5, 6), 3), LNSDecoderParameters(Log(4, 4), Float(4, 3), 1),
+    LNSDotParameters(Log(7, 4), 9, "bins", 30, 3, 2, 5, PRESETS["bf16"]),
 ], ids=lambda p: type(p).__name__)
 def test_parameters_go_through_json_both_ways(parameters):
     data = json.loads(json.dumps(parameters.to_json()))
@@ -1062,10 +1063,10 @@ def test_parameters_go_through_json_both_ways(parameters):
 
 
 def test_what_is_not_given_is_chosen():
-    p = DotParameters()
+    p = LNSDotParameters()
     assert (p.accumulator, p.constants, p.quotient, p.below) == (48, 8, 31, 8)
-    assert DotParameters.from_json('{"accumulator": null, "constants": null}') == p
-    narrow = DotParameters(Log(4, 4), lsb=2)
+    assert LNSDotParameters.from_json('{"accumulator": null, "constants": null}') == p
+    narrow = LNSDotParameters(Log(4, 4), lsb=2)
     assert (narrow.accumulator, narrow.constants, narrow.quotient) == (23, 4, 3)
-    assert DotParameters(Log(5, 1)).below == 0  # a constant of 1 has no fraction
-    assert DotParameters(constants=2, accumulation="bins").below == 3
+    assert LNSDotParameters(Log(5, 1)).below == 0  # a constant of 1 has no fraction
+    assert LNSDotParameters(constants=2, accumulation="bins").below == 3

@@ -444,7 +444,7 @@ def test_the_lowest_bits_of_e5m2_products_survive_cancellation():
         scales = np.full((1, 2), 127, np.uint8)
         a, b = mx.Blocks(fmt, scales, rows, 16), mx.Blocks(fmt, scales, columns, 16, 0)
         assert mx.matmul(a, b)[0, 0] == expected
-        p = mx.DotParameters("fp8-e5m2", block=8, lanes=4)
+        p = mx.MXDotParameters("fp8-e5m2", block=8, lanes=4)
         codes, _, _ = mx.dots(p, (scales[0], rows[0]), (scales[0], columns[0]), [0, 0], [True, False], [False, True])
         assert p.accumulator.decode(codes).tolist() == [expected]
 
@@ -477,8 +477,8 @@ def test_matmul_checks_its_operands():
     {"element": "fp8-e5m2", "rounding": "truncate", "scale_rule": "ceil", "block": 64},
 ], ids=str)
 def test_convert_is_quantise_block_by_block(settings):
-    p = mx.ConverterParameters(**settings)
-    assert mx.ConverterParameters.from_json(json.dumps(p.to_json())) == p
+    p = mx.MXConverterParameters(**settings)
+    assert mx.MXConverterParameters.from_json(json.dumps(p.to_json())) == p
     rng = np.random.default_rng(31)
     codes = rng.integers(0, 1 << p.work.width, (300, p.block))
     codes &= ~(1 << p.work.mantissa)  # no Inf, no NaN ...
@@ -492,7 +492,7 @@ def test_convert_is_quantise_block_by_block(settings):
 
 
 def test_overflow_of_the_converter_with_finite_numbers():
-    p = mx.ConverterParameters(element="int8", scale_rule="rceil")
+    p = mx.MXConverterParameters(element="int8", scale_rule="rceil")
     codes = np.zeros((2, 32), int)
     codes[:, 0] = p.work.max_code, p.work.max_code - (1 << 18)  # 2**128 - 2**104 and 2**128 - 2**122
     scales, elements, invalid, overflow = mx.convert(p, codes)
@@ -504,9 +504,9 @@ def test_overflow_of_the_converter_with_finite_numbers():
 @pytest.mark.parametrize("accumulator", ["fp32", "bf16"])
 def test_dots_is_the_scalar_loop(first, second, accumulator):
     rng = np.random.default_rng(37)
-    p = mx.DotParameters(mx.PRESETS[first].element, mx.PRESETS[second].element, block=8, lanes=4,
+    p = mx.MXDotParameters(mx.PRESETS[first].element, mx.PRESETS[second].element, block=8, lanes=4,
                          accumulator=PRESETS[accumulator], accumulators=4)
-    assert mx.DotParameters.from_json(json.dumps(p.to_json())) == p
+    assert mx.MXDotParameters.from_json(json.dumps(p.to_json())) == p
     assert (p.format, p.format_b) == (mx.MX(mx.PRESETS[first].element, 8), mx.MX(mx.PRESETS[second].element, 8))
     a, b = (random_blocks(name, rng, (1, 300), 8, 9) for name in (first, second))
     a.scales[0, ::50] = 255
@@ -524,19 +524,19 @@ def test_dots_is_the_scalar_loop(first, second, accumulator):
 
 
 def test_equal_elements_are_one_parameter():
-    default, pair = mx.DotParameters(), mx.DotParameters(element_b="fp8-e5m2")
+    default, pair = mx.MXDotParameters(), mx.MXDotParameters(element_b="fp8-e5m2")
     settings = {"element": "fp8-e4m3", "block": 32, "lanes": 8, "accumulator": "fp32", "accumulators": 16}
     assert default.to_json() == settings and pair.to_json() == settings | {"element_b": "fp8-e5m2"}
     for same in (None, "fp8-e4m3", PRESETS["fp8-e4m3"]):
-        assert mx.DotParameters.from_json({"element_b": same}) == mx.DotParameters(element_b=same) == default
-    assert mx.DotParameters("int8", {"type": "Fixed", "bits": 8, "fraction": 6}) == mx.DotParameters("int8") != pair
-    short = mx.DotParameters(element_b=Fixed(3, 1))
+        assert mx.MXDotParameters.from_json({"element_b": same}) == mx.MXDotParameters(element_b=same) == default
+    assert mx.MXDotParameters("int8", {"type": "Fixed", "bits": 8, "fraction": 6}) == mx.MXDotParameters("int8") != pair
+    short = mx.MXDotParameters(element_b=Fixed(3, 1))
     assert short.to_json()["element_b"] == {"type": "Fixed", "bits": 3, "fraction": 1}
-    assert mx.DotParameters.from_json(json.dumps(short.to_json())) == short
+    assert mx.MXDotParameters.from_json(json.dumps(short.to_json())) == short
 
 
 def test_dots_reports_overflow():
-    p = mx.DotParameters(accumulator=PRESETS["fp16"], block=8, lanes=8)
+    p = mx.MXDotParameters(accumulator=PRESETS["fp16"], block=8, lanes=8)
     ones = mx.MX().encode(np.ones(8))
     elements, always = np.resize(ones, (3, 8)), np.ones(3, bool)
     for scale, expected in ((127 + 12, [32768.0, inf, inf]), (127 + 11, [16384.0, 32768.0, 49152.0])):
@@ -548,7 +548,7 @@ def test_dots_reports_overflow():
 
 @every_format
 def test_a_sum_stays_infinite_until_it_is_nan_until_it_starts_again(name):
-    p = mx.DotParameters(mx.PRESETS[name].element, block=8, lanes=8)
+    p = mx.MXDotParameters(mx.PRESETS[name].element, block=8, lanes=8)
     rng = np.random.default_rng(39)
     a, b = (random_blocks(name, rng, (1, 7), 8, 0) for _ in range(2))
     a.elements[0, :] = b.elements[0, :] = p.format.encode(np.ones(8))
@@ -562,29 +562,30 @@ def test_a_sum_stays_infinite_until_it_is_nan_until_it_starts_again(name):
 
 
 def test_units_take_nothing():
-    p = mx.ConverterParameters(rounding="stochastic")
+    p = mx.MXConverterParameters(rounding="stochastic")
     scales, elements, invalid, overflow = mx.convert(p, np.zeros((0, 32), int))
     assert scales.shape == invalid.shape == overflow.shape == (0,) and elements.shape == (0, 32)
     none, q = np.zeros(0, int), np.zeros((0, 32), int)
-    codes, invalid, overflow = mx.dots(mx.DotParameters(), (none, q), (none, q), none, none, none)
+    codes, invalid, overflow = mx.dots(mx.MXDotParameters(), (none, q), (none, q), none, none, none)
     assert codes.shape == (0,) and not invalid and not overflow
 
 
 @pytest.mark.parametrize("cls, settings, message", [
-    (mx.ConverterParameters, {"block": 7}, r"^block is 7; allowed: an integer from 8 to 64$"),
-    (mx.ConverterParameters, {"scale_rule": "round"}, r"^scale_rule is 'round'; allowed: floor, ceil, even, rceil$"),
-    (mx.ConverterParameters, {"rounding": "up"}, r"^rounding is 'up'; allowed: nearest, truncate, stochastic$"),
-    (mx.ConverterParameters, {"work": PRESETS["fp16"]}, r"^work is Float\(.*; allowed: fp32, bf16, "),
-    (mx.ConverterParameters, {"random_bits": 17}, r"^random_bits is 17; allowed: an integer from 1 to 16$"),
-    (mx.ConverterParameters, {"corrected": 1}, r"^corrected is 1; allowed: true, false$"),
-    (mx.ConverterParameters, {"seed": -1}, r"^seed is -1; "),
-    (mx.DotParameters, {"element_b": "fp9"}, r"^element_b is 'fp9'; allowed: fp8-e5m2, fp8-e4m3, .*, int8, a Float of"),
-    (mx.DotParameters, {"element_b": Fixed(9, 6)}, r"^element_b is Fixed\(bits=9, fraction=6\); allowed: "),
-    (mx.DotParameters, {"element": "fp9", "element_b": "fp8-e4m3"}, r"^element is 'fp9'; "),
-    (mx.DotParameters, {"lanes": 5}, r"^lanes is 5; allowed: a divisor of the block, 32, of 4 or more$"),
-    (mx.DotParameters, {"lanes": 2}, r"^lanes is 2; "),
-    (mx.DotParameters, {"accumulator": PRESETS["fp8-e4m3"]}, r"^accumulator is "),
-    (mx.DotParameters, {"accumulators": 3}, r"^accumulators is 3; allowed: 2, 4, 8, 16$"),
+    (mx.MXConverterParameters, {"block": 7}, r"^block is 7; allowed: an integer from 8 to 64$"),
+    (mx.MXConverterParameters, {"scale_rule": "round"}, r"^scale_rule is 'round'; allowed: floor, ceil, even, rceil$"),
+    (mx.MXConverterParameters, {"rounding": "up"}, r"^rounding is 'up'; allowed: nearest, truncate, stochastic$"),
+    (mx.MXConverterParameters, {"work": PRESETS["fp16"]}, r"^work is Float\(.*; allowed: fp32, bf16, "),
+    (mx.MXConverterParameters, {"random_bits": 17}, r"^random_bits is 17; allowed: an integer from 1 to 16$"),
+    (mx.MXConverterParameters, {"corrected": 1}, r"^corrected is 1; allowed: true, false$"),
+    (mx.MXConverterParameters, {"seed": -1}, r"^seed is -1; "),
+    (mx.MXDotParameters, {"element_b": "fp9"},
+     r"^element_b is 'fp9'; allowed: fp8-e5m2, fp8-e4m3, .*, int8, a Float of"),
+    (mx.MXDotParameters, {"element_b": Fixed(9, 6)}, r"^element_b is Fixed\(bits=9, fraction=6\); allowed: "),
+    (mx.MXDotParameters, {"element": "fp9", "element_b": "fp8-e4m3"}, r"^element is 'fp9'; "),
+    (mx.MXDotParameters, {"lanes": 5}, r"^lanes is 5; allowed: a divisor of the block, 32, of 4 or more$"),
+    (mx.MXDotParameters, {"lanes": 2}, r"^lanes is 2; "),
+    (mx.MXDotParameters, {"accumulator": PRESETS["fp8-e4m3"]}, r"^accumulator is "),
+    (mx.MXDotParameters, {"accumulators": 3}, r"^accumulators is 3; allowed: 2, 4, 8, 16$"),
 ])
 def test_unit_parameters_that_make_no_sense(cls, settings, message):
     with pytest.raises(ValueError, match=message):

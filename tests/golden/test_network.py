@@ -430,7 +430,7 @@ def test_each_product_of_the_recipe_mx_is_that_of_the_unit(settings, monkeypatch
     assert len(products) == len(operands) > 20
     elements, differ = {}, 0
     for gemm, a, b, result in products:
-        p = mx.DotParameters(a.format.element, b.format.element, a.format.block, accumulator=recipe.accumulator)
+        p = mx.MXDotParameters(a.format.element, b.format.element, a.format.block, accumulator=recipe.accumulator)
         elements[gemm] = (a.format.element, b.format.element)
         expected = p.accumulator.encode(result)
         assert np.array_equal(sums_of_the_unit(p, a, b), expected)

@@ -7,7 +7,7 @@ from narrowgauge.golden import mx
 from narrowgauge.golden.blockfloat import BFPSystem
 from narrowgauge.golden.floating import FloatSystem, PlainSystem
 from narrowgauge.golden.formats import PRESETS, BlockFloat, Fixed, Float, Log, parse
-from narrowgauge.golden.logarithmic import DotParameters, LNSSystem
+from narrowgauge.golden.logarithmic import LNSDotParameters, LNSSystem
 from narrowgauge.golden.madam import MadamParameters
 from narrowgauge.golden.precision import Adaptive, Constant, Cyclic, Policies, Rising
 from narrowgauge.golden.recipes import RECIPES, TENSORS, LossScale, Recipe, Stored, make
@@ -67,7 +67,7 @@ def test_mx_settings_reach_their_tensor_alone():
 def test_lns_madam_keeps_weights_in_16_bits_and_multiplies_8():
     recipe = make("lns-madam")
     assert formats_of(recipe) == [PRESETS["lns8"]] * 3 and roundings_of(recipe) == [NEAREST] * 3
-    assert recipe.system.cell(2) == DotParameters() and recipe.stored.format == PRESETS["lns16-update"]
+    assert recipe.system.cell(2) == LNSDotParameters() and recipe.stored.format == PRESETS["lns16-update"]
     assert recipe.stored.madam == MadamParameters() and recipe.scale is None
 
 
@@ -75,7 +75,7 @@ def test_lns_madam_settings_reach_their_parameters():
     recipe = make("lns-madam", bits=6, gamma=4, lanes=8, accumulation="bins", accumulator=24, lsb=2, constants=2,
                   weights_bits=12, rate=3, rate_drops=[0.5], clip=4, memory=64, second="fp32", second_bits=9,
                   second_gamma=4, random_bits=6)
-    assert recipe.system.cell(2) == DotParameters(Log(6, 4), 8, "bins", 24, 2, 2)
+    assert recipe.system.cell(2) == LNSDotParameters(Log(6, 4), 8, "bins", 24, 2, 2)
     assert recipe.stored == Stored(Log(12, 256), MadamParameters(
         weight=Log(12, 256), narrow=Log(6, 4), second_bits=9, second_gamma=4, second_bias=96, memory=64, clip=4,
         random_bits=6), 3, (0.5,), "fp32")
@@ -280,7 +280,7 @@ def test_formats_of_logarithms_survive_json(recipe):
     assert {parse(formats[tensor]["format"]) for tensor in TENSORS} == {dot.format}
     sums, stored = formats["accumulator"], formats["stored"]
     assert parse(sums.pop("format")) == recipe.accumulator and sums.pop("rounding") == "nearest"
-    assert dataclasses.replace(DotParameters(dot.format), **sums) == dot
+    assert dataclasses.replace(LNSDotParameters(dot.format), **sums) == dot
     assert parse(stored["format"]) == recipe.stored.format
     if recipe.stored.madam is None:
         assert stored == {"format": "lns16-update", "rounding": "nearest", "update": "sgd"}

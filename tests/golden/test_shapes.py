@@ -46,13 +46,13 @@ def test_empty_codes_give_empty_codes(shape):
 @pytest.mark.parametrize("m, k, n", [(0, 3, 2), (2, 0, 3), (2, 3, 0), (0, 0, 0)])
 def test_empty_products_are_zeros(m, k, n):
     a, b = np.zeros((m, k), np.float32), np.zeros((k, n), np.float32)
-    saturating = logarithmic.DotParameters(lsb=9, accumulator=24)
-    bins = logarithmic.DotParameters(lsb=9, accumulator=24, accumulation="bins")
+    saturating = logarithmic.LNSDotParameters(lsb=9, accumulator=24)
+    bins = logarithmic.LNSDotParameters(lsb=9, accumulator=24, accumulation="bins")
     logs = logarithmic.quantise(a, Log()), logarithmic.quantise(b, Log())
     products = [
         blockfloat.matmul(blockfloat.quantise(a, GROUP4), blockfloat.quantise(b, GROUP4, axis=0)),
         *(mx.matmul(mx.quantise(a, fmt), mx.quantise(b, fmt, axis=0)) for fmt in (mx.MX(), E5M2)),
-        *(logarithmic.matmul(*logs, each)[0] for each in (logarithmic.DotParameters(), saturating, bins)),
+        *(logarithmic.matmul(*logs, each)[0] for each in (logarithmic.LNSDotParameters(), saturating, bins)),
         integer.matmul(integer.quantise(a), integer.quantise(b))[0], floating.matmul(a, b),
         floating.matmul(a, b, chunk=4),
     ]
@@ -65,18 +65,18 @@ def test_empty_products_are_zeros(m, k, n):
 def test_no_transfers_have_no_results():
     group, lanes = (none(0), none(0, 4), none(0)), (none(0, 16), none(0))
     seven = [none(0)] * 5
-    stochastic_mx = mx.ConverterParameters(rounding="stochastic")
+    stochastic_mx = mx.MXConverterParameters(rounding="stochastic")
     found = [
-        blockfloat.convert(blockfloat.ConverterParameters(4), none(0, 4), none(0), none(0)),
-        blockfloat.fmac(blockfloat.FMACParameters(4), group, group, none(0), none(0), none(0)),
-        mx.convert(mx.ConverterParameters(), none(0, 32)), mx.convert(stochastic_mx, none(0, 32)),
-        mx.dots(mx.DotParameters(), (none(0), none(0, 32)), (none(0), none(0, 32)), none(0), none(0), none(0)),
-        logarithmic.convert(logarithmic.ConverterParameters(), *lanes, none(0) == 1),
-        logarithmic.decode(logarithmic.DecoderParameters(), *lanes),
-        *(logarithmic.dots(logarithmic.DotParameters(accumulation=each), lanes, lanes, none(0), none(0))
+        blockfloat.convert(blockfloat.BFPConverterParameters(4), none(0, 4), none(0), none(0)),
+        blockfloat.fmac(blockfloat.BFPFMACParameters(4), group, group, none(0), none(0), none(0)),
+        mx.convert(mx.MXConverterParameters(), none(0, 32)), mx.convert(stochastic_mx, none(0, 32)),
+        mx.dots(mx.MXDotParameters(), (none(0), none(0, 32)), (none(0), none(0, 32)), none(0), none(0), none(0)),
+        logarithmic.convert(logarithmic.LNSConverterParameters(), *lanes, none(0) == 1),
+        logarithmic.decode(logarithmic.LNSDecoderParameters(), *lanes),
+        *(logarithmic.dots(logarithmic.LNSDotParameters(accumulation=each), lanes, lanes, none(0), none(0))
           for each in ("direct", "bins")),
-        integer.convert(integer.ConverterParameters(), *lanes),
-        integer.dots(integer.DotParameters(), lanes, lanes, none(0), none(0)),
+        integer.convert(integer.INT8ConverterParameters(), *lanes),
+        integer.dots(integer.INT8DotParameters(), lanes, lanes, none(0), none(0)),
         *(floating.adder(floating.AdderParameters(rounding=each), *seven[:3]) for each in ("nearest", "stochastic")),
         floating.mac(floating.MACParameters(), *seven), floating.fused(floating.FMAParameters(), *seven[:3]),
         *(softmax.errors(softmax.SoftmaxParameters(rounding=each), *seven[:3]) for each in ("nearest", "stochastic")),
@@ -113,11 +113,14 @@ REFUSED = {
     "groups": (lambda: blockfloat.dot(blockfloat.quantise(ONE, GROUP4), blockfloat.quantise(ONE, BlockFloat(8, 4))),
                "groups is (4, 8)"),
     "vectors in a product": (lambda: integer.matmul(*[integer.quantise(ONE)] * 2), "shapes is "),
-    "width of a transfer": (lambda: blockfloat.convert(blockfloat.ConverterParameters(4), none(2, 3), none(2), none(2)),
+    "width of a transfer": (lambda: blockfloat.convert(blockfloat.BFPConverterParameters(4), none(2, 3), none(2),
+                                                       none(2)),
                             "shape of codes is (2, 3); allowed: (n, 4)"),
-    "number of transfers": (lambda: blockfloat.convert(blockfloat.ConverterParameters(4), none(2, 4), none(3), none(2)),
+    "number of transfers": (lambda: blockfloat.convert(blockfloat.BFPConverterParameters(4), none(2, 4), none(3),
+                                                       none(2)),
                             "lengths is "),
-    "width, logarithmic": (lambda: logarithmic.convert(logarithmic.ConverterParameters(), none(2, 3), none(2), none(2)),
+    "width, logarithmic": (lambda: logarithmic.convert(logarithmic.LNSConverterParameters(), none(2, 3), none(2),
+                                                       none(2)),
                            "shape of codes is (2, 3); allowed: (n, 16)"),
     "number, mac": (lambda: floating.mac(floating.MACParameters(), *[none(2)] * 4, none(3)), "lengths is "),
     "matrix to store": (lambda: array.ArrayModel(array.ArrayParameters()).store(0, 1, ONE), "shape of values is (3,)"),

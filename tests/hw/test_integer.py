@@ -27,7 +27,7 @@ def run(component, name, vectors):
                                          pytest.param("fp16", 16, marks=pytest.mark.sweep)])
 def test_converter_with_codes_of_all_kinds_and_any_scale(work, lanes):
     """All codes of a format of 16 bits; of fp32 all fields and signs, with fractions at their ends and others."""
-    parameters, rng = integer.ConverterParameters(PRESETS[work], lanes), np.random.default_rng(3)
+    parameters, rng = integer.INT8ConverterParameters(PRESETS[work], lanes), np.random.default_rng(3)
     if work == "fp32":
         upper = np.arange(1 << 9) << 23
         codes = (upper[:, np.newaxis] + np.concatenate([[0, 1, (1 << 23) - 1], rng.integers(0, 1 << 23, 29)])).ravel()
@@ -54,7 +54,7 @@ def test_converter_with_codes_of_all_kinds_and_any_scale(work, lanes):
                                            pytest.param("bf16", 16, marks=pytest.mark.sweep)])
 def test_dot_with_scales_of_all_kinds(result, lanes):
     """Integers at their ends, sums of one transfer and of many, results from zero to Inf."""
-    parameters, rng, count = integer.DotParameters(lanes, PRESETS[result]), np.random.default_rng(7), 6000
+    parameters, rng, count = integer.INT8DotParameters(lanes, PRESETS[result]), np.random.default_rng(7), 6000
     operands = []
     for _ in range(2):
         codes = rng.integers(-TOP, TOP + 1, (count, lanes))
@@ -75,7 +75,7 @@ def test_dot_with_scales_of_all_kinds(result, lanes):
 
 def test_a_sum_beyond_32_bits_wraps_round():
     """As numerics.md says; and one below that does not. The expected sums are Python's integers."""
-    parameters, most = integer.DotParameters(4, PRESETS["fp32"]), ((1 << SUM - 1) - 1) // (4 * TOP**2)
+    parameters, most = integer.INT8DotParameters(4, PRESETS["fp32"]), ((1 << SUM - 1) - 1) // (4 * TOP**2)
     count = most + 2
     codes, scale = np.full((count, 4), TOP), np.full(count, integer.SCALE_BIAS)
     first, last = np.arange(count) == 0, np.arange(count) >= most - 1
