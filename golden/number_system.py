@@ -64,6 +64,8 @@ class NumberSystem(Parameters):
 
     Attributes
     ----------
+    name : str, optional
+        The name under which `systems.register` registers the class; else it is the class's own in lower case.
     circuits : str or type
         Class of the hardware, or "module:class" of it: see `hw.circuits`. None where there is no hardware: `refusal`
         then tells why.
@@ -74,9 +76,10 @@ class NumberSystem(Parameters):
     modes : mapping of str to int
         {name: bits} of what an instruction says of an operand, such as its precision: fields of the unit.
     recurrence : int
-        Cycles between two additions to one sum of a cell.
+        Cycles between two additions to one sum of a cell. 1: the sums of a tile follow each other. More: they take
+        turns, and a cell's input has ``slot``.
     depth : int
-        Cycles from a transfer that a cell accepts to its addition.
+        With a `recurrence` above 1: cycles from a transfer that a cell accepts to its addition.
     adaptive : bool
         Whether the mode ``precision`` may change during training: see `precision`.
     """
@@ -87,8 +90,8 @@ class NumberSystem(Parameters):
     work: Float
     accumulator: Float
     group: int
-    modes: Mapping[str, int]
-    recurrence: int
+    modes: Mapping[str, int] = {}
+    recurrence: int = 1
     depth: int
 
     # The array.
@@ -236,11 +239,9 @@ class NumberSystem(Parameters):
 class ScaledSystem(NumberSystem):
     """A number system whose instruction gives each operand a scale, exponent + 127, for all its vectors.
 
-    Its cell takes an addition every cycle, so that it needs one sum: the sums of a tile follow each other. To be added:
-    the settings, `lanes` among them; `default`, `cell`, `converter`, `convert` and `dot`.
+    To be added: the settings, `lanes` among them; `default`, `cell`, `converter`, `convert` and `dot`.
     """
 
-    recurrence = 1
     modes = {"scale": 8}
     lanes: int
 
@@ -248,11 +249,6 @@ class ScaledSystem(NumberSystem):
     def group(self) -> int:
         """Elements of a vector."""
         return self.lanes
-
-    @property
-    def depth(self) -> int:
-        """Cycles from a transfer that a cell accepts to its emitted sum."""
-        return self.cell(2).latency
 
     def mode(self, kind, array):
         """Return a scale for the tensor's largest finite magnitude: `default` is that of magnitudes from 16 to 32."""
