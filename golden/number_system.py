@@ -39,7 +39,7 @@ class Draws:
 
     def __init__(self, seed: int):
         self.seed, self.step = seed, 0
-        self._stream = None
+        self._stream: lfsr.Stream | None = None
 
     def stream(self, lanes: int, bits: int) -> lfsr.Stream:
         """Return the stream of words; every call has to ask for the same lanes and bits."""
@@ -64,6 +64,8 @@ class NumberSystem(Parameters):
 
     Attributes
     ----------
+    name : str, optional
+        The name under which `systems.register` registers the class; else it is the class's own in lower case.
     circuits : str or type
         Class of the hardware, or "module:class" of it: see `hw.circuits`. None where there is no hardware: `refusal`
         then tells why.
@@ -74,9 +76,10 @@ class NumberSystem(Parameters):
     modes : mapping of str to int
         {name: bits} of what an instruction says of an operand, such as its precision: fields of the unit.
     recurrence : int
-        Cycles between two additions to one sum of a cell.
+        Cycles between two additions to one sum of a cell. 1: the sums of a tile follow each other. More: they take
+        turns, and a cell's input has ``slot``.
     depth : int
-        Cycles from a transfer that a cell accepts to its addition.
+        With a `recurrence` above 1: cycles from a transfer that a cell accepts to its addition.
     adaptive : bool
         Whether the mode ``precision`` may change during training: see `precision`.
     """
@@ -87,8 +90,8 @@ class NumberSystem(Parameters):
     work: Float
     accumulator: Float
     group: int
-    modes: Mapping[str, int]
-    recurrence: int
+    modes: Mapping[str, int] = {}
+    recurrence: int = 1
     depth: int
 
     # The array.
@@ -166,8 +169,10 @@ class NumberSystem(Parameters):
         """Return ``format``, ``rounding`` and, if it is stochastic, ``bits`` and ``corrected``: JSON-ready."""
         fmt, rounding = self.format_of(mode), self.rounding_of(mode)
         # Without a format of its own, the system's settings tell what its numbers are.
-        told = {"format": named(fmt) if fmt else {"type": type(self).__name__, **self.to_json()},
-                "rounding": rounding.kind}
+        told: dict[str, Any] = {
+            "format": named(fmt) if fmt else {"type": type(self).__name__, **self.to_json()},
+            "rounding": rounding.kind,
+        }
         if rounding.kind == "stochastic":
             told |= {"bits": rounding.bits, "corrected": rounding.corrected}
         return told
@@ -236,25 +241,18 @@ class NumberSystem(Parameters):
 class ScaledSystem(NumberSystem):
     """A number system whose instruction gives each operand a scale, exponent + 127, for all its vectors.
 
-    Its cell takes an addition every cycle, so that it needs one sum: the sums of a tile follow each other. To be added:
-    the settings, `lanes` among them; `default`, `cell`, `converter`, `convert` and `dot`.
+    To be added: the settings, `lanes` among them; `default`, `cell`, `converter`, `convert` and `dot`.
     """
 
-    recurrence = 1
     modes = {"scale": 8}
     lanes: int
 
     @property
-    def group(self) -> int:
+    def group(self) -> int:  # type: ignore[override]  # told by another setting, and never set
         """Elements of a vector."""
         return self.lanes
 
-    @property
-    def depth(self) -> int:
-        """Cycles from a transfer that a cell accepts to its emitted sum."""
-        return self.cell(2).latency
-
-    def mode(self, kind, array):
+    def mode(self, kind: str, array: Any) -> Mode:
         """Return a scale for the tensor's largest finite magnitude: `default` is that of magnitudes from 16 to 32."""
         magnitudes = np.abs(np.asarray(array, np.float64))
         largest = magnitudes.max(initial=0.0, where=np.isfinite(magnitudes))

@@ -1,5 +1,6 @@
 """The number systems by name."""
 
+import dataclasses
 import importlib
 
 from ..base.checks import require
@@ -26,9 +27,9 @@ def find(name: str) -> type[NumberSystem]:
 
 def name_of(system: NumberSystem) -> str:
     """Return the name under which a number system is registered."""
-    name = next((name for name, kind in SYSTEMS.items() if kind is type(system)), None)
-    require(name is not None, "system", system, ", ".join(SYSTEMS))
-    return name
+    names = [name for name, kind in SYSTEMS.items() if kind is type(system)]
+    require(len(names) > 0, "system", system, ", ".join(SYSTEMS))
+    return names[0]
 
 
 def register(path: str) -> str:
@@ -44,7 +45,12 @@ def register(path: str) -> str:
         kind = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"system is {path!r}; allowed: module:Class of a module that Python finds ({error})") from None
-    require(isinstance(kind, type) and issubclass(kind, NumberSystem), "system", path, "a class made from NumberSystem")
+    require(isinstance(kind, type) and issubclass(kind, NumberSystem) and dataclasses.is_dataclass(kind), "system",
+            path, "a dataclass made from NumberSystem")
+    missing = [method for method in ("cell", "converter", "convert", "dot")
+               if getattr(kind, method) is getattr(NumberSystem, method)]
+    require(kind.circuits is None or not missing, "system", path,
+            f"a class with methods of its own for the array: {', '.join(missing)}")
     own = getattr(kind, "name", name.lower())
     require(SYSTEMS.get(own, kind) is kind, "system", own, f"another name than those of {', '.join(SYSTEMS)}")
     SYSTEMS[own] = kind

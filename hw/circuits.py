@@ -1,7 +1,7 @@
 """The circuits of a number system: what the array asks of its hardware."""
 
 import importlib
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from amaranth.hdl import Value
 from amaranth.lib import data, wiring
@@ -16,10 +16,14 @@ class Circuits(Protocol):
 
     Attributes
     ----------
-    converter, cell : type
-        Components made from the parameters that the number system's ``converter`` and ``cell`` give. Both have an input
-        stream ``i``, an output stream ``o``, ``status_clear`` and sticky status. A converter takes a vector a cycle. A
-        cell takes ``a``, ``b``, ``first``, ``last`` and, if its sums take turns, ``slot``; it answers with ``value``.
+    converter : type
+        Component made from what the number system's ``converter`` returns, with an input stream ``i``, an output stream
+        ``o``, ``status_clear``, and the sticky ``invalid`` and ``overflow``. It takes a vector a cycle. There is no
+        converter where the number system has none.
+    cell : type
+        Component made from what the number system's ``cell`` returns, with an input stream ``i`` of ``a``, ``b``,
+        ``first``, ``last`` and, if sums take turns, ``slot``; an output stream ``o`` of ``value``; and
+        ``status_clear``. It may have ``invalid`` and ``overflow``.
     held : tuple of str
         Fields of a converted vector that are modes: all vectors of a product have the same, so they are not stored.
     """
@@ -30,13 +34,27 @@ class Circuits(Protocol):
 
     @staticmethod
     def convert(payload: data.View, elements: Value, mode: data.View) -> list:
-        """Return the assignments that give a converter its operands: codes of the work format, and their modes."""
+        """Return the assignments that give a converter its operands.
+
+        Parameters
+        ----------
+        payload : View
+            Of the converter's input stream.
+        elements : Value
+            Codes of the work format side by side, element 0 lowest.
+        mode : View
+            A field for each of the number system's ``modes``.
+        """
 
 
 def circuits_of(system: NumberSystem) -> type[Circuits]:
     """Return the circuits that a number system names."""
-    found = system.circuits
+    found: Any = system.circuits
     if isinstance(found, str):
         module, _, name = found.partition(":")
-        found = getattr(importlib.import_module(module), name)
+        try:
+            found = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ValueError(f"circuits is {system.circuits!r}; allowed: module:Class of a module that Python finds "
+                             f"({error})") from None
     return found

@@ -33,7 +33,8 @@ def stage(m, enable, name, before=None, *, drop=(), registered=True, **values):
         which of their cuts hold registers.
     **values : Value or list of Value
         New values, which replace equal names of `before`. A list, of values of one width, is one register, and comes
-        back as a list. A value called ``valid`` is cleared by reset; the others are not, which saves reset wiring.
+        back as a list of unsigned values. A value called ``valid`` is cleared by reset; the others are not, which saves
+        reset wiring.
     """
     values = {key: value for key, value in vars(before or SimpleNamespace()).items() if key not in drop} | values
     whole = {key: Cat(value) if isinstance(value, list) else Value.cast(value) for key, value in values.items()}

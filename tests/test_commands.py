@@ -5,11 +5,13 @@ import contextlib
 import json
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
 from narrowgauge import cli
 from narrowgauge.cli.parser import EPILOG, parser
+from narrowgauge.golden import systems
 from narrowgauge.golden.errors import MissingExtra
 
 ROOT = Path(__file__).parents[1]
@@ -43,6 +45,9 @@ def test_the_commands_are_found():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_command(command, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    # What --system brings is taken away again.
+    monkeypatch.setattr(systems, "SYSTEMS", dict(systems.SYSTEMS))
+    monkeypatch.setattr(sys, "path", [*sys.path])
     words = shlex.split(command)
     if words[0] == "train":
         words += SHORT

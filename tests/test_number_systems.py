@@ -1,5 +1,8 @@
 # amaranth: UnusedElaboratable=no
-"""docs/adding-a-number-system.md: its excerpts are the files' own, its code runs, its commands configure."""
+"""docs/adding-a-number-system.md: its excerpts are the files' own, its code runs, its commands configure.
+
+tests/examples/test_posit8.py runs the commands about the posits.
+"""
 
 import re
 import shlex
@@ -11,10 +14,11 @@ import pytest
 import units
 from narrowgauge import catalog
 from narrowgauge.cli.parser import parser
-from narrowgauge.cli.settings import settings
-from narrowgauge.golden import array, integer, systems
+from narrowgauge.cli.settings import settings_of
+from narrowgauge.golden import array, integer, recipes, systems
 from narrowgauge.golden.formats import PRESETS
 from narrowgauge.hw import array as hardware
+from narrowgauge.hw.circuits import circuits_of
 from narrowgauge.sim import array as bench
 from narrowgauge.sim import runner
 
@@ -27,19 +31,19 @@ def test_excerpts_are_the_files_own():
     """Every indented block but the commands, and the code that another test runs, belongs to the file named before."""
     checked = 0
     for before, block in re.findall(r"((?:^[^ \n].*\n)+)\n" + BLOCK, PAGE, re.M):
-        names = re.findall(r"`((?:golden|hw)/\w+\.py)`", before.splitlines()[-1])
+        names = re.findall(r"`((?:golden|hw|examples)/\w+\.py)`", before.splitlines()[-1])
         own = "import" in block or block.startswith("    narrowgauge ")
         assert bool(names) != own, before
         for name in names:
             assert "\n".join(line[4:] for line in block.splitlines()).rstrip() in (ROOT / name).read_text(), block
         checked += len(names)
-    assert checked == 8
+    assert checked == 11
 
 
 def test_a_system_from_outside(monkeypatch):
     # Taken away again afterwards.
     monkeypatch.setattr(systems, "SYSTEMS", dict(systems.SYSTEMS))
-    block = re.search(r"### From outside\n\n(?:\S.*\n)+\n" + BLOCK, PAGE)[1]
+    block = re.search(r"(?<=\n\n)(    from dataclasses import dataclass\n(?:    .*\n|\n(?=    ))+)", PAGE)[1]
     space = {"__name__": "outside"}
     exec(textwrap.dedent(block), space)
     parameters = space["parameters"]
@@ -89,10 +93,23 @@ def test_it_is_not_there_unless_registered():
         array.ArrayParameters("mine")
 
 
-def test_commands_configure():
-    commands = re.findall(r"^    narrowgauge (.*)$", PAGE, re.M)
-    assert [each.split()[0] for each in commands] == ["generate", "simulate", "synth"]
+def test_commands_configure(monkeypatch):
+    monkeypatch.setattr(systems, "SYSTEMS", dict(systems.SYSTEMS))
+    commands = re.findall(r"^    narrowgauge (.*)$", re.sub(r"\\\n *", "", PAGE), re.M)
+    assert [each.split()[0] for each in commands] == ["generate", "simulate", "synth", "train", "simulate", "synth"]
+    names = []
     for command in commands:
         options = parser().parse_args(shlex.split(command))
-        parameters = catalog.find(options.unit).configure(settings(options.set))
-        assert parameters.name == "int8"
+        found = settings_of(options)
+        if "unit" in options:
+            names.append(catalog.find(options.unit).configure(found).name)
+        else:
+            names.append(systems.name_of(recipes.make("system", **found).system))
+    assert names == ["int8"] * 3 + ["posit8"] * 3
+
+
+def test_circuits_that_are_not_there_are_refused_in_one_line(monkeypatch):
+    for path in ("no_such_module:Circuits", "posit8_circuits:Nothing", "posit8_circuits", ":"):
+        monkeypatch.setattr(integer.INT8System, "circuits", path)
+        with pytest.raises(ValueError, match=f"^circuits is '{path}'; allowed: module:Class of a module that Python "):
+            circuits_of(integer.INT8System())

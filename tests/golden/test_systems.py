@@ -5,12 +5,13 @@ import re
 
 import numpy as np
 import pytest
-from narrowgauge.golden import datasets, network, number_system, systems
-from narrowgauge.golden.array import ArrayModel, ArrayParameters, Operand, Product
+from narrowgauge.golden import number_system, systems
+from narrowgauge.golden.array import ArrayParameters
 from narrowgauge.golden.formats import PRESETS, Float
 from narrowgauge.golden.number_system import Draws, NumberSystem
 from narrowgauge.golden.recipes import Recipe, make
 from narrowgauge.golden.systems import SYSTEMS
+from products import check_training
 
 ARRAYS = [name for name, system in SYSTEMS.items() if system.circuits]
 SETTINGS = {
@@ -26,37 +27,7 @@ SETTINGS = {
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 def test_training_has_the_bits_of_the_array(settings, monkeypatch):
-    """Train, and make every product again in the array's model, from the tensors and modes that training had."""
-    recipe = make("system", **settings)
-    group, calls = recipe.system.group, []
-    product, operand = type(recipe.system).product, type(recipe.system).operand
-
-    def keep_operand(self, array, axis, mode, side, draws):
-        calls.append((array if axis == 1 else array.T, mode))
-        return operand(self, array, axis, mode, side, draws)
-
-    def keep_product(self, a, b):
-        found = product(self, a, b)
-        calls.append(found[0])
-        return found
-
-    monkeypatch.setattr(type(recipe.system), "operand", keep_operand)
-    monkeypatch.setattr(type(recipe.system), "product", keep_product)
-    data = datasets.load("digits").first(12, 4)
-    network.train(recipe, data, hidden=(7,), epochs=1, batch=6)
-    # Behind the products of training come two of the evaluation, whose random words are their own.
-    products = [calls[at:at + 3] for at in range(0, len(calls), 3)][:2 * 5]
-    model = ArrayModel(ArrayParameters(recipe.system, memory=max(1 << 13, 1 << 8 + group.bit_length())))
-    for (x, x_mode), (y, y_mode), values in products:
-        operands, block = [], 0
-        for matrix, mode in ((x, x_mode), (y, y_mode)):
-            stride = -(-matrix.shape[1] // group)
-            model.store(block, stride, matrix)
-            operands.append(Operand(block, stride, False, mode))
-            block += stride * -(-len(matrix) // group)
-        assert block <= model.parameters.blocks
-        codes = model.multiply(Product(len(x), len(y), x.shape[1], *operands))
-        assert np.array_equal(recipe.accumulator.encode(values), codes)
+    check_training(make("system", **settings), monkeypatch)
 
 
 def numbers(rng, shape, work):
@@ -145,8 +116,14 @@ def test_only_classes_of_number_systems_are_registered(monkeypatch):
     for path in ("no_such_module:System", "dataclasses", "dataclasses:Nothing", ":", "json:"):
         with pytest.raises(ValueError, match=rf"^system is {re.escape(repr(path))}; allowed: module:Class of .*"):
             systems.register(path)
-    with pytest.raises(ValueError, match="^system is 'fractions:Fraction'; allowed: a class made from NumberSystem$"):
-        systems.register("fractions:Fraction")
+    for path in ("fractions:Fraction", "narrowgauge.golden.number_system:NumberSystem"):
+        with pytest.raises(ValueError, match=f"^system is '{path}'; allowed: a dataclass made from NumberSystem$"):
+            systems.register(path)
+    with monkeypatch.context() as patch:
+        patch.delattr(SYSTEMS["int8"], "convert")
+        patch.delattr(SYSTEMS["int8"], "dot")
+        with pytest.raises(ValueError, match="^system is '.*'; allowed: .* of its own for the array: convert, dot$"):
+            systems.register("narrowgauge.golden.integer:INT8System")
     with pytest.raises(ValueError, match="^system is FloatSystem.*; allowed: bfp, "):
         monkeypatch.delitem(systems.SYSTEMS, "float")
         systems.name_of(SYSTEMS["float"]())

@@ -3,12 +3,11 @@
 
 import itertools
 import re
-import subprocess
 
 import hashes
 import pytest
+from lint import lint
 from narrowgauge import catalog
-from narrowgauge.sim import runner
 from units import examples, text_of
 
 
@@ -37,15 +36,6 @@ def cases():
         for parameters in dict.fromkeys(map(entry.configure, corners(unit))):
             if parameters not in entry.examples:
                 yield pytest.param(unit, parameters, id=entry.module_name(parameters), marks=pytest.mark.sweep)
-
-
-def lint(folder, *files):
-    """Return what Verilator's strictest lint says of files in a folder, as Verilog-2005."""
-    with runner.surroundings():  # has Verilator on PATH
-        found = subprocess.run(["verilator", "--lint-only", "-Wall", "-Wno-fatal", "--quiet", "--default-language",
-                                "1364-2005", *files], cwd=folder, capture_output=True, text=True)
-    assert found.returncode == 0, found.stderr[-2000:]
-    return found.stdout + found.stderr
 
 
 @pytest.mark.parametrize("unit, parameters", list(cases()))
