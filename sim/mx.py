@@ -3,23 +3,16 @@
 import numpy as np
 
 from ..golden import mx
-from ..golden.formats import Fixed
 from . import recorded
 from .vectors import Vectors, pack, unpack
 
 __all__ = [
     "converter_random", "converter_recorded", "converter_vectors", "dot_random", "dot_recorded", "dot_vectors",
-    "element_width",
 ]
 
 
-def element_width(fmt):
-    """Return the bits of an element code of an MX format."""
-    return fmt.element.bits if isinstance(fmt.element, Fixed) else fmt.element.width
-
-
 def _show_block(fmt, scale, elements):
-    digits = 2 + (element_width(fmt) + 3) // 4
+    digits = 2 + (fmt.element.width + 3) // 4
     return f"scale {int(scale)}, elements " + " ".join(f"{int(code):#0{digits}x}" for code in elements)
 
 
@@ -64,7 +57,7 @@ def converter_vectors(parameters, codes):
     """Return the Vectors of transfers (as for `mx.convert`), with what the golden model makes of them."""
     p, fmt = parameters, parameters.format
     scales, elements, invalid, overflow = mx.convert(p, codes)
-    width = element_width(fmt)
+    width = fmt.element.width
     inputs = pack((codes, p.work.width))
     outputs = pack((elements, width), (scales, 8))
 
@@ -95,7 +88,7 @@ def dot_random(parameters, count, seed):
     """Return random transfers for ``mx-dot``, many of them at directed places: arguments of `dot_vectors`."""
     rng = np.random.default_rng(seed)
     p, formats = parameters, (parameters.format, parameters.format_b)
-    values = [fmt.decode(np.arange(1 << element_width(fmt))) for fmt in formats]
+    values = [fmt.decode(np.arange(1 << fmt.element.width)) for fmt in formats]
     operands = []
     for each in values:
         codes = np.flatnonzero(np.isfinite(each))
@@ -167,7 +160,7 @@ def dot_vectors(parameters, a_scales, a_elements, b_scales, b_elements, slot, fi
     codes, invalid, overflow = mx.dots(parameters, a, b, slot, first, last)
     slot_bits = (p.accumulators - 1).bit_length()
     origin = np.flatnonzero(last)
-    inputs = pack((a_elements, element_width(a_format)), (a_scales, 8), (b_elements, element_width(b_format)),
+    inputs = pack((a_elements, a_format.element.width), (a_scales, 8), (b_elements, b_format.element.width),
                   (b_scales, 8), (slot, slot_bits), (first, 1), (last, 1))
     outputs = pack((codes, p.accumulator.width), (np.asarray(slot)[origin], slot_bits))
 

@@ -9,7 +9,6 @@ from functools import lru_cache
 import numpy as np
 
 from ...base.checks import require
-from ..formats import Fixed
 from ..groups import as_groups, draw_words, from_groups, slabs_of
 from ..rounding import NEAREST
 from .elements import MX, SCALE_BIAS, SCALE_NAN, SCALE_RULES, SCALE_TOP, wanted_codes
@@ -55,7 +54,7 @@ class Blocks:
 @lru_cache(32)
 def _values(fmt):
     """Values of all element codes (and of the bytes above them, which count as their low bits)."""
-    width = fmt.element.bits if isinstance(fmt.element, Fixed) else fmt.element.width
+    width = fmt.element.width
     return fmt.decode(np.arange(256) & ((1 << width) - 1))
 
 

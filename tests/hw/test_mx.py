@@ -189,7 +189,7 @@ def every_pair(settings):
     """Transfers with every pair of element codes, alone in a lane that moves on, and what is known of their sums."""
     parameters = catalog.find(DOT).configure(settings)
     formats = parameters.format, parameters.format_b
-    codes = [np.arange(1 << bench.element_width(fmt)) for fmt in formats]
+    codes = [np.arange(1 << fmt.element.width) for fmt in formats]
     a, b = (each.reshape(-1) for each in np.meshgrid(*codes))
     lane = np.arange(parameters.block) == (np.arange(len(a)) % parameters.block)[:, np.newaxis]
     always, scales = np.ones(len(a), bool), np.full(len(a), mx.SCALE_BIAS)
