@@ -99,7 +99,18 @@ def key(unit: str, settings: dict) -> tuple[str, str]:
     return unit, json.dumps(settings, sort_keys=True)
 
 
-JOBS = list(dict.fromkeys(key(*row[:2]) for _, _, rows in PAGES.values() for row in rows))
+def others() -> list[tuple]:
+    """Return rows for README of the units that have none there: their entries say what is shown of them."""
+    # docs/array_cost.py measures the array.
+    named = {row[0] for row in PAGES[README][2]} | {"array"}
+    return [(unit.name, settings, None, f"{unit.macs(unit.configure(settings)):g}" if unit.macs else "")
+            for unit in catalog.UNITS.values() if unit.name not in named for settings in unit.shown]
+
+
+def jobs() -> list[tuple[str, str]]:
+    """Return what is measured."""
+    return list(dict.fromkeys(key(*row[:2]) for rows in (*(page[2] for page in PAGES.values()), others())
+                              for row in rows))
 
 
 def cost(job: tuple[str, str]) -> dict:
@@ -125,6 +136,8 @@ def table(page: Path) -> str:
     """Return the Markdown table of a page."""
     columns, more, rows = PAGES[page]
     found = read()
+    if page == README:
+        rows = rows + [row for row in others() if key(*row[:2]) in found]
     heads = ["unit", *(HEAD[name] for name in columns), *([more] if more else [])]
     lines = [f"| {' | '.join(heads)} |", "| --- |" + " ---: |" * len(columns) + (" --- |" if more else "")]
     for unit, settings, *texts in rows:
@@ -145,10 +158,10 @@ def main() -> None:
     parser.add_argument("units", nargs="*", metavar="UNIT", help="a unit of the catalogue (default: all)")
     parser.add_argument("--tables", action="store_true", help="synthesise nothing")
     options = parser.parse_args()
-    for job in [] if options.tables else [job for job in JOBS if job[0] in (options.units or [job[0]])]:
+    for job in [] if options.tables else [job for job in jobs() if job[0] in (options.units or [job[0]])]:
         rows = read() | {job: cost(job)}
         print(*rows[job].values(), flush=True)
-        experiments.save(RESULTS, FIELDS, [[rows[each][name] for name in FIELDS] for each in JOBS if each in rows])
+        experiments.save(RESULTS, FIELDS, [[rows[each][name] for name in FIELDS] for each in jobs() if each in rows])
     for page in PAGES:
         experiments.fill(page, {"units": table(page)})
 

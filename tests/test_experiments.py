@@ -2,6 +2,7 @@
 
 import csv
 import importlib
+import re
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,20 @@ def test_page_holds_the_tables_of_the_results(page):
 @pytest.mark.parametrize("page", unit_costs.PAGES, ids=lambda page: page.stem)
 def test_page_holds_the_measured_costs(page):
     assert f"<!-- units -->\n{unit_costs.table(page)}\n<!-- end -->" in page.read_text()
+
+
+def test_a_unit_without_rows_of_its_own_has_those_of_its_entry(monkeypatch):
+    columns, more, rows = unit_costs.PAGES[unit_costs.README]
+    before = unit_costs.table(unit_costs.README).splitlines()
+    assert not unit_costs.others()
+    monkeypatch.setitem(unit_costs.PAGES, unit_costs.README, (columns, more, [
+        row for row in rows if row[0] not in ("float-mac", "mx-dot")]))
+    after = unit_costs.table(unit_costs.README).splitlines()
+    named = [re.sub(r"(` )\(.*?\) ", r"\1", line) for line in before]  # rows of their own say more of the unit
+    assert sorted(after) != sorted(before)
+    assert sorted(re.sub(r"(` )\(.*?\) ", r"\1", line) for line in after) == sorted(named)
+    monkeypatch.setattr(unit_costs, "read", lambda: {})
+    assert ("float-mac", "{}") in unit_costs.jobs()  # measured or not
 
 
 def test_readme_holds_the_measured_arrays():
