@@ -9,7 +9,7 @@ from .unit import Bench, Unit
 __all__ = ["UNITS", "Bench", "Unit", "find"]
 
 
-def _entries():
+def _entries() -> dict[str, Unit]:
     """Return the entries of all topics, by name."""
     topics = [importlib.import_module(f".{each.name}", __name__) for each in pkgutil.iter_modules(__path__)]
     units = sorted((unit for topic in topics for unit in getattr(topic, "ENTRIES", ())), key=lambda unit: unit.name)
@@ -21,7 +21,7 @@ def _entries():
 UNITS = _entries()
 
 
-def find(name):
+def find(name: str) -> Unit:
     """Return the Unit of that name."""
     require(name in UNITS, "unit", name, ", ".join(UNITS))
     return UNITS[name]

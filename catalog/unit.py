@@ -10,9 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import __version__
-from ..golden import mx
+from ..base.parameters import Parameters
+from ..golden import mx, systems
 from ..golden.formats import Fixed, Float, Log, name_of
 from ..hw import verilog
+from ..sim.vectors import Vectors
 
 __all__ = ["Bench", "Unit"]
 
@@ -73,7 +75,7 @@ class Unit:
 
     name: str
     summary: str
-    parameters: type
+    parameters: type[Parameters]
     component: type
     golden: Callable
     bench: Bench
@@ -84,15 +86,15 @@ class Unit:
     chunk_macs: Callable | None = None
 
     @property
-    def examples(self):
+    def examples(self) -> list[Parameters]:
         """Parameters of the examples: the small one, the default, the corners; each once."""
         return list(dict.fromkeys(self.configure(row) for row in (self.small, {}, *self.corners)))
 
-    def configure(self, settings):
+    def configure(self, settings: dict) -> Parameters:
         """Return the parameters made from a dict of settings; ValueError tells what is wrong."""
         return self.parameters.from_json(settings)
 
-    def module_name(self, parameters):
+    def module_name(self, parameters: Parameters) -> str:
         """Return the Verilog module name: unit, format or sizes, and what else is not default.
 
         Parameters that differ have names that do. A name has `LONGEST` characters at the most, and is an identifier.
@@ -102,13 +104,14 @@ class Unit:
         if "system" in fields:
             # An array's number system has settings of its own; those of the array have no names in common with them.
             system = fields.pop("system")
-            words += [parameters.name, f"{fields.pop('rows')}x{fields.pop('columns')}"]
+            words += [systems.name_of(system), f"{fields.pop('rows')}x{fields.pop('columns')}"]
             fields, usual = vars(system) | fields, usual | vars(type(system)())
         if isinstance(usual.get("format"), Float):
             # Further formats are named where they differ from it.
             usual = {name: fields["format"] if isinstance(value, Float) else value for name, value in usual.items()}
-        elif "format" in vars(parameters):
-            usual = vars(self.parameters(format=parameters.format))
+        elif "format" in fields and "system" not in vars(parameters):
+            make: Callable[..., Parameters] = self.parameters
+            usual = vars(make(format=fields["format"]))
         if "format" in usual:
             words.append(_word("format", fields["format"]))
         for name, value in fields.items():
@@ -125,7 +128,7 @@ class Unit:
         digest = hashlib.sha256(json.dumps(parameters.to_json(), sort_keys=True).encode()).hexdigest()[:12]
         return f"{plain[:LONGEST - len(digest) - 1]}_{digest}"
 
-    def header(self, parameters):
+    def header(self, parameters: Parameters) -> str:
         """Return the comment that opens the unit's Verilog."""
         component = self.component(parameters)
         lines = [
@@ -140,11 +143,11 @@ class Unit:
         lines += [f"  {line}" for line in verilog.describe_ports(component)]
         return "\n".join(lines)
 
-    def verilog(self, parameters):
+    def verilog(self, parameters: Parameters) -> str:
         """Return the unit's Verilog text."""
         return verilog.emit(self.component(parameters), self.module_name(parameters), self.header(parameters))
 
-    def vectors(self, parameters, count, seed, *, record=True):
+    def vectors(self, parameters: Parameters, count: int, seed: int, *, record: bool = True) -> Vectors:
         """Return bench Vectors: random and directed ones, and with `record` one in five recorded."""
         recorded = count // 5 if record else 0
         parts = [self.bench.random(parameters, count - recorded, seed)]
@@ -154,7 +157,7 @@ class Unit:
         return self.bench.vectors(parameters, *arrays)
 
 
-def _word(name, value):
+def _word(name: str, value: object) -> str:
     """Return what a module name says of a parameter."""
     if isinstance(value, Float):
         word = f"e{value.exponent}m{value.mantissa}b{value.bias}".replace("-", "n")

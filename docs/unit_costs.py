@@ -100,7 +100,7 @@ def key(unit: str, settings: dict) -> tuple[str, str]:
 
 
 def others() -> list[tuple]:
-    """Return rows for README of the units that have none there: their entries say what is shown of them."""
+    """Return rows for units without a row in README: their entries say what to show."""
     # docs/array_cost.py measures the array.
     named = {row[0] for row in PAGES[README][2]} | {"array"}
     return [(unit.name, settings, None, f"{unit.macs(unit.configure(settings)):g}" if unit.macs else "")
