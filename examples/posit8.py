@@ -31,8 +31,9 @@ def parts(code, bits):
 POSITIVE = [int(np.ldexp(*parts(code, 8)) * 2**BIAS) for code in range(1, 128)]
 # The numbers of all codes, in units of minpos. NaR, which no conversion makes, counts as 0.
 INTEGERS = np.array([0, *POSITIVE, 0, *(-number for number in reversed(POSITIVE))])
-# For each code from minpos, the least magnitude that becomes this code. A midpoint becomes an even code.
+# The midpoints between codes are posits of 9 bits. A midpoint becomes the even code.
 MIDPOINTS = np.array([np.ldexp(*parts(2 * code + 1, 9)) for code in range(127)])
+# The least magnitude of each code from minpos.
 STARTS = np.where(np.arange(127) % 2, MIDPOINTS, np.nextafter(MIDPOINTS, np.inf))
 STARTS[0] = np.nextafter(0.0, 1.0)  # only zero becomes zero
 
@@ -153,14 +154,14 @@ class Posit8System(NumberSystem):
 
     def dot(self, a, b, first, last):
         """Return the codes of sums of dot products, and the sticky status."""
-        # 64 bits wrap round here as they do in the cell. So do the sums of all transfers, of which those before the
-        # first of a sum are taken off.
+        # Sums of 64 bits wrap round here as in the cell. A sum is the total of all transfers without the transfers
+        # before its first.
         terms = (INTEGERS[a[0]] * INTEGERS[b[0]]).sum(axis=1)
         totals = np.cumsum(terms)
         start = np.maximum.accumulate(np.where(first, np.arange(len(terms)), 0))
         sums = (totals - (totals - terms)[start])[np.asarray(last, bool)]
-        # float64 has 53 bits: where they are too few, the last one tells whether there is anything below it, and the
-        # accumulator's rounding is the only one.
+        # float64 has 53 bits. A longer sum loses 11, and its last bit tells whether they were zeros. So the rounding to
+        # the accumulator's format is the only rounding.
         short = np.where(np.abs(sums >> 11) < 1 << 41, sums, (sums >> 11 | ((sums & 0x7FF) != 0)) << 11)
         return self._rounded(short.astype(np.float64))
 

@@ -166,7 +166,7 @@ class PositDot(StreamUnit):
     def take_apart(self, m, name, code):
         """Return the significand of a code's magnitude, and its place (combinational).
 
-        They are what `posit8.parts` returns, but that places count from that of minpos. Zero has the significand 0.
+        They are the results of `posit8.parts`, the place in units of minpos. Zero has the significand 0.
         """
         magnitude = Signal(WIDTH - 1, name=f"{name}_magnitude")
         significand, place = Signal(5, name=f"{name}_significand"), Signal(5, name=f"{name}_place")

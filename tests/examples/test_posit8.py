@@ -13,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import posit8
+import posit8_circuits
 import pytest
 import units
+from faults import seed
 from lint import lint
 from narrowgauge.golden import systems
 from narrowgauge.golden.array import ArrayParameters
@@ -22,6 +24,8 @@ from narrowgauge.golden.formats import PRESETS, Float
 from narrowgauge.golden.number_system import Draws, NumberSystem
 from narrowgauge.golden.recipes import make
 from narrowgauge.sim import array as bench
+from narrowgauge.sim import runner
+from narrowgauge.sim.vectors import Vectors, pack
 from posit8 import Posit8System
 from products import check_training
 
@@ -94,15 +98,19 @@ def test_codes_are_the_standards():
     assert [Fraction(each) for each in np.delete(values, 128)] == [number(c) for c in range(256) if c != 128]
 
 
-def test_numbers_become_the_nearest_posit():
-    """All numbers, all midpoints, and what is next to them in fp32; numbers of all exponents."""
+def numbers():
+    """Return all numbers, all midpoints, the next ones to them in fp32, and numbers of all exponents: float32."""
     exact = [number(code) for code in range(256) if code != 128] + [number(c, 9) for c in range(512) if c != 256]
     values = np.array([float(each) for each in exact], np.float32)
     assert [Fraction(float(each)) for each in values] == exact
     beside = [np.nextafter(values, np.float32(way)) for way in (np.inf, -np.inf)]
     values = np.concatenate([values, *beside,
                              np.random.default_rng(1).integers(0, 1 << 32, 3000, np.uint32).view(np.float32)])
-    values = values[np.isfinite(values)].astype(np.float64)
+    return values[np.isfinite(values)]
+
+
+def test_numbers_become_the_nearest_posit():
+    values = numbers().astype(np.float64)
     codes, invalid, beyond = posit8.encode(values)
     assert codes.tolist() == [nearest(Fraction(each)) for each in values]
     assert not invalid.any() and beyond.tolist() == [abs(each) > 4096 for each in values] and beyond.any()
@@ -209,6 +217,39 @@ def test_training_through_the_command_line():
     assert first["system"]["name"] == "posit8" and first["formats"]["weights"]["format"]["type"] == "Posit8System"
 
 
+@pytest.mark.parametrize("work", ["fp32", pytest.param("fp16", marks=pytest.mark.sweep)])
+def test_the_converter_alone(work):
+    """All codes of fp16; in fp32 all numbers, midpoints and neighbours. The array's bench has numbers about 1."""
+    work = PRESETS[work]
+    codes = np.arange(1 << 16) if work == PRESETS["fp16"] else work.encode(numbers())[:-1]
+    codes = np.random.default_rng(5).permutation(codes)[:len(codes) // 4 * 4].reshape(-1, 4)
+    circuit = posit8_circuits.PositConverter(posit8.PositConverterParameters(work, 4))
+    expected, invalid, beyond = posit8.encode(work.decode(codes))
+    quiet = ~(invalid | beyond).any(axis=1)
+    for some in (quiet, quiet | True):
+        status = {"invalid": int(invalid[some].any()), "overflow": int(beyond[some].any())}
+        vectors = Vectors(pack((codes[some], work.width)), pack((expected[some], 8)), range(some.sum()), status)
+        outcome = runner.run(circuit, "posit_converter", vectors)
+        assert outcome.mismatches == 0, outcome.report
+
+
+@pytest.mark.parametrize("result", ["fp32", pytest.param("fp16", marks=pytest.mark.sweep)])
+def test_the_cell_alone(result):
+    """All products, each in a lane, in sums of any lengths."""
+    rng = np.random.default_rng(6)
+    system = Posit8System(accumulator=PRESETS[result])
+    pairs = rng.permutation(1 << 16)
+    a, b = (pairs >> 8).reshape(-1, 4), (pairs & 0xFF).reshape(-1, 4)
+    first, last = rng.random(len(a)) < 0.4, rng.random(len(a)) < 0.6
+    first[0] = True
+    codes, _, overflow = system.dot((a,), (b,), first, last)
+    vectors = Vectors(pack((a, 8), (b, 8), (first, 1), (last, 1)), list(map(int, codes)), np.flatnonzero(last),
+                      {"overflow": int(overflow)})
+    assert overflow == (result == "fp16")
+    outcome = runner.run(posit8_circuits.PositDot(system.cell(2)), "posit_dot", vectors)
+    assert outcome.mismatches == 0, outcome.report
+
+
 def test_the_bench_through_the_command_line():
     """With random stalls, numbers of all kinds, and recorded ones."""
     done = narrowgauge("simulate", "array", *SYSTEM, *SIZES, "--vectors", "2000", "--json", "-")
@@ -255,13 +296,9 @@ FAULTS = {
 @pytest.mark.sweep
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_bench_finds_a_fault(fault, tmp_path):
-    before, after = FAULTS[fault]
     for path in EXAMPLES.glob("posit8*.py"):
         shutil.copy(path, tmp_path)
-    path = tmp_path / "posit8_circuits.py"
-    text = path.read_text()
-    assert text.count(before) == 1
-    path.write_text(text.replace(before, after))
+    seed(tmp_path, *FAULTS[fault])
     done = narrowgauge("simulate", "array", *SYSTEM, *SIZES, "--vectors", "2000", "--json", "-", folder=tmp_path)
     assert done.returncode == 1 and json.loads(done.stdout)["mismatches"] > 0, done.stderr
 
