@@ -102,7 +102,7 @@ class PositDotParameters(Parameters):
     @property
     def latency(self):
         """Cycles from an accepted transfer to its emitted sum."""
-        return 13 + (self.lanes - 1).bit_length()
+        return 14 + (self.lanes - 1).bit_length()
 
 
 @dataclass(frozen=True)

@@ -126,8 +126,8 @@ class PositDot(StreamUnit):
         advance = self.handshake(m)
         values = [self.multiply(m, advance, str(k), a, b)
                   for k, (a, b) in enumerate(zip(payload.a.codes, payload.b.codes))]
-        now = stage(m, advance, "apart", valid=self.i.valid, first=payload.first, last=payload.last)
-        for name in ("product", "coarse", "fine", "signed"):
+        now = stage(m, advance, "magnitude", valid=self.i.valid, first=payload.first, last=payload.last)
+        for name in ("apart", "product", "coarse", "fine", "signed"):
             now = stage(m, advance, name, now)
 
         # Add the lanes, a level of the tree a stage.
@@ -148,11 +148,13 @@ class PositDot(StreamUnit):
         return m
 
     def multiply(self, m, advance, name, a, b):
-        """Return the product of one lane, five stages later."""
-        operands = [self.take_apart(m, f"{side}{name}", code) for side, code in (("a", a), ("b", b))]
-        (a_significand, a_place), (b_significand, b_place) = operands
+        """Return the product of one lane, six stages later."""
+        a_magnitude, b_magnitude = (Mux(code[-1], -code[:-1], code[:-1])[:WIDTH - 1] for code in (a, b))
+        now = stage(m, advance, f"magnitude{name}", a=a_magnitude, b=b_magnitude, negative=a[-1] ^ b[-1])
+        a_significand, a_place = self.take_apart(m, f"a{name}", now.a)
+        b_significand, b_place = self.take_apart(m, f"b{name}", now.b)
         now = stage(m, advance, f"apart{name}", a_significand=a_significand, a_place=a_place,
-                    b_significand=b_significand, b_place=b_place, negative=a[-1] ^ b[-1])
+                    b_significand=b_significand, b_place=b_place, negative=now.negative)
         now = stage(m, advance, f"product{name}", magnitude=now.a_significand * now.b_significand,
                     place=now.a_place + now.b_place, negative=now.negative)
         # The places of two posits are 4 * BIAS together at the most.
@@ -163,14 +165,12 @@ class PositDot(StreamUnit):
         value = Mux(now.negative, -now.magnitude, now.magnitude)[:PRODUCT].as_signed()
         return stage(m, advance, f"signed{name}", value=value).value
 
-    def take_apart(self, m, name, code):
-        """Return the significand of a code's magnitude, and its place (combinational).
+    def take_apart(self, m, name, magnitude):
+        """Return the significand of a magnitude, and its place (combinational).
 
         They are the results of `posit8.parts`, the place in units of minpos. Zero has the significand 0.
         """
-        magnitude = Signal(WIDTH - 1, name=f"{name}_magnitude")
         significand, place = Signal(5, name=f"{name}_significand"), Signal(5, name=f"{name}_place")
-        m.d.comb += magnitude.eq(Mux(code[-1], -code[:-1], code[:-1]))
         with m.Switch(magnitude):
             for bit, run in itertools.product((0, 1), range(1, WIDTH)):
                 behind = max(WIDTH - 2 - run, 0)

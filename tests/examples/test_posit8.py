@@ -287,9 +287,8 @@ def test_lint_passes(small, tmp_path):
 
 
 FAULTS = {
-    "the converter rounds a tie up": ("(now.string[1] | now.sticky)", "C(1, 1)"),
-    "the cell's wide shift is too short": ("coarse = (now.magnitude << (now.place[3:] << 3))",
-                                           "coarse = (now.magnitude << (now.place[3:5] << 3))"),
+    "the converter fills a regime of ones with zeros": ("fill=~small", "fill=C(0, 1)"),
+    "the cell's fine shift is too short": ("place=now.place[:3]", "place=now.place[:2]"),
 }
 
 
