@@ -4,6 +4,7 @@ Source: numerics contract, sections 2 and 3.
 """
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..base.checks import require
 from .formats import PRESETS, Float
@@ -15,7 +16,7 @@ __all__ = ["BANK", "RECURRENCE", "accumulate", "require_sums", "runs", "sum_grou
 RECURRENCE, BANK = 10, 12
 
 
-def require_sums(accumulator, accumulators):
+def require_sums(accumulator: Float, accumulators: int) -> None:
     """Require a format and a number of sums that a bank of accumulators can hold."""
     require(isinstance(accumulator, Float) and accumulator.specials == "ieee" and accumulator.overflow == "infinity" and
             accumulator.mantissa >= 2, "accumulator", accumulator,
@@ -23,7 +24,8 @@ def require_sums(accumulator, accumulators):
     require(type(accumulators) is int and accumulators in (2, 4, 8, 16), "accumulators", accumulators, "2, 4, 8, 16")
 
 
-def accumulate(total, integer, exponent, accumulator, low=0):
+def accumulate(total: np.ndarray, integer: ArrayLike, exponent: ArrayLike, accumulator: Float,
+               low: ArrayLike = 0) -> np.ndarray:
     """Add ``(integer + low) * 2**exponent`` to accumulators with one rounding, to nearest even.
 
     Parameters
@@ -64,14 +66,15 @@ def accumulate(total, integer, exponent, accumulator, low=0):
     return accumulator.round(odd)
 
 
-def two_sum(a, b):
+def two_sum(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the float64 sum of two arrays, and its exact error."""
     rounded = a + b
     virtual = rounded - a
     return rounded, (a - (rounded - virtual)) + (b - virtual)
 
 
-def sum_groups(a, b, offset, bits, accumulator):
+def sum_groups(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray], offset: int, bits: int,
+               accumulator: Float) -> np.ndarray:
     """Return a matrix product of groups (float64 values of `accumulator`): sums of their scaled dot products.
 
     The groups are added in ascending order, with one rounding each, from +0 on.
@@ -103,17 +106,17 @@ def sum_groups(a, b, offset, bits, accumulator):
     middle = int(ea.min() + ea.max()) // 2
     inside = low >= -126 and high + 24 + groups.bit_length() < 126 and int(ea.max()) - middle + 24 < 126
     if exact and accumulator == PRESETS["fp32"] and inside:
-        total = np.zeros((rows, columns), np.float32)
+        single = np.zeros((rows, columns), np.float32)
         scale_a, scale_b = (np.ldexp(np.float32(1), (e - part).astype(np.int32)) for e, part in
                             ((ea, middle), (eb, offset - middle)))
         for part in slabs(rows, columns * qa.shape[2]):
-            slab = total[part]
+            sums = single[part]
             for k in range(groups):
                 term = qa[k, part] @ qb[k]
                 term *= scale_a[part, k, np.newaxis]
                 term *= scale_b[:, k]
-                slab += term
-        return total.astype(np.float64) + 0.0
+                sums += term
+        return single.astype(np.float64) + 0.0
     total = np.zeros((rows, columns))
     for part in slabs(rows, columns * qa.shape[2]):
         slab = total[part]
@@ -123,7 +126,7 @@ def sum_groups(a, b, offset, bits, accumulator):
     return total
 
 
-def runs(slot, first):
+def runs(slot: ArrayLike, first: ArrayLike) -> tuple[int, list[tuple[np.ndarray, np.ndarray]]]:
     """Cut transfers into runs: those of one slot, from a `first` up to the next; each run is a sum of its own.
 
     Returns
@@ -144,7 +147,8 @@ def runs(slot, first):
     return int(run[-1]) + 1, [(run[level], order[level]) for level in by_depth]
 
 
-def sums_of(accumulator, integer, exponent, slot, first, last, low=0):
+def sums_of(accumulator: Float, integer: ArrayLike, exponent: ArrayLike, slot: ArrayLike, first: ArrayLike,
+            last: ArrayLike, low: ArrayLike = 0) -> tuple[np.ndarray, bool]:
     """Add transfers to the sums of a bank of accumulators, in order.
 
     Parameters

@@ -1,17 +1,21 @@
 """Arrays cut into groups along one axis, each group to be quantised on its own."""
 
+from collections.abc import Iterator
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..base.checks import require
 from . import lfsr
 from .arrays import as_real
+from .rounding import Rounding
 
 __all__ = ["as_groups", "draw_words", "from_groups", "slabs_of"]
 
 SLAB = 1 << 16  # elements worked on at a time, so that every intermediate array stays in the cache
 
 
-def as_groups(x, axis, group):
+def as_groups(x: ArrayLike, axis: int, group: int) -> tuple[np.ndarray, tuple[int, ...], int]:
     """Return the rows of one group each that `axis` of an array is cut into, its tail padded with zeros.
 
     Returns
@@ -36,7 +40,7 @@ def as_groups(x, axis, group):
     return np.ascontiguousarray(x).reshape(-1, group), (*x.shape[:-1], groups), length
 
 
-def draw_words(random, rounding, group, rows):
+def draw_words(random: lfsr.Stream | ArrayLike | None, rounding: Rounding, group: int, rows: int) -> np.ndarray | None:
     """Return the random words for rows of groups, shape (rows, group), or None unless the rounding is stochastic.
 
     Parameters
@@ -58,13 +62,13 @@ def draw_words(random, rounding, group, rows):
     return words.reshape(rows, group)
 
 
-def slabs_of(rows, group):
+def slabs_of(rows: int, group: int) -> Iterator[slice]:
     """Yield slices of `rows` groups of `group` elements each, at most `SLAB` elements per slice."""
     step = max(1, SLAB // group)
     return (slice(start, start + step) for start in range(0, rows, step))
 
 
-def from_groups(values, length, axis):
+def from_groups(values: np.ndarray, length: int, axis: int) -> np.ndarray:
     """Return an array of shape (..., groups, group) without its padding, its last two axes back at `axis`."""
     values = values.reshape(*values.shape[:-2], values.shape[-2] * values.shape[-1])
     return np.moveaxis(values[..., :length], -1, axis)

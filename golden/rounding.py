@@ -7,7 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["NEAREST", "TRUNCATE", "Rounding", "round_scaled", "round_shift", "stochastic"]
+from ..base.checks import require, require_int
+
+__all__ = [
+    "KINDS", "NEAREST", "TRUNCATE", "Rounding", "require_random", "round_scaled", "round_shift", "rounding_of",
+    "stochastic",
+]
 
 KINDS = ("nearest", "truncate", "stochastic")
 
@@ -34,12 +39,9 @@ class Rounding:
     corrected: bool = False
 
     def __post_init__(self):
-        if self.kind not in KINDS:
-            raise ValueError(f"rounding is {self.kind!r}; allowed: {', '.join(KINDS)}")
-        if type(self.bits) is not int or not 1 <= self.bits <= 16:
-            raise ValueError(f"bits is {self.bits!r}; allowed: an integer from 1 to 16")
-        if type(self.corrected) is not bool:
-            raise ValueError(f"corrected is {self.corrected!r}; allowed: true, false")
+        require(self.kind in KINDS, "rounding", self.kind, ", ".join(KINDS))
+        require_int("bits", self.bits, 1, 16)
+        require(type(self.corrected) is bool, "corrected", self.corrected, "true, false")
 
     @property
     def window(self):
@@ -60,9 +62,27 @@ def stochastic(bits=8, corrected=False):
     return Rounding("stochastic", bits, corrected)
 
 
+def rounding_of(kind, bits=8, corrected=False):
+    """Return the rounding of a kind; `bits` and `corrected` count for ``stochastic`` alone."""
+    return Rounding(kind, bits, corrected) if kind == "stochastic" else Rounding(kind)
+
+
+def require_random(parameters, seeds=1):
+    """Require `random_bits`, `corrected` and `seed` of parameters that a stochastic rounding can use.
+
+    Parameters
+    ----------
+    parameters : dataclass
+    seeds : int
+        How many seeds, from `seed` on, are in use.
+    """
+    require_int("random_bits", parameters.random_bits, 1, 16)
+    require(type(parameters.corrected) is bool, "corrected", parameters.corrected, "true, false")
+    require_int("seed", parameters.seed, 0, 2**31 - seeds)
+
+
 def _random(rounding, random, shape):
-    if random is None:
-        raise ValueError("random is None; allowed: one random word per element, because rounding is stochastic")
+    require(random is not None, "random", random, "one random word per element, because rounding is stochastic")
     random = np.broadcast_to(np.asarray(random).astype(np.int64), shape)
     return rounding.noise(random)
 

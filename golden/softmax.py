@@ -13,7 +13,7 @@ from ..base.checks import require, require_int
 from ..base.parameters import Parameters
 from . import lfsr
 from .formats import PRESETS, Fixed, Float
-from .rounding import KINDS, Rounding, round_shift
+from .rounding import KINDS, require_random, round_shift, rounding_of
 
 __all__ = ["Bound", "SoftmaxParameters", "Tables", "bound", "errors", "exponentials", "gradient", "guideline",
            "logarithms", "phases", "probabilities", "reciprocals", "tables"]
@@ -67,9 +67,7 @@ class SoftmaxParameters(Parameters):
         if self.bits is None:
             object.__setattr__(self, "bits", least)
         require_int("bits", self.bits, 2, 16)
-        require_int("random_bits", self.random_bits, 1, 16)
-        require(type(self.corrected) is bool, "corrected", self.corrected, "true, false")
-        require_int("seed", self.seed, 0, 2**31 - 1)
+        require_random(self)
 
     @property
     def warning(self):
@@ -83,8 +81,7 @@ class SoftmaxParameters(Parameters):
     @property
     def mode(self):
         """The Rounding of errors."""
-        stochastic = self.rounding == "stochastic"
-        return Rounding(self.rounding, self.random_bits, self.corrected) if stochastic else Rounding(self.rounding)
+        return rounding_of(self.rounding, self.random_bits, self.corrected)
 
     @property
     def error(self):

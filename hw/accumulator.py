@@ -1,6 +1,11 @@
 """The accumulator bank: floating-point sums to which scaled integers are added with one rounding."""
 
+from collections.abc import Iterable
+from types import SimpleNamespace
+from typing import Any
+
 from amaranth import *
+from amaranth.hdl import ValueLike
 from amaranth.lib import memory
 
 from ..golden.accumulator import BANK, RECURRENCE
@@ -67,7 +72,7 @@ class AccumulatorBank(StreamUnit):
     recurrence = RECURRENCE
     latency = BANK
 
-    def __init__(self, fmt: Float, *, integer, field, sums, specials=False):
+    def __init__(self, fmt: Float, *, integer: int, field: int, sums: int, specials: bool = False) -> None:
         self.fmt, self.integer, self.field, self.sums, self.specials = fmt, integer, field, sums, specials
         slot = (sums - 1).bit_length()
         classes = {"infinite": 1, "nan": 1} if specials else {}
@@ -75,7 +80,7 @@ class AccumulatorBank(StreamUnit):
             {"integer": signed(integer), "field": signed(field), "slot": slot, "first": 1, "last": 1, **classes},
             {"value": fmt.width, "slot": slot}, ("invalid", "overflow") if specials else ("overflow",))
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         fmt, payload = self.fmt, self.i.payload
         p = fmt.mantissa + 1
@@ -105,7 +110,8 @@ class AccumulatorBank(StreamUnit):
                    addend=Cat(value ^ s0.negative.replicate(n), s0.negative))
 
         # L0: fetch the sum.
-        m.submodules.bank = bank = memory.Memory(shape=fmt.width, depth=self.sums, init=[])
+        bank: memory.Memory = memory.Memory(shape=fmt.width, depth=self.sums, init=[])
+        m.submodules.bank = bank
         read = bank.read_port(domain="comb")
         write = bank.write_port()
         bits = max(self.field, fmt.exponent + 1) + 1
@@ -155,19 +161,19 @@ class AccumulatorBank(StreamUnit):
         ]
         shifts = [1 << k for k in reversed(range(levels))]
         half = len(shifts) // 2
-        smaller, sticky = shift_right_sticky(m, "coarse", smaller, distance, shifts[:half], fill=fill)
+        aligned, sticky = shift_right_sticky(m, "coarse", smaller, distance, shifts[:half], fill=fill)
         l2 = stage(m, advance, "l2", l1, drop=("held", "held_exponent", "addend", "zero", "field", "gap"),
-                   larger=larger, smaller=smaller, sticky=sticky, fill=fill, distance=distance[:levels - half],
+                   larger=larger, smaller=aligned, sticky=sticky, fill=fill, distance=distance[:levels - half],
                    exponent=exponent)
 
         # L3: finish aligning. What is subtracted is complemented; the one that belongs to it enters
         # the sum at the bottom, unless a sticky bit of the same operand has absorbed it.
-        smaller, sticky = shift_right_sticky(m, "fine", l2.smaller, l2.distance, shifts[half:], fill=l2.fill,
+        aligned, sticky = shift_right_sticky(m, "fine", l2.smaller, l2.distance, shifts[half:], fill=l2.fill,
                                              sticky=l2.sticky)
         complement = l2.held_negative & ~l2.swap
         carry = l2.held_negative & (l2.swap | ~sticky)
         l3 = stage(m, advance, "l3", l2, drop=("fill", "distance", "swap"), larger_sign=l2.larger[-1] & l2.swap,
-                   smaller=Cat(smaller, l2.fill) ^ complement.replicate(top + 2), carry=carry, sticky=sticky)
+                   smaller=Cat(aligned, l2.fill) ^ complement.replicate(top + 2), carry=carry, sticky=sticky)
 
         # L4: add.
         total = Signal(top + 2)
@@ -185,7 +191,8 @@ class AccumulatorBank(StreamUnit):
         value = now.value[:-1] ^ flip.replicate(top + 2)
         shifts = [1 << k for k in reversed(range((top + 1).bit_length()))]
         limit = now.exponent[:len(shifts)] | now.exponent[len(shifts):].any().replicate(len(shifts))
-        drop, free, before = ("value",), C(0, 1), []
+        drop, free = ("value",), C(0, 1)
+        before: list[Value] = []
         # The widest shift looks at the most bits: it has a stage of its own. What cannot come up to the kept bits and
         # the guard any more is cut off; of that, only whether it differs from the fill counts.
         low = C(0, 1)
@@ -273,20 +280,20 @@ class SummingUnit(StreamUnit):
 
     recurrence = RECURRENCE
 
-    def __init__(self, parameters, operands, status=("invalid", "overflow")):
+    def __init__(self, parameters: Any, operands: dict, status: Iterable[str] = ("invalid", "overflow")) -> None:
         self.parameters = parameters
         slot = (parameters.accumulators - 1).bit_length()
         super().__init__({**operands, "slot": slot, "first": 1, "last": 1},
                          {"value": parameters.accumulator.width, "slot": slot}, status)
 
-    def bank(self, m, *, integer, field):
+    def bank(self, m: Module, *, integer: int, field: int) -> AccumulatorBank:
         """Return the bank, a submodule; `integer` and `field` as in `AccumulatorBank`."""
         m.submodules.bank = bank = AccumulatorBank(
             self.parameters.accumulator, integer=integer, field=field, sums=self.parameters.accumulators,
             specials=hasattr(self, "invalid"))
         return bank
 
-    def answer(self, m, bank):
+    def answer(self, m: Module, bank: AccumulatorBank) -> None:
         """Let the bank's results and status be the unit's."""
         m.d.comb += [self.o.payload.eq(bank.o.payload), self.o.valid.eq(bank.o.valid), bank.o.ready.eq(self.o.ready)]
         m.d.comb += [getattr(self, name).eq(getattr(bank, name)) for name in ("invalid", "overflow")
@@ -294,7 +301,7 @@ class SummingUnit(StreamUnit):
         m.d.comb += bank.status_clear.eq(self.status_clear)
 
     @staticmethod
-    def add(m, bank, now, **values):
+    def add(m: Module, bank: AccumulatorBank, now: SimpleNamespace, **values: ValueLike) -> None:
         """Give the bank an addend: a stage with ``valid``, and what the stage does not hold of the bank's payload."""
         m.d.comb += bank.i.valid.eq(now.valid)
         m.d.comb += [bank.i.payload[name].eq(values[name] if name in values else getattr(now, name))

@@ -1,13 +1,16 @@
 """What every pipelined unit shares: signals with names, registers under one enable, sticky status."""
 
+from collections.abc import Collection
 from types import SimpleNamespace
+from typing import Any
 
 from amaranth import *
+from amaranth.hdl import ShapeLike, ValueLike
 
 __all__ = ["bits_of", "signals", "stage", "sticky_status"]
 
 
-def signals(names: str, shape=1, **settings) -> list[Signal]:
+def signals(names: str, shape: ShapeLike = 1, **settings: Any) -> list[Signal]:
     """Return a signal for each word of `names`.
 
     Amaranth guesses a signal's name from the bytecode of the assignment. The guess fails for several targets, and under
@@ -16,7 +19,8 @@ def signals(names: str, shape=1, **settings) -> list[Signal]:
     return [Signal(shape, name=name, **settings) for name in names.split()]
 
 
-def stage(m, enable, name, before=None, *, drop=(), registered=True, **values):
+def stage(m: Module, enable: ValueLike, name: str, before: SimpleNamespace | None = None, *,
+          drop: Collection[str] = (), registered: bool = True, **values: ValueLike | list) -> SimpleNamespace:
     """Register values under a common enable; return them as a namespace.
 
     Parameters
@@ -50,19 +54,19 @@ def stage(m, enable, name, before=None, *, drop=(), registered=True, **values):
                               for key, register in registers.items()})
 
 
-def _cut(whole, parts):
+def _cut(whole: Value, parts: list) -> list[Value]:
     """Return a value cut into as many values of one width as there are parts of it."""
     width = len(whole) // len(parts)
     assert all(len(Value.cast(part)) == width for part in parts), [len(Value.cast(part)) for part in parts]
     return [whole[width * k:width * (k + 1)] for k in range(len(parts))]
 
 
-def bits_of(*numbers):
+def bits_of(*numbers: int) -> int:
     """Return how many bits a signed number has that can be each of these."""
     return 1 + max((-number - 1 if number < 0 else number).bit_length() for number in numbers)
 
 
-def sticky_status(m, flag, condition, clear):
+def sticky_status(m: Module, flag: Signal, condition: ValueLike, clear: ValueLike) -> None:
     """Drive a status flag that stays set until it is cleared; a condition met meanwhile wins."""
     with m.If(condition):
         m.d.sync += flag.eq(1)

@@ -3,14 +3,16 @@
 from types import SimpleNamespace
 
 from amaranth import *
+from amaranth.hdl import ValueLike
 
-from ..golden.rounding import NEAREST
+from ..golden.formats import Float
+from ..golden.rounding import NEAREST, Rounding
 from .pipeline import stage
 
 __all__ = ["normalise", "round_and_pack", "round_sum", "shift_right_sticky", "unpack", "window_of"]
 
 
-def unpack(m, name, fmt, code, flush=False):
+def unpack(m: Module, name: str, fmt: Float, code: Value, flush: bool = False) -> SimpleNamespace:
     """Take a code apart (combinational).
 
     Returns
@@ -34,13 +36,14 @@ def unpack(m, name, fmt, code, flush=False):
         zero=~normal if flush else ~(normal | some), infinite=infinite, nan=nan)
 
 
-def window_of(mode):
+def window_of(mode: Rounding) -> int:
     """Return how many bits below the last place a Rounding looks at one by one."""
     return {"nearest": 1, "truncate": 0, "stochastic": mode.window}[mode.kind]
 
 
-def round_and_pack(m, fmt, mode, value, top, *, flush=False, sticky=0, flip=0, noise=None, nearest=None,
-                   more=None):
+def round_and_pack(m: Module, fmt: Float, mode: Rounding, value: Value, top: Value, *, flush: bool = False,
+                   sticky: ValueLike = 0, flip: ValueLike = 0, noise: Value | None = None,
+                   nearest: Value | None = None, more: Value | None = None) -> SimpleNamespace:
     """Round a normalised value to a format (combinational): the one place where codes are made.
 
     Parameters
@@ -110,7 +113,8 @@ def round_and_pack(m, fmt, mode, value, top, *, flush=False, sticky=0, flip=0, n
     return SimpleNamespace(magnitude=magnitude, over=over, nonzero=kept.any() | below.any() | tail | flip)
 
 
-def round_sum(m, advance, now, value, low, fmt):
+def round_sum(m: Module, advance: Value, now: SimpleNamespace, value: Value, low: int,
+              fmt: Float) -> tuple[SimpleNamespace, Value, Value]:
     """Round a signed integer, scaled by a power of two, to nearest even: the tail of units with integer sums.
 
     Parameters
@@ -163,12 +167,13 @@ def round_sum(m, advance, now, value, low, fmt):
     # it has a stage of its own. Of -1, complemented, all bits are zeros: its leading one is what fills from below.
     shifts = [1 << k for k in reversed(range(size.bit_length()))]
     n = len(shifts)
-    limit, free, taken = Cat(now.top, C(0, n))[:n] | now.top[n:].any().replicate(n), C(0, 1), []
+    limit, free = Cat(now.top, C(0, n))[:n] | now.top[n:].any().replicate(n), C(0, 1)
+    taken: list[Value] = []
     for name, part, later in (("coarse", shifts[:1], shifts[1:]), ("middle", shifts[1:3], shifts[3:]),
                               ("fine", shifts[3:], [])):
-        value, moved, free, below = normalise(m, name, now.value, part, fill=now.negative, limit=limit, free=free,
-                                              need=p + window + sum(later))
-        now = stage(m, advance, name, now, value=value, taken=Cat(reversed(moved), *taken), free=free, limit=limit,
+        value, shifted, free, below = normalise(m, name, now.value, part, fill=now.negative, limit=limit, free=free,
+                                                need=p + window + sum(later))
+        now = stage(m, advance, name, now, value=value, taken=Cat(reversed(shifted), *taken), free=free, limit=limit,
                     sticky=now.sticky | below)
         limit, free, taken = now.limit, now.free, [now.taken]
     final = Signal(len(now.top), name="final_top")
@@ -180,7 +185,8 @@ def round_sum(m, advance, now, value, low, fmt):
     return now, Cat(magnitude, now.negative & magnitude.any()), packed.over
 
 
-def normalise(m, name, value, widths, *, fill=0, limit=None, free=0, need=None):
+def normalise(m: Module, name: str, value: Value, widths: list[int], *, fill: ValueLike = 0, limit: Value | None = None,
+              free: ValueLike = 0, need: int | None = None) -> tuple[Value, list[Signal], ValueLike, Value]:
     """Shift `value` left by powers of two while its top bits are zero (combinational).
 
     Parameters
@@ -206,9 +212,10 @@ def normalise(m, name, value, widths, *, fill=0, limit=None, free=0, need=None):
         The shifted value, flags that tell which widths were shifted by (in the order of
         `widths`), the new `free`, and whether a bit that was cut off differs from `fill`.
     """
-    taken, cut = [], []
+    taken: list[Signal] = []
+    cut = []
     fill = Value.cast(fill)
-    before, above = value, None
+    before, above = value, 0
     for index, width in enumerate(widths):
         take = Signal(name=f"{name}_take{width}")
         shifted = Signal(len(value), name=f"{name}_left{width}")
@@ -234,7 +241,8 @@ def normalise(m, name, value, widths, *, fill=0, limit=None, free=0, need=None):
     return value, taken, free, Cat(cut).any() if cut else C(0, 1)
 
 
-def shift_right_sticky(m, name, value, amount, widths, *, fill=0, sticky=0):
+def shift_right_sticky(m: Module, name: str, value: Value, amount: Value, widths: list[int], *, fill: ValueLike = 0,
+                       sticky: ValueLike = 0) -> tuple[Value, ValueLike]:
     """Shift `value` right by the bits of `amount` named in `widths`, `fill` entering at the top.
 
     Returns the shifted value and `sticky` ORed with every bit that fell off.

@@ -1,5 +1,9 @@
 """Sums and maxima of many numbers, in few long carry chains."""
 
+from collections.abc import Collection
+from types import SimpleNamespace
+from typing import Any
+
 from amaranth import *
 
 from .pipeline import stage
@@ -9,7 +13,7 @@ __all__ = ["CHAIN", "largest", "packed_sums", "sum_products", "sum_with_carry"]
 CHAIN = 72  # positions; a static timing analysis sees the whole chain as one path
 
 
-def sum_with_carry(a, b, carry):
+def sum_with_carry(a: Value, b: Value, carry: Value) -> Value:
     """Return ``a + b + carry`` as one carry chain.
 
     Written as a three-operand sum, the synthesiser would build two adders; here the carry
@@ -18,12 +22,12 @@ def sum_with_carry(a, b, carry):
     return (_below(a, carry) + _below(b, carry)) >> 1
 
 
-def _below(value, bit):
+def _below(value: Value, bit: Value) -> Value:
     wide = Cat(bit, value)
     return wide.as_signed() if value.shape().signed else wide
 
 
-def packed_sums(m, name, lanes):
+def packed_sums(m: Module, name: str, lanes: list[tuple[Value, Value, Value | None]]) -> list[Value]:
     """Add pairs of unsigned numbers side by side in few long carry chains (combinational).
 
     A carry chain has a fixed cost at its ends (4 LUTs on ECP5), so many short chains are dear. Between two lanes is one
@@ -44,7 +48,8 @@ def packed_sums(m, name, lanes):
     list of Signal
         The sums, one bit wider than the numbers.
     """
-    sums, chain, length = [], [], 0
+    sums: list[Value] = []
+    chain, length = [], 0
     for index, (a, b, carry) in enumerate(lanes):
         assert len(a) == len(b)
         chain.append((a, b, carry) if carry is not None else (a, Cat(C(0, 1), b[1:]), b[0]))
@@ -61,7 +66,7 @@ def packed_sums(m, name, lanes):
     return sums
 
 
-def largest(m, advance, now, *, levels=2):
+def largest(m: Module, advance: Value, now: SimpleNamespace, *, levels: int = 2) -> tuple[SimpleNamespace, Value]:
     """Find the largest of the unsigned numbers in the list ``now.best``, all of one width.
 
     A tree of comparisons, so many levels a stage. Returns the last stage and the number.
@@ -87,7 +92,9 @@ def largest(m, advance, now, *, levels=2):
     return now, best[0]
 
 
-def sum_products(m, advance, now, products, signs, field, *, scale=None, complemented=False, drop=()):
+def sum_products(m: Module, advance: Value, now: SimpleNamespace, products: list[list[Value]], signs: list[Value],
+                 field: int, *, scale: Value | None = None, complemented: bool = False,
+                 drop: Collection[str] = ()) -> tuple[SimpleNamespace, list[Value], Value]:
     """Add signed products in a tree, one level a stage, and the exponents of both operands in the same chains.
 
     Parameters
@@ -124,7 +131,7 @@ def sum_products(m, advance, now, products, signs, field, *, scale=None, complem
     lanes = len(products[0])
     levels = (lanes - 1).bit_length()
     zero = C(1 << len(products[0][0]), len(products[0][0]) + 1)
-    terms = []
+    terms: list[Value] = []
     for group in products:
         flips = [C(0, 1) if complemented else sign for sign in signs]
         terms += [Cat(each ^ flips[k].replicate(len(each)), ~signs[k]) for k, each in enumerate(group)]
@@ -138,7 +145,8 @@ def sum_products(m, advance, now, products, signs, field, *, scale=None, complem
         carries = carries[:-count // 2]
         pairs = [(now.terms[k], now.terms[k + 1], used[k % count // 2]) for k in range(0, len(now.terms), 2)]
         # The exponents are added in the same chains.
-        changed, gone = {}, ()
+        changed: dict[str, Any] = {}
+        gone: Collection[str] = ()
         if level == 0:
             pairs.append((now.a_exponent, now.b_exponent, None))
         elif level == 1:

@@ -1,6 +1,10 @@
 """A stream unit's frame: ports, handshake, output register and sticky status."""
 
+from collections.abc import Iterable
+from typing import Any
+
 from amaranth import *
+from amaranth.hdl import ValueLike
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -40,7 +44,13 @@ class StreamUnit(wiring.Component):
 
     interval = 1
 
-    def __init__(self, i, o, status=("invalid", "overflow"), **members):
+    parameters: Any
+    i: stream.Interface
+    o: stream.Interface
+    status_clear: Signal
+
+    def __init__(self, i: dict | data.StructLayout, o: dict | data.StructLayout,
+                 status: Iterable[str] = ("invalid", "overflow"), **members: wiring.Member) -> None:
         payloads = [each if isinstance(each, data.StructLayout) else data.StructLayout(each) for each in (i, o)]
         super().__init__({
             "i": In(stream.Signature(payloads[0])), "o": Out(stream.Signature(payloads[1])),
@@ -48,10 +58,10 @@ class StreamUnit(wiring.Component):
         })
 
     @property
-    def latency(self):
+    def latency(self) -> int:
         return self.parameters.latency
 
-    def handshake(self, m, moves=None):
+    def handshake(self, m: Module, moves: ValueLike | None = None) -> Signal:
         """Return when the pipeline moves: its result is taken, or there is none; `moves` replaces this condition.
 
         A pipeline that moves accepts a transfer.
@@ -60,13 +70,13 @@ class StreamUnit(wiring.Component):
         m.d.comb += [advance.eq(~self.o.valid | self.o.ready if moves is None else moves), self.i.ready.eq(advance)]
         return advance
 
-    def emit(self, m, advance, valid, **payload):
+    def emit(self, m: Module, advance: ValueLike, valid: ValueLike, **payload: ValueLike) -> None:
         """Register a result, the fields of `o`, whenever the pipeline moves."""
         with m.If(advance):
             m.d.sync += [self.o.valid.eq(valid)] + [
                 Value.cast(self.o.payload[name]).eq(value) for name, value in payload.items()]
 
-    def report(self, m, **conditions):
+    def report(self, m: Module, **conditions: ValueLike) -> None:
         """Set each named flag where its condition holds; see `sticky_status`."""
         for name, condition in conditions.items():
             sticky_status(m, getattr(self, name), condition, self.status_clear)

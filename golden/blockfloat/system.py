@@ -4,11 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...base.checks import require, require_int
 from ..accumulator import BANK, RECURRENCE
 from ..formats import PRESETS, BlockFloat, Float
 from ..number_system import NumberSystem
-from ..rounding import NEAREST, TRUNCATE, stochastic
+from ..rounding import NEAREST, TRUNCATE, require_random, stochastic
 from .numbers import matmul, passes, quantise
 from .units import BFPConverterParameters, BFPFMACParameters, convert, fmac
 
@@ -46,9 +45,7 @@ class BFPSystem(NumberSystem):
     recurrence = RECURRENCE
 
     def __post_init__(self):
-        require_int("seed", self.seed, 0, 2**31 - 2)
-        require_int("random_bits", self.random_bits, 1, 16)
-        require(type(self.corrected) is bool, "corrected", self.corrected, "true, false")
+        require_random(self, seeds=2)
         # Any format can be trained in; an array asks for more.
         self.format_of({"precision": self.mantissa})
 

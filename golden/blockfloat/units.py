@@ -13,7 +13,7 @@ from .. import lfsr
 from ..accumulator import BANK, require_sums, sums_of
 from ..arrays import as_rows
 from ..formats import PRESETS, BlockFloat, Float
-from ..rounding import NEAREST, TRUNCATE, stochastic
+from ..rounding import NEAREST, TRUNCATE, require_random, stochastic
 from .numbers import quantise
 
 __all__ = ["BFPConverterParameters", "BFPFMACParameters", "convert", "fmac"]
@@ -53,9 +53,7 @@ class BFPConverterParameters(Parameters):
         _require_unit_format(self)
         require(isinstance(self.work, Float) and self.work.specials == "ieee" and self.work.mantissa >= 1,
                 "work", self.work, "a Float with specials 'ieee', such as fp32, fp16, bf16")
-        require_int("random_bits", self.random_bits, 1, 16)
-        require(type(self.corrected) is bool, "corrected", self.corrected, "true, false")
-        require_int("seed", self.seed, 0, 2**31 - 1)
+        require_random(self)
 
     @property
     def format(self):

@@ -12,7 +12,7 @@ from ...base.parameters import Parameters
 from .. import lfsr
 from ..accumulator import BANK, require_sums, runs
 from ..formats import PRESETS, Float
-from ..rounding import KINDS, NEAREST, TRUNCATE, stochastic
+from ..rounding import KINDS, NEAREST, require_random, rounding_of
 from .operations import add_flagged, cast_flagged, fma_flagged, multiply_flagged, negate
 
 __all__ = [
@@ -59,9 +59,7 @@ class _FloatUnit(Parameters):
         require(isinstance(self.format, Float) and self.format.mantissa >= 1, "format", self.format,
                 "a Float with a mantissa of 1 bit or more")
         require(self.rounding in KINDS, "rounding", self.rounding, ", ".join(KINDS))
-        require_int("random_bits", self.random_bits, 1, 16)
-        require(type(self.corrected) is bool, "corrected", self.corrected, "true, false")
-        require_int("seed", self.seed, 0, 2**31 - 1)
+        require_random(self)
         require(self.subnormals in SUBNORMALS, "subnormals", self.subnormals, ", ".join(SUBNORMALS))
         if self.latency is None:
             object.__setattr__(self, "latency", self.USUAL)
@@ -70,8 +68,7 @@ class _FloatUnit(Parameters):
     @property
     def mode(self):
         """The Rounding."""
-        return {"nearest": NEAREST, "truncate": TRUNCATE,
-                "stochastic": stochastic(self.random_bits, self.corrected)}[self.rounding]
+        return rounding_of(self.rounding, self.random_bits, self.corrected)
 
     def _like_format(self, name):
         """Make a format that was not given the operands' own; require a Float."""

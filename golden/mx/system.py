@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...base.checks import require, require_int
+from ...base.checks import require
 from .. import formats
 from ..accumulator import BANK, RECURRENCE
 from ..formats import Float
 from ..number_system import NumberSystem
-from ..rounding import KINDS, NEAREST, TRUNCATE, stochastic
+from ..rounding import KINDS, require_random, rounding_of
 from .elements import ELEMENTS, MX, PRESETS, SCALE_RULES
 from .numbers import quantise
 from .products import matmul
@@ -73,9 +73,7 @@ class MXSystem(NumberSystem):
             value = getattr(self, name)
             require(value in KINDS or name == "gradients_rounding" and value is None, name, value, ", ".join(KINDS))
         require(self.scale_rule in SCALE_RULES, "scale_rule", self.scale_rule, ", ".join(SCALE_RULES))
-        require_int("random_bits", self.random_bits, 1, 16)
-        require(type(self.corrected) is bool, "corrected", self.corrected, "true, false")
-        require_int("seed", self.seed, 0, 2**31 - 2)
+        require_random(self, seeds=2)
 
     def to_json(self):
         """Return the settings as a dict of plain JSON values."""
@@ -139,8 +137,7 @@ class MXSystem(NumberSystem):
     def rounding_of(self, mode):
         """Return the rounding of operands of these modes."""
         kind = mode.get("gradient") and self.gradients_rounding or self.rounding
-        return {"nearest": NEAREST, "truncate": TRUNCATE,
-                "stochastic": stochastic(self.random_bits, self.corrected)}[kind]
+        return rounding_of(kind, self.random_bits, self.corrected)
 
     def describe(self, mode):
         """Return the format, by its preset's name if it has one, and the rounding."""

@@ -12,7 +12,7 @@ from .. import lfsr
 from ..accumulator import BANK, require_sums, sums_of
 from ..arrays import as_rows
 from ..formats import PRESETS, Float
-from ..rounding import KINDS, NEAREST, TRUNCATE, stochastic
+from ..rounding import KINDS, require_random, rounding_of
 from .elements import MX, SCALE_RULES, WithElement
 from .numbers import Blocks, quantise_rows
 from .products import dot
@@ -58,9 +58,7 @@ class MXConverterParameters(WithElement):
         require_int("block", self.block, 8, 64)
         require(self.scale_rule in SCALE_RULES, "scale_rule", self.scale_rule, ", ".join(SCALE_RULES))
         require(self.rounding in KINDS, "rounding", self.rounding, ", ".join(KINDS))
-        require_int("random_bits", self.random_bits, 1, 16)
-        require(type(self.corrected) is bool, "corrected", self.corrected, "true, false")
-        require_int("seed", self.seed, 0, 2**31 - 1)
+        require_random(self)
         work = self.work
         require(isinstance(work, Float) and work.specials == "ieee" and work.exponent == 8 and work.bias == 127 and
                 1 <= work.mantissa <= 23, "work", work, "fp32, bf16, another Float with their exponents, Inf and NaN")
@@ -78,8 +76,7 @@ class MXConverterParameters(WithElement):
     @property
     def mode(self):
         """The Rounding."""
-        return {"nearest": NEAREST, "truncate": TRUNCATE,
-                "stochastic": stochastic(self.random_bits, self.corrected)}[self.rounding]
+        return rounding_of(self.rounding, self.random_bits, self.corrected)
 
 
 @dataclass(frozen=True)
