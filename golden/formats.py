@@ -1,13 +1,15 @@
 """Number formats: frozen descriptions shared by golden models, hardware, benches and synthesis."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..base.checks import require, require_int
 from ..base.parameters import Named
 from .arrays import as_real
-from .rounding import NEAREST, round_scaled
+from .rounding import NEAREST, Rounding, round_scaled
 
 __all__ = ["BlockFloat", "Fixed", "Float", "Format", "Log", "PRESETS", "name_of", "parse"]
 
@@ -18,11 +20,11 @@ OVERFLOWS = ("infinity", "saturate")
 class Format(Named):
     """A number format. In JSON it is the name of its preset, or an object whose key ``type`` names its class."""
 
-    def plain(self):
+    def plain(self) -> str | dict:
         return name_of(self) or {"type": type(self).__name__, **self.to_json()}
 
     @staticmethod
-    def parse(data):
+    def parse(data: object) -> "Format":
         return parse(data)
 
 
@@ -50,11 +52,11 @@ class Float(Format):
 
     exponent: int
     mantissa: int
-    bias: int = None
+    bias: int = None  # type: ignore[assignment]  # an integer, once made
     specials: str = "ieee"
     overflow: str = "infinity"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require_int("exponent", self.exponent, 1, 11)
         require_int("mantissa", self.mantissa, 0, 29)
         require(self.width <= 32, "1 + exponent + mantissa", self.width, "at most 32 bits")
@@ -71,51 +73,53 @@ class Float(Format):
                 "bias", self.bias, "an integer that keeps every value within float64")
 
     @property
-    def width(self):
+    def width(self) -> int:
         """Bits of a code."""
         return 1 + self.exponent + self.mantissa
 
     @property
-    def emin(self):
+    def emin(self) -> int:
         """Exponent (floor of log2) of the smallest normal number."""
         return 1 - self.bias
 
     @property
-    def max_code(self):
+    def max_code(self) -> int:
         """Code of the largest finite value."""
         top = (1 << (self.width - 1)) - 1
         return {"ieee": top - (1 << self.mantissa), "fn": top - 1, "none": top}[self.specials]
 
     @property
-    def emax(self):
+    def emax(self) -> int:
         """Exponent (floor of log2) of the largest finite value."""
         return max(self.max_code >> self.mantissa, 1) - self.bias
 
     @property
-    def max(self):
+    def max(self) -> float:
         """Largest finite value."""
         return float(self.decode(self.max_code))
 
     @property
-    def inf_code(self):
+    def inf_code(self) -> int | None:
         """Code of +Inf, or None."""
         return self.max_code + 1 if self.specials == "ieee" else None
 
     @property
-    def nan_code(self):
+    def nan_code(self) -> int | None:
         """Code of the canonical NaN (positive, top mantissa bit set, rest clear), or None."""
-        if self.specials == "ieee":
+        if self.inf_code is not None:
             return self.inf_code + (1 << self.mantissa >> 1) if self.mantissa else None
         return (1 << (self.width - 1)) - 1 if self.specials == "fn" else None
 
     @property
-    def overflow_code(self):
+    def overflow_code(self) -> int:
         """Positive code that a finite result beyond the largest finite value becomes."""
         if self.overflow == "saturate":
             return self.max_code
-        return self.inf_code if self.inf_code is not None else self.nan_code
+        code = self.inf_code if self.inf_code is not None else self.nan_code
+        assert code is not None, "without Inf and NaN, overflow saturates"
+        return code
 
-    def decode(self, codes):
+    def decode(self, codes: ArrayLike) -> np.ndarray:
         """Return the float64 values of integer codes (any shape). Exact."""
         codes = np.asarray(codes).astype(np.int64)
         magnitude = codes & ((1 << (self.width - 1)) - 1)
@@ -130,7 +134,7 @@ class Float(Format):
         values = np.where(magnitude > (self.max_code if self.specials == "fn" else self.max_code + 1), np.nan, values)
         return np.where((codes >> (self.width - 1)) & 1, -values, values)
 
-    def encode(self, values, rounding=NEAREST, random=None):
+    def encode(self, values: ArrayLike, rounding: Rounding = NEAREST, random: ArrayLike | None = None) -> np.ndarray:
         """Round values (any float dtype, any shape) to codes (uint32), one rounding each.
 
         Parameters
@@ -160,7 +164,7 @@ class Float(Format):
         nan = self.max_code if self.nan_code is None else self.nan_code
         return np.where(np.isnan(values), nan, codes).astype(np.uint32)
 
-    def round(self, values, rounding=NEAREST, random=None):
+    def round(self, values: ArrayLike, rounding: Rounding = NEAREST, random: ArrayLike | None = None) -> np.ndarray:
         """Round values to the format and return them as float64."""
         return self.decode(self.encode(values, rounding, random))
 
@@ -187,9 +191,9 @@ class BlockFloat(Format):
     group: int = 16
     mantissa: int = 4
     exponent: int = 8
-    bias: int = None
+    bias: int = None  # type: ignore[assignment]  # an integer, once made
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require_int("group", self.group, 1, 1024)
         require_int("mantissa", self.mantissa, 2, 8)
         require_int("exponent", self.exponent, 2, 9)
@@ -200,17 +204,17 @@ class BlockFloat(Format):
                 "an integer that keeps the exponents within -480 to 480")
 
     @property
-    def emin(self):
+    def emin(self) -> int:
         """Lowest exponent (code 0)."""
         return -self.bias
 
     @property
-    def emax(self):
+    def emax(self) -> int:
         """Highest exponent (all-ones code)."""
         return (1 << self.exponent) - 1 - self.bias
 
     @property
-    def chunks(self):
+    def chunks(self) -> int:
         """2-bit chunks of a magnitude; an odd mantissa rounds up."""
         return (self.mantissa + 1) // 2
 
@@ -225,22 +229,22 @@ class Log(Format):
     bits: int = 8
     gamma: int = 8
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require_int("bits", self.bits, 3, 24)
         require(type(self.gamma) is int and self.gamma > 0 and self.gamma & (self.gamma - 1) == 0,
                 "gamma", self.gamma, "a power of two, 1 or more")
 
     @property
-    def width(self):
+    def width(self) -> int:
         """Bits of a code."""
         return self.bits
 
     @property
-    def top(self):
+    def top(self) -> int:
         """Largest t; also the mask of t in a code."""
         return (1 << (self.bits - 1)) - 1
 
-    def decode(self, codes, scale=1.0):
+    def decode(self, codes: ArrayLike, scale: ArrayLike = 1.0) -> np.ndarray:
         """Return float64 values of codes (sign in the top bit, t below it), correct to float64 rounding."""
         codes = np.asarray(codes).astype(np.int64)
         t = codes & ((1 << (self.bits - 1)) - 1)
@@ -255,32 +259,32 @@ class Fixed(Format):
     bits: int = 8
     fraction: int = 7
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require_int("bits", self.bits, 1, 32)
         require_int("fraction", self.fraction, -64, 64)
 
     @property
-    def width(self):
+    def width(self) -> int:
         """Bits of a code."""
         return self.bits
 
-    def decode(self, codes):
+    def decode(self, codes: ArrayLike) -> np.ndarray:
         """Return the float64 values of codes (the low `bits` bits count). Exact."""
         codes = np.asarray(codes).astype(np.int64) & ((1 << self.bits) - 1)
         return np.ldexp((codes - ((codes >> (self.bits - 1)) << self.bits)).astype(np.float64), -self.fraction)
 
-    def encode(self, values, rounding=NEAREST, random=None):
+    def encode(self, values: ArrayLike, rounding: Rounding = NEAREST, random: ArrayLike | None = None) -> np.ndarray:
         """Round values to codes (uint32); beyond the ends they saturate, NaN becomes 0."""
-        values = np.nan_to_num(as_real("values", values, np.float64), nan=0.0)
+        numbers = np.nan_to_num(as_real("values", values, np.float64), nan=0.0)
         top = (1 << (self.bits - 1)) - 1
         # One step beyond the end is enough to saturate, and keeps the scaled integers small.
         limit = np.ldexp(float(top + 2), -self.fraction)
-        q = round_scaled(np.minimum(np.abs(values), limit), self.fraction, rounding, random)
-        q = np.where(values < 0, -np.minimum(q, top + 1), np.minimum(q, top))
+        q = round_scaled(np.minimum(np.abs(numbers), limit), self.fraction, rounding, random)
+        q = np.where(numbers < 0, -np.minimum(q, top + 1), np.minimum(q, top))
         return (q & ((1 << self.bits) - 1)).astype(np.uint32)
 
 
-PRESETS = {
+PRESETS: dict[str, Any] = {
     "fp32": Float(8, 23),
     "fp16": Float(5, 10),
     "bf16": Float(8, 7),
@@ -298,12 +302,12 @@ PRESETS = {
 _TYPES = {cls.__name__: cls for cls in (Float, BlockFloat, Log, Fixed)}
 
 
-def name_of(fmt):
+def name_of(fmt: object) -> str | None:
     """Return the preset name of a format, or None."""
     return next((name for name, preset in PRESETS.items() if preset == fmt), None)
 
 
-def parse(data):
+def parse(data: Any) -> Format:
     """Return the format that a preset name, a dict with ``type``, or a format object means."""
     if isinstance(data, Format):
         return data

@@ -19,7 +19,7 @@ TAPS = 1 << 22 | 1 << 2 | 1 << 1 | 1
 MASK = (1 << WIDTH) - 1
 
 
-def start_state(seed, lane):
+def start_state(seed: int, lane: int) -> int:
     """Return the 32-bit state, never zero, in which `lane` starts under `seed`.
 
     A SplitMix64 step over ``seed * 2**16 + lane``, whose high half is taken.
@@ -30,12 +30,12 @@ def start_state(seed, lane):
     return ((z ^ (z >> 31)) >> 32) or MASK
 
 
-def _shift(state):
+def _shift(state: int) -> int:
     return ((state << 1) & MASK) ^ (TAPS if state >> (WIDTH - 1) else 0)
 
 
 @lru_cache(1 << 12)
-def leap_matrix(positions):
+def leap_matrix(positions: int) -> tuple[int, ...]:
     """Return the register's GF(2) map over `positions` shifts, as 32 column words.
 
     Column i is the state reached from the state with only bit i set. The next state of s is the XOR of the columns of
@@ -49,7 +49,7 @@ def leap_matrix(positions):
     return tuple(_apply(half, column) for column in half)
 
 
-def _apply(columns, state):
+def _apply(columns: tuple[int, ...], state: int) -> int:
     result = 0
     for i in range(WIDTH):
         if state >> i & 1:
@@ -57,12 +57,12 @@ def _apply(columns, state):
     return result
 
 
-def jump(state, positions):
+def jump(state: int, positions: int) -> int:
     """Return `state` moved on by any number of single shifts (a Python int, of any size)."""
     return _apply(leap_matrix(positions), state)
 
 
-def _leap(states, bits):
+def _leap(states: np.ndarray, bits: int) -> np.ndarray:
     """Advance an array of states by `bits` (at most 16) shifts at once."""
     out = states >> np.uint32(WIDTH - bits)
     states = states << np.uint32(bits)
@@ -77,7 +77,7 @@ def _leap(states, bits):
     return states
 
 
-def words(seed, lanes, step, count, bits=8):
+def words(seed: int, lanes: int, step: int, count: int, bits: int = 8) -> np.ndarray:
     """Return random words of shape (count, lanes), uint16: draws step .. step+count-1 of each lane.
 
     Parameters
@@ -106,7 +106,7 @@ def words(seed, lanes, step, count, bits=8):
     return out.reshape(runs * depth, lanes)[:count]
 
 
-def _apply_array(columns, states):
+def _apply_array(columns: tuple[int, ...], states: np.ndarray) -> np.ndarray:
     result = np.zeros_like(states)
     for i in range(WIDTH):
         result ^= ((states >> np.uint32(i)) & np.uint32(1)) * np.uint32(columns[i])
@@ -126,11 +126,11 @@ class Stream:
         Draws already taken; set it to resume a run.
     """
 
-    def __init__(self, seed, lanes, *, bits=8, step=0):
+    def __init__(self, seed: int, lanes: int, *, bits: int = 8, step: int = 0) -> None:
         self.seed, self.lanes, self.bits, self.step = seed, lanes, bits, step
         self._start, self._ahead = step, np.empty((0, lanes), np.uint16)
 
-    def draw(self, count):
+    def draw(self, count: int) -> np.ndarray:
         """Return the next `count` draws, shape (count, lanes), and move on."""
         # A jump takes milliseconds, however few words follow it: make many, hand out slices.
         at = self.step - self._start

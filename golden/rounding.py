@@ -4,8 +4,10 @@ Source: numerics contract, section 2.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..base.checks import require, require_int
 
@@ -38,17 +40,17 @@ class Rounding:
     bits: int = 8
     corrected: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require(self.kind in KINDS, "rounding", self.kind, ", ".join(KINDS))
         require_int("bits", self.bits, 1, 16)
         require(type(self.corrected) is bool, "corrected", self.corrected, "true, false")
 
     @property
-    def window(self):
+    def window(self) -> int:
         """Bits of the discarded fraction that meet the noise."""
         return self.bits + self.corrected
 
-    def noise(self, random):
+    def noise(self, random: Any) -> Any:
         """Return what is added to the window: the random word, with the half appended if corrected."""
         return 2 * random + 1 if self.corrected else random
 
@@ -57,17 +59,17 @@ NEAREST = Rounding("nearest")
 TRUNCATE = Rounding("truncate")
 
 
-def stochastic(bits=8, corrected=False):
+def stochastic(bits: int = 8, corrected: bool = False) -> Rounding:
     """Return the stochastic rounding with `bits` random bits."""
     return Rounding("stochastic", bits, corrected)
 
 
-def rounding_of(kind, bits=8, corrected=False):
+def rounding_of(kind: str, bits: int = 8, corrected: bool = False) -> Rounding:
     """Return the rounding of a kind; `bits` and `corrected` count for ``stochastic`` alone."""
     return Rounding(kind, bits, corrected) if kind == "stochastic" else Rounding(kind)
 
 
-def require_random(parameters, seeds=1):
+def require_random(parameters: Any, seeds: int = 1) -> None:
     """Require `random_bits`, `corrected` and `seed` of parameters that a stochastic rounding can use.
 
     Parameters
@@ -81,13 +83,14 @@ def require_random(parameters, seeds=1):
     require_int("seed", parameters.seed, 0, 2**31 - seeds)
 
 
-def _random(rounding, random, shape):
+def _random(rounding: Rounding, random: Any, shape: tuple[int, ...]) -> np.ndarray:
     require(random is not None, "random", random, "one random word per element, because rounding is stochastic")
     random = np.broadcast_to(np.asarray(random).astype(np.int64), shape)
     return rounding.noise(random)
 
 
-def round_scaled(magnitude, exponent, rounding, random=None):
+def round_scaled(magnitude: ArrayLike, exponent: ArrayLike, rounding: Rounding, random: ArrayLike | None = None
+                 ) -> np.ndarray:
     """Round ``magnitude * 2**exponent`` to integers (int64).
 
     Parameters
@@ -109,7 +112,8 @@ def round_scaled(magnitude, exponent, rounding, random=None):
     return (np.rint(scaled) if rounding.kind == "nearest" else np.floor(scaled)).astype(np.int64)
 
 
-def round_shift(magnitude, shift, rounding, random=None):
+def round_shift(magnitude: ArrayLike, shift: ArrayLike, rounding: Rounding, random: ArrayLike | None = None
+                ) -> np.ndarray:
     """Round ``magnitude / 2**shift`` for integer arrays: not negative, below 2**40, shift 0 to 62 (int64)."""
     magnitude = np.asarray(magnitude).astype(np.int64)
     shift = np.asarray(shift).astype(np.int64)
