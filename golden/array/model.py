@@ -3,11 +3,12 @@
 import numpy as np
 
 from ...base.checks import require, require_int
+from .parameters import ArrayParameters, Operand, Product
 
 __all__ = ["ArrayModel", "transfers"]
 
 
-def transfers(parameters, m, n):
+def transfers(parameters: ArrayParameters, m: int, n: int) -> tuple[np.ndarray, ...]:
     """Return the results in the order in which they leave: arrays (row, column), in units of rows and of columns.
 
     Each transfer has a result of every cell: cell (r, c) that of row ``row * rows + r`` and column ``column * columns +
@@ -37,15 +38,15 @@ class ArrayModel:
         Sticky: a NaN came in or was made; an operand or a result was beyond its range.
     """
 
-    def __init__(self, parameters):
+    def __init__(self, parameters: ArrayParameters) -> None:
         self.parameters = parameters
         group = parameters.system.group
         self.memory = np.zeros((parameters.blocks, group, group), np.uint32)
         self.steps = [0] * parameters.converters
         self.invalid = self.overflow = False
-        self._parts = []  # operands of a product whose results are still to come
+        self._parts: list = []  # operands of a product whose results are still to come
 
-    def write(self, block, index, transposed, elements):
+    def write(self, block: int, index: int, transposed: bool, elements: np.ndarray) -> None:
         """Write a vector of codes: a row of a block, or a column."""
         require(np.shape(elements) == self.memory.shape[1:2], "shape of elements", np.shape(elements),
                 str(self.memory.shape[1:2]))
@@ -54,7 +55,7 @@ class ArrayModel:
         else:
             self.memory[block, index] = elements
 
-    def store(self, block, stride, values):
+    def store(self, block: int, stride: int, values: np.ndarray) -> None:
         """Write a matrix (rows, columns) of values, rounded to the work format; what is left of its blocks is zero."""
         group = self.parameters.system.group
         codes = self.parameters.system.work.encode(values)
@@ -66,7 +67,7 @@ class ArrayModel:
                 self.memory[where] = 0
                 self.memory[where, :part.shape[0], :part.shape[1]] = part
 
-    def vectors(self, operand, rows, k):
+    def vectors(self, operand: Operand, rows: int, k: int) -> np.ndarray:
         """Return an operand's codes, shape (rows, groups, group), what is beyond k zero."""
         group, blocks = self.parameters.system.group, self.parameters.blocks
         groups = -(-k // group)
@@ -78,7 +79,7 @@ class ArrayModel:
         found = stored[block, row % group]
         return np.where((part[:, np.newaxis] * group + np.arange(group)) < k, found, 0)
 
-    def multiply(self, product):
+    def multiply(self, product: Product) -> np.ndarray | None:
         """Return the codes (m, n) of a product, in the accumulator's format; None of a part that is not the last."""
         system, p = self.parameters.system, product
         p.fits(self.parameters)
@@ -92,7 +93,7 @@ class ArrayModel:
             for name, bits in system.modes.items():
                 require_int(name, mode[name], 0, (1 << bits) - 1)
         codes = [self.vectors(operand, rows, p.k) for operand, rows in ((p.a, p.m), (p.b, p.n))]
-        found = [[], []]
+        found: tuple[list, list] = ([], [])
         for side, part in parts:
             rows, converter = codes[side][part], side % self.parameters.converters
             arrays, draws, invalid, overflow = system.convert(converter, rows.reshape(-1, system.group), modes[side],
@@ -103,7 +104,7 @@ class ArrayModel:
             found[side].append([each.reshape(*rows.shape[:2], *each.shape[1:]) for each in arrays])
         sides = [[np.concatenate(each) for each in zip(*parts, strict=True)] for parts in found]
         if not p.first:
-            require(self._parts and self._parts[0] == (p.m, p.n), "m and n", (p.m, p.n),
+            require(bool(self._parts) and self._parts[0] == (p.m, p.n), "m and n", (p.m, p.n),
                     f"{self._parts[0]}, of the product before" if self._parts else
                     "a product that is first, as the one before was the last")
             sides = [[np.concatenate(each, axis=1) for each in zip(*pair, strict=True)]
@@ -112,9 +113,9 @@ class ArrayModel:
         groups = sides[0][0].shape[1]
         a, b = np.divmod(np.repeat(np.arange(p.m * p.n), groups), p.n)
         along = np.tile(np.arange(groups), p.m * p.n)
-        codes, invalid, overflow = system.dot(*(tuple(each[rows, along] for each in arrays)
-                                                for arrays, rows in zip(sides, (a, b), strict=True)),
-                                              along == 0, (along == groups - 1) & p.last)
+        results, invalid, overflow = system.dot(tuple(each[a, along] for each in sides[0]),
+                                                tuple(each[b, along] for each in sides[1]),
+                                                along == 0, (along == groups - 1) & p.last)
         self.invalid |= invalid
         self.overflow |= overflow
-        return codes.reshape(p.m, p.n) if p.last else None
+        return results.reshape(p.m, p.n) if p.last else None

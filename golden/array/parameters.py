@@ -3,11 +3,12 @@
 import dataclasses
 import json
 from dataclasses import dataclass
+from typing import Self
 
 from ...base.checks import require, require_int
 from ...base.parameters import Parameters
 from .. import systems
-from ..number_system import NumberSystem
+from ..number_system import Mode, NumberSystem
 
 __all__ = ["FETCH", "QUEUE", "RESULT", "SIZE", "ArrayParameters", "Operand", "Product", "split"]
 
@@ -42,7 +43,7 @@ class ArrayParameters(Parameters):
         up to 2**16. It limits products: see `Product.fits`.
     """
 
-    system: NumberSystem = "bfp"
+    system: NumberSystem = "bfp"  # type: ignore[assignment]  # a NumberSystem, once made
     rows: int = 4
     columns: int = 4
     sums: int = 16
@@ -50,7 +51,7 @@ class ArrayParameters(Parameters):
     memory: int = 8192
     buffer: int = 8192
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.system, NumberSystem):
             object.__setattr__(self, "system", systems.find(self.system)())
         named = systems.name_of(self.system)
@@ -70,17 +71,17 @@ class ArrayParameters(Parameters):
         self.system.cell(self.sums), self.system.converter(0), self.system.converter(1)
 
     @property
-    def name(self):
+    def name(self) -> str:
         """The name of the number system."""
         return systems.name_of(self.system)
 
-    def to_json(self):
+    def to_json(self) -> dict:
         """Return the parameters as a dict of plain JSON values, the system's among them."""
         own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return own | {"system": self.name} | self.system.to_json()
 
     @classmethod
-    def from_json(cls, data):
+    def from_json(cls, data: dict | str) -> Self:
         """Make the object from `to_json`'s dict, or from that dict as JSON text."""
         data = json.loads(data) if isinstance(data, str) else data
         require(isinstance(data, dict), "parameters", data, "a JSON object")
@@ -93,49 +94,49 @@ class ArrayParameters(Parameters):
         return cls(kind.from_json({name: value for name, value in data.items() if name not in own}), **rest)
 
     @property
-    def words(self):
+    def words(self) -> int:
         """Vectors that each row, and each column, can hold."""
         return self.buffer // self.system.group
 
     @property
-    def blocks(self):
+    def blocks(self) -> int:
         """Blocks of group * group elements in the memory."""
         return self.memory // self.system.group**2
 
     @property
-    def tile(self):
+    def tile(self) -> tuple[int, int]:
         """Results of a cell (down, across) in a tile: their product is `sums`."""
         across = 1 << (self.sums.bit_length() - 1) // 2
         return self.sums // across, across
 
     @property
-    def labels(self):
+    def labels(self) -> tuple[int, ...]:
         """Bits of the labels (row, column) of a result, which count rows and columns of cells."""
         return tuple((-(-(1 << SIZE) // cells) - 1).bit_length() for cells in (self.rows, self.columns))
 
     @property
-    def interleaved(self):
+    def interleaved(self) -> bool:
         """Whether sums take turns, as they must where an addition takes longer than a cycle."""
         return self.system.recurrence > 1
 
     @property
-    def open_tile(self):
+    def open_tile(self) -> tuple[int, int]:
         """Results of a cell (down, across) that it can keep from product to product."""
         return self.tile if self.interleaved else (1, 1)
 
-    def complete(self, mode=None):
+    def complete(self, mode: Mode | None = None) -> Mode:
         """Return an operand's modes, the number system's defaults where they are not given."""
         mode = mode or {}
         for name in mode:
             require(name in self.system.modes, "mode", name, ", ".join(self.system.modes) or "none")
         return {name: mode.get(name, self.system.default(name)) for name in self.system.modes}
 
-    def interval(self, a=None, b=None):
+    def interval(self, a: Mode | None = None, b: Mode | None = None) -> int:
         """Return the cycles that a transfer takes in a cell, for operands of these modes."""
         return self.system.interval(self.complete(a), self.complete(b))
 
     @property
-    def waiting(self):
+    def waiting(self) -> int:
         """Results under way, at the most, that the unit keeps account of: a power of two."""
         return 1 << (self.system.cell(self.sums).latency + QUEUE + 1 + RESULT).bit_length()
 
@@ -185,7 +186,7 @@ class Product:
     first: bool = True
     last: bool = True
 
-    def fits(self, parameters):
+    def fits(self, parameters: ArrayParameters) -> None:
         """Raise ValueError where the buffers cannot hold what a tile of the product needs, or the cells the sums.
 
         A row of cells holds its vectors of one tile, a column of cells all of its vectors.
@@ -206,7 +207,7 @@ class Product:
                 f"{words} vectors")
 
 
-def split(parameters, m, n, k):
+def split(parameters: ArrayParameters, m: int, n: int, k: int) -> list[tuple[tuple[int, int, int], bool, bool]]:
     """Return the products that together make one of any size, as ((m, n, k), first, last), operands left out.
 
     Where a tile's vectors fit the buffers, these are parts of the columns; else parts along k of every tile.

@@ -1,21 +1,24 @@
 """When the array's results leave: a model of its control, exact to the cycle."""
 
 from collections import deque
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from types import SimpleNamespace
+from typing import Any
 
-from .parameters import FETCH, QUEUE, RESULT, split
+from ..number_system import Mode
+from .parameters import FETCH, QUEUE, RESULT, ArrayParameters, split
 
 __all__ = ["cycles", "peak", "schedule"]
 
 
-def peak(parameters, a=None, b=None):
+def peak(parameters: ArrayParameters, a: Mode | None = None, b: Mode | None = None) -> float:
     """Return the multiply-accumulates a cycle of all cells, for operands of these modes."""
     p = parameters
     return p.rows * p.columns * p.system.group / p.interval(a, b)
 
 
-def cycles(parameters, m, n, k, a=None, b=None):
+def cycles(parameters: ArrayParameters, m: int, n: int, k: int, a: Mode | None = None, b: Mode | None = None) -> int:
     """Return the cycles that a product takes: from the instruction's transfer to that of the last result.
 
     Exact, for an array that has nothing else to do, and whose results are taken as they come. A product that does not
@@ -33,30 +36,30 @@ def cycles(parameters, m, n, k, a=None, b=None):
 
 
 @lru_cache(4096)
-def _cycles(parameters, products):
+def _cycles(parameters: ArrayParameters, products: tuple) -> int:
     return schedule(parameters, products)[-1]
 
 
 class _Loader:
     """The account of one side's converter and buffers: vectors asked for, under way, there, and no longer needed."""
 
-    def __init__(self, parameters, side):
+    def __init__(self, parameters: ArrayParameters, side: int) -> None:
         converter = parameters.system.converter(side)
         self.lanes, self.down = (parameters.rows, parameters.columns)[side], parameters.tile[side]
         self.delay, self.words = FETCH + (converter.latency if converter else 0) + 1, parameters.words
         self.left = self.held = self.there = 0  # rows to ask for; vectors in each lane's buffer; tiles that are there
-        self.arriving = deque()
+        self.arriving: deque[int] = deque()
 
-    def start(self, rows, groups):
+    def start(self, rows: int, groups: int) -> None:
         self.left, self.groups, self.at, self.lane, self.slot, self.begun = rows, groups, 0, 0, 0, False
 
-    def arrive(self, now):
+    def arrive(self, now: int) -> None:
         """Count what can be read from this cycle on."""
         while self.arriving and self.arriving[0] <= now:
             self.arriving.popleft()
             self.there += 1
 
-    def ask(self, now):
+    def ask(self, now: int) -> None:
         """Ask for a vector, if one is wanted and there is room for its row of lanes."""
         if not self.left or self.lane == self.at == 0 and self.held + self.groups > self.words:
             return
@@ -72,7 +75,7 @@ class _Loader:
                 self.arriving.append(now + self.delay)
 
 
-def _walk(parameters, m, n, groups, emits):
+def _walk(parameters: ArrayParameters, m: int, n: int, groups: int, emits: bool) -> Iterator[tuple[int, bool, int]]:
     """Yield the transfers into the cells: which sum, whether it is emitted, and what ends with the transfer.
 
     That is 0: nothing, 1: a tile, 2: a row of tiles, 3: the product.
@@ -93,15 +96,17 @@ def _walk(parameters, m, n, groups, emits):
 class _Cells:
     """The control of a cell: what it works on, and when its results leave."""
 
-    def __init__(self, parameters):
+    def __init__(self, parameters: ArrayParameters) -> None:
         system = parameters.system
         self.recurrence, self.behind = system.recurrence, system.cell(parameters.sums).latency - system.depth
         self.passes = 0  # made of the transfer that waits
         # Stages up to the sums, and two more before the sum is read, in which a transfer waits for its sum.
-        self.stages, self.gate, self.free = deque([None] * system.depth), [None, None], {}
-        self.leaving = None  # (cycle, what ends with it) of the latest result
+        self.stages: deque = deque([None] * system.depth)
+        self.gate: list = [None, None]
+        self.free: dict[int, int] = {}
+        self.leaving: tuple[int, int] | None = None  # (cycle, what ends with it) of the latest result
 
-    def step(self, now, offered):
+    def step(self, now: int, offered: tuple[int, bool, int, int] | None) -> bool:
         """Go on by a cycle; return whether the transfer (sum, last, end, interval) that is offered is taken."""
         held = self.gate[1] is not None and now < self.free.get(self.gate[1][0], 0)
         moves = self.stages[-1] is None or not held
@@ -125,16 +130,17 @@ class _Cells:
 class _Stream:
     """A cell whose sums take an addition in every cycle: nothing in it ever waits."""
 
-    def __init__(self, parameters):
-        self.latency, self.leaving = parameters.system.cell(parameters.sums).latency, None
+    def __init__(self, parameters: ArrayParameters) -> None:
+        self.latency = parameters.system.cell(parameters.sums).latency
+        self.leaving: tuple[int, int] | None = None
 
-    def step(self, now, offered):
+    def step(self, now: int, offered: tuple[int, bool, int, int] | None) -> bool:
         if offered and offered[1]:
             self.leaving = now + self.latency, offered[2]
         return offered is not None
 
 
-def schedule(parameters, products):
+def schedule(parameters: ArrayParameters, products: Sequence[tuple]) -> list[int]:
     """Return the cycle of the last result of each of several products, whose instructions wait one behind the other.
 
     Of a part that is not the last, that in which the last of it is told to the cells' queue.
@@ -150,8 +156,13 @@ def schedule(parameters, products):
     p, group = parameters, parameters.system.group
     loaders = a, b = [_Loader(p, side) for side in (0, 1)]
     cells = (_Cells if p.interleaved else _Stream)(p)
-    coming, queued, current, now = deque(enumerate(products)), None, None, 0
-    queue, fed, ends, emitting, before = deque(), None, {}, deque(), (0, 0)
+    coming, now = deque(enumerate(products)), 0
+    queued: Any = None
+    current: Any = None
+    queue: deque = deque()
+    ends: dict[int, int] = {}
+    emitting: deque[int] = deque()
+    fed, before = None, (0, 0)
     while len(ends) < len(products):
         for loader in loaders:
             loader.arrive(now)
@@ -193,11 +204,12 @@ def schedule(parameters, products):
         if running is None and waits:
             current, queued = waits, None
         if coming and idle and waits is None:
-            index, (m, n, k, interval, *last) = coming.popleft()
-            groups, last = -(-k // group), all(last)
+            index, (m, n, k, interval, *emits) = coming.popleft()
+            groups, last = -(-k // group), all(emits)
             if last:
                 emitting.append(index)
-            a.start(m, groups), b.start(n, groups)
+            a.start(m, groups)
+            b.start(n, groups)
             order = _walk(p, m, n, groups, last)
             queued = SimpleNamespace(index=index, order=order, following=next(order), interval=interval, last=last,
                                      groups=groups, tile=0, rows=-(-m // p.rows), columns=-(-n // p.columns))
