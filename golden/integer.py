@@ -4,15 +4,17 @@ Source: numerics contract, section 13. docs/adding-a-number-system.md takes this
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..base.checks import require, require_int, require_lengths
 from ..base.parameters import Parameters
 from .accumulator import runs
 from .arrays import as_real, as_rows
 from .formats import PRESETS, Float
-from .number_system import ScaledSystem
+from .number_system import Draws, Mode, ScaledSystem
 from .products import product
 
 __all__ = [
@@ -26,7 +28,7 @@ SCALE_BIAS = 127  # of the scale's code in the units
 SCALE_MIN, SCALE_MAX = -127, 128  # exponents of a scale
 
 
-def scale_of(values):
+def scale_of(values: ArrayLike) -> int:
     """Return the exponent of the least scale under which no finite value of an array saturates.
 
     That is the least s with ``|x| * 2**-s < TOP + 1/2``, held within `SCALE_MIN` and `SCALE_MAX`; `SCALE_MIN` where
@@ -41,7 +43,7 @@ def scale_of(values):
     return int(np.clip(exponent - bits + (np.ldexp(fraction, bits) >= TOP + 0.5), SCALE_MIN, SCALE_MAX))
 
 
-def _integers(x, scale):
+def _integers(x: np.ndarray, scale: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Return integers (int8) of float64 values, and where they were beyond the ends."""
     # Exact but far below 1/2 and far above TOP, where it does not matter.
     with np.errstate(over="ignore", invalid="ignore"):
@@ -68,17 +70,17 @@ class Integers:
     invalid: bool = False
     overflow: bool = False
 
-    def values(self):
+    def values(self) -> np.ndarray:
         """Return the numbers as float64. Exact."""
         return np.ldexp(self.codes.astype(np.float64), self.scale)
 
     @property
-    def T(self):
+    def T(self) -> "Integers":
         """The transposed array."""
         return Integers(self.codes.T, self.scale, self.invalid, self.overflow)
 
 
-def quantise(x, scale=None):
+def quantise(x: ArrayLike, scale: int | None = None) -> Integers:
     """Round an array to integers, to nearest even, once.
 
     Parameters
@@ -113,7 +115,7 @@ class INT8ConverterParameters(Parameters):
 
     latency = 6  # cycles from an accepted transfer to its result
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require(isinstance(self.work, Float) and self.work.exponent >= 2 and self.work.mantissa >= 1, "work",
                 self.work, "a Float of 2 exponent bits and 1 mantissa bit or more, such as fp32, bf16, fp16")
         require_int("lanes", self.lanes, 1, 64)
@@ -135,14 +137,14 @@ class INT8DotParameters(Parameters):
     lanes: int = 16
     result: Float = PRESETS["fp32"]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require_int("lanes", self.lanes, 4, 64)
         require(isinstance(self.result, Float) and self.result.specials == "ieee" and
                 self.result.overflow == "infinity" and self.result.mantissa >= 1, "result", self.result,
                 "a Float with specials 'ieee', overflow 'infinity' and a mantissa, such as fp32, bf16, fp16")
 
     @property
-    def latency(self):
+    def latency(self) -> int:
         """Cycles from an accepted transfer to its emitted sum."""
         return 12 + (self.lanes - 1).bit_length()
 
@@ -167,48 +169,50 @@ class INT8System(ScaledSystem):
 
     circuits = "narrowgauge.hw.integer:INT8Circuits"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.cell(2), self.converter(0)
 
-    def default(self, name):
+    def default(self, name: str) -> int:
         """Return the value of a mode that is not given: a scale whose largest number is between 16 and 32."""
         return SCALE_BIAS - 2
 
-    def cell(self, sums):
+    def cell(self, sums: int) -> INT8DotParameters:
         """Return the cell's parameters."""
         return INT8DotParameters(self.lanes, self.accumulator)
 
-    def converter(self, side):
+    def converter(self, side: int) -> INT8ConverterParameters:
         """Return the parameters of a side's converter."""
         return INT8ConverterParameters(self.work, self.lanes)
 
-    def convert(self, side, codes, mode, step):
+    def convert(self, side: int, codes: np.ndarray, mode: Mode, step: int
+                ) -> tuple[tuple[np.ndarray, ...], int, bool, bool]:
         """Return the arrays (codes, scales) of vectors, no draws, and the sticky status."""
         scales = np.full(len(codes), mode["scale"])
         found, invalid, overflow = convert(self.converter(side), codes, scales)
         return (found, scales), 0, bool(invalid.any()), bool(overflow.any())
 
-    def dot(self, a, b, first, last):
+    def dot(self, a: tuple[np.ndarray, ...], b: tuple[np.ndarray, ...], first: np.ndarray, last: np.ndarray
+            ) -> tuple[np.ndarray, bool, bool]:
         """Return the codes of sums of dot products, and the sticky status."""
         codes, overflow = dots(self.cell(2), a, b, first, last)
         return codes, False, overflow
 
-    def mode(self, kind, array):
+    def mode(self, kind: str, array: Any) -> Mode:
         """Return the scale of a tensor: see `scale_of`."""
         return {"scale": scale_of(array) + SCALE_BIAS}
 
-    def operand(self, array, axis, mode, side, draws):
+    def operand(self, array: Any, axis: int, mode: Mode, side: int, draws: Draws) -> tuple[Any, bool, bool]:
         """Return Integers."""
         integers = quantise(array, mode["scale"] - SCALE_BIAS)
         return integers, integers.invalid, integers.overflow
 
-    def product(self, a, b):
+    def product(self, a: Any, b: Any) -> tuple[np.ndarray, bool, bool]:
         """Return the product of Integers."""
         values, overflow = matmul(a, b, self.cell(2))
         return values, False, overflow
 
 
-def convert(parameters, codes, scale):
+def convert(parameters: INT8ConverterParameters, codes: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, ...]:
     """Golden function of the converter: transfers of `lanes` elements each, in order.
 
     Parameters
@@ -229,20 +233,21 @@ def convert(parameters, codes, scale):
     x = as_rows("codes", p.work.decode(codes), p.lanes)
     require_lengths(codes=x, scale=scale)
     out, beyond = _integers(x, np.asarray(scale)[:, np.newaxis] - SCALE_BIAS)
-    return out, np.isnan(x).any(axis=1), beyond.any(axis=1)
+    return out, np.any(np.isnan(x), axis=1), np.any(beyond, axis=1)
 
 
-def _held(sums):
+def _held(sums: np.ndarray) -> np.ndarray:
     """Return what sums are in as many bits as the hardware has: beyond them they wrap round."""
     return (sums + (1 << SUM - 1) & (1 << SUM) - 1) - (1 << SUM - 1)
 
 
-def _rounded(sums, exponent, result):
+def _rounded(sums: np.ndarray, exponent: ArrayLike, result: Float) -> np.ndarray:
     """Return values (float64) of the result format for sums * 2**exponent, rounded once; a zero is +0."""
     return result.round(np.ldexp(sums.astype(np.float64), np.asarray(exponent, np.int32))) + 0.0
 
 
-def dots(parameters, a, b, first, last):
+def dots(parameters: INT8DotParameters, a: tuple[np.ndarray, ...], b: tuple[np.ndarray, ...], first: np.ndarray,
+         last: np.ndarray) -> tuple[np.ndarray, bool]:
     """Golden function of the dot product: transfers in order.
 
     Parameters
@@ -262,10 +267,10 @@ def dots(parameters, a, b, first, last):
         Whether a sum was beyond the largest finite value, and became Inf.
     """
     p = parameters
-    (a, a_scale), (b, b_scale) = ((as_rows("codes", codes, p.lanes).astype(np.int64),
+    (x, a_scale), (y, b_scale) = ((as_rows("codes", codes, p.lanes).astype(np.int64),
                                    np.asarray(scale).astype(np.int64)) for codes, scale in (a, b))
-    require_lengths(a=a, b=b, a_scale=a_scale, b_scale=b_scale, first=first, last=last)
-    terms = (a * b).sum(axis=1)
+    require_lengths(a=x, b=y, a_scale=a_scale, b_scale=b_scale, first=first, last=last)
+    terms = (x * y).sum(axis=1)
     totals = np.zeros(len(terms), np.int64)
     count, levels = runs(np.zeros(len(terms), np.int64), first)
     sums = np.zeros(count, np.int64)
@@ -276,7 +281,7 @@ def dots(parameters, a, b, first, last):
     return p.result.encode(values), bool(np.isinf(values).any())
 
 
-def matmul(a, b, parameters=INT8DotParameters()):
+def matmul(a: Integers, b: Integers, parameters: INT8DotParameters = INT8DotParameters()) -> tuple[np.ndarray, bool]:
     """Return the matrix product of two arrays of integers: float64 values of the result format.
 
     Parameters

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -58,7 +59,7 @@ class MadamParameters(Parameters):
     random_bits: int = 8
     seed: int = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         weight, narrow, gradient = self.weight, self.narrow, self.gradient
         require(isinstance(weight, Log) and 8 <= weight.bits <= 16 and weight.gamma <= 1 << (weight.bits - 2), "weight",
                 weight, "a Log of 8 to 16 bits, gamma at most 2**(bits-2), such as lns16-update")
@@ -85,17 +86,17 @@ class MadamParameters(Parameters):
                 f"an integer from {least} to 16, because memory is {self.memory}")
 
     @property
-    def second_top(self):
+    def second_top(self) -> int:
         """Largest code V."""
         return (1 << self.second_bits) - 1
 
     @property
-    def shift(self):
+    def shift(self) -> int:
         """Bits that `narrow` lacks."""
         return self.weight.bits - self.narrow.bits
 
     @property
-    def thresholds(self):
+    def thresholds(self) -> tuple[int, ...]:
         """For n in 1..clip: the least 2 * log2 of the normalised gradient, in codes of V, that rounds to n or more.
 
         Half of a step is a tie, which goes to the even 0.
@@ -104,11 +105,11 @@ class MadamParameters(Parameters):
 
 
 @lru_cache(64)
-def _thresholds(second_gamma, clip):
+def _thresholds(second_gamma: int, clip: int) -> tuple[int, ...]:
     return tuple(math.floor(_log2(Decimal(2 * n - 1) / 2) * 2 * second_gamma) + 1 for n in range(1, clip + 1))
 
 
-def _log2(value):
+def _log2(value: Decimal) -> Decimal:
     """Return log2 of a Decimal to `DIGITS` digits; exact for powers of two."""
     exponent = 0
     with localcontext() as context:
@@ -121,7 +122,7 @@ def _log2(value):
 
 
 @lru_cache(64)
-def growth(second_gamma, memory, bits):
+def growth(second_gamma: int, memory: int, bits: int) -> tuple[int, tuple[int, ...], int]:
     """Return (low, table, end): by how much V grows, in units of 2**-bits, for d = 2 * log2|g| - log2 v in codes.
 
     ``table[d - low]`` for d of low .. low + len(table) - 1. Below, the growth is as for `low`; above, it is
@@ -132,7 +133,7 @@ def growth(second_gamma, memory, bits):
     unit = Decimal(second_gamma * 2**bits)
     keep, take = Decimal(memory - 1) / memory, Decimal(1) / memory
 
-    def exact(d):
+    def exact(d: int) -> int:
         with localcontext() as context:
             context.prec = DIGITS
             return round(unit * _log2(keep + take * Decimal(2) ** (Decimal(d) / second_gamma)))
@@ -151,7 +152,7 @@ def growth(second_gamma, memory, bits):
 
 
 @lru_cache(1 << 16)
-def correction(parameters, step):
+def correction(parameters: MadamParameters, step: int) -> int:
     """Return round(second_gamma * log2(1 - (1 - 1/memory)**step)) for steps counted from 1: the start of v at 0."""
     require_int("step", step, 1, 2**31 - 1)
     with localcontext() as context:
@@ -160,12 +161,13 @@ def correction(parameters, step):
         return round(parameters.second_gamma * _log2(1 - kept)) if kept < 1 else 0
 
 
-def steps_of(difference, parameters):
+def steps_of(difference: np.ndarray, parameters: MadamParameters) -> np.ndarray:
     """Return |normalised gradient|, rounded and clipped, for D = 2 * log2 of it in codes of V."""
     return np.searchsorted(np.array(parameters.thresholds), difference, side="right")
 
 
-def update(parameters, weights, gradients, seconds, correction, rate, bound, words):
+def update(parameters: MadamParameters, weights: np.ndarray, gradients: np.ndarray, seconds: np.ndarray,
+           correction: Any, rate: Any, bound: Any, words: np.ndarray) -> tuple[np.ndarray, ...]:
     """Update weights of any shape, each on its own, with random words of one's own.
 
     Parameters
@@ -218,7 +220,8 @@ def update(parameters, weights, gradients, seconds, correction, rate, bound, wor
     return (new.astype(np.uint32), narrowed(new, p.weight, p.narrow), moved.astype(np.uint32), nan, overflow)
 
 
-def updates(parameters, weights, gradients, seconds, correction, rate, bound, step=0):
+def updates(parameters: MadamParameters, weights: np.ndarray, gradients: np.ndarray, seconds: np.ndarray,
+            correction: Any, rate: Any, bound: Any, step: int = 0) -> tuple[np.ndarray, ...]:
     """Golden function of ``madam-update``: transfers of `lanes` weights each, in order.
 
     Parameters
@@ -241,10 +244,11 @@ def updates(parameters, weights, gradients, seconds, correction, rate, bound, st
     correction, rate, bound = (np.asarray(each).reshape(-1, 1) for each in (correction, rate, bound))
     words = lfsr.words(p.seed, p.lanes, step, len(weights), p.random_bits)
     *codes, invalid, overflow = update(p, weights, gradients, seconds, correction, rate, bound, words)
-    return (*codes, invalid.any(axis=1), overflow.any(axis=1))
+    return (*codes, np.any(invalid, axis=1), np.any(overflow, axis=1))
 
 
-def twin(weights, gradients, seconds, step, *, lr=2.0**-7, clip=10, decay=0.999, bound=math.inf):
+def twin(weights: np.ndarray, gradients: np.ndarray, seconds: np.ndarray, step: int, *, lr: float = 2.0**-7,
+         clip: float = 10, decay: float = 0.999, bound: float = math.inf) -> tuple[np.ndarray, np.ndarray]:
     """Return what `update` approximates: float64 arrays (weights, seconds), after LNS-Madam's own code.
 
     v = decay * v + (1 - decay) * g**2; gn = g / sqrt(v / (1 - decay**step)), clipped and rounded to an integer, NaN to

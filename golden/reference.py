@@ -4,10 +4,12 @@ Slow and short. `floating` is the same, vectorised; the tests hold the two again
 contract, sections 1, 2 and 4.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..base.checks import require
-from .rounding import NEAREST
+from .formats import Float
+from .rounding import NEAREST, Rounding
 
 __all__ = ["Number", "add", "cast", "compare", "decode", "dot", "fma", "maximum", "multiply", "round_exact", "subtract"]
 
@@ -25,7 +27,7 @@ class Number:
     exponent: int = 0
 
     @property
-    def is_zero(self):
+    def is_zero(self) -> bool:
         """Whether it is a zero of either sign."""
         return self.kind == "finite" and self.integer == 0
 
@@ -33,7 +35,7 @@ class Number:
 NAN = Number("nan")
 
 
-def decode(code, fmt, flush=False):
+def decode(code: int, fmt: Float, flush: bool = False) -> Number:
     """Return the Number of a code; with `flush`, a subnormal number is a zero of its sign."""
     sign = code >> (fmt.width - 1) & 1
     magnitude = code & (1 << (fmt.width - 1)) - 1
@@ -45,7 +47,7 @@ def decode(code, fmt, flush=False):
     return Number("finite", sign, fraction + (1 << fmt.mantissa), field - fmt.bias - fmt.mantissa)
 
 
-def product(x, y):
+def product(x: Number, y: Number) -> Number:
     """Return the exact product of two Numbers."""
     if x.kind == "nan" or y.kind == "nan":
         return NAN
@@ -55,7 +57,7 @@ def product(x, y):
     return Number("finite", sign, x.integer * y.integer, x.exponent + y.exponent)
 
 
-def total(x, y):
+def total(x: Number, y: Number) -> Number:
     """Return the exact sum of two Numbers: a zero is -0 only when both are -0."""
     if x.kind == "nan" or y.kind == "nan":
         return NAN
@@ -69,7 +71,7 @@ def total(x, y):
     return Number("finite", sign, abs(value), exponent)
 
 
-def shift_rounded(integer, shift, rounding, word):
+def shift_rounded(integer: int, shift: int, rounding: Rounding, word: int) -> int:
     """Return ``integer / 2**shift`` (any sign of shift) rounded to an integer."""
     if shift <= 0:
         return integer << -shift
@@ -77,7 +79,7 @@ def shift_rounded(integer, shift, rounding, word):
     if rounding.kind == "truncate":
         up = False
     elif rounding.kind == "nearest":
-        up = 2 * rest > one or 2 * rest == one and quotient & 1
+        up = 2 * rest > one or 2 * rest == one and quotient & 1 == 1
     elif rounding.corrected:
         k = rounding.bits
         up = (rest << (k + 1) >> shift) + 2 * word + 1 >= 1 << (k + 1)
@@ -87,7 +89,8 @@ def shift_rounded(integer, shift, rounding, word):
     return quotient + bool(up)
 
 
-def round_exact(number, fmt, rounding=NEAREST, word=0, flush=False):
+def round_exact(number: Number, fmt: Float, rounding: Rounding = NEAREST, word: int = 0,
+                flush: bool = False) -> tuple[int, bool, bool]:
     """Round a Number to a code; return ``(code, invalid, overflow)``.
 
     Parameters
@@ -125,34 +128,39 @@ def round_exact(number, fmt, rounding=NEAREST, word=0, flush=False):
     return code | negative, False, False
 
 
-def add(a, b, fmt, rounding=NEAREST, word=0, flush=False):
+def add(a: int, b: int, fmt: Float, rounding: Rounding = NEAREST, word: int = 0,
+        flush: bool = False) -> tuple[int, bool, bool]:
     """Return ``a + b`` as `round_exact` does."""
     return round_exact(total(decode(a, fmt, flush), decode(b, fmt, flush)), fmt, rounding, word, flush)
 
 
-def subtract(a, b, fmt, rounding=NEAREST, word=0, flush=False):
+def subtract(a: int, b: int, fmt: Float, rounding: Rounding = NEAREST, word: int = 0,
+             flush: bool = False) -> tuple[int, bool, bool]:
     """Return ``a - b`` as `round_exact` does."""
     return add(a, b ^ 1 << (fmt.width - 1), fmt, rounding, word, flush)
 
 
-def multiply(a, b, fmt, rounding=NEAREST, word=0, flush=False, result=None):
+def multiply(a: int, b: int, fmt: Float, rounding: Rounding = NEAREST, word: int = 0, flush: bool = False,
+             result: Float | None = None) -> tuple[int, bool, bool]:
     """Return ``a * b``, in the format `result`, as `round_exact` does."""
     return round_exact(product(decode(a, fmt, flush), decode(b, fmt, flush)), result or fmt, rounding, word, flush)
 
 
-def fma(a, b, c, fmt, rounding=NEAREST, word=0, flush=False, accumulator=None):
+def fma(a: int, b: int, c: int, fmt: Float, rounding: Rounding = NEAREST, word: int = 0, flush: bool = False,
+        accumulator: Float | None = None) -> tuple[int, bool, bool]:
     """Return ``a * b + c``, c and the result in the format `accumulator`, as `round_exact` does."""
     accumulator = accumulator or fmt
     exact = total(product(decode(a, fmt, flush), decode(b, fmt, flush)), decode(c, accumulator, flush))
     return round_exact(exact, accumulator, rounding, word, flush)
 
 
-def cast(a, fmt, result, rounding=NEAREST, word=0, flush=False):
+def cast(a: int, fmt: Float, result: Float, rounding: Rounding = NEAREST, word: int = 0,
+         flush: bool = False) -> tuple[int, bool, bool]:
     """Return the code `a` in the format `result`, as `round_exact` does."""
     return round_exact(decode(a, fmt, flush), result, rounding, word, flush)
 
 
-def compare(a, b, fmt, flush=False):
+def compare(a: int, b: int, fmt: Float, flush: bool = False) -> int:
     """Return -1, 0 or 1 for a below, equal to or above b, 2 when either is NaN; -0 equals +0."""
     x, y = decode(a, fmt, flush), decode(b, fmt, flush)
     if x.kind == "nan" or y.kind == "nan":
@@ -163,7 +171,7 @@ def compare(a, b, fmt, flush=False):
     return 0 if difference.is_zero else 1 - 2 * difference.sign
 
 
-def maximum(a, b, fmt, flush=False):
+def maximum(a: int, b: int, fmt: Float, flush: bool = False) -> int:
     """Return the code of the greater one: the canonical NaN when either is NaN; +0 is above -0."""
     order = compare(a, b, fmt, flush)
     if order == 2:
@@ -174,27 +182,29 @@ def maximum(a, b, fmt, flush=False):
     return round_exact(x if order == 1 else y, fmt)[0]
 
 
-def dot(a, b, fmt, rounding=NEAREST, words=None, flush=False, accumulator=None, order="sequential", chunk=16):
+def dot(a: Sequence[int], b: Sequence[int], fmt: Float, rounding: Rounding = NEAREST,
+        words: Sequence[int] | None = None, flush: bool = False, accumulator: Float | None = None,
+        order: str = "sequential", chunk: int = 16) -> int:
     """Return the code of the dot product of two lists of codes; words and orders as in `floating.dot`."""
     require(order in ("sequential", "chunked", "exact"), "order", order, "sequential, chunked, exact")
     accumulator = accumulator or fmt
-    words = iter(words or [0] * (2 * len(a) + 1))
+    left = iter(words or [0] * (2 * len(a) + 1))
     pairs = list(zip(a, b))
     if order == "exact":
         exact = Number("finite")
         for x, y in pairs:
             exact = total(exact, product(decode(x, fmt, flush), decode(y, fmt, flush)))
-        return round_exact(exact, accumulator, rounding, next(words), flush)[0]
+        return round_exact(exact, accumulator, rounding, next(left), flush)[0]
     length = chunk if order == "chunked" else max(len(pairs), 1)
     sums = []
     for begin in range(0, len(pairs), length):
         partial = 0
         for x, y in pairs[begin:begin + length]:
-            partial = fma(x, y, partial, fmt, rounding, next(words), flush, accumulator)[0]
+            partial = fma(x, y, partial, fmt, rounding, next(left), flush, accumulator)[0]
         sums.append(partial)
     if order == "sequential":
         return sums[0] if sums else 0
     result = 0
     for partial in sums:
-        result = add(result, partial, accumulator, rounding, next(words), flush)[0]
+        result = add(result, partial, accumulator, rounding, next(left), flush)[0]
     return result

@@ -3,17 +3,19 @@
 The precision that a number of classes needs is after arXiv 1810.05486. Source: numerics contract, section 9.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..base.checks import require, require_int
 from ..base.parameters import Parameters
 from . import lfsr
 from .formats import PRESETS, Fixed, Float
-from .rounding import KINDS, require_random, round_shift, rounding_of
+from .rounding import KINDS, Rounding, require_random, round_shift, rounding_of
 
 __all__ = ["Bound", "SoftmaxParameters", "Tables", "bound", "errors", "exponentials", "gradient", "guideline",
            "logarithms", "phases", "probabilities", "reciprocals", "tables"]
@@ -22,7 +24,7 @@ DIGITS = 50  # of the numbers that tables are rounded from
 STOCHASTIC = 4  # bits that errors rounded stochastically do with, however many classes there are
 
 
-def guideline(classes, rounding="nearest"):
+def guideline(classes: int, rounding: str = "nearest") -> int:
     """Return the bits that errors of so many classes should have at the least.
 
     While all p are about 1/classes, as at the start, they must not be rounded to zero: ceil(log2 classes) + 1 bits for
@@ -55,13 +57,13 @@ class SoftmaxParameters(Parameters):
 
     format: Float = PRESETS["bf16"]
     classes: int = 10
-    bits: int = None
+    bits: int = None  # type: ignore[assignment]  # an integer, once made
     rounding: str = "nearest"
     random_bits: int = 8
     corrected: bool = False
     seed: int = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require(isinstance(self.format, Float), "format", self.format, "a Float, such as bf16, fp16, fp32")
         least = guideline(self.classes, self.rounding)
         if self.bits is None:
@@ -70,7 +72,7 @@ class SoftmaxParameters(Parameters):
         require_random(self)
 
     @property
-    def warning(self):
+    def warning(self) -> str | None:
         """A line about parameters that are allowed but too narrow; None for others."""
         least = guideline(self.classes, self.rounding)
         if self.bits >= least:
@@ -79,70 +81,70 @@ class SoftmaxParameters(Parameters):
                 "small errors become zero")
 
     @property
-    def mode(self):
+    def mode(self) -> Rounding:
         """The Rounding of errors."""
         return rounding_of(self.rounding, self.random_bits, self.corrected)
 
     @property
-    def error(self):
+    def error(self) -> Fixed:
         """Format of the errors."""
         return Fixed(self.bits, self.bits - 1)
 
     @property
-    def precision(self):
+    def precision(self) -> int:
         """A probability is within 2**-precision of the exact one before it is rounded: at least 8, for the loss."""
         return max(self.bits, 8)
 
     # Bits of the numbers between logits and errors. docs/softmax.md gives the error of each.
 
     @property
-    def fraction(self):
+    def fraction(self) -> int:
         """Fraction bits of the logits' distances from the greatest, and of the loss."""
         return self.precision + 1
 
     @property
-    def integer(self):
+    def integer(self) -> int:
         """Integer bits of distances: beyond them, nothing is left of an exponential."""
         most = Decimal(2).ln() * (self.guard + 1)
         return next(bits for bits in range(1, 8) if 2**bits - Decimal(2) ** -self.fraction >= most)
 
     @property
-    def index(self):
+    def index(self) -> int:
         """Index bits of each table."""
         return self.precision // 2 + 1
 
     @property
-    def phase(self):
+    def phase(self) -> int:
         """Fraction bits of the tables' arguments: a logarithm to base 2, and the normalised sum."""
         return self.precision + 3
 
     @property
-    def value(self):
+    def value(self) -> int:
         """Fraction bits of the tables' values."""
         return self.precision + 4
 
     @property
-    def guard(self):
+    def guard(self) -> int:
         """Fraction bits of exponentials, as they are summed."""
         return self.precision + 2 + (self.classes - 1).bit_length()
 
     @property
-    def kept(self):
+    def kept(self) -> int:
         """Fraction bits of exponentials, and of the reciprocal of their sum, as they are multiplied."""
         return self.precision + 2
 
     @property
-    def loss(self):
+    def loss(self) -> Fixed:
         """Format of the loss, in nats; it has no sign bit."""
         return Fixed(self.integer + self.fraction + 1, self.fraction)
 
     @property
-    def loss_top(self):
+    def loss_top(self) -> int:
         """Code of the largest loss, which stands for all beyond it."""
         return (1 << (self.integer + self.fraction)) - 1
 
     @property
-    def field_top(self):
+    def field_top(self) -> int:
         """Greatest exponent field of logits that are put into fixed point.
 
         A number above it is at least the largest distance away from all others: half of its last place is as much.
@@ -176,7 +178,7 @@ class Tables:
 
 
 @lru_cache(64)
-def tables(parameters):
+def tables(parameters: SoftmaxParameters) -> Tables:
     """Return the Tables of these parameters."""
     p = parameters
     with localcontext() as context:
@@ -192,7 +194,7 @@ def tables(parameters):
             octaves=tuple(round((k + 1) * ln2 * unit) for k in range(p.classes.bit_length())))
 
 
-def _interpolated(parameters, table, x):
+def _interpolated(parameters: SoftmaxParameters, table: ArrayLike, x: np.ndarray) -> np.ndarray:
     """Return a table's value at x, a fraction of `phase` bits: on the chord between two of its points, rounded up."""
     low = parameters.phase - parameters.index
     table = np.array(table)
@@ -200,7 +202,7 @@ def _interpolated(parameters, table, x):
     return table[point] - ((table[point] - table[point + 1]) * rest >> low)
 
 
-def phases(parameters, distances):
+def phases(parameters: SoftmaxParameters, distances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return (n, f): d * log2(e), truncated, as an integer and a fraction of `phase` bits."""
     p, constants = parameters, tables(parameters)
     whole, rest = distances >> p.fraction, distances & ((1 << p.fraction) - 1)
@@ -209,7 +211,7 @@ def phases(parameters, distances):
     return turned >> p.phase, turned & ((1 << p.phase) - 1)
 
 
-def exponentials(parameters, distances):
+def exponentials(parameters: SoftmaxParameters, distances: ArrayLike) -> np.ndarray:
     """Return e**-d, truncated to `guard` fraction bits, for distances d with `fraction` fraction bits."""
     p = parameters
     n, f = phases(p, np.asarray(distances).astype(np.int64))
@@ -217,7 +219,7 @@ def exponentials(parameters, distances):
     return (powers << p.guard) >> np.minimum(p.value + n, 62)
 
 
-def _normalised(parameters, sums):
+def _normalised(parameters: SoftmaxParameters, sums: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Return (k, f): sums of exponentials as 2**k * (1 + f), f truncated to `phase` fraction bits."""
     p = parameters
     sums = np.asarray(sums).astype(np.int64)
@@ -225,21 +227,21 @@ def _normalised(parameters, sums):
     return k, ((sums << p.phase) >> (k + p.guard)) - (1 << p.phase)
 
 
-def reciprocals(parameters, sums):
+def reciprocals(parameters: SoftmaxParameters, sums: ArrayLike) -> np.ndarray:
     """Return 1 / S, truncated to `kept` fraction bits, for sums S from 1 with `guard` fraction bits."""
     p = parameters
     k, f = _normalised(p, sums)
     return _interpolated(p, tables(p).reciprocals, f) >> (p.value - p.kept + k)
 
 
-def logarithms(parameters, sums):
+def logarithms(parameters: SoftmaxParameters, sums: ArrayLike) -> np.ndarray:
     """Return ln S with `value` fraction bits, for sums S from 1 with `guard` fraction bits."""
     p = parameters
     k, f = _normalised(p, sums)
     return np.array(tables(p).octaves)[k] - _interpolated(p, tables(p).logarithms, f)
 
 
-def _parts(parameters, logits):
+def _parts(parameters: SoftmaxParameters, logits: np.ndarray) -> tuple[np.ndarray, ...]:
     """Return (order, fixed, large, nan, infinite) of codes.
 
     order: integers that ascend as the numbers do, 0 for zeros of both signs. fixed: the numbers in fixed point with
@@ -261,7 +263,8 @@ def _parts(parameters, logits):
     return sign * magnitude, fixed, large, np.isnan(values), np.isinf(values)
 
 
-def _distances(parameters, parts, starts, row):
+def _distances(parameters: SoftmaxParameters, parts: Sequence[np.ndarray], starts: np.ndarray, row: np.ndarray
+               ) -> np.ndarray:
     """Return how far each logit is below the greatest of its row: `fraction` fraction bits, held at the largest."""
     order, fixed, large, _, _ = parts
     greatest = np.maximum.reduceat(order, starts)[row]
@@ -272,7 +275,7 @@ def _distances(parameters, parts, starts, row):
     return np.where(chosen, 0, np.where(beside, parameters.loss_top, np.minimum(top - fixed, parameters.loss_top)))
 
 
-def _rows(lasts, classes):
+def _rows(lasts: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Return where rows start and which each transfer belongs to; the last row may be unfinished."""
     index = np.arange(len(lasts))
     first = np.concatenate([[True], lasts[:-1]]) if len(lasts) else np.zeros(0, bool)
@@ -281,7 +284,7 @@ def _rows(lasts, classes):
     return np.flatnonzero(first), np.cumsum(first) - 1
 
 
-def probabilities(parameters, logits):
+def probabilities(parameters: SoftmaxParameters, logits: ArrayLike) -> np.ndarray:
     """Return the probabilities of rows of logits: ndarray of int64 with ``2 * kept`` fraction bits, and exact.
 
     Parameters
@@ -299,7 +302,8 @@ def probabilities(parameters, logits):
     return found.reshape(logits.shape)
 
 
-def _probabilities(parameters, parts, starts, row):
+def _probabilities(parameters: SoftmaxParameters, parts: Sequence[np.ndarray], starts: np.ndarray, row: np.ndarray
+                   ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     p = parameters
     distances = _distances(p, parts, starts, row)
     powers = exponentials(p, distances)
@@ -307,7 +311,8 @@ def _probabilities(parameters, parts, starts, row):
     return (powers >> (p.guard - p.kept)) * reciprocals(p, sums)[row], distances, sums
 
 
-def errors(parameters, logits, targets, lasts, step=0, random=None):
+def errors(parameters: SoftmaxParameters, logits: np.ndarray, targets: np.ndarray, lasts: np.ndarray, step: int = 0,
+           random: lfsr.Stream | None = None) -> tuple[np.ndarray, ...]:
     """Golden function of ``softmax-grad``: transfers in order, each the logit of one class.
 
     Parameters
@@ -352,7 +357,7 @@ def errors(parameters, logits, targets, lasts, step=0, random=None):
     if not count:
         return (*np.zeros((3, 0), np.uint32), nan, infinite)
     row, targets = row[:count], targets[:count]
-    parts = [each[:count] for each in parts]
+    parts = tuple(each[:count] for each in parts)
     exact, distances, sums = _probabilities(p, parts, starts, row)
 
     words = None
@@ -374,7 +379,8 @@ def errors(parameters, logits, targets, lasts, step=0, random=None):
     return found.astype(np.uint32), ends, losses[row].astype(np.uint32), nan, infinite
 
 
-def gradient(parameters, logits, y, step=0, random=None):
+def gradient(parameters: SoftmaxParameters, logits: ArrayLike, y: np.ndarray, step: int = 0,
+             random: lfsr.Stream | None = None) -> tuple[np.ndarray, ...]:
     """Return the errors of a batch of rows, as the unit gives them.
 
     Parameters
@@ -397,7 +403,7 @@ def gradient(parameters, logits, y, step=0, random=None):
     logits, y = np.asarray(logits), np.asarray(y)
     require(logits.ndim == 2 and 1 <= logits.shape[1] <= parameters.classes, "logits", logits.shape,
             f"rows of 1 to {parameters.classes} classes")
-    require(y.shape == logits.shape[:1] and (y >= 0).all() and (y < logits.shape[1]).all(), "y", y.shape,
+    require(y.shape == logits.shape[:1] and bool(((y >= 0) & (y < logits.shape[1])).all()), "y", y.shape,
             f"a class from 0 to {logits.shape[1] - 1} for each of {len(logits)} rows")
     targets = np.arange(logits.shape[1]) == y[:, np.newaxis]
     lasts = np.broadcast_to(np.arange(logits.shape[1]) == logits.shape[1] - 1, logits.shape)
@@ -430,13 +436,13 @@ class Bound:
     loss: float
 
     @property
-    def probability(self):
+    def probability(self) -> float:
         """Of every probability, of every row."""
         return self.logits + self.powers + max(self.sums + self.above, self.multiplied + self.below)
 
 
 @lru_cache(256)
-def bound(parameters):
+def bound(parameters: SoftmaxParameters) -> Bound:
     """Return the Bound of these parameters: exponentials and reciprocals are measured over all their inputs.
 
     Let the errors of distances, and the relative errors of exponentials, move the logarithm of each exponential by -r

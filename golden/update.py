@@ -5,14 +5,15 @@ Source: numerics contract, section 8; after arXiv 1810.05486 (Kahan) and 2405.03
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from ..base.checks import require, require_int
 from ..base.parameters import Parameters
 from . import floating, lfsr
-from .formats import PRESETS, Float
-from .rounding import NEAREST, round_scaled, stochastic
+from .formats import PRESETS, Fixed, Float
+from .rounding import NEAREST, Rounding, round_scaled, stochastic
 
 __all__ = ["METHODS", "RATES", "SGDParameters", "change", "extended", "rate_code", "step", "updates"]
 
@@ -51,7 +52,7 @@ class SGDParameters(Parameters):
     seed: int = 1
     multiplier: str = "dsp"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         fmt = self.format
         require(isinstance(fmt, Float) and fmt.specials == "ieee" and fmt.overflow == "infinity" and
                 fmt.bias == 2 ** (fmt.exponent - 1) - 1 and fmt.mantissa >= 2, "format", fmt,
@@ -66,16 +67,16 @@ class SGDParameters(Parameters):
                 ", ".join(floating.MULTIPLIERS))
 
     @property
-    def rate_bits(self):
+    def rate_bits(self) -> int:
         """Bits of a rate: those of the format's codes of numbers from 0 to below 2, or of their exponents alone."""
         return self.format.exponent - 1 + self.format.mantissa - self.rate_shift
 
     @property
-    def rate_shift(self):
+    def rate_shift(self) -> int:
         """Bits that a rate lacks below, beside the format's code."""
         return 0 if self.rates == "float" else self.format.mantissa
 
-    def rate(self, value):
+    def rate(self, value: float) -> int:
         """Return the unit's code of a rate that is a number: `rate_code`, and with powers of two their exponent."""
         code = rate_code(self.format, value)
         short = code >> self.rate_shift
@@ -84,33 +85,33 @@ class SGDParameters(Parameters):
 
 
 @lru_cache(256, typed=True)  # True is not the 1 that it equals
-def rate_code(fmt, value, name="rate"):
+def rate_code(fmt: Float, value: float, name: str = "rate") -> int:
     """Return the code of a rate: rounded to nearest, from 0 to below 2. What would be subnormal is zero."""
     require(type(value) in (int, float) and 0 <= value < 2, name, value, "a number from 0 to below 2")
     code = int(fmt.encode(float(value)))
-    require(fmt.decode(code) < 2, name, value, f"a number that is below 2 in {fmt}")
+    require(bool(fmt.decode(code) < 2), name, value, f"a number that is below 2 in {fmt}")
     return code if code >> fmt.mantissa else 0
 
 
 class _Codes:
     """The operations of `step` on codes of any Float, each rounded to nearest even."""
 
-    def __init__(self, fmt):
+    def __init__(self, fmt: Float) -> None:
         self._fmt = fmt
 
-    def load(self, codes):
+    def load(self, codes: np.ndarray) -> np.ndarray:
         return np.asarray(codes).astype(np.uint32)
 
-    def store(self, numbers):
+    def store(self, numbers: np.ndarray) -> np.ndarray:
         return numbers
 
-    def add(self, a, b):
+    def add(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return floating.add(a, b, self._fmt)
 
-    def multiply(self, a, b):
+    def multiply(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return floating.multiply(a, b, self._fmt)
 
-    def negate(self, a):
+    def negate(self, a: np.ndarray) -> np.ndarray:
         return a ^ np.uint32(1 << (self._fmt.width - 1))
 
 
@@ -121,47 +122,48 @@ class _Numbers:
     more than twice the format's. So its result lies at a half of the format's last place only if the exact result does.
     """
 
-    def __init__(self, fmt):
+    def __init__(self, fmt: Float) -> None:
         self._fmt = fmt
         self._lowest, self._highest = (np.int64((each + 1023) << 52) for each in (fmt.emin, fmt.emax))
         self._shift = np.int64(((52 - fmt.mantissa) << 52) + (1 << 51))
         self._up, self._down = 2.0 ** (1023 - fmt.emax), 2.0 ** (fmt.emax - 1023)
 
     @staticmethod
-    def serves(fmt):
+    def serves(fmt: Float) -> bool:
         return (fmt.specials == "ieee" and fmt.overflow == "infinity" and fmt.mantissa <= 24 and
                 fmt.emin - fmt.mantissa >= -450 and fmt.emax <= 450)
 
-    def load(self, codes):
+    def load(self, codes: np.ndarray) -> np.ndarray:
         return self._fmt.decode(codes)
 
-    def store(self, numbers):
+    def store(self, numbers: np.ndarray) -> np.ndarray:
         return self._fmt.encode(numbers)
 
-    def _rounded(self, exact):
+    def _rounded(self, exact: np.ndarray) -> np.ndarray:
         """Round to the format, as `floating.matmul` does: what is added has its last place, and is taken off again."""
         power = np.clip(exact.view(np.int64) & np.int64(0x7FF << 52), self._lowest, self._highest) + self._shift
         power = power.view(np.float64)
         # From 2**(emax + 1) on, and only there, the first product is Inf.
         return np.copysign((exact + power - power) * self._up * self._down, exact)
 
-    def add(self, a, b):
+    def add(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return self._rounded(a + b)
 
-    def multiply(self, a, b):
+    def multiply(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return self._rounded(a * b)
 
-    def negate(self, a):
+    def negate(self, a: np.ndarray) -> np.ndarray:
         return -a
 
 
 @lru_cache(64)
-def _operations(fmt):
+def _operations(fmt: Float) -> _Codes | _Numbers:
     """Return the faster one of `_Numbers` and `_Codes` that serves the format."""
     return (_Numbers if _Numbers.serves(fmt) else _Codes)(fmt)
 
 
-def _change(ops, fmt, weights, velocities, gradients, lr, momentum, decay):
+def _change(ops: _Codes | _Numbers, fmt: Float, weights: np.ndarray, velocities: np.ndarray, gradients: np.ndarray,
+            lr: Any, momentum: Any, decay: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return (changes, new velocities) as numbers of `ops`: `step` but for its last part. Rates are codes."""
     # Rates of the exponent code 0 are zero.
     lr, momentum, decay = (np.where(np.asarray(each) >> fmt.mantissa == 0, 0, each) for each in (lr, momentum, decay))
@@ -172,19 +174,22 @@ def _change(ops, fmt, weights, velocities, gradients, lr, momentum, decay):
     return ops.negate(ops.multiply(ops.load(lr), velocities)), velocities
 
 
-def change(fmt, weights, velocities, gradients, lr, momentum, decay=0):
+def change(fmt: Float, weights: np.ndarray, velocities: np.ndarray, gradients: np.ndarray, lr: Any, momentum: Any,
+           decay: Any = 0) -> tuple[np.ndarray, np.ndarray]:
     """Return (changes of the weights, new velocities) as codes (uint32): `step` but for its last part.
 
     Parameters as in `step`.
     """
     ops = _operations(fmt)
     with np.errstate(all="ignore"):
-        found = _change(ops, fmt, *map(ops.load, (weights, velocities, gradients)), lr, momentum, decay)
-    return tuple(map(ops.store, found))
+        w, v, g = map(ops.load, (weights, velocities, gradients))
+        u, v = _change(ops, fmt, w, v, g, lr, momentum, decay)
+    return ops.store(u), ops.store(v)
 
 
-def step(fmt, method, weights, velocities, compensations, gradients, lr, momentum, decay=0, random=None,
-         rounding=None):
+def step(fmt: Float, method: str, weights: np.ndarray, velocities: np.ndarray, compensations: np.ndarray,
+         gradients: np.ndarray, lr: Any, momentum: Any, decay: Any = 0, random: np.ndarray | None = None,
+         rounding: Rounding | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the next (weights, velocities, compensations) as codes (uint32) of one format.
 
     Every operation is rounded to nearest even. Only the sum named below is rounded stochastically.
@@ -230,10 +235,12 @@ def step(fmt, method, weights, velocities, compensations, gradients, lr, momentu
             y = add(add(u, negate(add(t, negate(w)))), c)
             w = add(t, y)
             c = add(y, negate(add(w, negate(t))))
-        return tuple(map(ops.store, (w, v, c)))
+        return ops.store(w), ops.store(v), ops.store(c)
 
 
-def updates(parameters, weights, velocities, compensations, gradients, method, lr, momentum, decay, draws=0):
+def updates(parameters: SGDParameters, weights: np.ndarray, velocities: np.ndarray, compensations: np.ndarray,
+            gradients: np.ndarray, method: np.ndarray, lr: Any, momentum: Any, decay: Any, draws: int = 0
+            ) -> tuple[np.ndarray, ...]:
     """Golden function of ``sgd-update``: transfers in order, each one weight.
 
     Parameters
@@ -266,14 +273,17 @@ def updates(parameters, weights, velocities, compensations, gradients, method, l
         random = None
         if name == "stochastic":
             random = lfsr.words(parameters.seed, 1, draws, len(rows), parameters.random_bits)[:, 0]
-        found[:, rows] = step(fmt, name, *(each[rows] for each in (*arrays, *rates)), random,
+        w, v, c, g, *chosen = (each[rows] for each in (*arrays, *rates))
+        found[:, rows] = step(fmt, name, w, v, c, g, chosen[0], chosen[1], chosen[2], random,
                               stochastic(parameters.random_bits))
+    assert fmt.inf_code is not None  # the parameters' specials are ieee
     magnitude = found & ((1 << (fmt.width - 1)) - 1)
     invalid = (magnitude > fmt.inf_code).any(axis=0)
     return *found, invalid, (magnitude == fmt.inf_code).any(axis=0) & ~invalid
 
 
-def extended(fmt, carry, weights, carries, changes, rounding=NEAREST, random=None):
+def extended(fmt: Fixed, carry: int, weights: np.ndarray, carries: np.ndarray, changes: np.ndarray,
+             rounding: Rounding = NEAREST, random: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Return the next (weights, carries) of fixed-point weights that a carry word extends below by some bits.
 
     Weight and carry are one number in two's complement, ``weight * 2**carry + carry word`` in units of

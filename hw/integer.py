@@ -1,5 +1,7 @@
 """Plain INT8 in hardware: the converter to integers under a given scale, and their dot product."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import data
 
@@ -16,7 +18,7 @@ WIDTH = MAGNITUDE + 1
 SCALE = 8  # bits of a scale's code
 
 
-def vector_layout(lanes):
+def vector_layout(lanes: int) -> data.StructLayout:
     """Return the layout of integers under one scale: ``codes`` (element 0 lowest) and ``scale`` (exponent + 127)."""
     return data.StructLayout({"codes": data.ArrayLayout(WIDTH, lanes), "scale": SCALE})
 
@@ -50,12 +52,12 @@ class IntConverter(StreamUnit):
         Cycles between transfers: 1.
     """
 
-    def __init__(self, parameters: INT8ConverterParameters):
+    def __init__(self, parameters: INT8ConverterParameters) -> None:
         self.parameters = parameters
         elements = data.ArrayLayout(parameters.work.width, parameters.lanes)
         super().__init__({"elements": elements, "scale": SCALE}, vector_layout(parameters.lanes))
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
         work, lanes, payload = self.parameters.work, self.parameters.lanes, self.i.payload
         advance = self.handshake(m)
@@ -156,13 +158,13 @@ class IntDot(StreamUnit):
         Cycles between transfers, also to the same sum: 1.
     """
 
-    def __init__(self, parameters: INT8DotParameters):
+    def __init__(self, parameters: INT8DotParameters) -> None:
         self.parameters = parameters
         vector = vector_layout(parameters.lanes)
         super().__init__({"a": vector, "b": vector, "first": 1, "last": 1}, {"value": parameters.result.width},
                          ("overflow",))
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
         parameters, payload = self.parameters, self.i.payload
         lanes, result = parameters.lanes, parameters.result
@@ -225,5 +227,5 @@ class INT8Circuits:
     held = ("scale",)
 
     @staticmethod
-    def convert(payload, elements, mode):
+    def convert(payload: data.View, elements: Value, mode: data.View) -> list:
         return [payload.elements.as_value().eq(elements), payload.scale.eq(mode.scale)]

@@ -3,16 +3,20 @@
 Source: numerics contract, section 3, after FAST (arXiv 2110.15456).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ...base.checks import require
+from .. import lfsr
 from ..accumulator import sum_groups
 from ..arrays import broadcast
-from ..formats import PRESETS, BlockFloat
+from ..formats import PRESETS, BlockFloat, Float
 from ..groups import as_groups, draw_words, from_groups, slabs_of
-from ..rounding import NEAREST
+from ..rounding import NEAREST, Rounding
 
 __all__ = ["Blocks", "dot", "matmul", "pack", "passes", "quantise", "unpack"]
 
@@ -43,14 +47,15 @@ class Blocks:
     axis: int = -1
     invalid: bool = False
 
-    def values(self):
+    def values(self) -> np.ndarray:
         """Return the float64 values in the shape of the array that was quantised. Exact."""
         shift = self.exponents.astype(np.int32) - (self.format.bias + self.format.mantissa - 1)
         values = np.ldexp(self.mantissas.astype(np.float64), shift[..., np.newaxis])
         return from_groups(values, self.length, self.axis)
 
 
-def quantise(x, fmt, *, axis=-1, rounding=NEAREST, random=None):
+def quantise(x: ArrayLike, fmt: BlockFloat, *, axis: int = -1, rounding: Rounding = NEAREST,
+             random: lfsr.Stream | ArrayLike | None = None) -> Blocks:
     """Quantise an array to block floating point along one axis.
 
     Parameters
@@ -85,7 +90,8 @@ def quantise(x, fmt, *, axis=-1, rounding=NEAREST, random=None):
     return Blocks(fmt, exponents.reshape(shape), mantissas.reshape(*shape, fmt.group), length, axis, invalid)
 
 
-def _quantise_rows(x, fmt, rounding, random, exponents, mantissas):
+def _quantise_rows(x: np.ndarray, fmt: BlockFloat, rounding: Rounding, random: Any, exponents: np.ndarray,
+                   mantissas: np.ndarray) -> bool:
     """Quantise rows of one group each into the given arrays; return whether there was a NaN."""
     top_q = (1 << fmt.mantissa) - 1
     # The maximum along the short axis is six times faster on a transposed copy.
@@ -123,7 +129,7 @@ def _quantise_rows(x, fmt, rounding, random, exponents, mantissas):
     return bool(special.any() and np.isnan(x[special]).any())
 
 
-def pack(blocks):
+def pack(blocks: Blocks) -> tuple[np.ndarray, list[np.ndarray]]:
     """Return the memory layout: ``(exponents, planes)`` as uint8 arrays of packed bits.
 
     Exponents lie apart from mantissas, `exponent` bits each. Each 2-bit chunk has a plane of its
@@ -142,7 +148,8 @@ def pack(blocks):
     return exponents, planes
 
 
-def unpack(exponents, planes, fmt, shape, length, axis=-1):
+def unpack(exponents: np.ndarray, planes: Sequence[np.ndarray], fmt: BlockFloat, shape: tuple[int, ...], length: int,
+           axis: int = -1) -> Blocks:
     """Return the Blocks whose `pack` gave these arrays.
 
     Parameters
@@ -155,22 +162,22 @@ def unpack(exponents, planes, fmt, shape, length, axis=-1):
     count = int(np.prod(shape))
     bits = np.unpackbits(exponents, count=count * fmt.exponent, bitorder="little")
     codes = bits.reshape(count, fmt.exponent).astype(np.int16) @ (1 << np.arange(fmt.exponent, dtype=np.int16))
-    magnitude, negative = np.zeros(count * fmt.group, np.int16), False
+    magnitude, negative = np.zeros(count * fmt.group, np.int16), np.zeros(count * fmt.group, bool)
     for c, plane in enumerate(planes):
-        bits = np.unpackbits(plane, count=count * fmt.group * 3, bitorder="little").reshape(-1, 3)
-        magnitude |= (bits[:, 0] | bits[:, 1] << 1).astype(np.int16) << (2 * c)
-        negative = bits[:, 2].astype(bool)
+        chunk = np.unpackbits(plane, count=count * fmt.group * 3, bitorder="little").reshape(-1, 3)
+        magnitude |= (chunk[:, 0] | chunk[:, 1] << 1).astype(np.int16) << (2 * c)
+        negative = chunk[:, 2].astype(bool)
     mantissas = np.where(negative, -magnitude, magnitude)
     mantissas = mantissas.astype(np.int8 if fmt.mantissa < 8 else np.int16).reshape(*shape, fmt.group)
     return Blocks(fmt, codes.reshape(shape), mantissas, length, axis)
 
 
-def passes(a_mantissa, b_mantissa):
+def passes(a_mantissa: int, b_mantissa: int) -> int:
     """Return the chunk pairs, and so the serial dot product's cycles, for two precisions."""
     return ((a_mantissa + 1) // 2) * ((b_mantissa + 1) // 2)
 
 
-def dot(a, b):
+def dot(a: Blocks, b: Blocks) -> tuple[np.ndarray, np.ndarray]:
     """Return the exact dot products of corresponding groups as ``(integer, exponent)``: integer * 2**exponent.
 
     Both are int64 of the broadcast shape of the exponents. Equal to the merged chunk dot
@@ -182,12 +189,12 @@ def dot(a, b):
     return integer, a.exponents.astype(np.int64) + b.exponents.astype(np.int64) - _offset(a.format, b.format)
 
 
-def _offset(a, b):
+def _offset(a: BlockFloat, b: BlockFloat) -> int:
     """Return what the sum of two exponent codes has above the exponent of their product's unit."""
     return a.bias + a.mantissa - 1 + b.bias + b.mantissa - 1
 
 
-def matmul(a, b, accumulator=PRESETS["fp32"]):
+def matmul(a: Blocks, b: Blocks, accumulator: Float = PRESETS["fp32"]) -> np.ndarray:
     """Return the matrix product of two block-floating-point matrices, float64 values of `accumulator`.
 
     Parameters

@@ -1,13 +1,15 @@
 """Block floating point as a number system."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ..accumulator import BANK, RECURRENCE
 from ..formats import PRESETS, BlockFloat, Float
-from ..number_system import NumberSystem
-from ..rounding import NEAREST, TRUNCATE, require_random, stochastic
+from ..number_system import Draws, Mode, NumberSystem
+from ..rounding import NEAREST, TRUNCATE, Rounding, require_random, stochastic
 from .numbers import matmul, passes, quantise
 from .units import BFPConverterParameters, BFPFMACParameters, convert, fmac
 
@@ -44,40 +46,41 @@ class BFPSystem(NumberSystem):
     adaptive = True
     recurrence = RECURRENCE
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require_random(self, seeds=2)
         # Any format can be trained in; an array asks for more.
         self.format_of({"precision": self.mantissa})
 
     @property
-    def modes(self):
+    def modes(self) -> Mapping[str, int]:  # type: ignore[override]
         """Fields of an operand, and their bits."""
         return {"precision": self.mantissa.bit_length(), "rounding": 2}
 
-    def default(self, name):
+    def default(self, name: str) -> int:
         """Return the value of a mode that is not given."""
         return {"precision": self.mantissa, "rounding": 0}[name]
 
-    def cell(self, sums):
+    def cell(self, sums: int) -> BFPFMACParameters:
         """Return the cell's parameters."""
         return BFPFMACParameters(self.group, self.mantissa, self.exponent, self.accumulator, self.chunks, sums)
 
-    def converter(self, side):
+    def converter(self, side: int) -> BFPConverterParameters:
         """Return the parameters of a side's converter."""
         return BFPConverterParameters(self.group, self.mantissa, self.exponent, self.work, self.random_bits,
                                    self.corrected, self.seed + side)
 
     @property
-    def depth(self):
+    def depth(self) -> int:  # type: ignore[override]
         """Cycles from a transfer that a cell accepts to its addition."""
         return self.cell(2).latency - BANK
 
-    def interval(self, a, b):
+    def interval(self, a: Mode, b: Mode) -> int:
         """Return the cycles that a transfer takes."""
         cell = self.cell(2)
         return passes(*(min(max(mode["precision"], 2), self.mantissa) for mode in (a, b))) if cell.serial else 1
 
-    def convert(self, side, codes, mode, step):
+    def convert(self, side: int, codes: np.ndarray, mode: Mode, step: int
+                ) -> tuple[tuple[np.ndarray, ...], int, bool, bool]:
         """Return the arrays (exponents, mantissas, precisions) of vectors, the draws, and the sticky status."""
         count = len(codes)
         exponents, mantissas, invalid, overflow = convert(
@@ -86,30 +89,31 @@ class BFPSystem(NumberSystem):
         arrays = exponents, mantissas, np.full(count, mode["precision"])
         return arrays, draws, bool(invalid.any()), bool(overflow.any())
 
-    def dot(self, a, b, first, last):
+    def dot(self, a: tuple[np.ndarray, ...], b: tuple[np.ndarray, ...], first: np.ndarray, last: np.ndarray
+            ) -> tuple[np.ndarray, bool, bool]:
         """Return the codes of sums of dot products, and the sticky status."""
         codes, overflow = fmac(self.cell(2), a, b, np.zeros(len(first), int), first, last)
         return codes, False, overflow
 
-    def format_of(self, mode):
+    def format_of(self, mode: Mode) -> BlockFloat:
         """Return the BlockFloat of operands of these modes."""
         return BlockFloat(self.group, mode["precision"], self.exponent)
 
-    def rounding_of(self, mode):
+    def rounding_of(self, mode: Mode) -> Rounding:
         """Return the rounding of operands of these modes."""
         return (NEAREST, TRUNCATE, stochastic(self.random_bits, self.corrected))[mode["rounding"]]
 
-    def describe(self, mode):
+    def describe(self, mode: Mode) -> dict:
         """Return the format, spelled out, and the rounding: a preset's name would promise FAST's roundings as well."""
         return super().describe(mode) | {"format": {"type": "BlockFloat", **self.format_of(mode).to_json()}}
 
-    def operand(self, array, axis, mode, side, draws):
+    def operand(self, array: Any, axis: int, mode: Mode, side: int, draws: Draws) -> tuple[Any, bool, bool]:
         """Return Blocks; a group above the exponent field saturates without being told."""
         rounding = self.rounding_of(mode)
         random = draws.stream(self.group, self.random_bits) if rounding.kind == "stochastic" else None
         blocks = quantise(array, self.format_of(mode), axis=axis, rounding=rounding, random=random)
         return blocks, blocks.invalid, False
 
-    def product(self, a, b):
+    def product(self, a: Any, b: Any) -> tuple[np.ndarray, bool, bool]:
         """Return the product of Blocks in the accumulator's format; see `matmul`."""
         return matmul(a, b, self.accumulator), False, False

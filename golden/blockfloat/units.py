@@ -13,7 +13,7 @@ from .. import lfsr
 from ..accumulator import BANK, require_sums, sums_of
 from ..arrays import as_rows
 from ..formats import PRESETS, BlockFloat, Float
-from ..rounding import NEAREST, TRUNCATE, require_random, stochastic
+from ..rounding import NEAREST, TRUNCATE, Rounding, require_random, stochastic
 from .numbers import quantise
 
 __all__ = ["BFPConverterParameters", "BFPFMACParameters", "convert", "fmac"]
@@ -49,24 +49,24 @@ class BFPConverterParameters(Parameters):
     corrected: bool = False
     seed: int = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _require_unit_format(self)
         require(isinstance(self.work, Float) and self.work.specials == "ieee" and self.work.mantissa >= 1,
                 "work", self.work, "a Float with specials 'ieee', such as fp32, fp16, bf16")
         require_random(self)
 
     @property
-    def format(self):
+    def format(self) -> BlockFloat:
         """The BlockFloat at the greatest precision."""
         return BlockFloat(self.group, self.mantissa, self.exponent)
 
     @property
-    def roundings(self):
+    def roundings(self) -> tuple[Rounding, ...]:
         """What the codes 0, 1, 2 of the rounding field choose."""
         return (NEAREST, TRUNCATE, stochastic(self.random_bits, self.corrected))
 
     @property
-    def latency(self):
+    def latency(self) -> int:
         """Cycles from an accepted transfer to its group."""
         return 8 + ((self.group - 1).bit_length() + 1) // 2
 
@@ -98,40 +98,41 @@ class BFPFMACParameters(Parameters):
     chunks: str = "serial"
     accumulators: int = 16
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _require_unit_format(self)
         require_sums(self.accumulator, self.accumulators)
         require(self.chunks in ("serial", "parallel"), "chunks", self.chunks, "serial, parallel")
 
     @property
-    def format(self):
+    def format(self) -> BlockFloat:
         """The BlockFloat at the greatest precision."""
         return BlockFloat(self.group, self.mantissa, self.exponent)
 
     @property
-    def chunk_macs(self):
+    def chunk_macs(self) -> int:
         """Multiply-accumulates of 2-bit chunks in a cycle."""
         return self.group * (self.format.chunks**2 if self.chunks == "parallel" else 1)
 
     @property
-    def serial(self):
+    def serial(self) -> bool:
         """Whether a transfer may take more than one cycle."""
         return self.chunks == "serial" and self.format.chunks > 1
 
     @property
-    def latency(self):
+    def latency(self) -> int:
         """Cycles from an accepted transfer to its emitted sum."""
         products = 2 if self.serial or self.format.chunks == 1 else 1 + self.format.chunks
         return products + (self.group - 1).bit_length() + 1 + BANK
 
 
-def _require_unit_format(parameters):
+def _require_unit_format(parameters: "BFPConverterParameters | BFPFMACParameters") -> None:
     require_int("group", parameters.group, 4, 64)
     require_int("mantissa", parameters.mantissa, 2, 8)
     require_int("exponent", parameters.exponent, 3, 8)
 
 
-def convert(parameters, codes, precision, rounding, step=0):
+def convert(parameters: BFPConverterParameters, codes: np.ndarray, precision: np.ndarray, rounding: np.ndarray,
+            step: int = 0) -> tuple[np.ndarray, ...]:
     """Golden function of ``bfp-converter``: transfers of one group each, in order.
 
     Parameters
@@ -172,7 +173,8 @@ def convert(parameters, codes, precision, rounding, step=0):
     return exponents, mantissas, np.isnan(top), ~(top < np.ldexp(1.0, parameters.format.emax + 1))
 
 
-def fmac(parameters, a, b, slot, first, last):
+def fmac(parameters: BFPFMACParameters, a: tuple[np.ndarray, ...], b: tuple[np.ndarray, ...], slot: np.ndarray,
+         first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, bool]:
     """Golden function of ``bfp-fmac``: transfers of two groups each, in order.
 
     Parameters

@@ -4,13 +4,17 @@ Source: numerics contract, sections 1, 2 and 4.
 """
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ...base.checks import require
 from ..arrays import as_codes, broadcast
-from ..rounding import NEAREST
+from ..formats import Float
+from ..rounding import NEAREST, Rounding
 
 __all__ = [
     "ORDERS", "add", "add_flagged", "cast", "cast_flagged", "compare", "dot", "fma", "fma_flagged", "maximum",
@@ -42,7 +46,7 @@ class _Parts:
     nan: np.ndarray
 
 
-def _unpack(codes, fmt, flush):
+def _unpack(codes: np.ndarray, fmt: Float, flush: bool) -> _Parts:
     """Take int64 codes apart; with `flush`, subnormal numbers are zeros of their sign."""
     magnitude = codes & ((1 << (fmt.width - 1)) - 1)
     field = magnitude >> fmt.mantissa
@@ -57,7 +61,7 @@ def _unpack(codes, fmt, flush):
     return _Parts((codes >> (fmt.width - 1)) & 1 == 1, integer, exponent, inf, above & ~inf)
 
 
-def _normalise(integer, exponent):
+def _normalise(integer: np.ndarray, exponent: Any) -> tuple[np.ndarray, Any]:
     """Return integer and exponent of ``integer * 2**(exponent - TOP)``, any integers below 2**(TOP+2), as in _Parts."""
     # The exponent of a float64 is the place of the top bit; without every 1 that follows a 1, conversion to float64
     # cannot carry into the next power of two.
@@ -70,14 +74,14 @@ def _normalise(integer, exponent):
     return integer >> 1 | integer & 1, exponent
 
 
-def _jam(integer, shift):
+def _jam(integer: np.ndarray, shift: Any) -> np.ndarray:
     """Shift right, bits that are lost jammed into bit 0."""
     shift = np.minimum(shift, TOP + 1)
     shifted = integer >> shift
     return shifted | (shifted << shift != integer)
 
 
-def _product(x, y):
+def _product(x: _Parts, y: _Parts) -> _Parts:
     """The exact product of numbers of up to 30 significant bits."""
     # Both fit 30 bits, so the product has its top bit at 58 or 59.
     product = (x.integer >> (TOP - 29)) * (y.integer >> (TOP - 29))
@@ -86,7 +90,7 @@ def _product(x, y):
     return _Parts(x.negative ^ y.negative, product << (2 - high), x.exponent + y.exponent + high, x.inf | y.inf, nan)
 
 
-def _sum(x, y, signed_zeros=True):
+def _sum(x: _Parts, y: _Parts, signed_zeros: bool = True) -> _Parts:
     """The exact sum, jammed, of two numbers whose bit 0 is clear.
 
     A zero sum is -0 when both are -0 (and `signed_zeros`), else +0.
@@ -106,7 +110,8 @@ def _sum(x, y, signed_zeros=True):
     return _Parts(negative, integer, exponent, inf, nan)
 
 
-def _pack(x, fmt, rounding, random, flush):
+def _pack(x: _Parts, fmt: Float, rounding: Rounding, random: Any, flush: bool
+          ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Round numbers to codes (int64); return them with the flags invalid and overflow."""
     integer, exponent = x.integer, x.exponent
     if not flush:  # bits below the last place of a subnormal number go before rounding
@@ -136,59 +141,65 @@ def _pack(x, fmt, rounding, random, flush):
     return codes, x.nan, overflow
 
 
-def _run(operation, operands, rounding, random):
+def _run(operation: Callable, operands: Sequence[ArrayLike], rounding: Rounding, random: ArrayLike | None
+         ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Call ``operation(*codes, random)`` on slabs of broadcast operands; return codes (uint32), invalid, overflow."""
     if rounding.kind == "stochastic":
         require(random is not None, "random", random, "one random word per element, because rounding is stochastic")
-        operands = [*operands, random]
+        operands = [*operands, random]  # type: ignore[list-item]  # it is given
     # Operands in order, and the random words.
-    operands = broadcast(**{name: as_codes(name, each) for name, each in zip("abcd", operands)})
-    shape = operands[0].shape
-    operands = [operand.reshape(-1) for operand in operands]
-    size = operands[0].size
+    arrays = broadcast(**{name: as_codes(name, each) for name, each in zip("abcd", operands)})
+    shape, size = arrays[0].shape, arrays[0].size
+    arrays = tuple(array.reshape(-1) for array in arrays)
     codes, invalid, overflow = np.empty(size, np.uint32), np.empty(size, bool), np.empty(size, bool)
     for start in range(0, size, SLAB):
         part = slice(start, start + SLAB)
-        slabs = [operand[part].astype(np.int64) for operand in operands]
+        slabs = [array[part].astype(np.int64) for array in arrays]
         word = slabs.pop() if rounding.kind == "stochastic" else None
         codes[part], invalid[part], overflow[part] = operation(*slabs, word)
     return codes.reshape(shape), invalid.reshape(shape), overflow.reshape(shape)
 
 
-def cast_flagged(a, fmt, result, rounding, random, flush):
+def cast_flagged(a: ArrayLike, fmt: Float, result: Float, rounding: Rounding, random: ArrayLike | None, flush: bool
+                 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return what `cast` does, and the flags invalid and overflow."""
     return _run(lambda a, r: _pack(_unpack(a, fmt, flush), result, rounding, r, flush), (a,), rounding, random)
 
 
-def add_flagged(a, b, fmt, rounding, random, flush):
+def add_flagged(a: ArrayLike, b: ArrayLike, fmt: Float, rounding: Rounding, random: ArrayLike | None, flush: bool
+                ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return what `add` does, and the flags invalid and overflow."""
-    def operation(a, b, random):
+    def operation(a: np.ndarray, b: np.ndarray, random: Any) -> tuple:
         return _pack(_sum(_unpack(a, fmt, flush), _unpack(b, fmt, flush)), fmt, rounding, random, flush)
     return _run(operation, (a, b), rounding, random)
 
 
-def multiply_flagged(a, b, fmt, result, rounding, random, flush):
+def multiply_flagged(a: ArrayLike, b: ArrayLike, fmt: Float, result: Float, rounding: Rounding,
+                     random: ArrayLike | None, flush: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return what `multiply` does, and the flags invalid and overflow."""
-    def operation(a, b, random):
+    def operation(a: np.ndarray, b: np.ndarray, random: Any) -> tuple:
         return _pack(_product(_unpack(a, fmt, flush), _unpack(b, fmt, flush)), result, rounding, random, flush)
     return _run(operation, (a, b), rounding, random)
 
 
-def fma_flagged(a, b, c, fmt, accumulator, rounding, random, flush, signed_zeros=True):
+def fma_flagged(a: ArrayLike, b: ArrayLike, c: ArrayLike, fmt: Float, accumulator: Float, rounding: Rounding,
+                random: ArrayLike | None, flush: bool, signed_zeros: bool = True
+                ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return what `fma` does, and the flags invalid and overflow."""
-    def operation(a, b, c, random):
+    def operation(a: np.ndarray, b: np.ndarray, c: np.ndarray, random: Any) -> tuple:
         product = _product(_unpack(a, fmt, flush), _unpack(b, fmt, flush))
         total = _sum(product, _unpack(c, accumulator, flush), signed_zeros)
         return _pack(total, accumulator, rounding, random, flush)
     return _run(operation, (a, b, c), rounding, random)
 
 
-def negate(codes, fmt):
+def negate(codes: ArrayLike, fmt: Float) -> np.ndarray:
     """Return codes (int64) with the sign changed."""
     return np.asarray(codes).astype(np.int64) ^ (1 << (fmt.width - 1))
 
 
-def add(a, b, fmt, rounding=NEAREST, random=None, *, flush=False):
+def add(a: ArrayLike, b: ArrayLike, fmt: Float, rounding: Rounding = NEAREST, random: ArrayLike | None = None, *,
+        flush: bool = False) -> np.ndarray:
     """Return the codes of ``a + b`` (uint32), rounded once.
 
     Source: numerics contract, sections 1, 2 and 4, which every operation here follows.
@@ -218,12 +229,14 @@ def add(a, b, fmt, rounding=NEAREST, random=None, *, flush=False):
     return add_flagged(a, b, fmt, rounding, random, flush)[0]
 
 
-def subtract(a, b, fmt, rounding=NEAREST, random=None, *, flush=False):
+def subtract(a: ArrayLike, b: ArrayLike, fmt: Float, rounding: Rounding = NEAREST, random: ArrayLike | None = None, *,
+             flush: bool = False) -> np.ndarray:
     """Return the codes of ``a - b``: `add` of a and b with its sign changed."""
     return add_flagged(a, negate(b, fmt), fmt, rounding, random, flush)[0]
 
 
-def multiply(a, b, fmt, rounding=NEAREST, random=None, *, result=None, flush=False):
+def multiply(a: ArrayLike, b: ArrayLike, fmt: Float, rounding: Rounding = NEAREST, random: ArrayLike | None = None, *,
+             result: Float | None = None, flush: bool = False) -> np.ndarray:
     """Return the codes of ``a * b`` in the format `result` (that of the operands when not given); else as `add`.
 
     Infinity times zero is NaN.
@@ -231,7 +244,8 @@ def multiply(a, b, fmt, rounding=NEAREST, random=None, *, result=None, flush=Fal
     return multiply_flagged(a, b, fmt, result or fmt, rounding, random, flush)[0]
 
 
-def fma(a, b, c, fmt, rounding=NEAREST, random=None, *, accumulator=None, flush=False):
+def fma(a: ArrayLike, b: ArrayLike, c: ArrayLike, fmt: Float, rounding: Rounding = NEAREST,
+        random: ArrayLike | None = None, *, accumulator: Float | None = None, flush: bool = False) -> np.ndarray:
     """Return the codes of ``a * b + c``, rounded once; else as `add`.
 
     `c` and the result are codes of `accumulator`, which is `fmt` when not given. The product is exact: with
@@ -240,7 +254,8 @@ def fma(a, b, c, fmt, rounding=NEAREST, random=None, *, accumulator=None, flush=
     return fma_flagged(a, b, c, fmt, accumulator or fmt, rounding, random, flush)[0]
 
 
-def cast(a, fmt, result, rounding=NEAREST, random=None, *, flush=False):
+def cast(a: ArrayLike, fmt: Float, result: Float, rounding: Rounding = NEAREST, random: ArrayLike | None = None, *,
+         flush: bool = False) -> np.ndarray:
     """Return the codes in the format `result` of the codes `a` of `fmt`; else as `add`.
 
     NaN and Inf go to formats without them as `Float.encode` has it.
@@ -248,7 +263,7 @@ def cast(a, fmt, result, rounding=NEAREST, random=None, *, flush=False):
     return cast_flagged(a, fmt, result, rounding, random, flush)[0]
 
 
-def _order(codes, fmt, flush):
+def _order(codes: ArrayLike, fmt: Float, flush: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return codes and signs as int64, and where there is NaN; flushed when asked."""
     codes = np.asarray(codes).astype(np.int64)
     magnitude = codes & ((1 << (fmt.width - 1)) - 1)
@@ -258,7 +273,7 @@ def _order(codes, fmt, flush):
     return magnitude, codes >> (fmt.width - 1) & 1, nan
 
 
-def compare(a, b, fmt, *, flush=False):
+def compare(a: ArrayLike, b: ArrayLike, fmt: Float, *, flush: bool = False) -> np.ndarray:
     """Return -1, 0 or 1 (int8) for a below, equal to or above b, and 2 where either is NaN; -0 equals +0.
 
     Parameters as in `add`.
@@ -268,7 +283,7 @@ def compare(a, b, fmt, *, flush=False):
     return np.where(x_nan | y_nan, 2, np.sign(x - y)).astype(np.int8)
 
 
-def maximum(a, b, fmt, *, flush=False):
+def maximum(a: ArrayLike, b: ArrayLike, fmt: Float, *, flush: bool = False) -> np.ndarray:
     """Return the codes (uint32) of the greater one; the canonical NaN where either is NaN; +0 is above -0.
 
     Parameters as in `add`; with `flush` a subnormal result is a zero of its sign.
@@ -280,7 +295,9 @@ def maximum(a, b, fmt, *, flush=False):
     return np.where(x_nan | y_nan, fmt.max_code if fmt.nan_code is None else fmt.nan_code, codes).astype(np.uint32)
 
 
-def dot(a, b, fmt, rounding=NEAREST, random=None, *, accumulator=None, order="sequential", chunk=16, flush=False):
+def dot(a: Any, b: Any, fmt: Float, rounding: Rounding = NEAREST, random: Any = None, *,
+        accumulator: Float | None = None, order: str = "sequential", chunk: int = 16, flush: bool = False
+        ) -> np.ndarray:
     """Return the codes (uint32) of the dot products along the last axis.
 
     Parameters
@@ -327,7 +344,7 @@ def dot(a, b, fmt, rounding=NEAREST, random=None, *, accumulator=None, order="se
     if order == "exact":
         return _dot_exact(a, b, fmt, accumulator, rounding, word[0], flush)
 
-    def run(begin, end):
+    def run(begin: int, end: int) -> np.ndarray:
         total = np.zeros(a.shape[:-1], np.uint32)
         for k in range(begin, end):
             total = fma(a[..., k], b[..., k], total, fmt, rounding, word[k], accumulator=accumulator, flush=flush)
@@ -341,7 +358,8 @@ def dot(a, b, fmt, rounding=NEAREST, random=None, *, accumulator=None, order="se
     return total
 
 
-def _dot_exact(a, b, fmt, accumulator, rounding, random, flush):
+def _dot_exact(a: np.ndarray, b: np.ndarray, fmt: Float, accumulator: Float, rounding: Rounding, random: Any,
+               flush: bool) -> np.ndarray:
     """Round the exact sums of products once."""
     shape, rows = a.shape[:-1], (math.prod(a.shape[:-1]), a.shape[-1])
     x, y = (_unpack(codes.reshape(-1).astype(np.int64), fmt, flush) for codes in (a, b))
@@ -371,7 +389,7 @@ def _dot_exact(a, b, fmt, accumulator, rounding, random, flush):
     return _pack(total, accumulator, rounding, words, flush)[0].astype(np.uint32).reshape(shape)
 
 
-def _leading(value):
+def _leading(value: int) -> tuple[int, int]:
     """Return the leading bits of a Python integer, the rest jammed, and how many bits were dropped."""
     drop = max(value.bit_length() - TOP, 0)
     kept = value >> drop

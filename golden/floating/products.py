@@ -13,7 +13,7 @@ SLAB = 1 << 14  # sums worked on at a time, so that every intermediate array sta
 FEW = 64  # sums, at most, whose additions NumPy is given all at once
 
 
-def matmul(a, b, accumulator=PRESETS["fp16"], chunk=None):
+def matmul(a: np.ndarray, b: np.ndarray, accumulator: Float = PRESETS["fp16"], chunk: int | None = None) -> np.ndarray:
     """Return the matrix product, float64 values of `accumulator`: each element is `dot` of a row and a column.
 
     Parameters
@@ -45,7 +45,7 @@ def matmul(a, b, accumulator=PRESETS["fp16"], chunk=None):
     # Chunks side by side, (size, chunks, ...): they are independent of each other. The short last one follows.
     parts = [(a[:, :whole].reshape(rows, -1, size).transpose(2, 1, 0), b[:whole].reshape(-1, size, columns)
               .transpose(1, 0, 2)), (a[:, whole:].T[:, np.newaxis], b[whole:, np.newaxis])]
-    parts = [tuple(np.ascontiguousarray(x) for x in pair) for pair in parts[:1 + (whole < depth)]]
+    parts = [(np.ascontiguousarray(x), np.ascontiguousarray(y)) for x, y in parts[:1 + (whole < depth)]]
     with np.errstate(invalid="ignore", over="ignore"):
         # No sum on the way is above that of the magnitudes, and each of its roundings adds at most half a unit.
         steps = min(size + whole // size + 1, 1 << 20)  # with more, the bound is above any limit
@@ -69,7 +69,7 @@ def matmul(a, b, accumulator=PRESETS["fp16"], chunk=None):
     return result
 
 
-def _accumulate(total, x, y, fmt, inside):
+def _accumulate(total: np.ndarray, x: np.ndarray, y: np.ndarray, fmt: Float, inside: bool) -> None:
     """Add the products of x and y, along their first axis, to the total in place: each rounded once, to nearest even.
 
     The products have at most 24 bits. The float64 sum, rounded again, is the sum rounded once. A product of
@@ -105,7 +105,7 @@ def _accumulate(total, x, y, fmt, inside):
             np.multiply(total, down, out=total)
 
 
-def matmul_fp32(a, b):
+def matmul_fp32(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return the product of float32 matrices (M, K) and (K, N) as float32.
 
     Sums start at +0 and take the products in rising order along K; every product and every

@@ -1,13 +1,14 @@
 """Floating point as number systems: of any width, bf16, FP8, and the work format as it is."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ...base.checks import require, require_int
 from ..accumulator import BANK, RECURRENCE, two_sum
 from ..formats import PRESETS, Float
-from ..number_system import NumberSystem
+from ..number_system import Draws, Mode, NumberSystem
 from .products import matmul, matmul_fp32
 from .units import CastParameters, MACParameters, caster, mac
 
@@ -36,39 +37,42 @@ class FloatSystem(NumberSystem):
     recurrence = RECURRENCE
     modes = {}
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.cell(2), self.converter(0)
 
-    def cell(self, sums):
+    def cell(self, sums: int) -> MACParameters:
         """Return the cell's parameters."""
         return MACParameters(self.format, self.accumulator, sums, self.multiplier)
 
-    def converter(self, side):
+    def converter(self, side: int) -> CastParameters | None:
         """Return the parameters of a side's converter, if there is one."""
         return CastParameters(self.work, result=self.format) if self.work != self.format else None
 
     @property
-    def depth(self):
+    def depth(self) -> int:  # type: ignore[override]
         """Cycles from a transfer that a cell accepts to its addition."""
         return self.cell(2).latency - BANK
 
-    def convert(self, side, codes, mode, step):
+    def convert(self, side: int, codes: np.ndarray, mode: Mode, step: int
+                ) -> tuple[tuple[np.ndarray, ...], int, bool, bool]:
         """Return the array of codes of vectors, no draws, and the sticky status."""
         codes = codes[:, 0]
-        if self.work == self.format:
+        converter = self.converter(side)
+        if converter is None:
             return (codes,), 0, False, False
-        found, invalid, overflow = caster(self.converter(side), codes)
+        found, invalid, overflow = caster(converter, codes)
         return (found,), 0, bool(np.any(invalid)), bool(np.any(overflow))
 
-    def dot(self, a, b, first, last):
+    def dot(self, a: tuple[np.ndarray, ...], b: tuple[np.ndarray, ...], first: np.ndarray, last: np.ndarray
+            ) -> tuple[np.ndarray, bool, bool]:
         """Return the codes of sums of products, and the sticky status."""
-        return mac(self.cell(2), *a, *b, np.zeros(len(first), int), first, last)
+        return mac(self.cell(2), a[0], b[0], np.zeros(len(first), int), first, last)
 
-    def format_of(self, mode):
+    def format_of(self, mode: Mode) -> Float:
         """Return the format of the operands."""
         return self.format
 
-    def product(self, a, b):
+    def product(self, a: Any, b: Any) -> tuple[np.ndarray, bool, bool]:
         """Return the product: sums in float64, rounded to odd there and then to the accumulator's format.
 
         A sum rounded to odd in 53 bits never lies where the second rounding would have a tie that the exact sum has
@@ -88,7 +92,7 @@ class FloatSystem(NumberSystem):
                 total = self._rounded(added)
         return (total, False, False) if np.isfinite(total).all() else super().product(a, b)
 
-    def _rounded(self, values):
+    def _rounded(self, values: np.ndarray) -> np.ndarray:
         """Return values rounded to the accumulator's format, as float64."""
         dtype = {PRESETS["fp32"]: np.float32, PRESETS["fp16"]: np.float16}.get(self.accumulator)
         return self.accumulator.round(values) if dtype is None else values.astype(dtype).astype(np.float64)
@@ -128,32 +132,32 @@ class PlainSystem(NumberSystem):
     """
 
     work: Float = PRESETS["fp32"]
-    chunk: int = None
+    chunk: int | None = None
 
     refusal = "every product is rounded before it is added, or sums are made in chunks"
     group = 1
     modes = {}
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require(self.work in (PRESETS["fp32"], PRESETS["fp16"]), "work", self.work, "fp32, fp16")
         require(self.chunk is None or self.work == PRESETS["fp16"], "chunk", self.chunk, "None, because work is fp32")
         if self.chunk is not None:
             require_int("chunk", self.chunk, 1, 10**6)
 
     @property
-    def accumulator(self):
+    def accumulator(self) -> Float:  # type: ignore[override]
         """The work format."""
         return self.work
 
-    def format_of(self, mode):
+    def format_of(self, mode: Mode) -> Float:
         """Return the work format."""
         return self.work
 
-    def operand(self, array, axis, mode, side, draws):
+    def operand(self, array: Any, axis: int, mode: Mode, side: int, draws: Draws) -> tuple[Any, bool, bool]:
         """Return the array itself."""
         return array, False, False
 
-    def product(self, a, b):
+    def product(self, a: Any, b: Any) -> tuple[np.ndarray, bool, bool]:
         """Return the product of arrays (M, K) and (K, N) in the work format."""
         if self.work == PRESETS["fp32"]:
             return matmul_fp32(a, b), False, False

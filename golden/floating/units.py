@@ -4,6 +4,7 @@ Source: numerics contract, sections 1, 2 and 4.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from ...base.parameters import Parameters
 from .. import lfsr
 from ..accumulator import BANK, require_sums, runs
 from ..formats import PRESETS, Float
-from ..rounding import KINDS, NEAREST, require_random, rounding_of
+from ..rounding import KINDS, NEAREST, Rounding, require_random, rounding_of
 from .operations import add_flagged, cast_flagged, fma_flagged, multiply_flagged, negate
 
 __all__ = [
@@ -47,15 +48,18 @@ class _FloatUnit(Parameters):
         Cycles from an accepted transfer to its result, 1 to the class' `MOST`; `USUAL` when not given.
     """
 
+    MOST: ClassVar[int]
+    USUAL: ClassVar[int]
+
     format: Float = PRESETS["fp16"]
     rounding: str = "nearest"
     random_bits: int = 8
     corrected: bool = False
     seed: int = 1
     subnormals: str = "keep"
-    latency: int = None
+    latency: int = None  # type: ignore[assignment]  # an integer, once made
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require(isinstance(self.format, Float) and self.format.mantissa >= 1, "format", self.format,
                 "a Float with a mantissa of 1 bit or more")
         require(self.rounding in KINDS, "rounding", self.rounding, ", ".join(KINDS))
@@ -66,11 +70,11 @@ class _FloatUnit(Parameters):
         require_int("latency", self.latency, 1, self.MOST)
 
     @property
-    def mode(self):
+    def mode(self) -> Rounding:
         """The Rounding."""
         return rounding_of(self.rounding, self.random_bits, self.corrected)
 
-    def _like_format(self, name):
+    def _like_format(self, name: str) -> None:
         """Make a format that was not given the operands' own; require a Float."""
         if getattr(self, name) is None:
             object.__setattr__(self, name, self.format)
@@ -99,12 +103,12 @@ class MultiplierParameters(_FloatUnit):
         family's macro defined, and ``*`` elsewhere. ``lut``: in LUTs.
     """
 
-    result: Float = None
+    result: Float = None  # type: ignore[assignment]  # a Float, once made
     multiplier: str = "dsp"
 
     MOST, USUAL = 5, 5
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self._like_format("result")
         require(self.multiplier in MULTIPLIERS, "multiplier", self.multiplier, ", ".join(MULTIPLIERS))
@@ -122,12 +126,12 @@ class FMAParameters(_FloatUnit):
         As in `MultiplierParameters`.
     """
 
-    accumulator: Float = None
+    accumulator: Float = None  # type: ignore[assignment]  # a Float, once made
     multiplier: str = "dsp"
 
     MOST, USUAL = 7, 7
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self._like_format("accumulator")
         require(self.multiplier in MULTIPLIERS, "multiplier", self.multiplier, ", ".join(MULTIPLIERS))
@@ -148,7 +152,7 @@ class CastParameters(_FloatUnit):
 
     MOST, USUAL = 3, 3
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self._like_format("result")
 
@@ -174,26 +178,27 @@ class MACParameters(Parameters):
     accumulators: int = 16
     multiplier: str = "dsp"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require(isinstance(self.format, Float) and self.format.mantissa >= 1, "format", self.format,
                 "a Float with a mantissa of 1 bit or more")
         require_sums(self.accumulator, self.accumulators)
         require(self.multiplier in MULTIPLIERS, "multiplier", self.multiplier, ", ".join(MULTIPLIERS))
 
     @property
-    def latency(self):
+    def latency(self) -> int:
         """Cycles from an accepted transfer to its emitted sum."""
         return 3 + BANK
 
 
-def _words(parameters, step, count):
+def _words(parameters: _FloatUnit, step: int, count: int) -> np.ndarray | None:
     """Return the random words of `count` transfers from `step` on, or None when the rounding draws none."""
     if parameters.rounding != "stochastic":
         return None
     return lfsr.words(parameters.seed, 1, step, count, parameters.random_bits)[:, 0]
 
 
-def adder(parameters, a, b, subtract, step=0):
+def adder(parameters: AdderParameters, a: np.ndarray, b: np.ndarray, subtract: np.ndarray, step: int = 0
+          ) -> tuple[np.ndarray, ...]:
     """Golden function of ``float-adder``: transfers in order, each ``a + b`` or ``a - b``.
 
     Parameters
@@ -219,7 +224,7 @@ def adder(parameters, a, b, subtract, step=0):
                        parameters.subnormals == "flush")
 
 
-def multiplier(parameters, a, b, step=0):
+def multiplier(parameters: MultiplierParameters, a: np.ndarray, b: np.ndarray, step: int = 0) -> tuple[np.ndarray, ...]:
     """Golden function of ``float-multiplier``: ``a * b``; `step` and what is returned as in `adder`.
 
     Parameters
@@ -232,7 +237,8 @@ def multiplier(parameters, a, b, step=0):
                             _words(parameters, step, len(a)), parameters.subnormals == "flush")
 
 
-def fused(parameters, a, b, c, step=0):
+def fused(parameters: FMAParameters, a: np.ndarray, b: np.ndarray, c: np.ndarray, step: int = 0
+          ) -> tuple[np.ndarray, ...]:
     """Golden function of ``float-fma``: ``a * b + c``; `step` and what is returned as in `adder`.
 
     Parameters
@@ -247,7 +253,7 @@ def fused(parameters, a, b, c, step=0):
                        _words(parameters, step, len(a)), parameters.subnormals == "flush")
 
 
-def caster(parameters, a, step=0):
+def caster(parameters: CastParameters, a: np.ndarray, step: int = 0) -> tuple[np.ndarray, ...]:
     """Golden function of ``float-cast``: `step` and what is returned as in `adder`.
 
     Parameters
@@ -260,7 +266,8 @@ def caster(parameters, a, step=0):
                         parameters.subnormals == "flush")
 
 
-def mac(parameters, a, b, slot, first, last):
+def mac(parameters: MACParameters, a: np.ndarray, b: np.ndarray, slot: np.ndarray, first: np.ndarray, last: np.ndarray
+        ) -> tuple[np.ndarray, bool, bool]:
     """Golden function of ``float-mac``: transfers in order, each adds a product to a sum.
 
     The exact product is added with one rounding, to nearest even; subnormals are kept. Unlike in `fma`, a sum that

@@ -4,8 +4,10 @@ After LNS-Madam (arXiv 2106.13914). Source: numerics contract, section 6.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ...base.checks import require
 from ..formats import PRESETS, Float, Log
@@ -20,7 +22,7 @@ SCALE_BIAS = 127  # of the scale's code in the units
 SCALE_MIN, SCALE_MAX = -127, 127  # exponents of a scale
 
 
-def levels(values, gamma):
+def levels(values: ArrayLike, gamma: int) -> np.ndarray:
     """Return round(gamma * log2 |x|) of finite values that are not zero, as int64. Exact; 0 where x is zero."""
     mantissa, exponent = np.frexp(np.abs(np.asarray(values, np.float64)))
     table = np.array(thresholds(gamma), np.float64) * 2.0**-52  # exact
@@ -28,7 +30,7 @@ def levels(values, gamma):
     return np.where(mantissa > 0, (exponent.astype(np.int64) - 1) * gamma + rounded, 0)
 
 
-def scale_of(level, fmt):
+def scale_of(level: ArrayLike, fmt: Log) -> Any:
     """Return the exponent of the least scale under which a number of this level is not above the top code.
 
     Parameters
@@ -46,25 +48,26 @@ def scale_of(level, fmt):
     return np.clip(-((fmt.top - level) // fmt.gamma), SCALE_MIN, SCALE_MAX)
 
 
-def codes_of(level, some, special, negative, fmt, scale):
+def codes_of(level: np.ndarray, some: np.ndarray, special: np.ndarray, negative: np.ndarray, fmt: Log, scale: ArrayLike
+             ) -> np.ndarray:
     """Return codes of numbers: their levels, whether they are not zero, Inf or NaN, and negative."""
     t = np.clip(level - fmt.gamma * np.asarray(scale, np.int64), 0, fmt.top)
     t = np.where(special, fmt.top, np.where(some, t, 0))
     return (t | (negative & (t > 0)).astype(np.int64) << (fmt.bits - 1)).astype(np.uint32)
 
 
-def largest(level, some, axis=None):
+def largest(level: np.ndarray, some: np.ndarray, axis: int | None = None) -> Any:
     """Return the largest level of what is not zero along an axis; where all is, one that no number has."""
     floor = -(1 << 40)
     return np.where(some, level, floor).max(axis=axis, initial=floor)
 
 
-def _special_level(x, fmt):
+def _special_level(x: np.ndarray, fmt: Log) -> int:
     """Return the level that Inf and NaN count as, in an array of float16 or float32."""
     return fmt.gamma * (PRESETS["fp16" if x.dtype == np.float16 else "fp32"].emax + 1)
 
 
-def scale_of_array(x, fmt):
+def scale_of_array(x: np.ndarray, fmt: Log) -> int:
     """Return the scale of an array of float16 or float32: `scale_of` its largest magnitude."""
     top = np.abs(x).max(initial=0)
     if top == 0:
@@ -92,17 +95,17 @@ class Logs:
     scale: int
     invalid: bool = False
 
-    def values(self):
+    def values(self) -> np.ndarray:
         """Return float64 values, correct to float64's rounding."""
         return self.format.decode(self.codes, 2.0**self.scale)
 
     @property
-    def T(self):
+    def T(self) -> "Logs":
         """The transposed array."""
         return Logs(self.format, self.codes.T, self.scale, self.invalid)
 
 
-def quantise(x, fmt, scale=None):
+def quantise(x: ArrayLike, fmt: Log, scale: int | None = None) -> Logs:
     """Round an array to logarithmic numbers, to the nearest logarithm; what rounds to t = 0 or below becomes zero.
 
     Parameters
@@ -127,7 +130,7 @@ def quantise(x, fmt, scale=None):
     return Logs(fmt, codes_of(level, some, special, np.signbit(x), fmt, scale), scale, bool(np.isnan(x).any()))
 
 
-def narrowed(codes, weight, narrow):
+def narrowed(codes: np.ndarray, weight: Log, narrow: Log) -> np.ndarray:
     """Return the codes of weights in a narrower format of as many octaves.
 
     t is rounded, a half upward, and held at the top code. A zero has no sign.
@@ -137,13 +140,13 @@ def narrowed(codes, weight, narrow):
     return (t | ((codes >> (weight.bits - 1)) & (t > 0)) << (narrow.bits - 1)).astype(np.uint32)
 
 
-def require_format(fmt, bits, gamma=32):
+def require_format(fmt: object, bits: int, gamma: int = 32) -> None:
     """Require a Log of at most so many bits and so large a gamma."""
     require(isinstance(fmt, Log) and 4 <= fmt.bits <= bits and fmt.gamma <= min(gamma, 1 << (fmt.bits - 2)), "format",
             fmt, f"a Log of 4 to {bits} bits, gamma 1 to {gamma} and at most 2**(bits-2), such as lns8")
 
 
-def require_result(fmt):
+def require_result(fmt: object) -> None:
     """Require a format that sums and decoded numbers can be rounded to."""
     require(isinstance(fmt, Float) and fmt.specials == "ieee" and fmt.overflow == "infinity" and fmt.mantissa >= 1,
             "result", fmt, "a Float with specials 'ieee', overflow 'infinity' and a mantissa, such as fp32, bf16, fp16")

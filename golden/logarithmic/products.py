@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ...base.checks import require, require_int, require_lengths
 from ...base.parameters import Parameters
@@ -14,7 +15,7 @@ from ..accumulator import runs
 from ..arrays import as_rows
 from ..formats import PRESETS, Float, Log
 from ..products import product
-from .numbers import SCALE_BIAS, require_format, require_result
+from .numbers import SCALE_BIAS, Logs, require_format, require_result
 from .tables import constants, weights
 
 __all__ = ["LNSDotParameters", "dot", "dots", "matmul", "product_table"]
@@ -52,13 +53,13 @@ class LNSDotParameters(Parameters):
     format: Log = PRESETS["lns8"]
     lanes: int = 16
     accumulation: str = "direct"
-    accumulator: int = None
+    accumulator: int = None  # type: ignore[assignment]  # an integer, once made
     lsb: int = 0
-    constants: int = None
+    constants: int = None  # type: ignore[assignment]  # an integer, once made
     fraction: int = 8
     result: Float = PRESETS["fp32"]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require_format(self.format, 9, 16)
         require(self.quotient <= 40, "format", self.format, "one whose largest product is below 2**41")
         require_int("lanes", self.lanes, 4, 64)
@@ -79,34 +80,34 @@ class LNSDotParameters(Parameters):
         require_result(self.result)
 
     @property
-    def quotient(self):
+    def quotient(self) -> int:
         """Largest quotient of a product."""
         return 2 * self.format.top // self.format.gamma
 
     @property
-    def table(self):
+    def table(self) -> tuple[tuple[int, ...], int]:
         """What `constants` returns: the integers for each remainder, and their fraction bits."""
         return constants(self.format.gamma, self.constants, self.fraction)
 
     @property
-    def rows(self):
+    def rows(self) -> list[tuple[int, int]]:
         """For ``bins``: the powers of two, as (bin, shift), that the bins are multiplied by and added."""
         return [(index, shift) for index, weight in enumerate(weights(self.constants, self.fraction))
                 for shift in range(weight.bit_length()) if weight >> shift & 1]
 
     @property
-    def latency(self):
+    def latency(self) -> int:
         """Cycles from an accepted transfer to its emitted sum."""
         direct = self.accumulation == "direct"
         return 11 + direct + (self.lanes - 1).bit_length() + (0 if direct else (len(self.rows) - 1).bit_length())
 
     @property
-    def most(self):
+    def most(self) -> int:
         """Greatest direct sum, in units of 2**(lsb - fraction bits), or bin, in its own; the least is -most - 1."""
         return (1 << (self.accumulator - 1 + self.below)) - 1
 
     @property
-    def below(self):
+    def below(self) -> int:
         """Bits of the sum, or of a bin, that weigh less than 2**lsb."""
         if self.accumulation == "direct":
             return self.table[1]
@@ -114,7 +115,7 @@ class LNSDotParameters(Parameters):
 
 
 @lru_cache(64)
-def product_table(parameters):
+def product_table(parameters: LNSDotParameters) -> np.ndarray:
     """Return what a product adds, by index: int64, read-only, in the units of the direct sum or of a bin.
 
     The index of a product is the sum of its operands' own, see `_indices`.
@@ -127,7 +128,7 @@ def product_table(parameters):
         factors = p.table[0]
     else:
         low = gamma // p.constants
-        factors = [gamma + r % low if low > 1 else 1 for r in range(gamma)]
+        factors = tuple(gamma + r % low if low > 1 else 1 for r in range(gamma))
     shift = np.maximum(quotient - p.lsb, 0)
     magnitude = np.where(quotient >= p.lsb, np.array(factors, np.int64)[remainder] << shift, 0)
     table = np.zeros(2 * _ZERO * _sign(fmt) + 1, np.int64)
@@ -137,7 +138,7 @@ def product_table(parameters):
     return table
 
 
-def _sign(fmt):
+def _sign(fmt: Log) -> int:
     """Return what a sign adds to an index: more than two levels do."""
     return 1 << fmt.bits
 
@@ -145,13 +146,13 @@ def _sign(fmt):
 _ZERO = 3  # signs' worth of what a zero adds: more than two numbers do that are not
 
 
-def _indices(codes, fmt):
+def _indices(codes: np.ndarray, fmt: Log) -> np.ndarray:
     """Return for each code what it adds to the index of a product."""
     t = codes & fmt.top
     return np.where(t == 0, _ZERO * _sign(fmt), t + (codes >> (fmt.bits - 1)) * _sign(fmt))
 
 
-def dot(a, b, parameters):
+def dot(a: np.ndarray, b: np.ndarray, parameters: LNSDotParameters) -> np.ndarray:
     """Return what one transfer of ``lns-dot`` adds, before anything saturates.
 
     Parameters
@@ -175,7 +176,7 @@ def dot(a, b, parameters):
     return np.stack([np.where(which == each, terms, 0).sum(axis=-1) for each in range(p.constants)], axis=-1)
 
 
-def _total(sums, parameters):
+def _total(sums: np.ndarray, parameters: LNSDotParameters) -> np.ndarray:
     """Return the sum in units of 2**(lsb - fraction bits), from what is accumulated."""
     p = parameters
     if p.accumulation == "direct":
@@ -185,7 +186,7 @@ def _total(sums, parameters):
     return total >> (p.fraction + p.below - p.table[1])
 
 
-def _rounded(total, exponent, result):
+def _rounded(total: np.ndarray, exponent: ArrayLike, result: Float) -> np.ndarray:
     """Return values (float64) of the result format for total * 2**exponent, rounded once; a zero is +0."""
     # float64 has 53 bits: of more, the low ones become one that is set if any of them was.
     wide, low = np.abs(total) >> 53 != 0, (total & 1023) != 0
@@ -193,13 +194,14 @@ def _rounded(total, exponent, result):
     return result.round(np.ldexp(total.astype(np.float64), np.asarray(exponent, np.int32))) + 0.0
 
 
-def _saturate(sums, parameters):
+def _saturate(sums: np.ndarray, parameters: LNSDotParameters) -> tuple[np.ndarray, bool]:
     """Return what the accumulators hold of sums, and whether any was beyond them."""
     held = np.clip(sums, -parameters.most - 1, parameters.most)
     return held, bool((held != sums).any())
 
 
-def dots(parameters, a, b, first, last):
+def dots(parameters: LNSDotParameters, a: tuple[np.ndarray, ...], b: tuple[np.ndarray, ...], first: np.ndarray,
+         last: np.ndarray) -> tuple[np.ndarray, bool]:
     """Golden function of ``lns-dot``: transfers in order.
 
     Parameters
@@ -219,10 +221,10 @@ def dots(parameters, a, b, first, last):
         Whether a sum, or a bin, saturated, or a finite sum became infinite.
     """
     p = parameters
-    (a, a_scale), (b, b_scale) = ((as_rows("codes", codes, p.lanes).astype(np.int64),
+    (x, a_scale), (y, b_scale) = ((as_rows("codes", codes, p.lanes).astype(np.int64),
                                    np.asarray(scale).astype(np.int64)) for codes, scale in (a, b))
-    require_lengths(a=a, b=b, a_scale=a_scale, b_scale=b_scale, first=first, last=last)
-    terms = dot(a, b, p)
+    require_lengths(a=x, b=y, a_scale=a_scale, b_scale=b_scale, first=first, last=last)
+    terms = dot(x, y, p)
     totals, overflow = np.zeros(len(terms), np.int64), False
     count, levels_of_depth = runs(np.zeros(len(terms), np.int64), first)
     sums = np.zeros((count, *terms.shape[1:]), np.int64)
@@ -236,7 +238,7 @@ def dots(parameters, a, b, first, last):
     return p.result.encode(values), overflow or bool(np.isinf(values).any())
 
 
-def matmul(a, b, parameters):
+def matmul(a: Logs, b: Logs, parameters: LNSDotParameters) -> tuple[np.ndarray, bool]:
     """Return the matrix product of two arrays of logarithmic numbers: float64 values of the result format.
 
     Parameters
@@ -267,7 +269,7 @@ def matmul(a, b, parameters):
     return values, overflow or bool(np.isinf(values).any())
 
 
-def _exact_product(x, y, parameters):
+def _exact_product(x: np.ndarray, y: np.ndarray, parameters: LNSDotParameters) -> np.ndarray:
     """Return the sums of all products, of x (M, K) and y (N, K), where nothing is dropped and nothing saturates.
 
     2**((8*qa + ra + 8*qb + rb) / 8) is 2**qa times what depends on ra and on b: so the products of numbers a with one
@@ -293,7 +295,7 @@ def _exact_product(x, y, parameters):
     return total
 
 
-def _ordered_product(x, y, parameters):
+def _ordered_product(x: np.ndarray, y: np.ndarray, parameters: LNSDotParameters) -> tuple[np.ndarray, bool]:
     """Return the sums of x (M, K) and y (N, K), `lanes` products at a time, and whether any saturated."""
     p = parameters
     table = product_table(p)

@@ -1,12 +1,13 @@
 """Logarithmic numbers as a number system."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from ...base.checks import require
 from ..formats import PRESETS, Float, Log
-from ..number_system import ScaledSystem
+from ..number_system import Draws, Mode, ScaledSystem
 from .numbers import SCALE_BIAS, Logs, narrowed, quantise, scale_of_array
 from .products import LNSDotParameters, dots, matmul
 from .units import LNSConverterParameters, convert
@@ -35,58 +36,60 @@ class LNSSystem(ScaledSystem):
     format: Log = PRESETS["lns8"]
     lanes: int = 16
     accumulation: str = "direct"
-    sum_bits: int = None
+    sum_bits: int | None = None
     lsb: int = 0
-    constants: int = None
+    constants: int | None = None
     fraction: int = 8
     work: Float = PRESETS["fp32"]
     accumulator: Float = PRESETS["fp32"]
 
     circuits = "narrowgauge.hw.logarithmic:LNSCircuits"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.cell(2)
 
-    def default(self, name):
+    def default(self, name: str) -> int:
         """Return the value of a mode that is not given: a scale whose largest number is between 16 and 32."""
         return SCALE_BIAS + 4 - self.format.top // self.format.gamma
 
-    def cell(self, sums):
+    def cell(self, sums: int) -> LNSDotParameters:
         """Return the cell's parameters."""
-        return LNSDotParameters(self.format, self.lanes, self.accumulation, self.sum_bits, self.lsb, self.constants,
-                             self.fraction, self.accumulator)
+        return LNSDotParameters(self.format, self.lanes, self.accumulation, self.sum_bits,  # type: ignore[arg-type]
+                                self.lsb, self.constants, self.fraction, self.accumulator)  # type: ignore[arg-type]
 
-    def converter(self, side):
+    def converter(self, side: int) -> LNSConverterParameters:
         """Return the parameters of a side's converter."""
         return LNSConverterParameters(self.format, self.work, self.lanes)
 
-    def convert(self, side, codes, mode, step):
+    def convert(self, side: int, codes: np.ndarray, mode: Mode, step: int
+                ) -> tuple[tuple[np.ndarray, ...], int, bool, bool]:
         """Return the arrays (codes, scales) of vectors, no draws, and the sticky status."""
         count = len(codes)
         found, scale, invalid, overflow = convert(self.converter(side), codes, np.full(count, mode["scale"]),
                                                   np.ones(count, bool))
         return (found, scale), 0, bool(invalid.any()), bool(overflow.any())
 
-    def dot(self, a, b, first, last):
+    def dot(self, a: tuple[np.ndarray, ...], b: tuple[np.ndarray, ...], first: np.ndarray, last: np.ndarray
+            ) -> tuple[np.ndarray, bool, bool]:
         """Return the codes of sums of dot products, and the sticky status."""
         codes, overflow = dots(self.cell(2), a, b, first, last)
         return codes, False, overflow
 
-    def mode(self, kind, array):
+    def mode(self, kind: str, array: Any) -> Mode:
         """Return the scale of a tensor; weights that are `Logs` have one."""
         return {} if isinstance(array, Logs) else {"scale": scale_of_array(array, self.format) + SCALE_BIAS}
 
-    def format_of(self, mode):
+    def format_of(self, mode: Mode) -> Log:
         """Return the Log of the operands."""
         return self.format
 
-    def describe_sums(self):
+    def describe_sums(self) -> dict:
         """Return the format of results, and the settings of the dot product."""
         settings = self.cell(2).to_json()
         return super().describe_sums() | {name: value for name, value in settings.items()
                                           if name not in ("format", "result")}
 
-    def require_stored(self, stored):
+    def require_stored(self, stored: Any) -> None:
         """Raise ValueError unless weights are kept in the operands' octaves."""
         wide, narrow = stored.format, self.format
         require(wide.bits - narrow.bits >= 0 and wide.gamma == narrow.gamma << (wide.bits - narrow.bits),
@@ -94,7 +97,7 @@ class LNSSystem(ScaledSystem):
         require(stored.madam is None or stored.madam.narrow == narrow, "narrow", stored.madam and stored.madam.narrow,
                 f"{narrow}, the format of the operands")
 
-    def operand(self, array, axis, mode, side, draws):
+    def operand(self, array: Any, axis: int, mode: Mode, side: int, draws: Draws) -> tuple[Any, bool, bool]:
         """Return Logs; weights that are Logs of more bits are brought to the operands', under their scale."""
         if isinstance(array, Logs):
             logs = array if array.format == self.format else replace(
@@ -103,7 +106,7 @@ class LNSSystem(ScaledSystem):
             logs = quantise(array, self.format, mode["scale"] - SCALE_BIAS)
         return logs, logs.invalid, False
 
-    def product(self, a, b):
+    def product(self, a: Any, b: Any) -> tuple[np.ndarray, bool, bool]:
         """Return the product of Logs, a few rows at a time: they do not depend on each other."""
         parameters, overflow = self.cell(2), False
         values = np.empty((len(a.codes), b.codes.shape[1]))

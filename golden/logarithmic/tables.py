@@ -8,14 +8,14 @@ __all__ = ["DIGITS", "constants", "powers", "thresholds", "weights"]
 DIGITS = 60  # of the logarithms and powers behind the tables
 
 
-def _power(exponent, gamma):
+def _power(exponent: int, gamma: int) -> Decimal:
     """Return 2**(exponent / gamma) as a Decimal of `DIGITS` digits."""
     with localcontext() as context:
         context.prec = DIGITS
         return Decimal(2) ** (Decimal(exponent) / gamma)
 
 
-def _scaled(value, bits):
+def _scaled(value: Decimal, bits: int) -> int:
     """Return floor(value * 2**bits) of an irrational Decimal, which must not be near an integer then."""
     with localcontext() as context:
         context.prec = DIGITS
@@ -26,7 +26,7 @@ def _scaled(value, bits):
 
 
 @lru_cache(64)
-def thresholds(gamma, bits=52):
+def thresholds(gamma: int, bits: int = 52) -> tuple[int, ...]:
     """Return floor(2**((r + 1/2) / gamma) * 2**bits) for r in 0..gamma-1, as a tuple of ints.
 
     A significand m in [1, 2) of `bits` fraction bits or fewer has round(gamma * log2(m)) = the number of thresholds
@@ -36,19 +36,19 @@ def thresholds(gamma, bits=52):
 
 
 @lru_cache(64)
-def powers(gamma, bits):
+def powers(gamma: int, bits: int) -> tuple[int, ...]:
     """Return floor(2**(r / gamma) * 2**bits) for r in 0..gamma-1, as a tuple of ints. Exact for r = 0 alone."""
     return tuple(1 << bits if r == 0 else _scaled(_power(r, gamma), bits) for r in range(gamma))
 
 
 @lru_cache(64)
-def weights(count, fraction):
+def weights(count: int, fraction: int) -> tuple[int, ...]:
     """Return 2**(k / count) for k in 0..count-1, each rounded to `fraction` bits and scaled to an integer."""
     return tuple(1 << fraction if k == 0 else (_scaled(_power(k, count), fraction + 1) + 1) >> 1 for k in range(count))
 
 
 @lru_cache(64)
-def constants(gamma, count, fraction=8):
+def constants(gamma: int, count: int, fraction: int = 8) -> tuple[tuple[int, ...], int]:
     """Return (integers, bits): ``integers[r] * 2**-bits`` is what 2**(r / gamma) counts as in a dot product.
 
     Of the remainder r, the high part chooses one of `count` constants, 2**(high / count) rounded to `fraction` bits;

@@ -35,7 +35,7 @@ class LNSConverterParameters(Parameters):
     work: Float = PRESETS["fp32"]
     lanes: int = 16
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require_format(self.format, 16)
         work = self.work
         require(isinstance(work, Float) and work.specials == "ieee" and work.mantissa >= 2 and work.emin >= -126 and
@@ -45,7 +45,7 @@ class LNSConverterParameters(Parameters):
         require_int("lanes", self.lanes, 1, 64)
 
     @property
-    def latency(self):
+    def latency(self) -> int:
         """Cycles from an accepted transfer to its result."""
         return 7 + (self.lanes - 1).bit_length()
 
@@ -68,13 +68,14 @@ class LNSDecoderParameters(Parameters):
     result: Float = PRESETS["fp32"]
     lanes: int = 16
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require_format(self.format, 16)
         require_result(self.result)
         require_int("lanes", self.lanes, 1, 64)
 
 
-def convert(parameters, codes, scale, given):
+def convert(parameters: LNSConverterParameters, codes: np.ndarray, scale: np.ndarray, given: np.ndarray
+            ) -> tuple[np.ndarray, ...]:
     """Golden function of ``lns-converter``: transfers of `lanes` elements each, in order.
 
     Parameters
@@ -109,7 +110,7 @@ def convert(parameters, codes, scale, given):
     return out, used[:, 0] + SCALE_BIAS, np.isnan(x).any(axis=1), (special | above).any(axis=1)
 
 
-def decode(parameters, codes, scale):
+def decode(parameters: LNSDecoderParameters, codes: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Golden function of ``lns-decoder``: numbers as codes of the result format, rounded once, to nearest.
 
     Parameters

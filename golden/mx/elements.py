@@ -4,6 +4,7 @@ Source: OCP Microscaling Formats (MX) Specification 1.0; numerics contract, sect
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from ...base.checks import require, require_int
 from ...base.parameters import Parameters
 from .. import formats
 from ..formats import Fixed, Float
-from ..rounding import NEAREST
+from ..rounding import NEAREST, Rounding
 
 __all__ = [
     "ELEMENTS", "MX", "PRESETS", "SCALE_BIAS", "SCALE_NAN", "SCALE_RULES", "SCALE_TOP", "WithElement", "parse",
@@ -29,15 +30,15 @@ ELEMENTS["int8"] = Fixed(8, 6)
 class WithElement(Parameters):
     """Parameters with a field ``element``: a Float or a Fixed, in JSON by its name in `ELEMENTS` or as an object."""
 
-    def to_json(self):
+    def to_json(self) -> dict:
         return super().to_json() | self._named("element")
 
-    def _named(self, field):
+    def _named(self, field: str) -> dict[str, str]:
         """Return a dict of the field and the name in `ELEMENTS` of its element; an empty one without a name."""
         named = next((name for name, each in ELEMENTS.items() if each == getattr(self, field)), None)
         return {field: named} if named else {}
 
-    def _check_element(self, field="element"):
+    def _check_element(self, field: str = "element") -> None:
         element = getattr(self, field)
         if isinstance(element, str) and element in ELEMENTS:
             element = ELEMENTS[element]
@@ -66,15 +67,15 @@ class MX(WithElement):
         Elements that share a scale, 1 to 1024.
     """
 
-    element: object = formats.PRESETS["fp8-e4m3"]
+    element: Float | Fixed = formats.PRESETS["fp8-e4m3"]
     block: int = 32
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self._check_element()
         require_int("block", self.block, 1, 1024)
 
     @property
-    def magnitude(self):
+    def magnitude(self) -> Float:
         """The Float, saturating, whose magnitudes those of the elements are.
 
         For a Fixed, one of a single exponent: its codes are the integers. What is below the most negative number's
@@ -87,22 +88,22 @@ class MX(WithElement):
                      overflow="saturate")
 
     @property
-    def unit(self):
+    def unit(self) -> int:
         """The exponent of the elements' lowest bit: every element is an integer times ``2**unit``."""
         return self.magnitude.emin - self.magnitude.mantissa
 
     @property
-    def bits(self):
+    def bits(self) -> int:
         """Bits of the magnitude of an element as such an integer; that of Fixed counts its most negative number."""
         if isinstance(self.element, Fixed):
             return self.element.bits
         return self.magnitude.emax - self.unit + 1
 
-    def decode(self, codes):
+    def decode(self, codes: np.ndarray) -> np.ndarray:
         """Return the float64 values of element codes, without their scale. Exact."""
         return self.element.decode(codes)
 
-    def encode(self, values, rounding=NEAREST, random=None):
+    def encode(self, values: np.ndarray, rounding: Rounding = NEAREST, random: np.ndarray | None = None) -> np.ndarray:
         """Round finite values to element codes (uint8), saturating; a zero keeps its sign where there is one."""
         codes = self.magnitude.encode(values, rounding, random)
         if isinstance(self.element, Fixed):  # sign and magnitude to two's complement
@@ -115,7 +116,7 @@ class MX(WithElement):
 PRESETS = {f"mx{name}": MX(element) for name, element in ELEMENTS.items()}
 
 
-def parse(data):
+def parse(data: Any) -> MX:
     """Return the MX format that a preset name, a dict or a format object means."""
     if isinstance(data, MX):
         return data
@@ -125,7 +126,7 @@ def parse(data):
     return PRESETS[data]
 
 
-def scale_codes(top, fmt, rule="floor"):
+def scale_codes(top: np.ndarray, fmt: MX, rule: str = "floor") -> np.ndarray:
     """Return the E8M0 scale codes (uint8) that a rule gives blocks whose largest magnitudes are `top`.
 
     With E = floor(log2 top), and emax that of the largest element, the exponent of the scale is E - emax, plus one
@@ -150,7 +151,7 @@ def scale_codes(top, fmt, rule="floor"):
                     SCALE_NAN).astype(np.uint8)
 
 
-def wanted_codes(top, fmt, rule):
+def wanted_codes(top: np.ndarray, fmt: MX, rule: str) -> np.ndarray:
     """Return the scale codes that a rule wants for finite `top`, below 0 and above 254 too (int64)."""
     require(rule in SCALE_RULES, "scale_rule", rule, ", ".join(SCALE_RULES))
     half, exponent = np.frexp(top)

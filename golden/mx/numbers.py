@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ...base.checks import require
+from .. import lfsr
 from ..groups import as_groups, draw_words, from_groups, slabs_of
-from ..rounding import NEAREST
+from ..rounding import NEAREST, Rounding
 from .elements import MX, SCALE_BIAS, SCALE_NAN, SCALE_RULES, SCALE_TOP, wanted_codes
 
 __all__ = ["Blocks", "integers_of", "quantise", "quantise_rows"]
@@ -43,7 +45,7 @@ class Blocks:
     invalid: bool = False
     overflow: bool = False
 
-    def values(self):
+    def values(self) -> np.ndarray:
         """Return the float64 values in the shape of the array that was quantised. Exact."""
         scales = self.scales.astype(np.int32)[..., np.newaxis]
         values = np.ldexp(_values(self.format)[self.elements], scales - SCALE_BIAS)
@@ -52,20 +54,21 @@ class Blocks:
 
 
 @lru_cache(32)
-def _values(fmt):
+def _values(fmt: MX) -> np.ndarray:
     """Values of all element codes (and of the bytes above them, which count as their low bits)."""
     width = fmt.element.width
     return fmt.decode(np.arange(256) & ((1 << width) - 1))
 
 
 @lru_cache(32)
-def integers_of(fmt):
+def integers_of(fmt: MX) -> np.ndarray:
     """What the element codes are in units of ``2**fmt.unit``, as float64: NaN where Inf or NaN."""
     values = _values(fmt)
     return np.where(np.isfinite(values), np.ldexp(values, -fmt.unit), np.nan)
 
 
-def quantise(x, fmt, *, axis=-1, rounding=NEAREST, scale_rule="floor", random=None):
+def quantise(x: ArrayLike, fmt: MX, *, axis: int = -1, rounding: Rounding = NEAREST, scale_rule: str = "floor",
+             random: lfsr.Stream | ArrayLike | None = None) -> Blocks:
     """Quantise an array to an MX format along one axis.
 
     Parameters
@@ -100,7 +103,8 @@ def quantise(x, fmt, *, axis=-1, rounding=NEAREST, scale_rule="floor", random=No
     return Blocks(fmt, scales.reshape(shape), elements.reshape(*shape, fmt.block), length, axis, invalid, overflow)
 
 
-def quantise_rows(x, fmt, rule, rounding, random, scales, elements):
+def quantise_rows(x: np.ndarray, fmt: MX, rule: str, rounding: Rounding, random: np.ndarray | None, scales: np.ndarray,
+                  elements: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Quantise rows of one block each into the given arrays; return which had a NaN and which overflowed."""
     # The maximum along the short axis is several times faster on a transposed copy.
     top = np.abs(np.ascontiguousarray(x.T)).max(axis=0)
@@ -127,7 +131,7 @@ LOST = 14  # bits of a float32 that are jammed into one
 
 
 @lru_cache(32)
-def _table(fmt, rounding):
+def _table(fmt: MX, rounding: Rounding) -> np.ndarray:
     """Element codes of all float32 numbers whose lowest `LOST` bits are clear.
 
     That leaves 9 mantissa bits. Elements have 7 or fewer, so they round alike from a float32 and from the float32 with

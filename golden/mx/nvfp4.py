@@ -3,11 +3,13 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ...base.checks import require
+from .. import lfsr
 from ..formats import PRESETS
 from ..groups import as_groups, draw_words, from_groups
-from ..rounding import NEAREST
+from ..rounding import NEAREST, Rounding
 
 __all__ = ["NVFP4", "quantise_nvfp4"]
 
@@ -36,14 +38,15 @@ class NVFP4:
 
     BLOCK = 16
 
-    def values(self):
+    def values(self) -> np.ndarray:
         """Return the float64 values, element * block scale * tensor scale. Exact."""
         scale = PRESETS["fp8-e4m3"].decode(self.scales) * self.tensor_scale
         values = PRESETS["fp4-e2m1"].decode(self.elements) * scale[..., np.newaxis]
         return from_groups(values, self.length, self.axis)
 
 
-def quantise_nvfp4(x, *, axis=-1, rounding=NEAREST, random=None, tensor_scale=None):
+def quantise_nvfp4(x: ArrayLike, *, axis: int = -1, rounding: Rounding = NEAREST,
+                   random: lfsr.Stream | ArrayLike | None = None, tensor_scale: float | None = None) -> NVFP4:
     """Quantise an array to NVFP4 along one axis.
 
     The tensor scale is amax / (448 * 6), rounded to fp32; a block's scale is its largest magnitude / 6 / tensor scale,

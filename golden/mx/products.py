@@ -3,26 +3,29 @@
 Source: OCP Microscaling Formats (MX) Specification 1.0; numerics contract, section 5.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from ...base.checks import require
 from ..accumulator import accumulate, sum_groups, two_sum
-from ..formats import PRESETS
+from ..formats import PRESETS, Float
 from ..products import product
-from .elements import SCALE_BIAS, SCALE_NAN
-from .numbers import integers_of
+from .elements import MX, SCALE_BIAS, SCALE_NAN
+from .numbers import Blocks, integers_of
 
 __all__ = ["dot", "matmul"]
 
 
-def _checked(a, b):
+def _checked(a: Blocks, b: Blocks) -> tuple[np.ndarray, ...]:
     """Integers of the elements of both, NaN-free, and which blocks are NaN."""
     qa, qb = (integers_of(x.format)[x.elements] for x in (a, b))
     bad = [np.isnan(q).any(axis=-1) | (x.scales == SCALE_NAN) for q, x in ((qa, a), (qb, b))]
     return np.nan_to_num(qa, copy=False), np.nan_to_num(qb, copy=False), *bad
 
 
-def _group_sums(multiply, qa, qb, a, b):
+def _group_sums(multiply: Callable, qa: np.ndarray, qb: np.ndarray, a: MX, b: MX) -> tuple[Any, Any]:
     """Return exact dot products of integers as ``(high, low)``: float64 arrays, whose exact sum they are.
 
     `multiply` makes float64 dot products, in any order, of the operands' integers or of halves of their bits; a, b are
@@ -38,13 +41,13 @@ def _group_sums(multiply, qa, qb, a, b):
     return two_sum(high, error + multiply(low_a, low_b))
 
 
-def _halves(q, bits):
+def _halves(q: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
     """Split float64 integers into a multiple of ``2**bits`` and what is below."""
     high = np.ldexp(np.floor(np.ldexp(q, -bits)), bits)
     return high, q - high
 
 
-def dot(a, b):
+def dot(a: Blocks, b: Blocks) -> tuple[np.ndarray, np.ndarray]:
     """Return the exact dot products of corresponding blocks, as float64 arrays ``(high, low)``.
 
     Their exact sum is the dot product. `low` is 0 wherever one float64 holds the sum, as it does for all pairs of
@@ -58,7 +61,7 @@ def dot(a, b):
     return np.where(bad_a | bad_b, np.nan, np.ldexp(high, shift)), np.where(bad_a | bad_b, 0, np.ldexp(low, shift))
 
 
-def matmul(a, b, accumulator=PRESETS["fp32"]):
+def matmul(a: Blocks, b: Blocks, accumulator: Float = PRESETS["fp32"]) -> np.ndarray:
     """Return the matrix product of two MX matrices, float64 values of `accumulator`.
 
     Parameters
@@ -87,4 +90,4 @@ def matmul(a, b, accumulator=PRESETS["fp32"]):
         for k in range(ea.shape[1]):
             high, low = _group_sums(lambda x, y: product(x, y.T), qa[:, k], qb[:, k], a.format, b.format)
             total = accumulate(total, high, ea[:, k, np.newaxis] + eb[:, k] - offset, accumulator, low)
-    return np.where(bad_a.any(axis=1)[:, np.newaxis] | bad_b.any(axis=1), np.nan, total)
+    return np.where(np.any(bad_a, axis=1)[:, np.newaxis] | np.any(bad_b, axis=1), np.nan, total)

@@ -1,15 +1,17 @@
 """Microscaling formats as a number system."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ...base.checks import require
 from .. import formats
 from ..accumulator import BANK, RECURRENCE
-from ..formats import Float
-from ..number_system import NumberSystem
-from ..rounding import KINDS, require_random, rounding_of
+from ..formats import Fixed, Float
+from ..number_system import Draws, Mode, NumberSystem
+from ..rounding import KINDS, Rounding, require_random, rounding_of
 from .elements import ELEMENTS, MX, PRESETS, SCALE_RULES
 from .numbers import quantise
 from .products import matmul
@@ -42,13 +44,13 @@ class MXSystem(NumberSystem):
         Of the random words of rows, 0 to 2**31 - 2; those of columns have the next one.
     """
 
-    element: object = formats.PRESETS["fp8-e4m3"]
-    gradients_element: object = None
+    element: Float | Fixed = formats.PRESETS["fp8-e4m3"]
+    gradients_element: Float | Fixed | None = None
     block: int = 32
     lanes: int = 8
     scale_rule: str = "floor"
     rounding: str = "nearest"
-    gradients_rounding: str = None
+    gradients_rounding: str | None = None
     random_bits: int = 8
     corrected: bool = False
     accumulator: Float = formats.PRESETS["fp32"]
@@ -58,7 +60,7 @@ class MXSystem(NumberSystem):
     circuits = "narrowgauge.hw.mx:MXCircuits"
     recurrence = RECURRENCE
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("element", "gradients_element"):
             if getattr(self, name) is not None:
                 try:
@@ -75,35 +77,35 @@ class MXSystem(NumberSystem):
         require(self.scale_rule in SCALE_RULES, "scale_rule", self.scale_rule, ", ".join(SCALE_RULES))
         require_random(self, seeds=2)
 
-    def to_json(self):
+    def to_json(self) -> dict:
         """Return the settings as a dict of plain JSON values."""
         named = {each: name for name, each in ELEMENTS.items()}
         return super().to_json() | {name: named[getattr(self, name)] for name in ("element", "gradients_element")
                                     if getattr(self, name) in named}
 
     @property
-    def group(self):
+    def group(self) -> int:  # type: ignore[override]
         """Elements of a vector."""
         return self.block
 
     @property
-    def modes(self):
+    def modes(self) -> Mapping[str, int]:  # type: ignore[override]
         """Fields of an operand, and their bits."""
         return {"gradient": 1} if self.gradients_element or self.gradients_rounding else {}
 
-    def default(self, name):
+    def default(self, name: str) -> int:
         """Return the value of a mode that is not given."""
         return 0
 
-    def mode(self, kind, array):
+    def mode(self, kind: str, array: Any) -> Mode:
         """Return the modes of an operand in training."""
         return {name: int(kind == "gradients") for name in self.modes}
 
-    def cell(self, sums):
+    def cell(self, sums: int) -> MXDotParameters:
         """Return the cell's parameters."""
         return MXDotParameters(self.element, None, self.block, self.lanes, self.accumulator, sums)
 
-    def converter(self, side):
+    def converter(self, side: int) -> MXConverterParameters:
         """Return the parameters of a side's converter."""
         for name in ("gradients_element", "gradients_rounding"):
             require(getattr(self, name) is None, name, getattr(self, name),
@@ -112,40 +114,42 @@ class MXSystem(NumberSystem):
                                    self.corrected, self.seed + side, self.work)
 
     @property
-    def depth(self):
+    def depth(self) -> int:  # type: ignore[override]
         """Cycles from a transfer that a cell accepts to its addition."""
         return self.cell(2).latency - BANK
 
-    def interval(self, a, b):
+    def interval(self, a: Mode, b: Mode) -> int:
         """Return the cycles that a transfer takes."""
         return self.block // self.lanes
 
-    def convert(self, side, codes, mode, step):
+    def convert(self, side: int, codes: np.ndarray, mode: Mode, step: int
+                ) -> tuple[tuple[np.ndarray, ...], int, bool, bool]:
         """Return the arrays (scales, elements) of vectors, the draws, and the sticky status."""
         scales, elements, invalid, overflow = convert(self.converter(side), codes, step)
         draws = len(codes) if self.rounding == "stochastic" else 0
         return (scales, elements), draws, bool(invalid.any()), bool(overflow.any())
 
-    def dot(self, a, b, first, last):
+    def dot(self, a: tuple[np.ndarray, ...], b: tuple[np.ndarray, ...], first: np.ndarray, last: np.ndarray
+            ) -> tuple[np.ndarray, bool, bool]:
         """Return the codes of sums of dot products, and the sticky status."""
         return dots(self.cell(2), a, b, np.zeros(len(first), int), first, last)
 
-    def format_of(self, mode):
+    def format_of(self, mode: Mode) -> MX:
         """Return the MX format of operands of these modes."""
         return MX(mode.get("gradient") and self.gradients_element or self.element, self.block)
 
-    def rounding_of(self, mode):
+    def rounding_of(self, mode: Mode) -> Rounding:
         """Return the rounding of operands of these modes."""
         kind = mode.get("gradient") and self.gradients_rounding or self.rounding
         return rounding_of(kind, self.random_bits, self.corrected)
 
-    def describe(self, mode):
+    def describe(self, mode: Mode) -> dict:
         """Return the format, by its preset's name if it has one, and the rounding."""
         fmt = self.format_of(mode)
         named = next((name for name, preset in PRESETS.items() if preset == fmt), None)
         return super().describe(mode) | {"format": named or fmt.to_json()}
 
-    def operand(self, array, axis, mode, side, draws):
+    def operand(self, array: Any, axis: int, mode: Mode, side: int, draws: Draws) -> tuple[Any, bool, bool]:
         """Return Blocks; what is beyond their range makes a block NaN, or saturates without being told."""
         rounding = self.rounding_of(mode)
         random = draws.stream(self.block, self.random_bits) if rounding.kind == "stochastic" else None
@@ -153,6 +157,6 @@ class MXSystem(NumberSystem):
                           random=random)
         return blocks, blocks.invalid, False
 
-    def product(self, a, b):
+    def product(self, a: Any, b: Any) -> tuple[np.ndarray, bool, bool]:
         """Return the product of Blocks in the accumulator's format; see `matmul`."""
         return matmul(a, b, self.accumulator), False, False

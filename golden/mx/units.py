@@ -11,8 +11,8 @@ from ...base.checks import require, require_int
 from .. import lfsr
 from ..accumulator import BANK, require_sums, sums_of
 from ..arrays import as_rows
-from ..formats import PRESETS, Float
-from ..rounding import KINDS, require_random, rounding_of
+from ..formats import PRESETS, Fixed, Float
+from ..rounding import KINDS, Rounding, require_random, rounding_of
 from .elements import MX, SCALE_RULES, WithElement
 from .numbers import Blocks, quantise_rows
 from .products import dot
@@ -44,7 +44,7 @@ class MXConverterParameters(WithElement):
         Format of the input elements, with the exponents of fp32, Inf and NaN: fp32, bf16.
     """
 
-    element: object = PRESETS["fp8-e4m3"]
+    element: Float | Fixed = PRESETS["fp8-e4m3"]
     block: int = 32
     scale_rule: str = "floor"
     rounding: str = "nearest"
@@ -53,7 +53,7 @@ class MXConverterParameters(WithElement):
     seed: int = 1
     work: Float = PRESETS["fp32"]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self._check_element()
         require_int("block", self.block, 8, 64)
         require(self.scale_rule in SCALE_RULES, "scale_rule", self.scale_rule, ", ".join(SCALE_RULES))
@@ -64,7 +64,7 @@ class MXConverterParameters(WithElement):
                 1 <= work.mantissa <= 23, "work", work, "fp32, bf16, another Float with their exponents, Inf and NaN")
 
     @property
-    def format(self):
+    def format(self) -> MX:
         """The MX format of the blocks."""
         return MX(self.element, self.block)
 
@@ -74,7 +74,7 @@ class MXConverterParameters(WithElement):
         return 10 + (self.block - 1).bit_length()
 
     @property
-    def mode(self):
+    def mode(self) -> Rounding:
         """The Rounding."""
         return rounding_of(self.rounding, self.random_bits, self.corrected)
 
@@ -100,14 +100,14 @@ class MXDotParameters(WithElement):
         Sums kept side by side: 2, 4, 8 or 16.
     """
 
-    element: object = PRESETS["fp8-e4m3"]
-    element_b: object = None
+    element: Float | Fixed = PRESETS["fp8-e4m3"]
+    element_b: Float | Fixed | None = None
     block: int = 32
     lanes: int = 8
     accumulator: Float = PRESETS["fp32"]
     accumulators: int = 16
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self._check_element()
         if self.element_b is not None:
             self._check_element("element_b")
@@ -142,7 +142,7 @@ class MXDotParameters(WithElement):
         """The MX format of operand b."""
         return MX(self.element if self.element_b is None else self.element_b, self.block)
 
-    def to_json(self):
+    def to_json(self) -> dict:
         """Return the parameters as a dict of plain JSON values; without ``element_b`` for equal elements."""
         data = super().to_json()
         if self.element_b is None:
@@ -151,7 +151,7 @@ class MXDotParameters(WithElement):
         return data | self._named("element_b")
 
 
-def convert(parameters, codes, step=0):
+def convert(parameters: MXConverterParameters, codes: np.ndarray, step: int = 0) -> tuple[np.ndarray, ...]:
     """Golden function of ``mx-converter``: transfers of one block each, in order.
 
     Parameters
@@ -179,7 +179,8 @@ def convert(parameters, codes, step=0):
     return scales, elements, invalid, overflow
 
 
-def dots(parameters, a, b, slot, first, last):
+def dots(parameters: MXDotParameters, a: tuple[np.ndarray, ...], b: tuple[np.ndarray, ...], slot: np.ndarray,
+         first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, bool, bool]:
     """Golden function of ``mx-dot``: transfers of two blocks each, in order.
 
     Parameters
@@ -201,8 +202,8 @@ def dots(parameters, a, b, slot, first, last):
     overflow : bool
         Whether a finite accumulator became infinite.
     """
-    a, b = (Blocks(fmt, np.asarray(scales, np.uint8), np.asarray(elements, np.uint8), fmt.block)
+    x, y = (Blocks(fmt, np.asarray(scales, np.uint8), np.asarray(elements, np.uint8), fmt.block)
             for fmt, (scales, elements) in ((parameters.format, a), (parameters.format_b, b)))
-    high, low = dot(a, b)
+    high, low = dot(x, y)
     codes, overflow = sums_of(parameters.accumulator, high, 0, slot, first, last, low)
     return codes, bool(np.isnan(high).any()), overflow
