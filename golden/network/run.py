@@ -1,14 +1,17 @@
 """A training run: batches, epochs, measured accuracies, and the digest that it ends with."""
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from ...base.checks import require, require_int
+from ..datasets import Dataset
 from ..precision import Control, Policies, Rising, range_test
 from ..recipes import Recipe
-from .layers import MODELS
+from .layers import MODELS, Layer
 from .passes import Gemms, forward, gradients, shifted
 from .weights import State, digest, initialise
 
@@ -72,25 +75,25 @@ class Result:
 
     recipe: Recipe
     seed: int
-    history: tuple
-    layers: tuple
-    parameters: tuple
+    history: tuple[Epoch, ...]
+    layers: tuple[Layer, ...]
+    parameters: tuple[tuple, ...]
     statistics: tuple
     digest: str
     invalid: bool
     skipped: int
     loss_scale: int
     overflow: bool = False
-    precision: dict = None
-    diverged: dict = None
+    precision: dict | None = None
+    diverged: dict | None = None
 
     @property
-    def accuracy(self):
+    def accuracy(self) -> dict[str, float]:
         """Final accuracies as ``{"train", "test"}``."""
         return {"train": self.history[-1].train_accuracy, "test": self.history[-1].test_accuracy}
 
 
-def _evaluate(gemms, layers, state, x, y):
+def _evaluate(gemms: Gemms, layers: Sequence[Layer], state: State, x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     """Return (mean cross-entropy, accuracy); of equal logits the first counts.
 
     A logarithmic tensor has one scale for all examples that are taken at once.
@@ -102,12 +105,14 @@ def _evaluate(gemms, layers, state, x, y):
         logits = forward(gemms, layers, state.parameters, x[start:start + count], running=state.statistics)[1]
         z, total, _ = shifted(logits)
         losses.append(np.log(total) - z[np.arange(len(part)), part])
-        right += np.count_nonzero(logits.argmax(axis=1) == part)
+        right += int(np.count_nonzero(logits.argmax(axis=1) == part))
     return math.fsum(np.concatenate(losses)) / len(y), float(right / len(y))
 
 
-def train(recipe, dataset, *, seed=1, epochs=20, lr=None, batch=32, model="mlp", hidden=None, batch_norm=False,
-          momentum=0.9, decay=0, lr_drops=(), measure_every=1, progress=None, record=None):
+def train(recipe: Recipe, dataset: Dataset, *, seed: int = 1, epochs: int = 20, lr: float | None = None,
+          batch: int = 32, model: str = "mlp", hidden: Sequence[int] | None = None, batch_norm: bool = False,
+          momentum: float = 0.9, decay: float = 0, lr_drops: tuple[float, ...] = (), measure_every: int = 1,
+          progress: Callable | None = None, record: Callable | None = None) -> Result:
     """Train a multilayer perceptron or a small convolutional network.
 
     Parameters
@@ -181,10 +186,11 @@ def train(recipe, dataset, *, seed=1, epochs=20, lr=None, batch=32, model="mlp",
     flags = [gemms, *state.flags]
     return Result(recipe, seed, tuple(history), layers, tuple(state.parameters), tuple(state.statistics),
                   digest(state.whole()), any(each.invalid for each in flags), state.skipped, state.scale,
-                  any(each.overflow for each in flags), control and control.report(), diverged)
+                  any(each.overflow for each in flags), control.report() if control else None, diverged)
 
 
-def precision_range(recipe, dataset, *, threshold=0.1, low=2, high=8, **settings):
+def precision_range(recipe: Recipe, dataset: Dataset, *, threshold: float = 0.1, low: int = 2, high: int = 8,
+                    **settings: Any) -> tuple[int | None, dict[int, float]]:
     """Return what `precision.range_test` finds with one epoch of training per width, each going on from the last.
 
     Weights and activations have the width; the accuracy before training is taken for that of chance.
@@ -200,15 +206,17 @@ def precision_range(recipe, dataset, *, threshold=0.1, low=2, high=8, **settings
     """
     rising = Rising(low, high)
     wide = {kind: recipe.mode(kind) | {"precision": high} for kind in ("weights", "activations")}
-    numbers = replace(recipe.system, mantissa=max(high, recipe.system.mantissa))
-    recipe = replace(recipe, system=numbers, modes=recipe.modes | wide,
-                     precision=Policies(rising, rising, recipe.policies.gradients))
+    system: Any = recipe.system
+    policies: Any = recipe.policies
+    recipe = replace(recipe, system=replace(system, mantissa=max(high, system.mantissa)), modes=recipe.modes | wide,
+                     precision=Policies(rising, rising, policies.gradients))
     history = train(recipe, dataset, epochs=high - low + 1, **settings).history
     return range_test(lambda width: history[width - low].train_accuracy, 1 / dataset.classes, low=low, high=high,
                       threshold=threshold)
 
 
-def check(dataset, *, seed, epochs, lr, batch, model, hidden, batch_norm, momentum, decay, lr_drops):
+def check(dataset: Dataset, *, seed: int, epochs: int, lr: float, batch: int, model: str, hidden: Sequence[int] | None,
+          batch_norm: bool, momentum: float, decay: float, lr_drops: tuple[float, ...]) -> tuple[Layer, ...]:
     """Check arguments of `train`, and return the layers of the run."""
     require_int("seed", seed, 0, MAX_SEED)
     require_int("epochs", epochs, 1, 10**6)

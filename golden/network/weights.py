@@ -2,16 +2,20 @@
 
 import hashlib
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from .. import lfsr, logarithmic, madam
 from .. import update as updates
 from ..formats import PRESETS
 from ..logarithmic import Logs
-from ..recipes import LARGEST_SCALE, Kept
+from ..recipes import LARGEST_SCALE, Kept, Recipe, Stored
 from ..rounding import NEAREST, stochastic
+from .layers import Layer
 from .passes import stream_seed
 
 __all__ = ["LogWeights", "Narrow", "Plain", "State", "descent", "digest", "initialise", "sgd"]
@@ -19,7 +23,8 @@ __all__ = ["LogWeights", "Narrow", "Plain", "State", "descent", "digest", "initi
 RUNNING = 0.1  # the part of a batch's statistics in the running ones
 
 
-def initialise(layers, rng, dtype=np.float32, batch_norm=False):
+def initialise(layers: Sequence[Layer], rng: np.random.Generator, dtype: DTypeLike = np.float32,
+               batch_norm: bool = False) -> list[tuple[np.ndarray, ...]]:
     """Return the parameters of each layer: (weights, bias), or (weights, gain, shift) before batch statistics.
 
     Weights are He-uniform, on +-sqrt(6 / patch), from ``rng.random()`` in layer order, row by
@@ -36,7 +41,8 @@ def initialise(layers, rng, dtype=np.float32, batch_norm=False):
     return parameters
 
 
-def descent(parameter, velocity, gradient, lr, momentum, scale=1, decay=0):
+def descent(parameter: np.ndarray, velocity: np.ndarray, gradient: np.ndarray, lr: float, momentum: float,
+            scale: int = 1, decay: float = 0) -> tuple[np.ndarray, np.ndarray]:
     """Return (the change of the parameter, the next velocity): `sgd` but for its last sum."""
     number = parameter.dtype.type
     if decay:
@@ -45,7 +51,8 @@ def descent(parameter, velocity, gradient, lr, momentum, scale=1, decay=0):
     return -(number(lr) * velocity * number(1 / scale)), velocity
 
 
-def sgd(parameter, velocity, gradient, lr, momentum, scale=1, decay=0):
+def sgd(parameter: np.ndarray, velocity: np.ndarray, gradient: np.ndarray, lr: float, momentum: float, scale: int = 1,
+        decay: float = 0) -> tuple[np.ndarray, np.ndarray]:
     """Return the next (parameter, velocity), every operation rounded to nearest even in their dtype.
 
     `update.step` with the method ``plain``: g <- g + decay*w, unless decay is 0; v <- momentum*v + g; u <- -(lr*v);
@@ -64,19 +71,20 @@ class Plain:
     values, velocity : ndarray of float32 or float16
     """
 
-    def __init__(self, start):
+    def __init__(self, start: np.ndarray) -> None:
         self.values, self.velocity = start, np.zeros_like(start)
 
-    def next(self, gradient, lr, momentum, decay, scale):
+    def next(self, gradient: np.ndarray, lr: float, momentum: float, decay: float, scale: int
+             ) -> tuple[np.ndarray, np.ndarray]:
         """Return what the values and the velocity become: see `sgd`."""
         return sgd(self.values, self.velocity, gradient, lr, momentum, scale, decay)
 
-    def move(self, gradient, lr, momentum, decay):
+    def move(self, gradient: np.ndarray, lr: float, momentum: float, decay: float) -> None:
         """Take the gradient of one step."""
         self.values, self.velocity = self.next(gradient, lr, momentum, decay, 1)
 
     @property
-    def kept(self):
+    def kept(self) -> np.ndarray:
         """What the digest is of."""
         return self.values
 
@@ -97,7 +105,7 @@ class Narrow:
         Of the format.
     """
 
-    def __init__(self, kept, start, stream):
+    def __init__(self, kept: Kept, start: np.ndarray, stream: lfsr.Stream) -> None:
         work = PRESETS["fp32" if start.dtype == np.float32 else "fp16"]
         self._kept, self._stream, self._dtype, self.format = kept, stream, start.dtype, kept.format or work
         self.codes = self.format.encode(start)
@@ -106,16 +114,16 @@ class Narrow:
         self._velocities = np.zeros_like(start if kept.fixed else self.codes)
 
     @property
-    def values(self):
+    def values(self) -> np.ndarray:
         """The numbers in the work format; beyond its largest they are infinite."""
         return self.format.decode(self.codes).astype(self._dtype)
 
     @property
-    def kept(self):
+    def kept(self) -> "Narrow":
         """What the digest is of: codes and their format."""
         return self
 
-    def move(self, gradient, lr, momentum, decay):
+    def move(self, gradient: np.ndarray, lr: float, momentum: float, decay: float) -> None:
         """Take the gradient of one step, in the work format."""
         kept, fmt, words, rounding = self._kept, self.format, None, NEAREST
         if kept.update == "stochastic":
@@ -130,8 +138,8 @@ class Narrow:
         rates = [updates.rate_code(fmt, each, name) for each, name in (
             (lr, "lr"), (momentum, "momentum"), (decay, "decay"))]
         self.codes, self._velocities, self._compensations = updates.step(
-            fmt, kept.update, self.codes, self._velocities, self._compensations, fmt.encode(gradient), *rates, words,
-            rounding)
+            fmt, kept.update, self.codes, self._velocities, self._compensations, fmt.encode(gradient), rates[0],
+            rates[1], rates[2], words, rounding)
 
 
 class LogWeights:
@@ -160,7 +168,7 @@ class LogWeights:
         Sticky: a gradient was NaN; see `madam.update`. SGD: a weight became NaN; it or a gradient became infinite.
     """
 
-    def __init__(self, stored, weights, seed, layer, steps):
+    def __init__(self, stored: Stored, weights: np.ndarray, seed: int, layer: int, steps: int) -> None:
         self.stored, self.steps, self.step = stored, steps, 0
         self.invalid = self.overflow = False
         fmt, wide = stored.format, weights.astype(np.float64)
@@ -178,20 +186,21 @@ class LogWeights:
         self.values, self._state = self.start, self.first()
 
     @property
-    def kept(self):
+    def kept(self) -> Logs:
         """What the digest is of."""
         return self.values
 
-    def move(self, gradient, lr, momentum, decay):
+    def move(self, gradient: np.ndarray, lr: float, momentum: float, decay: float) -> None:
         """Take the gradient of one step. Nothing decays."""
         self.values, self._state = self.moved(self.values, self._state, gradient, lr, momentum)
 
-    def first(self):
+    def first(self) -> np.ndarray:
         """Return the momentum (float32) or second moments (V, or float32) before the first step: zeros."""
         return np.zeros(self.start.codes.shape, np.int64 if self.stored.madam and self.stored.second == "log" else
                         np.float32)
 
-    def moved(self, weights, state, gradient, lr, momentum):
+    def moved(self, weights: Logs, state: np.ndarray, gradient: np.ndarray, lr: float, momentum: float
+              ) -> tuple[Logs, np.ndarray]:
         """Return the next weights, and momentum or second moments, for a gradient in float32. SGD alone has an lr."""
         stored, p = self.stored, self.stored.madam
         rate = stored.rate_at(self.step, self.steps)
@@ -216,9 +225,10 @@ class LogWeights:
         codes = np.clip(t, 1, self.bound).astype(np.uint32) | weights.codes & ~np.uint32(stored.format.top)
         return replace(weights, codes=codes), state
 
-    def _single(self, gradient, second):
+    def _single(self, gradient: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return (signed steps of 2**rate, second moments) where those are float32: `madam.twin`, rounded so."""
         p, number = self.stored.madam, np.float32
+        assert p is not None, "SGD has no second moments"
         second = number((p.memory - 1) / p.memory) * second + number(1 / p.memory) * (gradient * gradient)
         self._kept *= (p.memory - 1) / p.memory
         normalised = gradient / np.sqrt(second / number(1 - self._kept))
@@ -227,7 +237,10 @@ class LogWeights:
         return np.rint(np.nan_to_num(np.clip(normalised, -p.clip, p.clip))).astype(np.int64), second
 
 
-def digest(layers):
+Holder = Plain | Narrow | LogWeights
+
+
+def digest(layers: Iterable[tuple]) -> str:
     """Return the SHA-256 over all codes, little-endian, parameter by parameter in order.
 
     They are the codes of the dtype's format, rather than the machine's bytes: a NaN has one code. The codes of other
@@ -267,16 +280,17 @@ class State:
     scale, skipped : int
     """
 
-    def __init__(self, recipe, parameters, seed=0, steps=0):
+    def __init__(self, recipe: Recipe, parameters: Sequence[tuple], seed: int = 0, steps: int = 0) -> None:
         self.limits = recipe.scale
-        self.held = [[self._holder(recipe, i, k, start, seed, steps) for k, start in enumerate(layer)]
-                     for i, layer in enumerate(parameters)]
-        self.statistics = [(np.zeros_like(layer[1]), np.ones_like(layer[1])) if len(layer) == 3 else None
-                           for layer in parameters]
+        self.held: list[list[Any]] = [
+            [self._holder(recipe, i, k, start, seed, steps) for k, start in enumerate(layer)]
+            for i, layer in enumerate(parameters)]
+        self.statistics: list = [(np.zeros_like(layer[1]), np.ones_like(layer[1])) if len(layer) == 3 else None
+                                 for layer in parameters]
         self.scale = recipe.scale.start if recipe.scale else 1
         self.skipped = self.accepted = 0
 
-    def _holder(self, recipe, i, k, start, seed, steps):
+    def _holder(self, recipe: Recipe, i: int, k: int, start: np.ndarray, seed: int, steps: int) -> Holder:
         """Return what holds parameter k of layer i."""
         if recipe.stored and k == 0:
             return LogWeights(recipe.stored, start, seed, i, steps)
@@ -289,16 +303,16 @@ class State:
         return Narrow(recipe.kept, start, self._stream)
 
     @property
-    def parameters(self):
+    def parameters(self) -> list[tuple]:
         """Of each layer a tuple: what the passes take."""
         return [tuple(each.values for each in layer) for layer in self.held]
 
     @property
-    def flags(self):
+    def flags(self) -> list:
         """The holders that have a status of their own: ``invalid`` and ``overflow``."""
         return [each for layer in self.held for each in layer if hasattr(each, "invalid")]
 
-    def step(self, slopes, statistics, lr, momentum, decay=0):
+    def step(self, slopes: Sequence[tuple], statistics: Sequence, lr: float, momentum: float, decay: float = 0) -> None:
         """Take the gradients of one batch, which carry the scale, and its statistics. Weights alone decay."""
         moves = [(held, slope, 0 if k else decay) for layer, found in zip(self.held, slopes)
                  for k, (held, slope) in enumerate(zip(layer, found))]
@@ -326,17 +340,17 @@ class State:
             if self.scale < LARGEST_SCALE:
                 self._rescale(2)
 
-    def whole(self):
+    def whole(self) -> list[tuple]:
         """Return what the digest is of: of each layer, its parameters as they are kept, and then its statistics."""
         return [(*(each.kept for each in layer), *(running or ()))
                 for layer, running in zip(self.held, self.statistics)]
 
-    def finite(self):
+    def finite(self) -> bool:
         """Return whether all parameters and statistics are finite. Logarithmic ones always are."""
         arrays = [each.values for layer in self.held for each in layer if not hasattr(each.values, "codes")]
         return _finite(arrays) and _finite(each for running in self.statistics if running for each in running)
 
-    def _rescale(self, factor):
+    def _rescale(self, factor: float) -> None:
         """Multiply the scale and the velocities, unless one of those would become Inf."""
         held = [each for layer in self.held for each in layer]
         velocities = [each.velocity * each.velocity.dtype.type(factor) for each in held]
@@ -346,5 +360,5 @@ class State:
                 each.velocity = velocity
 
 
-def _finite(arrays):
+def _finite(arrays: Iterable[np.ndarray]) -> bool:
     return all(np.isfinite(array).all() for array in arrays)

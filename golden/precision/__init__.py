@@ -9,11 +9,11 @@ from .chunks import NARROW, WIDE, chunk_sums, decide, ratio, sum_chunks, sum_lim
 from .control import Control, array_of, range_test
 from .costs import cost, saving
 from .cycles import breakpoints
-from .policies import POLICIES, Adaptive, Constant, Cyclic, Policies, Rising, parse
+from .policies import POLICIES, Adaptive, Constant, Cyclic, Policies, Policy, Rising, parse
 from .units import AdaptiveParameters, CyclicParameters, adaptive, cyclic
 
 __all__ = [
     "NARROW", "POLICIES", "WIDE", "Adaptive", "AdaptiveParameters", "Constant", "Control", "Cyclic", "CyclicParameters",
-    "Policies", "Rising", "adaptive", "array_of", "breakpoints", "chunk_sums", "cost", "cyclic", "decide", "parse",
-    "range_test", "ratio", "saving", "sum_chunks", "sum_limit", "threshold_code",
+    "Policies", "Policy", "Rising", "adaptive", "array_of", "breakpoints", "chunk_sums", "cost", "cyclic", "decide",
+    "parse", "range_test", "ratio", "saving", "sum_chunks", "sum_limit", "threshold_code",
 ]

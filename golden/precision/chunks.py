@@ -8,8 +8,10 @@ from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .. import blockfloat
+from ..formats import BlockFloat
 from ..rounding import TRUNCATE
 
 __all__ = ["COUNT", "FRACTION", "GUARD", "NARROW", "WIDE", "chunk_sums", "decide", "ratio", "sum_chunks", "sum_limit",
@@ -19,7 +21,7 @@ NARROW, WIDE = 2, 4  # the widths that FAST chooses from
 GUARD, COUNT, FRACTION = 8, 20, 8  # the defaults of `AdaptiveParameters`
 
 
-def chunk_sums(magnitudes):
+def chunk_sums(magnitudes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the sums (low, high) of the lower and the higher 2-bit chunks of each group: int64, shape (n,).
 
     Of magnitudes of 4 bits, shape (n, group); bits above are not looked at. As 2 bits, truncated, are the higher chunk,
@@ -29,7 +31,8 @@ def chunk_sums(magnitudes):
     return (magnitudes & 3).sum(axis=1), (magnitudes >> 2 & 3).sum(axis=1)
 
 
-def sum_chunks(exponents, low, high, *, guard=GUARD, limit=None):
+def sum_chunks(exponents: np.ndarray, low: np.ndarray, high: np.ndarray, *, guard: int = GUARD,
+               limit: int | None = None) -> tuple[int, int, bool]:
     """Return the sums (numerator, denominator / 4, saturated) of a tensor's groups, scaled by their exponents [ours].
 
     Both sums are integers under one exponent, the largest one of the groups so far, with `guard` bits below the unit of
@@ -58,32 +61,32 @@ def sum_chunks(exponents, low, high, *, guard=GUARD, limit=None):
         if limit is not None:
             saturated |= max(sums) > limit
             sums = [min(each, limit) for each in sums]
-    return *sums, saturated
+    return sums[0], sums[1], saturated
 
 
-def sum_limit(group, guard=GUARD, count=COUNT):
+def sum_limit(group: int, guard: int = GUARD, count: int = COUNT) -> int:
     """Return the greatest sum that the unit holds: no less than that of 2**count groups of one exponent."""
     return (1 << ((3 * group).bit_length() + guard + count)) - 1
 
 
-def threshold_code(threshold, fraction=FRACTION):
+def threshold_code(threshold: Fraction | float, fraction: int = FRACTION) -> int:
     """Return a threshold in units of 2**-fraction: to nearest even, held within 0 and below 2 [ours]."""
     return min(max(round(Fraction(threshold) * (1 << fraction)), 0), (2 << fraction) - 1)
 
 
-def decide(numerator, quarter, code, fraction=FRACTION):
+def decide(numerator: int, quarter: int, code: int, fraction: int = FRACTION) -> int:
     """Return 4 if numerator / (4 * quarter) is the threshold or above, else 2. An all-zero tensor gets 4 [ours]."""
     return WIDE if numerator << fraction >= 4 * code * quarter else NARROW
 
 
-def sums_of(array, fmt, axis):
+def sums_of(array: ArrayLike, fmt: BlockFloat, axis: int) -> tuple[int, int]:
     """Return (numerator, denominator / 4) of a tensor's r, from groups along that axis."""
     blocks = blockfloat.quantise(array, replace(fmt, mantissa=WIDE), axis=axis, rounding=TRUNCATE)
     low, high = chunk_sums(np.abs(blocks.mantissas).reshape(-1, fmt.group))
     return sum_chunks(blocks.exponents, low, high, limit=sum_limit(fmt.group))[:2]
 
 
-def ratio(array, fmt, axis=-1):
+def ratio(array: ArrayLike, fmt: BlockFloat, axis: int = -1) -> float:
     """Return r(X) of an array under a BlockFloat: a float. NaN for nothing but zeros."""
     numerator, quarter = sums_of(array, fmt, axis)
     return numerator / (4 * quarter) if quarter else math.inf if numerator else math.nan

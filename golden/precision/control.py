@@ -2,15 +2,20 @@
 
 import math
 from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
 
 from .. import blockfloat
 from ..array import ArrayParameters, cycles
+from ..blockfloat import Blocks
 from .chunks import sums_of
 
 __all__ = ["Control", "array_of", "range_test"]
 
 
-def array_of(group):
+def array_of(group: int) -> ArrayParameters | None:
     """Return the parameters of a 4 x 4 array for up to 8 bits, or None for groups that an array cannot have."""
     if group & (group - 1) or not 4 <= group <= 64:
         return None
@@ -30,13 +35,14 @@ class Control:
     layers, steps : int
     """
 
-    def __init__(self, recipe, layers, steps):
+    def __init__(self, recipe: Any, layers: int, steps: int) -> None:
         self._policies, self._system, self._layers, self._steps = recipe.policies, recipe.system, layers, steps
         self._widths = {(kind, layer): bytearray() for kind in vars(self._policies) for layer in range(layers)}
         self._decided = dict.fromkeys(self._widths)  # the step of the latest decision
-        self._products, self._kinds = Counter(), {}
+        self._products: Counter[tuple] = Counter()
+        self._kinds: dict[str, Sequence[str]] = {}
 
-    def width(self, kind, layer, step, array, axis):
+    def width(self, kind: str, layer: int, step: int | None, array: np.ndarray, axis: int) -> int:
         """Return the magnitude bits of a use of a tensor; `step` is None when accuracy is measured."""
         policy = getattr(self._policies, kind)
         widths = self._widths[kind, layer]
@@ -48,13 +54,13 @@ class Control:
             self._decided[kind, layer] = step
         return widths[-1]
 
-    def count(self, gemm, kinds, a, b):
+    def count(self, gemm: str, kinds: Sequence[str], a: Blocks, b: Blocks) -> None:
         """Take a product of Blocks (M, K) and (K, N), of tensors of these kinds, into the account."""
         self._kinds[gemm] = kinds
         widths = (a.format.mantissa, b.format.mantissa)
         self._products[gemm, len(a.exponents), len(b.exponents), a.length, *widths] += 1
 
-    def report(self):
+    def report(self) -> dict:
         """Return the account: JSON-ready.
 
         ``widths``: per kind of tensor and layer, ``[first step, width]`` of each run of equal widths. ``steps``: per
@@ -68,14 +74,15 @@ class Control:
         product (m, k) times (k, n) of operands of a and b bits, so that other costs can be computed without training
         again. Nothing here counts the measuring of accuracy.
         """
-        widths, steps = {}, {}
+        widths: dict[str, list] = {}
+        steps: dict[str, list] = {}
         for (kind, _), found in self._widths.items():
             changes = [k for k in range(len(found)) if k == 0 or found[k] != found[k - 1]]
             widths.setdefault(kind, []).append([[k, found[k]] for k in changes])
             steps.setdefault(kind, []).append({str(each): found.count(each) for each in sorted(set(found))})
         operations, passes = {"used": 0, "fp32": 0, "static": 0}, {"used": 0, "static": 0}
         array = array_of(self._system.group)
-        spent = dict.fromkeys(("used", "static"), 0 if array else None)
+        spent: dict[str, Any] = dict.fromkeys(("used", "static"), 0 if array else None)
         for (gemm, m, n, k, *used), count in self._products.items():
             static = [getattr(self._policies, kind).top for kind in self._kinds[gemm]]
             pairs = count * m * n * -(-k // self._system.group)
@@ -91,7 +98,8 @@ class Control:
                 "products": products}
 
 
-def range_test(accuracy, start, *, low=2, high=8, threshold=0.1):
+def range_test(accuracy: Callable[[int], float], start: float, *, low: int = 2, high: int = 8, threshold: float = 0.1
+               ) -> tuple[int | None, dict[int, float]]:
     """Return (the least useful width, {width: gain}): a test, after CPT's idea, for the lower end of the cycles.
 
     Training begins with `low` bits and takes one more at a time; the first width under which the training accuracy

@@ -1,6 +1,7 @@
 """What widths cost in bit operations, and what cycles of them save."""
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from .policies import Cyclic
 __all__ = ["cost", "saving"]
 
 
-def cost(bits, gradients):
+def cost(bits: int, gradients: int) -> Fraction:
     """Return CPT's cost of an iteration, relative to operands of 32 bits: (a*a + 2*a*g) / 3 / 1024 [code]. A Fraction.
 
     Of the three products of a layer one is of weights and activations, of a bits each, and two are of one of these and
@@ -19,7 +20,7 @@ def cost(bits, gradients):
     return Fraction(bits * bits + 2 * bits * gradients, 3 * 1024)
 
 
-def saving(low, high, gradients, *, steps=None, cycles=32):
+def saving(low: int, high: int, gradients: int, *, steps: int | None = None, cycles: int = 32) -> Fraction | float:
     """Return what `Cyclic` saves of the `cost` of `high` bits throughout, 0 to 1.
 
     With gradients of `high` bits, 64,000 steps and 32 cycles, it is 36.67 % from 3 to 8 bits, 30.05 % from 3 to 6 and
@@ -34,7 +35,7 @@ def saving(low, high, gradients, *, steps=None, cycles=32):
     cycles : int
     """
     if steps is None:
-        edges = [0, *(edge_of(1 - Fraction(2 * k - 1, high - low)) for k in range(1, high - low + 1)), 1]
+        edges: list[Any] = [0, *(edge_of(1 - Fraction(2 * k - 1, high - low)) for k in range(1, high - low + 1)), 1]
         mean = sum((after - before) * cost(low + k, gradients)
                    for k, (before, after) in enumerate(zip(edges, edges[1:])))
         return float(1 - mean / cost(high, gradients))

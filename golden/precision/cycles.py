@@ -13,9 +13,9 @@ __all__ = ["breakpoints", "edge_of"]
 DIGITS = 60  # of the cosine's inverse; see `edge_of`
 
 
-def _pi():
+def _pi() -> Decimal:
     """Return pi, by Machin's formula, in the precision of the context."""
-    def arctan(n):
+    def arctan(n: int) -> Decimal:
         term, total, k = Decimal(1) / n, Decimal(0), 1
         while abs(term) > Decimal(10) ** -(DIGITS + 8):
             total += term / k if k % 4 == 1 else -term / k
@@ -25,7 +25,7 @@ def _pi():
     return 4 * (4 * arctan(5) - arctan(239))
 
 
-def _sine_cosine(x):
+def _sine_cosine(x: Decimal) -> tuple[Decimal, Decimal]:
     """Return the sine and the cosine of a Decimal from 0 to 4."""
     total, term, k = [Decimal(0), Decimal(0)], Decimal(1), 0
     while abs(term) > Decimal(10) ** -(DIGITS + 8):
@@ -36,7 +36,7 @@ def _sine_cosine(x):
 
 
 @lru_cache(64)
-def edge_of(cosine):
+def edge_of(cosine: Fraction) -> Fraction:
     """Return arccos(cosine) / pi for a Fraction within -1 and 1: a Fraction, exact or within 10**-60.
 
     By Niven's theorem the exact ones are those of 0 and +-1/2 (and +-1, which `breakpoints` has no use for).
@@ -55,7 +55,7 @@ def edge_of(cosine):
 
 
 @lru_cache(256)
-def breakpoints(low, high, period):
+def breakpoints(low: int, high: int, period: int) -> tuple[int, ...]:
     """Return the positions within a cycle from which on the width is low + 1, low + 2, ..., high or more.
 
     Integers from 1 to `period` (which no position reaches), each exact: the first position whose

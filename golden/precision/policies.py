@@ -3,14 +3,16 @@
 Source: numerics contract, section 3.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from fractions import Fraction
+from typing import Any
 
 from ...base.checks import require, require_int
 from .chunks import WIDE, decide, threshold_code
 from .cycles import breakpoints
 
-__all__ = ["POLICIES", "Adaptive", "Constant", "Cyclic", "Policies", "Rising", "parse"]
+__all__ = ["POLICIES", "Adaptive", "Constant", "Cyclic", "Policies", "Policy", "Rising", "parse"]
 
 
 @dataclass(frozen=True)
@@ -19,23 +21,24 @@ class Constant:
 
     bits: int = 4
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require_int("bits", self.bits, 2, 8)
 
     @property
-    def top(self):
+    def top(self) -> int:
         """The greatest width."""
         return self.bits
 
-    def width(self, layer, layers, step, steps, sums=None):
+    def width(self, layer: int, layers: int, step: int, steps: int, sums: Callable[[], tuple[int, int]] | None = None
+              ) -> int:
         """Return the width of a tensor of that layer (of `layers`, from 0) in that step (of `steps`, from 0)."""
         return self.bits
 
-    def measured(self, latest):
+    def measured(self, latest: int | None) -> int:
         """Return the width when accuracy is measured, given that of the latest step (None before the first)."""
         return self.top
 
-    def describe(self):
+    def describe(self) -> dict:
         """Return the policy and its parameters: JSON-ready."""
         return {"policy": "constant", "bits": self.bits}
 
@@ -60,30 +63,31 @@ class Cyclic:
     high: int = 8
     cycles: int = 32
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require_int("low", self.low, 2, 8)
         require_int("high", self.high, self.low, 8)
         require_int("cycles", self.cycles, 1, 10**6)
 
     @property
-    def top(self):
+    def top(self) -> int:
         """The greatest width."""
         return self.high
 
-    def period(self, steps):
+    def period(self, steps: int) -> int:
         """Return the steps of a cycle."""
         return max(steps // self.cycles, 1)
 
-    def width(self, layer, layers, step, steps, sums=None):
+    def width(self, layer: int, layers: int, step: int, steps: int, sums: Callable[[], tuple[int, int]] | None = None
+              ) -> int:
         """Return the width, as `Constant.width`."""
         period = self.period(steps)
         return self.low + sum(step % period >= each for each in breakpoints(self.low, self.high, period))
 
-    def measured(self, latest):
+    def measured(self, latest: int | None) -> int:
         """Return the width when accuracy is measured: the greatest [ours]."""
         return self.top
 
-    def describe(self):
+    def describe(self) -> dict:
         """Return the policy and its parameters: JSON-ready."""
         return {"policy": "cyclic", "low": self.low, "high": self.high, "cycles": self.cycles}
 
@@ -98,24 +102,25 @@ class Rising:
     low: int = 2
     high: int = 8
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require_int("low", self.low, 2, 8)
         require_int("high", self.high, self.low, 8)
 
     @property
-    def top(self):
+    def top(self) -> int:
         """The greatest width."""
         return self.high
 
-    def width(self, layer, layers, step, steps, sums=None):
+    def width(self, layer: int, layers: int, step: int, steps: int, sums: Callable[[], tuple[int, int]] | None = None
+              ) -> int:
         """Return the width, as `Constant.width`."""
         return min(self.low + step * (self.high - self.low + 1) // steps, self.high)
 
-    def measured(self, latest):
+    def measured(self, latest: int | None) -> int:
         """Return the width when accuracy is measured."""
         return self.low if latest is None else latest
 
-    def describe(self):
+    def describe(self) -> dict:
         """Return the policy and its parameters: JSON-ready."""
         return {"policy": "rising", "low": self.low, "high": self.high}
 
@@ -141,45 +146,49 @@ class Adaptive:
     beta: float = 0.3
     reverse: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("alpha", "beta"):
             value = getattr(self, name)
             require(type(value) in (int, float) and 0 <= value < 2, name, value, "a number from 0 to below 2")
         require(type(self.reverse) is bool, "reverse", self.reverse, "true, false")
 
     @property
-    def top(self):
+    def top(self) -> int:
         """The greatest width."""
         return WIDE
 
-    def threshold(self, layer, layers, step, steps):
+    def threshold(self, layer: int, layers: int, step: int, steps: int) -> Fraction:
         """Return the threshold, a Fraction; late layers and steps may have one below 0."""
         alpha, beta = Fraction(str(self.alpha)), Fraction(str(self.beta))
         step = steps - 1 - step if self.reverse else step
         return alpha - beta * Fraction(step, steps) - beta * Fraction(layer, layers)
 
-    def width(self, layer, layers, step, steps, sums=None):
+    def width(self, layer: int, layers: int, step: int, steps: int, sums: Callable[[], tuple[int, int]] | None = None
+              ) -> int:
         """Return the width, as `Constant.width`. `sums` is called for the tensor's `sum_chunks`."""
-        return decide(*sums(), threshold_code(self.threshold(layer, layers, step, steps)))
+        assert sums is not None, "an adaptive width is that of a tensor"
+        numerator, quarter = sums()
+        return decide(numerator, quarter, threshold_code(self.threshold(layer, layers, step, steps)))
 
-    def measured(self, latest):
+    def measured(self, latest: int | None) -> int:
         """Return the width when accuracy is measured: the greatest [ours]."""
         return self.top
 
-    def describe(self):
+    def describe(self) -> dict:
         """Return the policy and its parameters: JSON-ready."""
         return {"policy": "adaptive", "alpha": self.alpha, "beta": self.beta, "reverse": self.reverse}
 
 
-POLICIES = {"constant": Constant, "cyclic": Cyclic, "rising": Rising, "adaptive": Adaptive}
+Policy = Constant | Cyclic | Rising | Adaptive
+POLICIES: dict[str, Any] = {"constant": Constant, "cyclic": Cyclic, "rising": Rising, "adaptive": Adaptive}
 
 
-def parse(value):
+def parse(value: Any) -> Policy:
     """Return the policy that a dict means, as the policies' `describe` returns it; what it leaves out has its default.
 
     A policy is returned as it is.
     """
-    if isinstance(value, tuple(POLICIES.values())):
+    if isinstance(value, Policy):
         return value
     require(isinstance(value, dict), "policy", value, 'an object such as {"policy": "constant", "bits": 4}')
     settings = dict(value)
@@ -195,11 +204,11 @@ def parse(value):
 class Policies:
     """What decides on the width of each kind of tensor."""
 
-    weights: object = Constant()
-    activations: object = Constant()
-    gradients: object = Constant()
+    weights: Policy = Constant()
+    activations: Policy = Constant()
+    gradients: Policy = Constant()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for kind, policy in vars(self).items():
             require(isinstance(policy, tuple(POLICIES.values())), f"precision of {kind}", policy,
                     "a Constant, Cyclic, Rising or Adaptive")

@@ -34,18 +34,18 @@ class CyclicParameters(Parameters):
     high: int = 8
     gradients: int = 8
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require_int("iterations", self.iterations, 1, 2**31 - 1)
         Cyclic(self.low, self.high, self.cycles)
         require_int("gradients", self.gradients, 2, 8)
 
     @property
-    def policy(self):
+    def policy(self) -> Cyclic:
         """The Cyclic of weights and activations."""
         return Cyclic(self.low, self.high, self.cycles)
 
     @property
-    def period(self):
+    def period(self) -> int:
         """Iterations of a cycle."""
         return self.policy.period(self.iterations)
 
@@ -77,7 +77,7 @@ class AdaptiveParameters(Parameters):
     count: int = COUNT
     fraction: int = FRACTION
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require_int("group", self.group, 4, 64)
         require_int("mantissa", self.mantissa, 4, 8)
         require_int("exponent", self.exponent, 3, 8)
@@ -86,27 +86,27 @@ class AdaptiveParameters(Parameters):
         require_int("fraction", self.fraction, 1, 16)
 
     @property
-    def format(self):
+    def format(self) -> BlockFloat:
         """The BlockFloat that the layout is that of."""
         return BlockFloat(self.group, self.mantissa, self.exponent)
 
     @property
-    def narrowed(self):
+    def narrowed(self) -> BlockFloat:
         """The BlockFloat of the groups themselves."""
         return BlockFloat(self.group, WIDE, self.exponent)
 
     @property
-    def limit(self):
+    def limit(self) -> int:
         """Where a tensor's sums saturate."""
         return sum_limit(self.group, self.guard, self.count)
 
     @property
-    def bits(self):
+    def bits(self) -> int:
         """Bits of a tensor's sums."""
         return self.limit.bit_length()
 
 
-def cyclic(parameters, restart):
+def cyclic(parameters: CyclicParameters, restart: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Golden function of ``precision-cyclic``: transfers in order, each one iteration.
 
     Parameters
@@ -127,7 +127,8 @@ def cyclic(parameters, restart):
     return np.broadcast_to(forward, position.shape), np.full(len(index), parameters.gradients)
 
 
-def adaptive(parameters, exponents, magnitudes, threshold, last):
+def adaptive(parameters: AdaptiveParameters, exponents: np.ndarray, magnitudes: np.ndarray, threshold: np.ndarray,
+             last: np.ndarray) -> tuple[np.ndarray, bool]:
     """Golden function of ``precision-adaptive``: transfers of one group each, in order.
 
     Parameters

@@ -2,7 +2,9 @@
 
 import dataclasses
 import inspect
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from ...base.checks import require, require_int
 from .. import systems
@@ -12,7 +14,8 @@ from ..formats import PRESETS, Float, Log, parse
 from ..logarithmic import LNSSystem
 from ..madam import MadamParameters
 from ..mx import MXSystem
-from ..precision import Adaptive, Constant, Cyclic, Policies
+from ..number_system import Mode
+from ..precision import Adaptive, Constant, Cyclic, Policies, Policy
 from ..precision import parse as parse_policy
 from ..rounding import KINDS
 from .recipe import TENSORS, Kept, LossScale, Recipe, Stored
@@ -20,15 +23,17 @@ from .recipe import TENSORS, Kept, LossScale, Recipe, Stored
 __all__ = ["RECIPES", "bfp", "cpt", "fast", "fp16", "fp32", "keep", "lns_madam", "make", "mx", "system"]
 
 
-def fp32():
+def fp32() -> Recipe:
     """Everything in fp32; each GEMM adds in rising order, every product and sum rounded."""
     return Recipe("fp32")
 
 
-def bfp(*, group=16, mantissa=4, exponent=8, weights_mantissa=None, activations_mantissa=None,
-        gradients_mantissa=None, weights_precision=None, activations_precision=None, gradients_precision=None,
-        weights_rounding="nearest", activations_rounding="nearest", gradients_rounding="stochastic", random_bits=8,
-        corrected=False, accumulator="fp32"):
+def bfp(*, group: int = 16, mantissa: int = 4, exponent: int = 8, weights_mantissa: int | None = None,
+        activations_mantissa: int | None = None, gradients_mantissa: int | None = None,
+        weights_precision: dict | Policy | None = None, activations_precision: dict | Policy | None = None,
+        gradients_precision: dict | Policy | None = None, weights_rounding: str = "nearest",
+        activations_rounding: str = "nearest", gradients_rounding: str = "stochastic", random_bits: int = 8,
+        corrected: bool = False, accumulator: Any = "fp32") -> Recipe:
     """Block floating point after FAST (numerics contract, section 3).
 
     Parameters
@@ -71,9 +76,10 @@ def bfp(*, group=16, mantissa=4, exponent=8, weights_mantissa=None, activations_
                   precision=Policies(**policies) if any(policy is not None for policy in asked) else None)
 
 
-def fast(*, group=16, exponent=8, alpha=0.6, beta=0.3, reverse=False, weights_rounding="truncate",
-         activations_rounding="truncate", gradients_rounding="stochastic", random_bits=8, corrected=False,
-         accumulator="fp32"):
+def fast(*, group: int = 16, exponent: int = 8, alpha: float = 0.6, beta: float = 0.3, reverse: bool = False,
+         weights_rounding: str = "truncate", activations_rounding: str = "truncate",
+         gradients_rounding: str = "stochastic", random_bits: int = 8, corrected: bool = False,
+         accumulator: Any = "fp32") -> Recipe:
     """Block floating point of 2 or 4 bits, by tensor, layer and step, after FAST (numerics contract, section 3).
 
     Parameters
@@ -90,9 +96,10 @@ def fast(*, group=16, exponent=8, alpha=0.6, beta=0.3, reverse=False, weights_ro
     return replace(base, name="fast", precision=Policies(policy, policy, policy))
 
 
-def cpt(*, low=3, high=8, cycles=32, gradients=8, group=16, exponent=8, weights_rounding="nearest",
-        activations_rounding="nearest", gradients_rounding="stochastic", random_bits=8, corrected=False,
-        accumulator="fp32"):
+def cpt(*, low: int = 3, high: int = 8, cycles: int = 32, gradients: int = 8, group: int = 16, exponent: int = 8,
+        weights_rounding: str = "nearest", activations_rounding: str = "nearest",
+        gradients_rounding: str = "stochastic", random_bits: int = 8, corrected: bool = False,
+        accumulator: Any = "fp32") -> Recipe:
     """Block floating point whose precision cycles, after CPT (numerics contract, section 3).
 
     That the cycles are of block floating point, CPT's own being of integers, is ours.
@@ -115,15 +122,16 @@ def cpt(*, low=3, high=8, cycles=32, gradients=8, group=16, exponent=8, weights_
     return replace(base, name="cpt", precision=Policies(policy, policy, Constant(gradients)))
 
 
-def _float(name, value):
+def _float(name: str, value: object) -> Any:
     """Return the format that a Float or a preset's name means."""
     try:
         return parse(value)
     except (TypeError, ValueError):
-        require(False, name, value, ", ".join(n for n, f in PRESETS.items() if isinstance(f, Float)))
+        allowed = ", ".join(preset for preset, fmt in PRESETS.items() if isinstance(fmt, Float))
+    raise ValueError(f"{name} is {value!r}; allowed: {allowed}")
 
 
-def fp16(*, chunk=64, loss_scale=None, growth_interval=100):
+def fp16(*, chunk: int = 64, loss_scale: int | None = None, growth_interval: int = 100) -> Recipe:
     """Everything in IEEE FP16, every operation's result rounded once, to nearest even; after arXiv 1911.07384.
 
     Only the paper's abstract could be read: the recipe is ours. docs/fp16.md tells what each setting does.
@@ -142,8 +150,8 @@ def fp16(*, chunk=64, loss_scale=None, growth_interval=100):
     return Recipe("fp16", PlainSystem(half, chunk), scale=None if loss_scale is None else scale)
 
 
-def mx(*, element="fp8-e4m3", gradients_element="fp8-e5m2", block=32, gradients_rounding="nearest", random_bits=8,
-       accumulator="fp32"):
+def mx(*, element: Any = "fp8-e4m3", gradients_element: Any = "fp8-e5m2", block: int = 32,
+       gradients_rounding: str = "nearest", random_bits: int = 8, accumulator: Any = "fp32") -> Recipe:
     """OCP microscaling formats (numerics contract, section 5; docs/mx.md), FP8 by default.
 
     Parameters
@@ -161,9 +169,11 @@ def mx(*, element="fp8-e4m3", gradients_element="fp8-e5m2", block=32, gradients_
                                  random_bits=random_bits, accumulator=_float("accumulator", accumulator)))
 
 
-def lns_madam(*, bits=8, gamma=8, lanes=16, accumulation="direct", accumulator=None, lsb=0, constants=None,
-              update="madam", weights_bits=16, rate=7, rate_drops=(0.6, 0.7, 0.8, 0.9), clip=10, memory=1000,
-              second="log", second_bits=10, second_gamma=8, second_bias=None, random_bits=8):
+def lns_madam(*, bits: int = 8, gamma: int = 8, lanes: int = 16, accumulation: str = "direct",
+              accumulator: int | None = None, lsb: int = 0, constants: int | None = None, update: str = "madam",
+              weights_bits: int = 16, rate: int = 7, rate_drops: Sequence[float] = (0.6, 0.7, 0.8, 0.9), clip: int = 10,
+              memory: int = 1000, second: str = "log", second_bits: int = 10, second_gamma: int = 8,
+              second_bias: int | None = None, random_bits: int = 8) -> Recipe:
     """Logarithmic numbers after LNS-Madam (numerics contract, sections 6 and 7; docs/logarithmic.md).
 
     Weights exist as logarithmic codes alone, which the update moves; GEMMs take them in `bits` bits. All other
@@ -203,7 +213,8 @@ def lns_madam(*, bits=8, gamma=8, lanes=16, accumulation="direct", accumulator=N
     return Recipe("lns-madam", numbers, stored=Stored(wide, parameters, rate, tuple(rate_drops), second))
 
 
-def system(system="int8", *, weights=None, activations=None, gradients=None, **settings):
+def system(system: str = "int8", *, weights: Mode | None = None, activations: Mode | None = None,
+           gradients: Mode | None = None, **settings: Any) -> Recipe:
     """Any number system, with the same bits as its array.
 
     Parameters
@@ -225,7 +236,7 @@ RECIPES = {"fp32": fp32, "bfp": bfp, "fp16": fp16, "mx": mx, "lns-madam": lns_ma
            "system": system}
 
 
-def make(name, **settings):
+def make(name: str, **settings: Any) -> Recipe:
     """Return the recipe of that name, with settings that are the keywords of its function in `RECIPES`."""
     require(name in RECIPES, "recipe", name, ", ".join(RECIPES))
     allowed = [each for each in inspect.signature(RECIPES[name]).parameters if each != "settings"]
@@ -237,7 +248,7 @@ def make(name, **settings):
     return RECIPES[name](**settings)
 
 
-def keep(recipe, parameters=None, update="plain", **settings):
+def keep(recipe: Recipe, parameters: object | None = None, update: str = "plain", **settings: Any) -> Recipe:
     """Return the recipe with another `Kept`.
 
     Parameters

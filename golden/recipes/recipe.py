@@ -1,6 +1,7 @@
 """A recipe: the number system of a training run, what keeps the parameters, the loss scale and the precision."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -34,9 +35,9 @@ class LossScale:
     """
 
     start: int = 1024
-    interval: int = 100
+    interval: int | None = 100
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         start = self.start
         require(type(start) is int and 1 <= start <= LARGEST_SCALE and start & (start - 1) == 0, "loss_scale", start,
                 f"a power of two from 1 to {LARGEST_SCALE}, or null")
@@ -65,12 +66,12 @@ class Stored:
     """
 
     format: Log = PRESETS["lns16-update"]
-    madam: MadamParameters = None
+    madam: MadamParameters | None = None
     rate: int = 4
-    drops: tuple = ()
+    drops: tuple[float, ...] = ()
     second: str = "log"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require(self.madam is None or self.madam.weight == self.format, "weight", self.madam and self.madam.weight,
                 f"{self.format}, the stored format")
         require_int("rate", self.rate, 0, 7)
@@ -80,13 +81,14 @@ class Stored:
                 f"at most {self.rate} rising numbers above 0 and below 1, because the rate is {self.rate}")
         require(self.second in ("log", "fp32"), "second", self.second, "log, fp32")
 
-    def rate_at(self, step, steps):
+    def rate_at(self, step: int, steps: int) -> int:
         """Return the rate of a step, counted from 0, in a run of `steps`."""
         return self.rate - sum(step >= part * steps for part in self.drops)
 
-    def describe(self):
+    def describe(self) -> dict:
         """Return the stored format, its rounding, and what moves it: JSON-ready."""
-        described = {"format": named(self.format), "rounding": "nearest", "update": "madam" if self.madam else "sgd"}
+        described: dict[str, Any] = {"format": named(self.format), "rounding": "nearest",
+                                     "update": "madam" if self.madam else "sgd"}
         if self.madam:
             kept = ("second_bits", "second_gamma", "second_bias", "random_bits") if self.second == "log" else ()
             described |= {"rate": self.rate, "rate_drops": list(self.drops), "clip": self.madam.clip,
@@ -111,7 +113,7 @@ class Kept:
         Bits of the carry word.
     """
 
-    format: object = None
+    format: Any = None
     update: str = "plain"
     random_bits: int = 8
     carry: int = 8
@@ -121,7 +123,7 @@ class Kept:
         """Whether parameters are in fixed point."""
         return isinstance(self.format, Fixed)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require(self.update in METHODS, "update", self.update, ", ".join(METHODS))
         require(self.format is None or isinstance(self.format, (Float, Fixed)), "parameters", self.format,
                 "a Float or a Fixed format, such as bf16")
@@ -132,9 +134,9 @@ class Kept:
         if self.fixed:
             require_int("bits of parameters", self.format.bits, 2, 32 if self.update != "kahan" else 40 - self.carry)
 
-    def describe(self, work):
+    def describe(self, work: Float) -> dict:
         """Return the format and the update, with what goes with it: JSON-ready."""
-        described = {"format": named(self.format or work), "update": self.update}
+        described: dict[str, Any] = {"format": named(self.format or work), "update": self.update}
         if self.update == "stochastic":
             described["bits"] = self.random_bits
         if self.update == "kahan" and self.fixed:
@@ -174,14 +176,14 @@ class Recipe:
     name: str
     system: NumberSystem = PlainSystem()
     modes: dict[str, Mode] = field(default_factory=dict)
-    scale: LossScale = None
-    stored: Stored = None
+    scale: LossScale | None = None
+    stored: Stored | None = None
     kept: Kept = Kept()
-    softmax: SoftmaxParameters = None
-    precision: Policies = None
+    softmax: SoftmaxParameters | None = None
+    precision: Policies | None = None
     words: str = "use"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         acc, work = self.accumulator, self.work
         require(work in (PRESETS["fp32"], PRESETS["fp16"]), "work", work, "fp32, fp16")
         require(isinstance(acc, Float) and acc.specials == "ieee" and acc.overflow == "infinity" and
@@ -232,11 +234,11 @@ class Recipe:
         return Policies(*(Constant(self.mode(tensor)["precision"]) for tensor in TENSORS))
 
     @property
-    def dtype(self):
+    def dtype(self) -> np.dtype:
         """NumPy's type of the work format."""
         return np.dtype(np.float32 if self.work == PRESETS["fp32"] else np.float16)
 
-    def mode(self, kind: str, array=None) -> Mode:
+    def mode(self, kind: str, array: Any = None) -> Mode:
         """Return the modes of an operand: a tensor of this kind, of zeros where none is given."""
         array = np.zeros((1, 1), self.dtype) if array is None else array
         return self.system.mode(kind, array) | self.modes.get(kind, {})
@@ -263,5 +265,5 @@ class Recipe:
         return described
 
 
-def _modes_of(system):
+def _modes_of(system: NumberSystem) -> str:
     return ", ".join(system.modes) or "none"
