@@ -2,10 +2,12 @@
 
 from amaranth.lib import data
 
+from ..golden.formats import BlockFloat
+
 __all__ = ["group_layout"]
 
 
-def group_layout(fmt):
+def group_layout(fmt: BlockFloat) -> data.StructLayout:
     """Return the layout of one BFP group of a BlockFloat format.
 
     ``elements`` (element 0 lowest, each ``magnitude`` and above it ``sign``), ``exponent``

@@ -1,5 +1,7 @@
 """Random words in hardware: the golden model's leaping LFSR, one register per lane."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -27,15 +29,15 @@ class LeapLFSR(wiring.Component):
         Move every lane on by one draw.
     """
 
-    def __init__(self, *, seed, lanes, bits):
+    def __init__(self, *, seed: int, lanes: int, bits: int) -> None:
         self.seed, self.lanes, self.bits = seed, lanes, bits
         super().__init__({"words": Out(lanes * bits), "draw": In(1)})
 
-    def word(self, lane):
+    def word(self, lane: int) -> Value:
         """Return the current word of one lane."""
         return self.words[self.bits * lane:self.bits * (lane + 1)]
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
         columns = lfsr.leap_matrix(self.bits)
         words = []

@@ -2,6 +2,7 @@
 
 from amaranth import *
 
+from ..golden.formats import Float
 from ..golden.logarithmic import thresholds
 from .rounding import normalise
 
@@ -34,7 +35,7 @@ class Level:
         Bits of a level.
     """
 
-    def __init__(self, fmt, gamma, lowest):
+    def __init__(self, fmt: Float, gamma: int, lowest: int) -> None:
         self.fmt, self.gamma = fmt, gamma
         self.left = max(min(fmt.emin - lowest, fmt.mantissa), 0)
         # A number of the exponent `lowest` may share a level with zero; one of the format's own least may not.
@@ -58,7 +59,7 @@ class Level:
         # A fraction has reached a step if the sum of its rest and this overflows.
         self.steps = [-each & ((1 << rest) - 1) for each in steps]
 
-    def find(self, m, name, significand, field, special):
+    def find(self, m: Module, name: str, significand: Value, field: Value, special: Value) -> Value:
         """Return what `round` takes (combinational), from what `unpack` returns and whether it is Inf or NaN."""
         shifts = [1 << k for k in reversed(range(self.left.bit_length()))]
         normal = significand[-1]
@@ -79,7 +80,7 @@ class Level:
         # Written so that registers with a reset can do it.
         return Cat(fraction[:self._rest], Mux(usual, Cat(always, always | inside, below), 0), Mux(some, place, 0))
 
-    def round(self, m, name, found, offset=None):
+    def round(self, m: Module, name: str, found: Value, offset: int | None = None) -> Value:
         """Return the level, or with an offset its sum with that constant, which is signed (combinational)."""
         rest, low = self._rest, self.low
         always, may, below = found[rest], found[rest + 1], found[rest + 2:rest + 2 + low]

@@ -1,5 +1,8 @@
 """Madam's weight update in hardware: logarithmic weights move by additions to their codes."""
 
+from collections.abc import Callable
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import data, memory
 
@@ -54,7 +57,7 @@ class MadamUpdate(StreamUnit):
 
     latency = 14
 
-    def __init__(self, parameters: MadamParameters):
+    def __init__(self, parameters: MadamParameters) -> None:
         self.parameters = parameters
         p, lanes = parameters, parameters.lanes
         weights, seconds = data.ArrayLayout(p.weight.bits, lanes), data.ArrayLayout(p.second_bits, lanes)
@@ -64,7 +67,7 @@ class MadamUpdate(StreamUnit):
             {"weights": weights, "narrow": data.ArrayLayout(p.narrow.bits, lanes), "seconds": seconds})
 
     @property
-    def meanings(self):
+    def meanings(self) -> dict[str, str]:
         p = self.parameters
         second = f"second moment, code V: worth 2**(V / {p.second_gamma} - {p.second_bias}), or 0 if V is 0"
         return {
@@ -78,7 +81,7 @@ class MadamUpdate(StreamUnit):
             "overflow": "sticky: a gradient was Inf, or its square above the largest second moment",
         }
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
         parameters, payload = self.parameters, self.i.payload
         fmt, lanes, bits = parameters.gradient, parameters.lanes, parameters.second_bits
@@ -201,7 +204,7 @@ class MadamUpdate(StreamUnit):
         self.report(m, invalid=advance & now.valid & now.nan, overflow=advance & now.valid & now.above)
         return m
 
-    def _table(self):
+    def _table(self) -> "tuple[_Window, list[int]]":
         """Return the window of distances in a table, and the words of that.
 
         The growth of V by a square d codes above it is the greater of d and 0, less a number that is never negative: a
@@ -211,13 +214,13 @@ class MadamUpdate(StreamUnit):
         low, table, end = growth(parameters.second_gamma, parameters.memory, parameters.random_bits)
         window, most = _Window(low + 1, low + len(table)), 1 << (parameters.second_bits + parameters.random_bits)
 
-        def word(d):
+        def word(d: int) -> int:
             grown = table[max(d - low, 0)] if d < low + len(table) else (d << parameters.random_bits) + end
             return min((max(d, 0) << parameters.random_bits) - grown, most)
 
         return window, [word(d) for d in window.values]
 
-    def _look_up(self, m, advance, words, addresses):
+    def _look_up(self, m: Module, advance: Value, words: list[int], addresses: list[Value]) -> list[Value]:
         """Return the words at the lanes' addresses, a cycle later. Two lanes share a memory, as block RAM allows."""
         lanes, found = self.parameters.lanes, []
         for k in range(lanes):
@@ -243,7 +246,7 @@ class _Window:
         For each index, a number that has it.
     """
 
-    def __init__(self, low, high):
+    def __init__(self, low: int, high: int) -> None:
         self.low, self.high = low, high
         # As few index bits as possible; of these as few high ones as possible.
         self._bits, _, self._fine, self._ends = min(
@@ -255,13 +258,13 @@ class _Window:
         self.values = [(min(block, self._ends[1]) << self._fine) + rest
                        for block in blocks for rest in range(1 << self._fine)]
 
-    def index(self, value, below):
+    def index(self, value: Value, below: Value) -> Value:
         """Return the index of a signed number (combinational); with `below`, of one below the window."""
         value, under, over = self._beyond(value)
         first, last = (C(end, self._bits - self._fine) for end in self._ends)
         return Cat(value[:self._fine], Mux(below | under, first, Mux(over, last, value[self._fine:self._bits])))
 
-    def look_up(self, value, below, function):
+    def look_up(self, value: Value, below: Value, function: Callable[[int], int]) -> Value:
         """Return a function's value, never negative, for a signed number (combinational): in logic."""
         value, under, over = self._beyond(value)
         results = [function(each) for each in self.values]
@@ -270,7 +273,7 @@ class _Window:
         inside = Array(C(each, size) for each in results)[value[:self._bits]]
         return Mux(below | under, least, Mux(over, most, inside))
 
-    def _beyond(self, value):
+    def _beyond(self, value: Value) -> tuple[Value, Value, Value]:
         """Return a signed number, wide enough, and whether it is in or below the first block, in or above the last."""
         first, last = self._ends
         spare = max(self._bits, self._fine + 1 + max(first.bit_length(), last.bit_length())) - len(value)
@@ -280,7 +283,7 @@ class _Window:
         return value, ~_reaches(block, first + 1), _reaches(block, last)
 
 
-def _reaches(value, constant):
+def _reaches(value: Value, constant: int) -> Value:
     """Return whether a signed number, given as bits, is `constant` or more: a function of few bits, not a subtraction.
     """
     result = C(1, 1)
@@ -291,7 +294,7 @@ def _reaches(value, constant):
     return result
 
 
-def _choose(values, which):
+def _choose(values: list, which: Value) -> Value:
     """Return one of four bits, as a function of two functions of four."""
     first = Mux(which[1], which[0], Mux(which[0], values[1], values[0]))
     return Mux(which[1], Mux(first, values[3], values[2]), first)

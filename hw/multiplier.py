@@ -1,5 +1,7 @@
 """Integer multipliers: a family's multiplier block with its registers inside, or LUTs."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -72,7 +74,7 @@ PLAIN = {
 }
 
 
-def block(width, *, before, behind, kind):
+def block(width: int, *, before: bool, behind: bool, kind: str) -> tuple[str, str] | None:
     """Return (name, Verilog text) of the module that a `Multiplier` of these parameters instantiates, or None."""
     families = [(macro, text) for macro, (widest, text) in FAMILIES.items() if width <= widest]
     if kind == "lut" or not families:
@@ -92,7 +94,7 @@ def block(width, *, before, behind, kind):
                              plain=PLAIN[before, behind].format(top=top, end=end))
 
 
-def text_of(width, **settings):
+def text_of(width: int, **settings: Any) -> str:
     """Return the Verilog text of a `Multiplier`'s module; an empty text where LUTs multiply."""
     instance = block(width, **settings)
     return instance[1] if instance else ""
@@ -118,11 +120,11 @@ class Multiplier(wiring.Component):
         Of the registers.
     """
 
-    def __init__(self, width, *, before, behind, kind):
+    def __init__(self, width: int, *, before: bool, behind: bool, kind: str) -> None:
         self.width, self.before, self.behind, self.kind = width, before, behind, kind
         super().__init__({"a": In(width), "b": In(width), "p": Out(2 * width), "enable": In(1)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
         instance = block(self.width, before=self.before, behind=self.behind, kind=self.kind)
         if instance:
@@ -142,7 +144,7 @@ class Multiplier(wiring.Component):
         return m
 
 
-def rows(m, a, b):
+def rows(m: Module, a: Value, b: Value) -> Value:
     """Return a * b as a balanced sum of rows, which synthesis does not take for a multiplication."""
     terms = [(k, a & b[k].replicate(len(a))) for k in range(len(b))]
     level = 0
@@ -159,7 +161,7 @@ def rows(m, a, b):
     return terms[0][1]
 
 
-def chunk_product(a, b):
+def chunk_product(a: Value, b: Value) -> Value:
     """Return the 4-bit product of two 2-bit chunks: four functions of four inputs, a LUT4 each."""
     low = a[0] & b[0]
     return Cat(low, (a[1] & b[0]) ^ (a[0] & b[1]), a[1] & b[1] & ~low, a[1] & b[1] & low)

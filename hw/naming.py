@@ -9,8 +9,10 @@ import ast
 import functools
 import re
 from collections import defaultdict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 __all__ = ["SEPARATOR", "plain_automatic", "tidy"]
 
@@ -132,7 +134,7 @@ def plain_automatic(text: str) -> str:
     """Return Verilog with plain names for the signals that Yosys adds, such as ``yosys_not_1``."""
     numbers = {}
 
-    def name(found):
+    def name(found: re.Match) -> str:
         if found[1] == "dump_module":
             return START
         return f"{AUTOMATIC}{found[1].lower()}_{numbers.setdefault(found[0], len(numbers) + 1)}"
@@ -140,9 +142,10 @@ def plain_automatic(text: str) -> str:
     return re.sub(r"\\\$auto\$[\w.]+:\d+:(\w+)\$\d+ ", name, text)
 
 
-def _parse(text):
+def _parse(text: str) -> dict[str, Module]:
     """Return the modules of RTLIL by token, in their order; their sources' attributes are taken off."""
-    modules, module, attributes, source, lines = {}, None, [], None, iter(text.splitlines())
+    modules, attributes, source, lines = {}, [], None, iter(text.splitlines())
+    module: Any = None
     for line in lines:
         line = line.strip()
         word = line.split(" ", 1)[0]
@@ -179,20 +182,21 @@ def _parse(text):
     return modules
 
 
-def _tokens(text):
+def _tokens(text: str) -> list[str]:
     return TOKEN.findall(text)
 
 
-def _split(text):
+def _split(text: str) -> tuple[str, str]:
     """Split what follows `connect` or `assign`: a signal, which may be a concatenation, and its value."""
     if text.startswith("{"):
         end = text.index("}") + 1
         return text[:end], text[end + 1:]
     found = re.match(r"\S+(?: \[[\d:]+\])*", text)
+    assert found is not None, text
     return found[0], text[found.end() + 1:]
 
 
-def _cell(line, lines, attributes, source):
+def _cell(line: str, lines: Iterator[str], attributes: list[str], source: tuple[str, int] | None) -> Item:
     _, kind, name = line.split()
     item = Item(kind, [*attributes, line], source, name=name)
     for inner in lines:
@@ -209,7 +213,7 @@ def _cell(line, lines, attributes, source):
     return item
 
 
-def _process(line, lines, source):
+def _process(line: str, lines: Iterator[str], source: tuple[str, int] | None) -> Item:
     item = Item("process", [line], source)
     depth = 1
     for inner in lines:
@@ -232,24 +236,24 @@ def _process(line, lines, source):
     return item
 
 
-def _plain(token):
+def _plain(token: str) -> str:
     """Return an identifier of letters, digits and underscores for a token."""
     name = re.sub(r"\$\d+", "", token[1:])
     name = re.sub(r"\W|__", "_", re.sub(r"\]?[.\[]|\]$", "_", name)).strip("_") or "signal"
     return f"n{name}" if name[0].isdigit() else name
 
 
-def _nameless(token):
+def _nameless(token: str) -> bool:
     """Return whether Amaranth found no name for a wire: a result, a signal, or a port that is a part of one."""
-    return token[0] == "$" or token.startswith("\\$") or re.match(r"\\port\$\d+\$\d+$", token)
+    return token[0] == "$" or token.startswith("\\$") or bool(re.match(r"\\port\$\d+\$\d+$", token))
 
 
-def _name(module, modules):
+def _name(module: Module, modules: dict[str, Module]) -> None:
     """Give every wire, memory and cell of a module its name."""
     used = {START}
     count = defaultdict(int)
 
-    def take(token, wanted):
+    def take(token: str, wanted: str) -> None:
         name = wanted
         while name in used or name.lower() in KEYWORDS or name.startswith(AUTOMATIC):
             count[wanted] += 1
@@ -261,16 +265,16 @@ def _name(module, modules):
     for token in ports:
         if not _nameless(token):
             take(token, _plain(token))
-    instances = [item for item in module.items if item.name and not item.kind.startswith("$")]
-    for item in instances:
-        take(item.name, _plain(item.name))
+    instances = [(item.name, item) for item in module.items if item.name and not item.kind.startswith("$")]
+    for instance, _ in instances:
+        take(instance, _plain(instance))
     # A wire that has a submodule's port's own name gets the submodule's name before it.
     prefixes = {}
-    for item in instances:
+    for instance, item in instances:
         for port, tokens in item.ports.items():
             for token in tokens:
                 if re.sub(r"\$\d+$", "", token) == port and token not in ports:
-                    prefixes.setdefault(token, f"{_plain(item.name)}_")
+                    prefixes.setdefault(token, f"{_plain(instance)}_")
     for token in (*module.wires, *module.memories):
         if token in ports or _nameless(token):
             continue
@@ -282,9 +286,10 @@ def _name(module, modules):
             module.names[item.name] = item.name  # an internal cell's name is not written into Verilog
 
 
-def _name_results(module, take):
+def _name_results(module: Module, take: Callable[[str, str], None]) -> None:
     """Name the results of expressions: as the source does, or else after the signal that they lead to."""
-    driver, readers = {}, defaultdict(list)
+    driver: dict[str, Any] = {}
+    readers = defaultdict(list)
     for item in module.items:
         for token in item.drives:
             driver.setdefault(token, item)
@@ -292,7 +297,7 @@ def _name_results(module, take):
             readers[token].append(item)
     roots = {}
 
-    def root(token):
+    def root(token: str) -> str:
         """Return the nearest named signal that depends on a result."""
         path = []
         while token not in module.names and token not in roots:
@@ -304,7 +309,7 @@ def _name_results(module, take):
             if following.drives:
                 token = following.drives[0]
             else:
-                roots[token] = module.names.get(following.name, "\\unused")[1:]
+                roots[token] = module.names.get(following.name or "", "\\unused")[1:]
                 break
         found = roots[token] if token in roots else module.names[token][1:]
         for each in path:
@@ -321,7 +326,8 @@ def _name_results(module, take):
             continue
         # Amaranth finds a signal's name in bytecode, or gives it none, as the version of Python wants it.
         if token.startswith("\\$sig"):
-            said = (module.sources[token] and _assigned(*module.sources[token])) or "signal"
+            source = module.sources[token]
+            said = (source and _assigned(*source)) or "signal"
             member = re.search(r"__\w+", token)  # of an interface, such as a memory's port
             take(token, said + (member[0][1:] if member else ""))
             continue
@@ -335,7 +341,7 @@ def _name_results(module, take):
         said = item and item.source and not inside and _assigned(*item.source)
         if said:
             take(token, said)
-        elif kind == "connect" and item.reads and not readers[token] and item.reads[0] in module.names:
+        elif item and kind == "connect" and item.reads and not readers[token] and item.reads[0] in module.names:
             take(token, f"{module.names[item.reads[0]][1:]}_out")  # a part of a signal that leaves the module
         elif any(each.kind == "$dff" for each in readers[token]) and kind in ("mux", "process"):
             take(token, f"{root(token)}_next")
@@ -344,7 +350,7 @@ def _name_results(module, take):
 
 
 @functools.cache
-def _statements(path):
+def _statements(path: str) -> dict[int, str | None]:
     """Return {line: name} of the assignments of an expression to one name in a Python file.
 
     A call of one of our functions does not count: its arguments are other values than its result.
@@ -361,17 +367,17 @@ def _statements(path):
             named = len(targets) == 1 and isinstance(targets[0], ast.Name)
             ours = isinstance(called, ast.Name) and called.id not in ("Cat", "Mux", "Signal")
             name = targets[0].id if named and not ours else None
-            lines |= dict.fromkeys(range(node.lineno, node.end_lineno + 1), name)
+            lines |= dict.fromkeys(range(node.lineno, (node.end_lineno or node.lineno) + 1), name)
     return lines
 
 
-def _assigned(path, line):
+def _assigned(path: str, line: int) -> str | None:
     """Return the name that a line of a Python file assigns to, or None."""
     name = _statements(path).get(line)
     return name.strip("_") or None if name else None
 
 
-def _write(module, modules, same):
+def _write(module: Module, modules: dict[str, Module], same: dict[str, str]) -> str:
     """Return the text between `module` and `end`, with all names replaced but those of submodules' types."""
     names = module.names
     replace = functools.partial(TOKEN.sub, lambda found: names.get(found[0], found[0]))
@@ -390,13 +396,14 @@ def _write(module, modules, same):
         for line in item.lines:
             word = line.split(" ", 1)[0]
             if word == "cell":
-                out.append(f"cell {same.get(item.kind, item.kind)} {names[item.name]}")
+                out.append(f"cell {same.get(item.kind, item.kind)} {names[item.name or '']}")
             elif word == "connect" and item.kind != "connect":
                 port, value = line[8:].split(" ", 1)
                 connections.append(f"connect {inner.get(port, port)} {replace(value)}")
             elif word == "parameter" and " \\MEMID " in line:
-                memory = re.search(r'"\\(\\.*)"', line)[1]
-                out.append(f'parameter \\MEMID "\\{names[memory]}"')
+                memory = re.search(r'"\\(\\.*)"', line)
+                assert memory is not None, line
+                out.append(f'parameter \\MEMID "\\{names[memory[1]]}"')
             elif word in ("attribute", "parameter"):
                 out.append(line)
             else:

@@ -1,5 +1,7 @@
 """Precision control in hardware: cycles from a counter, and a choice from the sums of a tensor's chunks."""
 
+from typing import Any
+
 from amaranth import *
 
 from ..golden.precision import NARROW, WIDE, AdaptiveParameters, CyclicParameters, breakpoints
@@ -41,16 +43,16 @@ class PrecisionCyclic(StreamUnit):
 
     latency = 1
 
-    def __init__(self, parameters: CyclicParameters):
+    def __init__(self, parameters: CyclicParameters) -> None:
         self.parameters = parameters
         super().__init__({"restart": 1}, {"forward": WIDTH, "backward": WIDTH}, status=())
 
     @property
-    def meanings(self):
+    def meanings(self) -> dict[str, str]:
         return {"restart": "1: the iteration is the first one of a run, as that after a reset is",
                 "forward": "magnitude bits of weights and activations", "backward": "magnitude bits of gradients"}
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
         p, period = self.parameters, self.parameters.period
         advance = self.handshake(m)
@@ -109,18 +111,18 @@ class PrecisionAdaptive(StreamUnit):
         n // 8 + n % 8 more for a group whose exponent is n above the tensor's largest so far.
     """
 
-    def __init__(self, parameters: AdaptiveParameters):
+    def __init__(self, parameters: AdaptiveParameters) -> None:
         self.parameters = parameters
         super().__init__({"group": group_layout(parameters.format), "threshold": parameters.fraction + 1, "last": 1},
                          {"precision": 3}, ("overflow",))
 
     @property
-    def latency(self):
+    def latency(self) -> int:
         # A stage for the chunks, one for two levels of their sums, alignment, sum; then the product, and a comparison.
         return 3 + ((self.parameters.group - 1).bit_length() + 1) // 2 + 1 + (self.parameters.fraction + 1) + 1
 
     @property
-    def meanings(self):
+    def meanings(self) -> dict[str, str]:
         p = self.parameters
         return meanings.group(p.format, "group.") | {
             "group.precision": "not looked at: the groups have 4 bits, truncated",
@@ -129,7 +131,7 @@ class PrecisionAdaptive(StreamUnit):
             "overflow": "sticky: a sum saturated",
         }
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
         p, payload = self.parameters, self.i.payload
         advance = Signal()
@@ -155,17 +157,19 @@ class PrecisionAdaptive(StreamUnit):
         # Sums of the group's chunks.
         bits, level = 2, 0
         while len(now.low) > 1:
-            bits, level, sums = bits + min(2, (len(now.low) - 1).bit_length()), level + 1, {}
+            bits, level = bits + min(2, (len(now.low) - 1).bit_length()), level + 1
+            added: dict[str, Any] = {}
             for name in ("low", "high"):
                 terms = getattr(now, name)
                 for _ in range(2):
                     terms = [a + b for a, b in zip(terms[::2], terms[1::2])] + terms[len(terms) & ~1:]
-                sums[name] = [Cat(each, C(0, bits))[:bits] for each in terms]
-            now = stage(m, advance, f"level{level}", now, **sums)
+                added[name] = [Cat(each, C(0, bits))[:bits] for each in terms]
+            now = stage(m, advance, f"level{level}", now, **added)
 
         # Aligned to the largest exponent, with guard bits below.
         size = bits + p.guard
-        aligned = {name: shifted(Cat(C(0, p.guard), *getattr(now, name)), now.gap) for name in ("low", "high")}
+        aligned: dict[str, Any] = {
+            name: shifted(Cat(C(0, p.guard), *getattr(now, name)), now.gap) for name in ("low", "high")}
         now = stage(m, advance, "aligned", now, drop=("gap",), rising=(now.rise != 0) & ~now.first, **aligned)
         assert all(len(getattr(now, name)) == size for name in aligned)
 
@@ -217,7 +221,7 @@ class PrecisionAdaptive(StreamUnit):
         return m
 
 
-def shifted(value, amount):
+def shifted(value: Value, amount: Value) -> Value:
     """Return `value` shifted right; any bit of `amount` beyond what the shift can use makes it zero."""
     bits = min(len(value).bit_length(), len(amount))
     return (value >> amount[:bits]) & (~amount[bits:].any()).replicate(len(value))

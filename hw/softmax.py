@@ -1,6 +1,7 @@
 """The softmax head in hardware: from logits to the errors p - y and the loss, one class per cycle and pass."""
 
 from types import SimpleNamespace
+from typing import Any
 
 from amaranth import *
 from amaranth.lib import memory
@@ -58,7 +59,7 @@ class SoftmaxGrad(StreamUnit):
         Cycles between such rows: three per class and a constant.
     """
 
-    def __init__(self, parameters: SoftmaxParameters):
+    def __init__(self, parameters: SoftmaxParameters) -> None:
         self.parameters = parameters
         p = parameters
         # Whole bits of a sum of exponentials, by all but one of which it may have to be shifted, there and back.
@@ -77,23 +78,23 @@ class SoftmaxGrad(StreamUnit):
                          {"error": p.bits, "last": 1, "loss": p.loss.bits - 1})
 
     @property
-    def latency(self):
+    def latency(self) -> int:
         p = self.parameters
         return p.classes + 2 + SCANNED + 2 * (self._sum - 1) + LOOKED_UP + 2 + EMITTED
 
     @property
-    def interval(self):
+    def interval(self) -> int:  # type: ignore[override]
         classes = self.parameters.classes
         return self.latency + classes - EMITTED - 1 + max(classes, EMITTED)
 
     @property
-    def text(self):
+    def text(self) -> str:
         """Verilog of the modules that the unit instantiates."""
         found = [block(**settings) for settings in self._multipliers.values()]
         return "".join(dict(each for each in found if each).values())
 
     @property
-    def meanings(self):
+    def meanings(self) -> dict[str, str]:
         p = self.parameters
         return {
             "logit": numbers(p.format), "target": "1: the example's class",
@@ -103,7 +104,7 @@ class SoftmaxGrad(StreamUnit):
             "invalid": "sticky: a logit was NaN", "overflow": "sticky: a logit was Inf",
         }
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
         p, fmt, payload = self.parameters, self.parameters.format, self.i.payload
         size = fmt.width
@@ -215,7 +216,8 @@ class SoftmaxGrad(StreamUnit):
         self.emit(m, advance, now.valid, error=Mux(void, 0, error), last=now.last, loss=loss)
         return m
 
-    def _distances(self, m, start, scanning, greatest, row):
+    def _distances(self, m: Module, start: Value, scanning: Value, greatest: Value, row: Value
+                   ) -> tuple[SimpleNamespace, Value, SimpleNamespace]:
         """Find the distances of a row's logits from the greatest, which goes before them, at `start`.
 
         Returns their stage, with ``valid``; their fractions, a cycle earlier; and the last target's distance, and
@@ -272,7 +274,7 @@ class SoftmaxGrad(StreamUnit):
             m.d.sync += [chosen.eq(now.distance), marked.eq(1)]
         return now, distance[:p.fraction], SimpleNamespace(distance=chosen, marked=marked)
 
-    def _turns(self, m, now, rest):
+    def _turns(self, m: Module, now: SimpleNamespace, rest: Value) -> SimpleNamespace:
         """Multiply distances by log2(e): return a stage with ``valid``, the integer part ``n`` and the fraction ``f``.
 
         The fraction of a distance comes as `rest`, for the register inside the multiplier, beside that of the distance.
@@ -288,7 +290,8 @@ class SoftmaxGrad(StreamUnit):
         turned = (now.value + turns.p[2 * p.fraction + 1 - p.phase:2 * p.fraction])[:bits]
         return stage(m, ALWAYS, "turned", valid=now.valid, f=turned[:p.phase], n=turned[p.phase:])
 
-    def _look_up(self, m, now, sums, reciprocal, logarithm):
+    def _look_up(self, m: Module, now: SimpleNamespace, sums: Value, reciprocal: Value, logarithm: Value
+                 ) -> SimpleNamespace:
         """Interpolate powers of two for the valid of a stage, and what is asked of the normalised sum.
 
         Returns a namespace: ``value`` with ``reciprocal`` or ``logarithm``, and ``power``, shifted, with ``summed``.
@@ -323,7 +326,7 @@ class SoftmaxGrad(StreamUnit):
         return SimpleNamespace(value=value.value[:unit], reciprocal=value.reciprocal, logarithm=value.logarithm,
                                power=now.power, summed=now.valid)
 
-    def _loss(self, m, looked, shifts, chosen, void):
+    def _loss(self, m: Module, looked: SimpleNamespace, shifts: Value, chosen: SimpleNamespace, void: Value) -> Value:
         """Return the loss, a register that changes when the logarithm of a sum has been looked up."""
         p, octaves = self.parameters, tables(self.parameters).octaves
         low, bits = p.value - p.fraction, p.value + p.integer + 1
@@ -337,7 +340,7 @@ class SoftmaxGrad(StreamUnit):
             m.d.sync += loss.eq(Mux(chosen.marked | void, rest[low:p.value + p.integer] | over.replicate(len(loss)), 0))
         return loss
 
-    def _rounded(self, m, product, target, draw):
+    def _rounded(self, m: Module, product: Value, target: Value, draw: Value) -> Value:
         """Return the error for a probability with twice `kept` fraction bits (combinational).
 
         A target's magnitude is 1 - p: with noise N below a unit u, -floor((1 - p + N) / u) = floor((p + u - 1 - N) / u)
@@ -364,7 +367,7 @@ class SoftmaxGrad(StreamUnit):
         return Cat(Mux(target, number[:-1], number[:-1] | one.replicate(p.bits - 1)), target & ~one)
 
 
-def _right(value, amount, places):
+def _right(value: Value, amount: Value, places: range) -> Value:
     """Return `value` shifted right by some bits of `amount`."""
     for place in reversed(places):
         moved = value[1 << place:]

@@ -1,6 +1,6 @@
 """Sums and maxima of many numbers, in few long carry chains."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,7 +27,7 @@ def _below(value: Value, bit: Value) -> Value:
     return wide.as_signed() if value.shape().signed else wide
 
 
-def packed_sums(m: Module, name: str, lanes: list[tuple[Value, Value, Value | None]]) -> list[Value]:
+def packed_sums(m: Module, name: str, lanes: Sequence[tuple[Value, Value, Value | None]]) -> list[Value]:
     """Add pairs of unsigned numbers side by side in few long carry chains (combinational).
 
     A carry chain has a fixed cost at its ends (4 LUTs on ECP5), so many short chains are dear. Between two lanes is one

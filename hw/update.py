@@ -1,6 +1,7 @@
 """Weight update by SGD with momentum: plain, stochastic, with Kahan compensation, or grown to two numbers."""
 
 from types import SimpleNamespace
+from typing import Any
 
 from amaranth import *
 from amaranth.lib import wiring
@@ -51,20 +52,20 @@ class RateMultiplier(wiring.Component):
 
     latency = SCALER
 
-    def __init__(self, parameters):
+    def __init__(self, parameters: SGDParameters) -> None:
         self.parameters = parameters
         width = parameters.format.width
         super().__init__({"a": In(width), "rate": In(parameters.rate_bits), "neutral": In(1), "o": Out(width),
                           "enable": In(1)})
 
     @staticmethod
-    def multiplier(parameters):
+    def multiplier(parameters: SGDParameters) -> Any:
         """Return what `Multiplier` and `block` take, or None for powers of two."""
         if parameters.rates == "powers":
             return None
         return {"width": parameters.format.mantissa + 1, "before": True, "behind": True, "kind": parameters.multiplier}
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
         fmt, p = self.parameters.format, self.parameters.format.mantissa + 1
         split = self.parameters.rate_bits - (fmt.exponent - 1)
@@ -140,7 +141,7 @@ class SGDUpdate(StreamUnit):
         Cycles between transfers, at the most: 1 when pipelined.
     """
 
-    def __init__(self, parameters: SGDParameters):
+    def __init__(self, parameters: SGDParameters) -> None:
         self.parameters = parameters
         width, rate = parameters.format.width, parameters.rate_bits
         numbers = {"weight": width, "velocity": width, "compensation": width}
@@ -148,26 +149,26 @@ class SGDUpdate(StreamUnit):
                          numbers)
 
     @property
-    def latency(self):
+    def latency(self) -> int:
         if self.parameters.schedule == "shared":
             return 1
         return 2 * SCALER + (9 if self.parameters.grow else 6) * ADDER + 1
 
     @property
-    def interval(self):
+    def interval(self) -> int:  # type: ignore[override]
         if self.parameters.schedule == "pipelined":
             return 1
         # A cycle before each operation, in which its operands are chosen; one in which the result is handed over.
         return 3 * (1 + SCALER) + (9 if self.parameters.grow else 6) * (1 + ADDER) + 1
 
     @property
-    def text(self):
+    def text(self) -> str:
         """Verilog of the module that the unit instantiates."""
         multiplier = RateMultiplier.multiplier(self.parameters)
         return text_of(**multiplier) if multiplier else ""
 
     @property
-    def meanings(self):
+    def meanings(self) -> dict[str, str]:
         p = self.parameters
         code = meanings.numbers(p.format)
         rate = (f"0 to below 2: {code} without its two top bits" if p.rates == "float" else
@@ -182,7 +183,7 @@ class SGDUpdate(StreamUnit):
             "overflow": "sticky: a result was infinite, and none of its transfer was NaN",
         }
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
         advance = (self._pipelined if self.parameters.schedule == "pipelined" else self._shared)(m)
         fmt = self.parameters.format
@@ -195,35 +196,35 @@ class SGDUpdate(StreamUnit):
         self.report(m, invalid=done & self.o.valid & nan, overflow=done & self.o.valid & Cat(tops).any() & ~nan)
         return m
 
-    def _adder(self, rounding="nearest"):
+    def _adder(self, rounding: str = "nearest") -> FloatAdder:
         return FloatAdder(AdderParameters(
             self.parameters.format, rounding, random_bits=self.parameters.random_bits, seed=self.parameters.seed,
             latency=ADDER), embedded=True)
 
-    def _pipelined(self, m):
+    def _pipelined(self, m: Module) -> Value:
         """Build the unit with a pipeline for each operation; return when it moves."""
         parameters, payload = self.parameters, self.i.payload
         width = parameters.format.width
         advance = self.handshake(m)
 
-        def wait(name, now, cycles, **results):
+        def wait(name: str, now: SimpleNamespace, cycles: int, **results: Any) -> SimpleNamespace:
             """Hand the values on for some cycles, and add what has come by then."""
             for cycle in range(cycles):
                 now = stage(m, advance, f"{name}{cycle}", now)
             return SimpleNamespace(**vars(now) | results)
 
-        def product(name, a, rate, neutral=0):
+        def product(name: str, a: Value, rate: Value, neutral: int = 0) -> Value:
             m.submodules[name] = unit = RateMultiplier(parameters)
             m.d.comb += [unit.a.eq(a), unit.rate.eq(rate), unit.neutral.eq(neutral), unit.enable.eq(advance)]
             return unit.o
 
-        def sum_(name, a, b, subtract=0, unit=None):
+        def sum_(name: str, a: Value, b: Value, subtract: Any = 0, unit: FloatAdder | None = None) -> Value:
             m.submodules[name] = unit = unit or self._adder()
             m.d.comb += [unit.i.payload.a.eq(a), unit.i.payload.b.eq(b), unit.i.payload.subtract.eq(subtract),
                          unit.enable.eq(advance)]
             return unit.o.payload.value
 
-        def without(now, *names):
+        def without(now: SimpleNamespace, *names: str) -> SimpleNamespace:
             return SimpleNamespace(**{name: value for name, value in vars(now).items() if name not in names})
 
         now = SimpleNamespace(valid=self.i.valid, **{name: payload[name] for name in (
@@ -270,7 +271,7 @@ class SGDUpdate(StreamUnit):
                 m.d.sync += self.o.payload.compensation.eq(0)
         return advance
 
-    def _shared(self, m):
+    def _shared(self, m: Module) -> Value:
         """Build the unit with one adder and one multiplier; return when its result changes."""
         parameters, payload = self.parameters, self.i.payload
         width = parameters.format.width
@@ -319,7 +320,7 @@ class SGDUpdate(StreamUnit):
             scaler.enable.eq(running & scaling & ~start),
         ]
 
-        def flipped(value, flip):
+        def flipped(value: Any, flip: Value) -> Value:
             return Cat(value[:-1], value[-1] ^ flip)
 
         # Of each addition: whether its first operand is the sum, or else the product; the second one; and whether
@@ -340,7 +341,7 @@ class SGDUpdate(StreamUnit):
         factors = {"decay": payload.weight, "momentum": payload.velocity, "change": sum_}
         rates = {"decay": payload.decay, "momentum": payload.momentum, "change": payload.lr}
 
-        def by_place(values, shape=1):
+        def by_place(values: dict[str, Any], shape: Any = 1) -> Value:
             """Return what belongs to the place; what happens at the others does not matter."""
             chosen = Signal(shape)
             usual = next(iter(values.values()))
@@ -348,7 +349,7 @@ class SGDUpdate(StreamUnit):
             return chosen
 
         from_sum, flip, flip_second = (by_place({name: row[k] for name, row in additions.items()}) for k in (0, 2, 3))
-        number_of = {name: index for index, name in enumerate(seconds)}
+        number_of: dict[str, Any] = {name: index for index, name in enumerate(seconds)}
         number_of["old"] = Mux(grows, number_of["first"], number_of["weight"])
         which = by_place({name: number_of[row[1]] for name, row in additions.items()}, range(len(seconds)))
         first_operand, second_operand = Mux(from_sum, sum_, product), Array(seconds.values())[which]

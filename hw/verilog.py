@@ -1,12 +1,14 @@
 """Verilog-2005 output: tidy ports, no source attributes, the same bytes every time."""
 
 import os
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from amaranth._toolchain.yosys import find_yosys
 from amaranth.back import rtlil
 from amaranth.hdl import Const, Fragment, Shape, Value
 from amaranth.lib import data
-from amaranth.lib.wiring import Out
+from amaranth.lib.wiring import Member, Out
 
 from . import naming
 
@@ -17,7 +19,7 @@ __all__ = ["PREFIX", "describe_ports", "emit", "ports_of"]
 PREFIX = "narrowgauge_"
 
 
-def _flat(component):
+def _flat(component: Any) -> Iterator[tuple[list[str], Member, Value]]:
     """Yield path, member and value of each port, but of those that are tied to a constant."""
     for path, member, value in component.signature.flatten(component):
         value = Value.cast(value)
@@ -25,17 +27,17 @@ def _flat(component):
             yield [str(word) for word in path], member, value
 
 
-def _direction(member):
+def _direction(member: Member) -> str:
     return "out" if member.flow == Out else "in"
 
 
-def ports_of(component):
+def ports_of(component: Any) -> list[tuple[str, str, int]]:
     """Return the ports as a list of (name, "in" or "out", width), clock and reset first."""
     ports = [("clk", "in", 1), ("rst", "in", 1)]
     return ports + [("_".join(path), _direction(member), len(value)) for path, member, value in _flat(component)]
 
 
-def describe_ports(component):
+def describe_ports(component: Any) -> list[str]:
     """Return a line for each port but clock and reset, and for each field of a payload its bits.
 
     The component's ``meanings`` say what fields and status ports mean. A key is a field's path in the payload, such as
@@ -62,7 +64,8 @@ _PORTS = {
 }
 
 
-def _fields(layout, meanings, port, prefix="", base=0):
+def _fields(layout: Any, meanings: Mapping[str, str], port: str, prefix: str = "", base: int = 0
+            ) -> Iterator[tuple[str, int, int]]:
     for key, field in layout:
         low, name = base + field.offset, f"{prefix}{key}"
         if isinstance(field.shape, data.StructLayout):
@@ -92,7 +95,7 @@ WAIVED = {
 }
 
 
-def emit(component, name, header=""):
+def emit(component: Any, name: str, header: str = "") -> str:
     """Return `component` as the text of Verilog module `name`, after comment lines from `header`."""
     # The text depends on the Yosys that writes it: take the pinned one, never one from PATH.
     os.environ["AMARANTH_USE_YOSYS"] = "builtin"

@@ -2,6 +2,7 @@
 """The array in hardware: a grid of dot-product cells of any number system, fed from one memory."""
 
 from types import SimpleNamespace
+from typing import Any
 
 from amaranth import *
 from amaranth.lib import data, memory, stream, wiring
@@ -31,17 +32,17 @@ class FreeCell(wiring.Component):
         Input stream ``i``, output stream ``o``, sticky status.
     """
 
-    def __init__(self, cell):
+    def __init__(self, cell: Any) -> None:
         self.cell = cell
         members = dict(cell.signature.members)
         super().__init__(members | {"o": Out(stream.Signature(cell.o.payload.shape(), always_ready=True))})
 
     @property
-    def text(self):
+    def text(self) -> str:
         """Verilog that the cell's own needs."""
         return getattr(self.cell, "text", "")
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
         m.submodules.cell = cell = self.cell
         wiring.connect(m, wiring.flipped(self.i), cell.i)
@@ -99,7 +100,7 @@ class CellArray(wiring.Component):
 
     interval = 1
 
-    def __init__(self, parameters: ArrayParameters):
+    def __init__(self, parameters: ArrayParameters) -> None:
         self.parameters = parameters
         system = parameters.system
         block = size_of(parameters.blocks)
@@ -121,16 +122,16 @@ class CellArray(wiring.Component):
         })
 
     @property
-    def latency(self):
+    def latency(self) -> int:
         return cycles(self.parameters, 1, 1, 1)
 
     @property
-    def text(self):
+    def text(self) -> str:
         """Verilog of the cell's module."""
         return "\n(* keep_hierarchy *)\n" + verilog.emit(self.cell, CELL)
 
     @property
-    def meanings(self):
+    def meanings(self) -> dict[str, str]:
         p = self.parameters
         # A mode of a number system from outside may have no text.
         modes = {name: f"the number system's mode {name}" for name in p.system.modes or ("unused",)}
@@ -157,7 +158,7 @@ class CellArray(wiring.Component):
             "exceeded": "a product does not fit the buffers; the array waits for reset",
         }
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
         parameters, system, payload = self.parameters, self.parameters.system, self.i.payload
         group, low, width = system.group, system.group.bit_length() - 1, system.work.width
@@ -262,7 +263,7 @@ class CellArray(wiring.Component):
         fed = stage(m, advance, "fed", valid=now.there, slot=now.next.slot, first=now.next.first, last=now.next.last,
                     a_mode=now.next.a_mode, b_mode=now.next.b_mode)
 
-        def operand(target, found, mode):
+        def assign(target: Any, found: Value, mode: Value) -> list:
             if not paths[0].converter or not isinstance(target, data.View):
                 return [target.eq(found)]
             mode, given, low = data.View(mode_layout(system), mode), [], 0
@@ -279,8 +280,8 @@ class CellArray(wiring.Component):
             for column in range(parameters.columns):
                 name = f"{row}_{column}"
                 operands = Signal(self.cell.i.payload.shape(), name=f"operands_{name}")
-                m.d.comb += [*operand(operands.a, feeds[0][row], fed.a_mode),
-                             *operand(operands.b, feeds[1][column], fed.b_mode),
+                m.d.comb += [*assign(operands.a, feeds[0][row], fed.a_mode),
+                             *assign(operands.b, feeds[1][column], fed.b_mode),
                              operands.first.eq(fed.first), operands.last.eq(fed.last)]
                 if parameters.interleaved:
                     m.d.comb += operands.slot.eq(fed.slot)

@@ -1,19 +1,24 @@
 """Widths and layouts that the array's parts share."""
 
+from typing import Any
+
 from amaranth.lib import data
+
+from ...golden.array import ArrayParameters
+from ...golden.number_system import NumberSystem
 
 __all__ = ["UNCHECKED", "mode_layout", "request_layout", "size_of"]
 
 # Of memories: no word is read, and used, while it is written, so that no circuit has to look out for it.
-UNCHECKED = {"no_rw_check": 1}
+UNCHECKED: dict[str, Any] = {"no_rw_check": 1}
 
 
-def size_of(count):
+def size_of(count: int) -> int:
     """Return the bits of an index below `count`, one at the least."""
     return max((count - 1).bit_length(), 1)
 
 
-def request_layout(parameters):
+def request_layout(parameters: ArrayParameters) -> data.StructLayout:
     """Return the layout of a vector that is to be read: where it is, how it is converted, and where it goes.
 
     ``of`` is the side it is for, ``arrived`` whether it completes what a tile needs.
@@ -26,6 +31,6 @@ def request_layout(parameters):
     })
 
 
-def mode_layout(system):
+def mode_layout(system: NumberSystem) -> data.StructLayout:
     """Return the layout of an operand's modes; a bit that means nothing where there are none."""
     return data.StructLayout(system.modes or {"unused": 1})

@@ -1,6 +1,7 @@
 """The array's way from the memory into the buffers: rotation, tail, conversion."""
 
 from types import SimpleNamespace
+from typing import Any, cast
 
 from amaranth import *
 from amaranth.lib import data, memory, wiring
@@ -44,11 +45,11 @@ class Path(wiring.Component):
     status_clear : In(1)
     """
 
-    def __init__(self, parameters: ArrayParameters, side):
+    def __init__(self, parameters: ArrayParameters, side: int) -> None:
         self.parameters, self.kind = parameters, circuits_of(parameters.system)
         system, request = parameters.system, request_layout(parameters)
         converter = system.converter(side)
-        self.converter = self.kind.converter(converter) if converter else None
+        self.converter = cast(Any, self.kind.converter(converter) if converter else None)
         self.delay = converter.latency if converter else 0
         self.fields = [name for name, _ in self.converter.o.payload.shape() if name not in self.kind.held] if (
             self.converter) else []
@@ -62,7 +63,7 @@ class Path(wiring.Component):
             "arrived": Out(1), "of": Out(1), "invalid": Out(1), "overflow": Out(1), "status_clear": In(1),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
         system, vector = self.parameters.system, self.vector
         group, low = system.group, system.group.bit_length() - 1
@@ -114,7 +115,7 @@ class Path(wiring.Component):
         return m
 
 
-def rotate(m, name, value, width, places):
+def rotate(m: Module, name: str, value: Value, width: int, places: Value) -> Value:
     """Return a vector of elements of `width` bits, rotated down by so many places (combinational)."""
     turned = [Signal(len(value), name=f"{name}_turned{k}") for k in range(len(places) + 1)]
     m.d.comb += turned[0].eq(value)

@@ -1,5 +1,8 @@
 """The array's results: kept until they are taken."""
 
+from types import SimpleNamespace
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import memory
 
@@ -9,7 +12,7 @@ from .layouts import UNCHECKED
 __all__ = ["keep_results"]
 
 
-def keep_results(array, m, now, made, values):
+def keep_results(array: Any, m: Module, now: SimpleNamespace, made: Value, values: Value) -> None:
     """Keep the results that the cells have made until they are taken, and what they are the results of.
 
     The cells cannot be stopped by whoever takes the results, which would be a path through all of them: what makes

@@ -1,6 +1,8 @@
 """The array's walk through the tiles of a product: what the cells are given next."""
 
+from collections.abc import Sequence
 from types import SimpleNamespace
+from typing import Any
 
 from amaranth import *
 from amaranth.lib import data, fifo
@@ -12,7 +14,8 @@ from .layouts import mode_layout, size_of
 __all__ = ["sequence"]
 
 
-def sequence(array, m, walkers, arrived, queued, waiting, taken):
+def sequence(array: Any, m: Module, walkers: Sequence, arrived: Sequence[Value], queued: SimpleNamespace,
+             waiting: Value, taken: Value) -> SimpleNamespace:
     """Walk through the tiles of a product; return what the cells are given next, and the labels of its result.
 
     The caller drives ``pop``, when the next transfer is read for the cells, and ``room``, for one more result.
@@ -81,11 +84,11 @@ def sequence(array, m, walkers, arrived, queued, waiting, taken):
         m.d.sync += b.freed.eq(popped.b_freed)
     m.d.comb += issue.eq(running & (a.there != 0) & (b.there > tile) & room & queue.w_rdy)
 
-    def forward(side):
+    def forward(side: SimpleNamespace) -> list:
         return [side.slot.eq(side.slot + 1), side.left.eq(side.left - side.lanes),
                 side.place.eq(side.place + groups), side.label.eq(side.label + 1)]
 
-    def back(side):
+    def back(side: SimpleNamespace) -> list:
         return [side.slot.eq(0), side.left.eq(side.tile_left), side.place.eq(side.tile_place),
                 side.label.eq(side.tile_label)]
 
@@ -99,11 +102,11 @@ def sequence(array, m, walkers, arrived, queued, waiting, taken):
             m.d.sync += again
         carry = carry & ends[digit]
 
-    def begin(side, left, place, label):
+    def begin(side: SimpleNamespace, left: Value, place: Value, label: Any) -> list:
         return [side.left.eq(left), side.tile_left.eq(left), side.place.eq(place), side.tile_place.eq(place),
                 side.label.eq(label), side.tile_label.eq(label)]
 
-    def beyond(side):
+    def beyond(side: SimpleNamespace) -> tuple:
         return side.left - side.lanes, (side.place + groups)[:words], side.label + 1
 
     done = carry

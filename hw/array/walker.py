@@ -1,5 +1,7 @@
 """The array's walkers: which vector of an operand is read next, and where it goes."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -44,7 +46,7 @@ class Walker(wiring.Component):
         Waits for more room than there is.
     """
 
-    def __init__(self, parameters: ArrayParameters, side):
+    def __init__(self, parameters: ArrayParameters, side: int) -> None:
         self.parameters, self.side = parameters, side
         system = parameters.system
         self.lanes = (parameters.rows, parameters.columns)[side]
@@ -56,7 +58,7 @@ class Walker(wiring.Component):
             "vector": Out(request_layout(parameters)), "freed": In(size_of(parameters.words) + 1), "exceeded": Out(1),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
         parameters, group, words = self.parameters, self.parameters.system.group, len(self.freed)
         down = parameters.tile[self.side]

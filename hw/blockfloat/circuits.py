@@ -1,5 +1,8 @@
 """Block floating point as the array asks for it: its circuits."""
 
+from amaranth.hdl import Value
+from amaranth.lib import data
+
 from .converter import BFPConverter
 from .fmac import BFPFMAC
 
@@ -13,6 +16,6 @@ class BFPCircuits:
     held = ("precision",)
 
     @staticmethod
-    def convert(payload, elements, mode):
+    def convert(payload: data.View, elements: Value, mode: data.View) -> list:
         return [payload.elements.as_value().eq(elements), payload.precision.eq(mode.precision),
                 payload.rounding.eq(mode.rounding)]

@@ -1,5 +1,7 @@
 """The converter from floating point to block floating point."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import data
 
@@ -48,14 +50,14 @@ class BFPConverter(StreamUnit):
         Cycles between transfers.
     """
 
-    def __init__(self, parameters: BFPConverterParameters):
+    def __init__(self, parameters: BFPConverterParameters) -> None:
         self.parameters = parameters
         elements = data.ArrayLayout(parameters.work.width, parameters.group)
         super().__init__({"elements": elements, "precision": parameters.mantissa.bit_length(), "rounding": 2},
                          group_layout(parameters.format))
 
     @property
-    def meanings(self):
+    def meanings(self) -> dict[str, str]:
         p = self.parameters
         return {
             "i.elements": meanings.numbers(p.work), "i.precision": meanings.PRECISION.format(p.mantissa),
@@ -64,7 +66,7 @@ class BFPConverter(StreamUnit):
             "overflow": "sticky: a group was above the exponent field, or held an Inf or a NaN",
         } | meanings.group(p.format, "o.")
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
         parameters, payload = self.parameters, self.i.payload
         fmt, work, lanes = parameters.format, parameters.work, parameters.group

@@ -1,5 +1,8 @@
 """The variable-precision dot product of groups in block floating point (fMAC)."""
 
+from types import SimpleNamespace
+from typing import Any
+
 from amaranth import *
 
 from ...golden.blockfloat import BFPFMACParameters
@@ -49,20 +52,20 @@ class BFPFMAC(SummingUnit):
         Cycles between transfers to the same accumulator, at the least.
     """
 
-    def __init__(self, parameters: BFPFMACParameters):
+    def __init__(self, parameters: BFPFMACParameters) -> None:
         group = group_layout(parameters.format)
         super().__init__(parameters, {"a": group, "b": group}, ("overflow",))
 
     @property
-    def interval(self):
+    def interval(self) -> int:  # type: ignore[override]
         return self.parameters.format.chunks**2 if self.parameters.serial else 1
 
     @property
-    def meanings(self):
+    def meanings(self) -> dict[str, str]:
         p = self.parameters
         return meanings.of_operands(meanings.group(p.format)) | meanings.of_sums(p.accumulator)
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
         parameters, payload = self.parameters, self.i.payload
         fmt, lanes = parameters.format, parameters.group
@@ -110,7 +113,7 @@ class BFPFMAC(SummingUnit):
         m.d.comb += advance.eq(~out.valid | bank.i.ready)
         return m
 
-    def _one_chunk_pair(self, m, advance, common):
+    def _one_chunk_pair(self, m: Module, advance: Value, common: dict[str, Any]) -> tuple[SimpleNamespace, list[Value]]:
         """Sequence the passes of a transfer; return the stage and the products of its chunk pair.
 
         Pairs (c, d) come in descending order of c + d. From one c + d to the next, the merged sum moves up by one
@@ -118,14 +121,14 @@ class BFPFMAC(SummingUnit):
         """
         payload, fmt = self.i.payload, self.parameters.format
 
-        def top_chunk(name, precision):
+        def top_chunk(name: str, precision: Value) -> Value:
             index = Signal(range(fmt.chunks), name=name)
             for chunk in range(1, fmt.chunks):
                 with m.If(precision > 2 * chunk):
                     m.d.comb += index.eq(chunk)
             return index
 
-        def chunk_of(group, index):
+        def chunk_of(group: int, index: Value) -> list:
             padded = [Cat(each.magnitude, C(0, 1)) for each in group.elements]
             return [Array(each[2 * k:2 * k + 2] for k in range(fmt.chunks))[index] for each in padded]
 
@@ -153,7 +156,8 @@ class BFPFMAC(SummingUnit):
                     start=~running, shift=moved, final=final, **common)
         return now, [chunk_product(a, b) for a, b in zip(now.a, now.b)]
 
-    def _all_chunk_pairs(self, m, advance, common):
+    def _all_chunk_pairs(self, m: Module, advance: Value, common: dict[str, Any]
+                         ) -> tuple[SimpleNamespace, list[Value]]:
         """Multiply whole magnitudes; return the stage and the products.
 
         Chunk products (c, d) of equal c - d do not overlap: side by side they are one number.

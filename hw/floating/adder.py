@@ -1,5 +1,8 @@
 """The adder of floating-point numbers."""
 
+from collections.abc import Callable
+from types import SimpleNamespace
+
 from amaranth import *
 
 from ...golden.floating import AdderParameters
@@ -40,11 +43,11 @@ class FloatAdder(FloatUnit):
 
     CUTS = ("out", "sum", "ordered", "fine", "aligned", "coarse")
 
-    def __init__(self, parameters: AdderParameters, *, embedded=False):
+    def __init__(self, parameters: AdderParameters, *, embedded: bool = False) -> None:
         width = parameters.format.width
         super().__init__(parameters, {"a": width, "b": width, "subtract": 1}, parameters.format, embedded=embedded)
 
-    def _exact(self, m, advance, cut):
+    def _exact(self, m: Module, advance: Value, cut: Callable) -> tuple[SimpleNamespace, int, bool]:
         fmt, payload = self.parameters.format, self.i.payload
         a, b = (unpack(m, name, fmt, payload[name], self.flush) for name in "ab")
         # The larger magnitude first: then no difference is negative.

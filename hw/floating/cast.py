@@ -1,5 +1,6 @@
 """The conversion between floating-point formats."""
 
+from collections.abc import Callable
 from types import SimpleNamespace
 
 from amaranth import *
@@ -37,10 +38,10 @@ class FloatCast(FloatUnit):
 
     CUTS = ("out", "fine", "coarse")
 
-    def __init__(self, parameters: CastParameters):
+    def __init__(self, parameters: CastParameters) -> None:
         super().__init__(parameters, {"a": parameters.format.width}, parameters.result)
 
-    def _exact(self, m, advance, cut):
+    def _exact(self, m: Module, advance: Value, cut: Callable) -> tuple[SimpleNamespace, int, bool]:
         fmt, result = self.parameters.format, self.result
         a = unpack(m, "a", fmt, self.i.payload.a, self.flush)
         p, offset = fmt.mantissa + 1, result.bias - fmt.bias

@@ -1,5 +1,8 @@
 """Floating point as the array asks for it: its circuits."""
 
+from amaranth.hdl import Value
+from amaranth.lib import data
+
 from .cast import FloatCast
 from .mac import FloatMAC
 
@@ -13,5 +16,5 @@ class FloatCircuits:
     held = ()
 
     @staticmethod
-    def convert(payload, elements, mode):
+    def convert(payload: data.View, elements: Value, mode: data.View) -> list:
         return [payload.a.eq(elements)]

@@ -1,5 +1,8 @@
 """The fused multiply-add of floating-point numbers."""
 
+from collections.abc import Callable
+from types import SimpleNamespace
+
 from amaranth import *
 
 from ...golden.floating import FMAParameters
@@ -36,11 +39,11 @@ class FloatFMA(FloatUnit):
 
     CUTS = ("out", "sum", "product", "fine", "coarse", "aligned", "inputs")
 
-    def __init__(self, parameters: FMAParameters):
+    def __init__(self, parameters: FMAParameters) -> None:
         width, accumulator = parameters.format.width, parameters.accumulator
         super().__init__(parameters, {"a": width, "b": width, "c": accumulator.width}, accumulator)
 
-    def _exact(self, m, advance, cut):
+    def _exact(self, m: Module, advance: Value, cut: Callable) -> tuple[SimpleNamespace, int, bool]:
         fmt, result, payload = self.parameters.format, self.result, self.i.payload
         a, b = (unpack(m, name, fmt, payload[name], self.flush) for name in "ab")
         c = unpack(m, "c", result, payload.c, self.flush)

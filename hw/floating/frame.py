@@ -1,8 +1,13 @@
 """What the floating-point units share: from the cuts of their pipelines to the rounded result."""
 
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
 from amaranth import *
 from amaranth.lib.wiring import In
 
+from ...golden.formats import Float
 from .. import meanings
 from ..lfsr import LeapLFSR
 from ..multiplier import Multiplier, text_of
@@ -29,7 +34,7 @@ class FloatUnit(StreamUnit):
         Places for registers, the most useful first: a unit of latency n has the first n.
     """
 
-    def __init__(self, parameters, operands, result, *, embedded=False):
+    def __init__(self, parameters: Any, operands: dict[str, Any], result: Float, *, embedded: bool = False) -> None:
         self.parameters, self.result = parameters, result
         self.flush, self._window = parameters.subnormals == "flush", window_of(parameters.mode)
         self._embedded, self._choice = embedded, embedded and parameters.rounding == "stochastic"
@@ -40,7 +45,7 @@ class FloatUnit(StreamUnit):
             super().__init__(operands, {"value": result.width})
 
     @property
-    def meanings(self):
+    def meanings(self) -> dict[str, str]:
         p = self.parameters
         return {
             "a": meanings.numbers(p.format), "b": meanings.numbers(p.format), "c": meanings.numbers(self.result),
@@ -49,34 +54,36 @@ class FloatUnit(StreamUnit):
             "overflow": "sticky: a result of finite operands was beyond the largest finite value",
         }
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
         advance = self.handshake(m, self.enable if self._embedded else None)
 
-        def cut(name, before=None, *, drop=(), **values):
+        def cut(name: str, before: SimpleNamespace | None = None, *, drop: tuple[str, ...] = (), **values: Any
+                ) -> SimpleNamespace:
             return stage(m, advance, name, before, drop=drop, registered=name in self.CUTS[:self.latency], **values)
 
         self._finish(m, advance, cut, *self._exact(m, advance, cut))
         return m
 
-    def _multiplier(self):
+    def _multiplier(self) -> dict[str, Any]:
         """Return what `Multiplier` and `block` take."""
         cuts = self.CUTS[:self.latency]
         return {"width": self.parameters.format.mantissa + 1, "before": "inputs" in cuts, "behind": "product" in cuts,
                 "kind": self.parameters.multiplier}
 
     @property
-    def text(self):
+    def text(self) -> str:
         """Verilog of the module that the unit instantiates."""
         return text_of(**self._multiplier()) if hasattr(self.parameters, "multiplier") else ""
 
-    def _product(self, m, advance, a, b):
+    def _product(self, m: Module, advance: Value, a: Value, b: Value) -> Value:
         """Return the product of two significands, behind the cuts ``inputs`` and ``product``."""
         m.submodules.multiplier = multiplier = Multiplier(**self._multiplier())
         m.d.comb += [multiplier.a.eq(a), multiplier.b.eq(b), multiplier.enable.eq(advance)]
         return multiplier.p
 
-    def _finish(self, m, advance, cut, now, depth, limited):
+    def _finish(self, m: Module, advance: Value, cut: Callable, now: SimpleNamespace, depth: int, limited: bool
+                ) -> None:
         """Normalise, round, encode: what `_exact` of each unit returns.
 
         `now` has ``valid``; ``value``, ``top``, ``sticky`` and ``flip`` as for `round_and_pack`, but with the leading
@@ -129,7 +136,7 @@ class FloatUnit(StreamUnit):
         self.report(m, invalid=was_nan, overflow=was_lost)
 
 
-def top_field(m, field, offset, low, high, flush):
+def top_field(m: Module, field: Value, offset: int, low: int, high: int, flush: bool) -> Value:
     """Return field + offset, which is from `low` to `high`: signed with `flush`, else not below 0."""
     shape = signed(max(low.bit_length(), high.bit_length(), 1) + 1)
     top = Signal(shape, name="sum_top")

@@ -1,5 +1,7 @@
 """The accumulating multiply-add of floating-point numbers."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import wiring
 
@@ -47,23 +49,24 @@ class FloatMAC(SummingUnit):
         Cycles between transfers to the same accumulator, at the least.
     """
 
-    def __init__(self, parameters: MACParameters):
+    def __init__(self, parameters: MACParameters) -> None:
         fmt = parameters.format
-        self._multiplier = {"width": fmt.mantissa + 1, "before": True, "behind": True, "kind": parameters.multiplier}
+        self._multiplier: dict[str, Any] = {
+            "width": fmt.mantissa + 1, "before": True, "behind": True, "kind": parameters.multiplier}
         super().__init__(parameters, {"a": fmt.width, "b": fmt.width})
 
     @property
-    def text(self):
+    def text(self) -> str:
         """Verilog of the module that the unit instantiates."""
         return text_of(**self._multiplier)
 
     @property
-    def meanings(self):
+    def meanings(self) -> dict[str, str]:
         operand = meanings.numbers(self.parameters.format)
         return {"a": operand, "b": operand, "invalid": "sticky: a sum was or became NaN",
                 } | meanings.of_sums(self.parameters.accumulator)
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
         fmt, sums, payload = self.parameters.format, self.parameters.accumulator, self.i.payload
         a, b = (unpack(m, name, fmt, payload[name]) for name in "ab")

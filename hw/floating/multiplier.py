@@ -1,5 +1,8 @@
 """The multiplier of floating-point numbers."""
 
+from collections.abc import Callable
+from types import SimpleNamespace
+
 from amaranth import *
 
 from ...golden.floating import MultiplierParameters
@@ -35,11 +38,11 @@ class FloatMultiplier(FloatUnit):
 
     CUTS = ("out", "product", "fine", "coarse", "inputs")
 
-    def __init__(self, parameters: MultiplierParameters):
+    def __init__(self, parameters: MultiplierParameters) -> None:
         width = parameters.format.width
         super().__init__(parameters, {"a": width, "b": width}, parameters.result)
 
-    def _exact(self, m, advance, cut):
+    def _exact(self, m: Module, advance: Value, cut: Callable) -> tuple[SimpleNamespace, int, bool]:
         fmt, result, payload = self.parameters.format, self.result, self.i.payload
         a, b = (unpack(m, name, fmt, payload[name], self.flush) for name in "ab")
         p = fmt.mantissa + 1

@@ -1,5 +1,8 @@
 """Logarithmic numbers as the array asks for it: its circuits."""
 
+from amaranth.hdl import Value
+from amaranth.lib import data
+
 from .converter import LNSConverter
 from .dot import LNSDot
 
@@ -13,5 +16,5 @@ class LNSCircuits:
     held = ("scale",)
 
     @staticmethod
-    def convert(payload, elements, mode):
+    def convert(payload: data.View, elements: Value, mode: data.View) -> list:
         return [payload.elements.as_value().eq(elements), payload.scale.eq(mode.scale), payload.given.eq(1)]

@@ -1,6 +1,7 @@
 """The converter from floating point to logarithmic numbers."""
 
 from types import SimpleNamespace
+from typing import Any
 
 from amaranth import *
 from amaranth.lib import data
@@ -48,14 +49,14 @@ class LNSConverter(StreamUnit):
         Cycles between transfers: 1.
     """
 
-    def __init__(self, parameters: LNSConverterParameters):
+    def __init__(self, parameters: LNSConverterParameters) -> None:
         self.parameters = parameters
         elements = data.ArrayLayout(parameters.work.width, parameters.lanes)
         super().__init__({"elements": elements, "scale": SCALE, "given": 1},
                          vector_layout(parameters.format, parameters.lanes))
 
     @property
-    def meanings(self):
+    def meanings(self) -> dict[str, str]:
         p = self.parameters
         return {
             "elements": meanings.numbers(p.work), "given": "1: take the scale that came in, 0: find the vector's own",
@@ -63,7 +64,7 @@ class LNSConverter(StreamUnit):
             "overflow": "sticky: an Inf or a NaN came in, or a number was too large for its scale",
         } | meanings.scale("i.scale") | meanings.vector(p.format, "o.")
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
         parameters, payload = self.parameters, self.i.payload
         fmt, work, lanes = parameters.format, parameters.work, parameters.lanes
@@ -103,7 +104,7 @@ class LNSConverter(StreamUnit):
         now = stage(m, advance, "offset", now, offset=offset)
         sums = packed_sums(m, "octave", [
             (now.offset.as_unsigned(), Cat(each[low:], C(0, bits - high)), None) for each in now.levels])
-        rest = {"remainders": [each[:low] for each in now.levels]} if low else {}
+        rest: dict[str, Any] = {"remainders": [each[:low] for each in now.levels]} if low else {}
         now = stage(m, advance, "octave", now, drop=("levels", "offset"), octaves=[each[:bits] for each in sums],
                     some=[each.any() for each in now.levels], **rest)
 

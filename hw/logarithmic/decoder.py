@@ -1,5 +1,7 @@
 """The decoder from logarithmic numbers to floating point."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import data
 
@@ -45,19 +47,19 @@ class LNSDecoder(StreamUnit):
 
     latency = 4
 
-    def __init__(self, parameters: LNSDecoderParameters):
+    def __init__(self, parameters: LNSDecoderParameters) -> None:
         self.parameters = parameters
         elements = data.ArrayLayout(parameters.result.width, parameters.lanes)
         super().__init__(vector_layout(parameters.format, parameters.lanes), {"elements": elements}, ("overflow",))
 
     @property
-    def meanings(self):
+    def meanings(self) -> dict[str, str]:
         return {
             "elements": meanings.numbers(self.parameters.result),
             "overflow": "sticky: a number was beyond the largest finite value",
         } | meanings.vector(self.parameters.format)
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
         parameters, payload = self.parameters, self.i.payload
         fmt, result, lanes = parameters.format, parameters.result, parameters.lanes

@@ -1,5 +1,8 @@
 """The dot product of logarithmic numbers, which multiplies by adding."""
 
+from types import SimpleNamespace
+from typing import Any
+
 from amaranth import *
 
 from ...golden.logarithmic import SCALE_BIAS, LNSDotParameters, product_table, weights
@@ -13,7 +16,7 @@ from .layout import SCALE, vector_layout
 __all__ = ["LNSDot"]
 
 
-def _shifted_left(value, shift, places):
+def _shifted_left(value: Any, shift: Value, places: int) -> Value:
     """Return value * 2**places if `shift` is set, else value, in as many bits as that takes."""
     return Mux(shift, Cat(C(0, places), value), Cat(value, C(0, places)))
 
@@ -52,21 +55,21 @@ class LNSDot(StreamUnit):
         Cycles between transfers, also to the same sum: 1.
     """
 
-    def __init__(self, parameters: LNSDotParameters):
+    def __init__(self, parameters: LNSDotParameters) -> None:
         self.parameters = parameters
         vector = vector_layout(parameters.format, parameters.lanes)
         super().__init__({"a": vector, "b": vector, "first": 1, "last": 1}, {"value": parameters.result.width},
                          ("overflow",))
 
     @property
-    def meanings(self):
+    def meanings(self) -> dict[str, str]:
         return {
             "first": "start the sum from 0", "last": "emit the sum after this addition",
             "value": f"the sum, rounded: {meanings.numbers(self.parameters.result)}",
             "overflow": "sticky: a sum saturated, or was rounded beyond the largest finite value",
         } | meanings.of_operands(meanings.vector(self.parameters.format))
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
         parameters, payload = self.parameters, self.i.payload
         fmt, lanes, result = parameters.format, parameters.lanes, parameters.result
@@ -126,7 +129,7 @@ class LNSDot(StreamUnit):
         self.report(m, overflow=lost)
         return m
 
-    def _shifted(self, m, advance, now):
+    def _shifted(self, m: Module, advance: Value, now: SimpleNamespace) -> tuple[SimpleNamespace, list]:
         """Shift the constants; return the stage and the lanes' products, in units of 2**(lsb - fraction bits).
 
         A negative product is complemented: what is added for it is one too small.
@@ -176,7 +179,7 @@ class LNSDot(StreamUnit):
             products.append(product)
         return now, [products]
 
-    def _binned(self, m, advance, now):
+    def _binned(self, m: Module, advance: Value, now: SimpleNamespace) -> tuple[SimpleNamespace, list]:
         """Shift ones; return the stage and for each bin the lanes' magnitudes, in units of bins."""
         parameters = self.parameters
         gamma, lanes, lsb = parameters.format.gamma, parameters.lanes, parameters.lsb
@@ -187,7 +190,7 @@ class LNSDot(StreamUnit):
         for logarithm, live in zip(now.logarithms, now.live):
             ones.append(Cat(live & (logarithm[low:] == quotient) for quotient in quotients))
             bins.append(Cat(logarithm[fine:low] == index for index in range(parameters.constants)))
-        rest = {"rest": [each[:fine] for each in now.logarithms]} if fine else {}
+        rest: Any = {"rest": [each[:fine] for each in now.logarithms]} if fine else {}
         now = stage(m, advance, "decoded", now, drop=("logarithms", "live"), ones=ones, bins=bins, **rest)
         products = [[] for _ in range(parameters.constants)]
         for k in range(lanes):
@@ -205,13 +208,13 @@ class LNSDot(StreamUnit):
         return now, products
 
     @property
-    def _merged_bits(self):
+    def _merged_bits(self) -> int:
         """Bits of the sum of all bins times their constants."""
         parameters = self.parameters
         return (sum(weights(parameters.constants, parameters.fraction))
                 << (parameters.accumulator + parameters.below - 1)).bit_length() + 1
 
-    def _merge(self, m, advance, now, bins):
+    def _merge(self, m: Module, advance: Value, now: SimpleNamespace, bins: list) -> tuple[SimpleNamespace, Any]:
         """Multiply the bins by their constants, as sums of shifted ones, and add them, a level of the tree a stage."""
         size = self._merged_bits
         terms = [(bins[index] << shift).as_signed() for index, shift in self.parameters.rows]

@@ -1,5 +1,8 @@
 """Microscaling as the array asks for it: its circuits."""
 
+from amaranth.hdl import Value
+from amaranth.lib import data
+
 from .converter import MXConverter
 from .dot import MXDot
 
@@ -13,5 +16,5 @@ class MXCircuits:
     held = ()
 
     @staticmethod
-    def convert(payload, elements, mode):
+    def convert(payload: data.View, elements: Value, mode: data.View) -> list:
         return [payload.elements.as_value().eq(elements)]

@@ -1,5 +1,7 @@
 """The converter from floating point to MX blocks."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import data
 
@@ -47,13 +49,13 @@ class MXConverter(StreamUnit):
         Cycles between transfers.
     """
 
-    def __init__(self, parameters: MXConverterParameters):
+    def __init__(self, parameters: MXConverterParameters) -> None:
         self.parameters = parameters
         elements = data.ArrayLayout(parameters.work.width, parameters.block)
         super().__init__({"elements": elements}, block_layout(parameters.format))
 
     @property
-    def meanings(self):
+    def meanings(self) -> dict[str, str]:
         p = self.parameters
         return {
             "i.elements": meanings.numbers(p.work), "o.elements": f"{meanings.numbers(p.element)}, to be scaled",
@@ -61,7 +63,7 @@ class MXConverter(StreamUnit):
             "overflow": "sticky: an Inf or a NaN came in, or a block was too large for the largest scale",
         } | meanings.scale(nan=True)
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
         parameters = self.parameters
         fmt, work, lanes, mode = parameters.format.magnitude, parameters.work, parameters.block, parameters.mode
@@ -147,8 +149,8 @@ class MXConverter(StreamUnit):
                 values.append(value)
                 sticky.append(lost)
             rest = [each[:-len(part)] for each in now.distances]
-            now = stage(m, advance, name, now, drop=("distances",), values=values, sticky=sticky,
-                        **({"distances": rest} if len(rest[0]) else {}))
+            later: dict[str, Any] = {"distances": rest} if len(rest[0]) else {}
+            now = stage(m, advance, name, now, drop=("distances",), values=values, sticky=sticky, **later)
 
         # Round.
         noise = [None] * lanes
@@ -178,7 +180,7 @@ class MXConverter(StreamUnit):
         self.report(m, invalid=advance & now.valid & now.nan, overflow=advance & now.valid & now.above)
         return m
 
-    def _up(self, value, below):
+    def _up(self, value: Value, below: Value) -> Value | None:
         """Return whether the scale rule rounds this normalised significand up; None where it never does."""
         rule, fmt = self.parameters.scale_rule, self.parameters.format.magnitude
         if rule == "floor":

@@ -1,9 +1,12 @@
 """The dot product of MX blocks."""
 
+from types import SimpleNamespace
+from typing import Any
+
 from amaranth import *
 
 from ...golden.formats import Fixed
-from ...golden.mx import SCALE_BIAS, SCALE_NAN, MXDotParameters
+from ...golden.mx import MX, SCALE_BIAS, SCALE_NAN, MXDotParameters
 from .. import meanings
 from ..accumulator import SummingUnit
 from ..multiplier import chunk_product, rows
@@ -50,15 +53,15 @@ class MXDot(SummingUnit):
         Cycles between transfers to the same accumulator, at the least.
     """
 
-    def __init__(self, parameters: MXDotParameters):
+    def __init__(self, parameters: MXDotParameters) -> None:
         super().__init__(parameters, {"a": block_layout(parameters.format), "b": block_layout(parameters.format_b)})
 
     @property
-    def interval(self):
+    def interval(self) -> int:  # type: ignore[override]
         return self.parameters.block // self.parameters.lanes
 
     @property
-    def meanings(self):
+    def meanings(self) -> dict[str, str]:
         p = self.parameters
         return meanings.scale(nan=True) | meanings.of_sums(p.accumulator) | {
             "a.elements": f"{meanings.numbers(p.format.element)}, to be scaled",
@@ -66,7 +69,7 @@ class MXDot(SummingUnit):
             "invalid": "sticky: a sum was or became NaN",
         }
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
         parameters, payload = self.parameters, self.i.payload
         a_format, b_format, lanes, passes = parameters.format, parameters.format_b, parameters.lanes, self.interval
@@ -108,8 +111,8 @@ class MXDot(SummingUnit):
             places.append((a_place + b_place)[:len(self.parameters.places)])
             signs.append(a_negative ^ b_negative)
             nan = nan | a_bad | b_bad
-        now = stage(m, advance, "product", now, drop=("a", "b"), products=products, signs=signs, nan=nan,
-                    **({"places": places} if self.parameters.places else {}))
+        moved: dict[str, Any] = {"places": places} if self.parameters.places else {}
+        now = stage(m, advance, "product", now, drop=("a", "b"), products=products, signs=signs, nan=nan, **moved)
 
         # Up to there: the low bits of the place first, while the product is short.
         shifts = self.parameters.places
@@ -136,7 +139,7 @@ class MXDot(SummingUnit):
         m.d.comb += advance.eq(~out.valid | bank.i.ready)
         return m
 
-    def _element(self, m, name, element, code):
+    def _element(self, m: Module, name: str, element: Any, code: Value) -> tuple:
         """Return an element's significand, the place of its lowest bit, its sign and whether it is Inf or NaN."""
         if isinstance(element, Fixed):
             negative = code[-1]
@@ -148,7 +151,7 @@ class MXDot(SummingUnit):
         m.d.comb += place.eq(parts.field - 1)
         return parts.significand, place, parts.negative, parts.infinite | parts.nan
 
-    def _shift(self, m, advance, now, shifts):
+    def _shift(self, m: Module, advance: Value, now: SimpleNamespace, shifts: list[int]) -> SimpleNamespace:
         """Shift the products up by the lowest bits of their places, in a stage of its own."""
         products = []
         for value, place in zip(now.products, now.places):
@@ -159,14 +162,14 @@ class MXDot(SummingUnit):
                      places=[place[len(shifts):] for place in now.places])
 
 
-def _worst(fmt):
+def _worst(fmt: MX) -> int:
     """Return the largest magnitude of an element of an MX format, in units of ``2**fmt.unit``."""
     if isinstance(fmt.element, Fixed):
         return 1 << (fmt.element.bits - 1)  # of the most negative number
     return int(fmt.magnitude.max / 2.0**fmt.unit)
 
 
-def _product(m, a, b):
+def _product(m: Module, a: Value, b: Value) -> Value:
     """Return the product of two significands, in the bits of both together."""
     if len(a) == len(b) == 2:
         return chunk_product(a, b)
