@@ -176,7 +176,7 @@ def plain_folder(*wanted: Path) -> Path:
                      "_+,./-, as GNU make builds in no other")
 
 
-def build_once(folder: Path, build: Callable[[Path], None], *, plain: bool = False) -> Path:
+def build_once(folder: Path, build: Callable[[Path], object], *, plain: bool = False) -> Path:
     """Return `folder`, filled by `build` unless it is there, whole and unchanged.
 
     The folder is filled under another name, and moved into place with the hashes of its files. No reader sees a

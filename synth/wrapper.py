@@ -1,5 +1,7 @@
 """The test wrapper that lets a unit with any number of ports be placed on a device with few pins."""
 
+from collections.abc import Sequence
+
 __all__ = ["PINS", "stub", "wrapper"]
 
 # Clock, serial input, serial output: every port of the unit but its clock hangs on a register.
@@ -9,14 +11,14 @@ PINS = ("clk", "si", "so")
 FOLD = 3
 
 
-def stub(top, ports):
+def stub(top: str, ports: Sequence[tuple[str, str, int]]) -> str:
     """Return a black box with the ports of module `top`."""
     names = ", ".join(name for name, _, _ in ports)
     lines = [f"  {direction}put [{width - 1}:0] {name};" for name, direction, width in ports]
     return "\n".join([f"(* blackbox *) module {top}({names});", *lines, "endmodule\n"])
 
 
-def wrapper(top, ports):
+def wrapper(top: str, ports: Sequence[tuple[str, str, int]]) -> str:
     """Return Verilog of module `wrapper`, which holds one instance, `unit`, of module `top`.
 
     A shift register feeds every input bit, reset included, from one pin. A register takes in every output bit, and
