@@ -65,7 +65,9 @@ def test_a_system_from_outside(monkeypatch):
     assert units.run("array", parameters, vectors, text=space["text"]).vectors == 300
 
 
-@pytest.mark.parametrize("part, latency", [(None, None), ("cell", 1), ("cell", 9), ("cell", 16), ("converter", 1)])
+@pytest.mark.parametrize("part, latency", [
+    (None, None), ("cell", 1), ("converter", 1),
+    *(pytest.param("cell", latency, marks=pytest.mark.sweep) for latency in (9, 16))])
 def test_a_wrong_latency_of_a_system_is_found(part, latency, monkeypatch):
     """By the bench where results go to the wrong place, or else by their time."""
     kinds = {"cell": integer.INT8DotParameters, "converter": integer.INT8ConverterParameters}

@@ -73,7 +73,7 @@ def test_results_wait_until_they_are_taken(row):
     run(ARRAY, parameters, vectors, idle=0, busy=0.95)
 
 
-@cases(ARRAY, SETTINGS, quick=QUICK)
+@cases(ARRAY, SETTINGS, quick=(1, 15))
 def test_cycles(parameters):
     """Of products one behind the other, as golden tells them, to the cycle."""
     rng = np.random.default_rng(4)

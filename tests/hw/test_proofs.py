@@ -117,6 +117,11 @@ def prove(folder, unit, settings, rules, mode, depth, *, early=0, within=None, t
     return failed
 
 
+# That the rules can fail is shown for two units, and for all in the sweep.
+controls = pytest.mark.parametrize("unit", [CONVERTER, FMAC, *(
+    pytest.param(unit, marks=pytest.mark.sweep) for unit in (ADDER, MAC, LOG_CONVERTER, LOG_DOT, MADAM))])
+
+
 @pytest.mark.parametrize("unit, size", [
     (CONVERTER, "small"), (CONVERTER, "default"), (FMAC, "small"), (FMAC, "default"), (ADDER, "default"),
     (MAC, "default"), (LOG_CONVERTER, "default"), (LOG_DOT, "default"), (MADAM, "default"), (SOFTMAX, "default")])
@@ -136,20 +141,21 @@ def test_units_without_waits_lose_nothing(unit, tmp_path):
     assert prove(tmp_path, unit, SMALL[unit], ["nothing_lost"], "bmc", 10) == set()
 
 
-@pytest.mark.parametrize("unit", [CONVERTER, FMAC, ADDER, MAC, LOG_CONVERTER, LOG_DOT, MADAM])
+@controls
 def test_control_a_unit_that_does_not_see_ready_is_found(unit, tmp_path):
     rules = ["stays", "unchanged"]
     assert prove(tmp_path, unit, SMALL[unit], rules, "bmc", 4, o_ready="1'b1") == set(rules)
 
 
-@pytest.mark.parametrize("unit", [CONVERTER, FMAC, ADDER, MAC, LOG_CONVERTER, LOG_DOT, MADAM])
+@controls
 def test_control_a_unit_that_does_not_see_valid_is_found(unit, tmp_path):
     assert prove(tmp_path, unit, SMALL[unit], ["owed"], "bmc", 4, i_valid="1'b1") == {"owed"}
 
 
 @pytest.mark.parametrize("unit, rule", [
-    (CONVERTER, "nothing_lost"), (FMAC, "taken_in_time"), (ADDER, "nothing_lost"), (MAC, "taken_in_time"),
-    (LOG_CONVERTER, "nothing_lost"), (LOG_DOT, "nothing_lost"), (MADAM, "nothing_lost")])
+    (CONVERTER, "nothing_lost"), (FMAC, "taken_in_time"), *(pytest.param(*row, marks=pytest.mark.sweep) for row in (
+        (ADDER, "nothing_lost"), (MAC, "taken_in_time"), (LOG_CONVERTER, "nothing_lost"), (LOG_DOT, "nothing_lost"),
+        (MADAM, "nothing_lost")))])
 def test_control_a_cycle_less_is_too_little(unit, rule, tmp_path):
     assert prove(tmp_path, unit, SMALL[unit], [rule], "bmc", 7, early=1) == {rule}
 
