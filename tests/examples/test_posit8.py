@@ -217,7 +217,8 @@ def test_training_through_the_command_line():
     assert first["system"]["name"] == "posit8" and first["formats"]["weights"]["format"]["type"] == "Posit8System"
 
 
-@pytest.mark.parametrize("work", ["fp32", pytest.param("fp16", marks=pytest.mark.sweep)])
+@pytest.mark.sweep
+@pytest.mark.parametrize("work", ["fp32", "fp16"])
 def test_the_converter_alone(work):
     """All codes of fp16; in fp32 all numbers, midpoints and neighbours. The array's bench has numbers about 1."""
     work = PRESETS[work]

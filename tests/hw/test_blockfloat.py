@@ -90,7 +90,7 @@ def cases(rows_of, quick=None):
 # Every setting, under random stalls.
 
 
-@cases(COVER.get, quick=[1, 2, 5, 7, 13])
+@cases(COVER.get, quick=[1, 7, 13])
 def test_every_code_and_status_is_golden(unit, parameters):
     vectors = catalog.find(unit).vectors(parameters, 3000, seed=11, record=False)
     outcome = run(unit, parameters, vectors, seed=12)
@@ -164,7 +164,7 @@ def lanes_for_every_code(parameters, partner):
     return np.insert(np.roll(codes, lane, axis=1), lane, partner, axis=1)
 
 
-ALL_FP16, SOME_FP16 = range(1, 31), [1, 2, 7, 15, 29, 30]
+ALL_FP16, SOME_FP16 = range(1, 31), [1, 15, 30]
 SOME_BF16 = [1, 2, 3, 14, 60, 111, 112, 113, 126, 127, 128, 143, 144, 200, 253, 254]
 
 

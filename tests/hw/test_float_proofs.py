@@ -188,12 +188,12 @@ slow = pytest.mark.sweep
 
 
 @pytest.mark.parametrize("unit, fmt, rounding", [
-    pytest.param(ADDER, FP16, "nearest", id="adder-fp16"),
+    pytest.param(ADDER, FP16, "nearest", id="adder-fp16", marks=slow),
     pytest.param(ADDER, FP16, "truncate", id="adder-fp16-truncate", marks=slow),
     pytest.param(ADDER, BF16, "nearest", id="adder-bf16"),
     pytest.param(ADDER, BF16, "truncate", id="adder-bf16-truncate", marks=slow),
     pytest.param(MULTIPLIER, E4M3, "nearest", id="multiplier-e4m3"),
-    pytest.param(MULTIPLIER, E4M3, "truncate", id="multiplier-e4m3-truncate"),
+    pytest.param(MULTIPLIER, E4M3, "truncate", id="multiplier-e4m3-truncate", marks=slow),
     pytest.param(MULTIPLIER, E5M4, "nearest", id="multiplier-e5m4"),
     pytest.param(MULTIPLIER, Float(4, 6), "nearest", id="multiplier-e4m6", marks=slow),
     pytest.param(FMA, E2M3, "nearest", id="fma-e2m3"),

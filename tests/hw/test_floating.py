@@ -84,7 +84,7 @@ def cases(rows, quick=None):
     return pytest.mark.parametrize("unit, parameters", found)
 
 
-@cases(COVER, quick=3)
+@cases(COVER, quick=2)
 def test_every_code_and_status_is_golden(unit, parameters):
     outcome = run(unit, parameters, catalog.find(unit).vectors(parameters, 3000, seed=11, record=False), seed=12)
     assert outcome.vectors == 3000

@@ -131,12 +131,14 @@ def test_a_waiting_output_stays_as_it_is_for_ever(unit, size, tmp_path):
 
 
 @pytest.mark.parametrize("unit, depth", [
-    (CONVERTER, 10), (FMAC, 7), (ADDER, 10), (MAC, 7), (LOG_CONVERTER, 10), (LOG_DOT, 7), (MADAM, 10)])
+    (CONVERTER, 10), (FMAC, 7), (ADDER, 10), (MAC, 7), *(pytest.param(*row, marks=pytest.mark.sweep) for row in (
+        (LOG_CONVERTER, 10), (LOG_DOT, 7), (MADAM, 10)))])
 def test_nothing_comes_unasked_and_everything_is_taken_in_time(unit, depth, tmp_path):
     assert prove(tmp_path, unit, SMALL[unit], ["owed", "taken_in_time"], "bmc", depth) == set()
 
 
-@pytest.mark.parametrize("unit", [CONVERTER, ADDER, LOG_CONVERTER, LOG_DOT, MADAM])
+@pytest.mark.parametrize("unit", [CONVERTER, ADDER, *(
+    pytest.param(unit, marks=pytest.mark.sweep) for unit in (LOG_CONVERTER, LOG_DOT, MADAM))])
 def test_units_without_waits_lose_nothing(unit, tmp_path):
     assert prove(tmp_path, unit, SMALL[unit], ["nothing_lost"], "bmc", 10) == set()
 

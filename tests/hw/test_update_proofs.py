@@ -166,7 +166,7 @@ slow = pytest.mark.sweep
     pytest.param(E2M2, "plain", "float", id="e2m2-plain", marks=slow),
     pytest.param(E2M2, "stochastic", "float", id="e2m2-stochastic", marks=slow),
     pytest.param(E2M2, "kahan", "float", id="e2m2-kahan"),
-    pytest.param(E2M2, "grow", "float", id="e2m2-grow"),
+    pytest.param(E2M2, "grow", "float", id="e2m2-grow", marks=slow),
     pytest.param(E2M2, "kahan", "powers", id="e2m2-kahan-powers", marks=slow),
     pytest.param(E2M2, "grow", "powers", id="e2m2-grow-powers", marks=slow),
     pytest.param(E3M2, "plain", "float", id="e3m2-plain", marks=slow),

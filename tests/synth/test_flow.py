@@ -117,7 +117,7 @@ def test_ecp5_counts_are_those_of_the_bare_unit(unit, cache, tmp_path):
 
 
 @pytest.mark.parametrize("target", [
-    pytest.param(each, marks=[pytest.mark.sweep] if each == "nexus" else []) for each in PLACED])  # the slowest
+    pytest.param(each, marks=[] if each == "ecp5" else pytest.mark.sweep) for each in PLACED])
 def test_every_seed_gives_a_frequency(target, cache):
     fmax = synthesise("mixed", target, cache, seeds=2)["fmax_mhz"]
     low, high = sorted(fmax["seeds"].values())
@@ -127,6 +127,7 @@ def test_every_seed_gives_a_frequency(target, cache):
     assert 50 < low < 1500
 
 
+@pytest.mark.sweep
 def test_another_placer_is_another_result(cache):
     usual, other = (synthesise("mixed", "ecp5", cache, seeds=1, placer=placer) for placer in (None, "static"))
     assert usual["lut"] == other["lut"] and usual["fmax_mhz"] != other["fmax_mhz"]
