@@ -225,6 +225,8 @@ def build_once(folder: Path, build: Callable[[Path], object], *, plain: bool = F
             # Another file system may be there: copy first, and then move in one step.
             near = tempfile.mkdtemp(prefix=SCRATCH, dir=folder.parent)
             work = Path(shutil.move(work, near))
+    # Under the lock again: nobody takes a folder that has just come for a harmed one.
+    with _locked(folder.parent / "lock"):
         try:
             work.rename(folder)
         except OSError:

