@@ -197,36 +197,36 @@ def build_once(folder: Path, build: Callable[[Path], object], *, plain: bool = F
         As `build` raised it. The unfinished folder, with its logs, is kept under the name with ``.failed``. The
         message of a RuntimeError names the kept folder.
     """
-    with _locked(folder.parent / "lock") as free:
+    lock = folder.parent / "lock"
+    with _locked(lock):
         if unchanged(folder):
             return folder
         shutil.rmtree(folder, ignore_errors=True)
-        # Others build meanwhile, even the same: whoever is first has made it.
-        free()
-        work = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=plain_folder(folder.parent) if plain else folder.parent))
-        try:
-            build(work)
-            hashes = {str(path.relative_to(work)): _hash(path) for path in sorted(work.rglob("*")) if path.is_file()}
-            (work / MANIFEST).write_text(json.dumps(hashes, indent=1))
-            work.chmod(0o777 & ~_umask())
-        except Exception as error:
-            failed = folder.with_name(folder.name + ".failed")
-            shutil.rmtree(failed, ignore_errors=True)
-            shutil.move(work, failed)
-            if isinstance(error, OSError) and error.filename is None:
-                error.filename = str(folder)  # such as a full disk
-            if isinstance(error, RuntimeError):
-                raise type(error)(str(error).replace(str(work), str(failed))) from error
-            raise
-        except BaseException:
-            shutil.rmtree(work)
-            raise
-        if work.parent != folder.parent:
-            # Another file system may be there: copy first, and then move in one step.
-            near = tempfile.mkdtemp(prefix=SCRATCH, dir=folder.parent)
-            work = Path(shutil.move(work, near))
+    # Others build meanwhile, even the same: whoever is first has made it.
+    work = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=plain_folder(folder.parent) if plain else folder.parent))
+    try:
+        build(work)
+        hashes = {str(path.relative_to(work)): _hash(path) for path in sorted(work.rglob("*")) if path.is_file()}
+        (work / MANIFEST).write_text(json.dumps(hashes, indent=1))
+        work.chmod(0o777 & ~_umask())
+    except Exception as error:
+        failed = folder.with_name(folder.name + ".failed")
+        shutil.rmtree(failed, ignore_errors=True)
+        shutil.move(work, failed)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(folder)  # such as a full disk
+        if isinstance(error, RuntimeError):
+            raise type(error)(str(error).replace(str(work), str(failed))) from error
+        raise
+    except BaseException:
+        shutil.rmtree(work)
+        raise
+    if work.parent != folder.parent:
+        # Another file system may be there: copy first, and then move in one step.
+        near = tempfile.mkdtemp(prefix=SCRATCH, dir=folder.parent)
+        work = Path(shutil.move(work, near))
     # Under the lock again: nobody takes a folder that has just come for a harmed one.
-    with _locked(folder.parent / "lock"):
+    with _locked(lock):
         try:
             work.rename(folder)
         except OSError:
@@ -239,11 +239,11 @@ def build_once(folder: Path, build: Callable[[Path], object], *, plain: bool = F
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[Callable[[], None]]:
-    """Hold the lock of a file; the block may free it early."""
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file."""
     with open(path, "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield lambda: fcntl.flock(lock, fcntl.LOCK_UN)
+        yield
 
 
 def _hash(path: Path) -> str:
