@@ -21,7 +21,7 @@ from ..golden.errors import MissingExtra
 from ..hw import verilog
 from .vectors import Vectors
 
-__all__ = ["Outcome", "build", "run", "simulator", "surroundings"]
+__all__ = ["Outcome", "build", "compiled", "includes", "library", "run", "simulator", "surroundings"]
 
 # Amaranth's widths are deliberate. Verilator 5.48's precompiled headers do not work with split output, so output is not
 # split (and make, below, does not compile in parallel). Functions are split and wide words kept as loops: g++ takes 20
@@ -105,35 +105,58 @@ def _plain(folder: Path, links: Path) -> Path:
     return link
 
 
+def _versions() -> dict[str, str]:
+    return {package: metadata.version(package) for package in ("verilator", "cocotb")}
+
+
 def simulator() -> dict[str, str]:
     """Return the versions of the packages that have the simulator and the bench library."""
     with surroundings():
-        return {package: metadata.version(package) for package in ("verilator", "cocotb")}
+        return _versions()
 
 
-def _runtime(root: Path) -> Path:
-    """Return the folder of Verilator's runtime library and compiled headers, which the first build makes.
+def includes(root: Path) -> list[str]:
+    """Return the compiler's options for the headers in Verilator's folder."""
+    return [f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}"]
+
+
+def compiled(folder: Path, commands: Sequence[Sequence], name: str) -> None:
+    """Run commands, all that they print into ``build.log``."""
+    with open(folder / "build.log", "a") as log:
+        for command in commands:
+            if subprocess.run(command, stdout=log, stderr=log).returncode:
+                raise RuntimeError(f"could not build {name}; see {folder / 'build.log'}")
+
+
+def library(root: Path, name: str, command: Sequence[str], sources: Sequence[str], headers: Sequence[str] = ()) -> Path:
+    """Return the folder of a library of Verilator's sources, and of headers that are compiled; made once.
 
     Parameters
     ----------
     root : path
         Verilator's folder.
+    name : str
+        Of the library: the folder has ``lib<name>.a``.
+    command : sequence of str
+        The compiler and its flags.
+    sources, headers : sequence of str
+        Files without their endings. With headers, the folder has ``headers.h`` and ``headers.h.gch``.
     """
     def compile_into(folder: Path) -> None:
-        command = ["c++", *FLAGS, f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}", "-c"]
-        headers, objects = folder / "headers.h", [folder / f"{each}.o" for each in RUNTIME]
-        headers.write_text("".join(f'#include "{each}.h"\n' for each in HEADERS))
-        for each, target in zip(RUNTIME, objects, strict=True):
-            subprocess.run([*command, root / "include" / f"{each}.cpp", "-o", target], check=True)
-        subprocess.run(["ar", "rcs", folder / "libruntime.a", *objects], check=True)
-        subprocess.run([*command, "-x", "c++-header", headers, "-o", f"{headers}.gch"], check=True)
+        compiler, objects = [*command, *includes(root), "-c"], [folder / f"{each}.o" for each in sources]
+        commands: list[list] = [[*compiler, root / "include" / f"{each}.cpp", "-o", target]
+                                for each, target in zip(sources, objects, strict=True)]
+        commands.append(["ar", "rcs", folder / f"lib{name}.a", *objects])
+        if headers:
+            header = folder / "headers.h"
+            header.write_text("".join(f'#include "{each}.h"\n' for each in headers))
+            commands.append([*compiler, "-x", "c++-header", header, "-o", f"{header}.gch"])
+        compiled(folder, commands, "Verilator's runtime")
         for path in objects:
             path.unlink()
 
-    versions = {package: metadata.version(package) for package in ("verilator", "cocotb")}
-    # Another version of this function keeps other files.
-    key = hashlib.sha256("\0".join([*FLAGS, *HEADERS, *RUNTIME]).encode()).hexdigest()[:8]
-    return build_once(cache_folder("sim/runtime") / "-".join(["verilator", *versions.values(), key]), compile_into)
+    key = hashlib.sha256("\0".join([*command, *sources, *headers]).encode()).hexdigest()[:8]
+    return build_once(cache_folder("sim/runtime") / "-".join([name, *_versions().values(), key]), compile_into)
 
 
 def _runner(links: Path, waves: bool, large: bool = False, runtime: Path | None = None) -> Any:
@@ -194,10 +217,10 @@ def build(text: str, name: str, ports: Sequence[tuple[str, str, int]], waves: bo
         (folder / "ports.vlt").write_text("`verilator_config\n" + "".join(
             f'public_flat_rw -module "{name}" -var "{port}"\n' for port, _, _ in ports))
         with surroundings() as root, tempfile.TemporaryDirectory(dir=plain_folder()) as links:
+            # A waveform needs a library with other settings.
+            runtime = None if waves else library(root, "runtime", ["c++", *FLAGS], RUNTIME, HEADERS)
             try:
                 with _quiet(folder / "build.log"):
-                    # A waveform needs a library with other settings.
-                    runtime = None if waves else _runtime(root)
                     _runner(Path(links), waves, len(text) > LARGE, runtime).build(
                         sources=[folder / "ports.vlt", folder / f"{name}.v"], hdl_toplevel=name, build_dir=folder,
                         build_args=ARGUMENTS, timescale=("1ns", "1ps"), waves=waves)

@@ -9,7 +9,6 @@ a tenth of as many benches.
 
 import ctypes
 import hashlib
-import subprocess
 
 import numpy as np
 
@@ -145,28 +144,6 @@ BROKEN = ("a waiting output changed", "a waiting output was withdrawn", "an outp
 STREAMS = ("i_payload", "i_valid", "i_ready", "o_payload", "o_valid", "o_ready")
 
 
-def _runtime(root):
-    """Return the library of Verilator's runtime, from its sources in the folder `root`."""
-    include = [f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}"]
-
-    def compile_into(folder):
-        objects = [str(folder / f"{each}.o") for each in RUNTIME]
-        commands = [[*COMPILE, "-O1", *include, "-c", str(root / "include" / f"{each}.cpp"), "-o", target]
-                    for each, target in zip(RUNTIME, objects, strict=True)]
-        _log(folder, [*commands, ["ar", "rcs", str(folder / "libsweep.a"), *objects]], "Verilator's runtime")
-
-    name = f"sweep-{runner.simulator()['verilator']}"
-    return build_once(cache_folder("sim/runtime") / name, compile_into) / "libsweep.a"
-
-
-def _log(folder, commands, name):
-    """Run commands, all that they print into ``build.log``."""
-    with open(folder / "build.log", "a") as log:
-        for command in commands:
-            if subprocess.run(command, stdout=log, stderr=log).returncode:
-                raise RuntimeError(f"could not build {name}; see {folder / 'build.log'}")
-
-
 def _build(text, name, loop, level="-O3"):
     """Return the library of Verilog module `name`, optimised to a level of the compiler's; built once for each text."""
     key = "\0".join([text, loop, level, *ARGUMENTS, *COMPILE, *runner.simulator().values()])
@@ -175,14 +152,14 @@ def _build(text, name, loop, level="-O3"):
     def compile_into(work):
         (work / "unit.v").write_text(text)
         with runner.surroundings() as root:
-            include = [f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}"]
-            _log(work, [[*runner.VERILATE, *ARGUMENTS, "--top-module", name, "--Mdir", str(work),
-                         str(work / "unit.v")]], name)
+            runner.compiled(work, [[*runner.VERILATE, *ARGUMENTS, "--top-module", name, "--Mdir", work,
+                                    work / "unit.v"]], name)
             # One compilation, in which the compiler sees everything at once.
             sources = "\n".join(f'#include "{path.name}"' for path in sorted(work.glob("Unit*.cpp")))
             (work / "loop.cpp").write_text(loop.replace("SOURCES", sources))
-            _log(work, [[*COMPILE, level, *include, f"-I{work}", "-shared", str(work / "loop.cpp"),
-                         str(_runtime(root)), "-pthread", "-latomic", "-o", str(work / "unit.so")]], name)
+            runtime = runner.library(root, "sweep", [*COMPILE, "-O1"], RUNTIME) / "libsweep.a"
+            runner.compiled(work, [[*COMPILE, level, *runner.includes(root), f"-I{work}", "-shared", work / "loop.cpp",
+                                    runtime, "-pthread", "-latomic", "-o", work / "unit.so"]], name)
 
     return build_once(folder, compile_into) / "unit.so"
 
