@@ -12,10 +12,11 @@ import numpy as np
 
 from ..base.parameters import Parameters
 from . import lfsr
+from .accumulator import BANK, RECURRENCE
 from .formats import Float, name_of
 from .rounding import NEAREST, Rounding
 
-__all__ = ["TENSORS", "Draws", "Mode", "NumberSystem", "Operand", "ScaledSystem", "named"]
+__all__ = ["TENSORS", "BankedSystem", "Draws", "Mode", "NumberSystem", "Operand", "ScaledSystem", "named"]
 
 TENSORS = ("weights", "activations", "gradients")
 PAIRS = 1 << 17  # transfers of a product at a time
@@ -40,6 +41,10 @@ class Draws:
     def __init__(self, seed: int):
         self.seed, self.step = seed, 0
         self._stream: lfsr.Stream | None = None
+
+    def of(self, rounding: Rounding, lanes: int) -> lfsr.Stream | None:
+        """Return the stream for a rounding of so many lanes, or None where the rounding is not stochastic."""
+        return self.stream(lanes, rounding.bits) if rounding.kind == "stochastic" else None
 
     def stream(self, lanes: int, bits: int) -> lfsr.Stream:
         """Return the stream of words; every call has to ask for the same lanes and bits."""
@@ -236,6 +241,17 @@ class NumberSystem(Parameters):
             codes[top:top + count] = part.reshape(count, n)
             invalid, overflow = invalid | bad, overflow | over
         return self.accumulator.decode(codes), invalid, overflow
+
+
+class BankedSystem(NumberSystem):
+    """A number system whose cell adds to sums in an accumulator bank: see `hw.accumulator`."""
+
+    recurrence = RECURRENCE
+
+    @property
+    def depth(self) -> int:  # type: ignore[override]  # follows from the cell, and is never set
+        """Cycles from a transfer that a cell accepts to its addition."""
+        return self.cell(2).latency - BANK
 
 
 class ScaledSystem(NumberSystem):

@@ -1,9 +1,9 @@
 """The number systems by name."""
 
 import dataclasses
-import importlib
 
 from ..base.checks import require
+from ..base.classes import imported
 from .blockfloat import BFPSystem
 from .floating import BF16System, FloatSystem, FP8System, PlainSystem
 from .integer import INT8System
@@ -40,18 +40,14 @@ def register(path: str) -> str:
     path : str
         "module:Class". The class's attribute ``name``, or its own name in lower case, is the system's name.
     """
-    module, _, name = path.partition(":")
-    try:
-        kind = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"system is {path!r}; allowed: module:Class of a module that Python finds ({error})") from None
+    kind = imported("system", path)
     require(isinstance(kind, type) and issubclass(kind, NumberSystem) and dataclasses.is_dataclass(kind), "system",
             path, "a dataclass made from NumberSystem")
     missing = [method for method in ("cell", "converter", "convert", "dot")
                if getattr(kind, method) is getattr(NumberSystem, method)]
     require(kind.circuits is None or not missing, "system", path,
             f"a class with methods of its own for the array: {', '.join(missing)}")
-    own = getattr(kind, "name", name.lower())
+    own = getattr(kind, "name", path.partition(":")[2].lower())
     require(SYSTEMS.get(own, kind) is kind, "system", own, f"another name than those of {', '.join(SYSTEMS)}")
     SYSTEMS[own] = kind
     return own

@@ -1,11 +1,11 @@
 """The circuits of a number system: what the array asks of its hardware."""
 
-import importlib
 from typing import Any, ClassVar, Protocol
 
 from amaranth.hdl import Value
 from amaranth.lib import data, wiring
 
+from ..base.classes import imported
 from ..golden.number_system import NumberSystem
 
 __all__ = ["Circuits", "circuits_of"]
@@ -50,11 +50,4 @@ class Circuits(Protocol):
 def circuits_of(system: NumberSystem) -> type[Circuits]:
     """Return the circuits that a number system names."""
     found: Any = system.circuits
-    if isinstance(found, str):
-        module, _, name = found.partition(":")
-        try:
-            found = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise ValueError(f"circuits is {system.circuits!r}; allowed: module:Class of a module that Python finds "
-                             f"({error})") from None
-    return found
+    return imported("circuits", found) if isinstance(found, str) else found

@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ..accumulator import BANK, RECURRENCE
 from ..formats import PRESETS, BlockFloat, Float
-from ..number_system import Draws, Mode, NumberSystem
-from ..rounding import NEAREST, TRUNCATE, Rounding, require_random, stochastic
+from ..number_system import BankedSystem, Draws, Mode
+from ..rounding import KINDS, Rounding, require_random, rounding_of
 from .numbers import matmul, passes, quantise
 from .units import BFPConverterParameters, BFPFMACParameters, convert, fmac
 
@@ -17,7 +16,7 @@ __all__ = ["BFPSystem"]
 
 
 @dataclass(frozen=True)
-class BFPSystem(NumberSystem):
+class BFPSystem(BankedSystem):
     """Block floating point as a number system.
 
     The modes of an operand are its precision and its rounding (0 nearest even, 1 truncate, 2 stochastic).
@@ -44,7 +43,6 @@ class BFPSystem(NumberSystem):
 
     circuits = "narrowgauge.hw.blockfloat:BFPCircuits"
     adaptive = True
-    recurrence = RECURRENCE
 
     def __post_init__(self) -> None:
         require_random(self, seeds=2)
@@ -67,12 +65,7 @@ class BFPSystem(NumberSystem):
     def converter(self, side: int) -> BFPConverterParameters:
         """Return the parameters of a side's converter."""
         return BFPConverterParameters(self.group, self.mantissa, self.exponent, self.work, self.random_bits,
-                                   self.corrected, self.seed + side)
-
-    @property
-    def depth(self) -> int:  # type: ignore[override]
-        """Cycles from a transfer that a cell accepts to its addition."""
-        return self.cell(2).latency - BANK
+                                      self.corrected, self.seed + side)
 
     def interval(self, a: Mode, b: Mode) -> int:
         """Return the cycles that a transfer takes."""
@@ -101,7 +94,7 @@ class BFPSystem(NumberSystem):
 
     def rounding_of(self, mode: Mode) -> Rounding:
         """Return the rounding of operands of these modes."""
-        return (NEAREST, TRUNCATE, stochastic(self.random_bits, self.corrected))[mode["rounding"]]
+        return rounding_of(KINDS[mode["rounding"]], self.random_bits, self.corrected)
 
     def describe(self, mode: Mode) -> dict:
         """Return the format, spelled out, and the rounding: a preset's name would promise FAST's roundings as well."""
@@ -110,8 +103,8 @@ class BFPSystem(NumberSystem):
     def operand(self, array: Any, axis: int, mode: Mode, side: int, draws: Draws) -> tuple[Any, bool, bool]:
         """Return Blocks; a group above the exponent field saturates without being told."""
         rounding = self.rounding_of(mode)
-        random = draws.stream(self.group, self.random_bits) if rounding.kind == "stochastic" else None
-        blocks = quantise(array, self.format_of(mode), axis=axis, rounding=rounding, random=random)
+        blocks = quantise(array, self.format_of(mode), axis=axis, rounding=rounding,
+                          random=draws.of(rounding, self.group))
         return blocks, blocks.invalid, False
 
     def product(self, a: Any, b: Any) -> tuple[np.ndarray, bool, bool]:

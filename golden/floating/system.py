@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from ...base.checks import require, require_int
-from ..accumulator import BANK, RECURRENCE, two_sum
+from ..accumulator import two_sum
 from ..formats import PRESETS, Float
-from ..number_system import Draws, Mode, NumberSystem
+from ..number_system import BankedSystem, Draws, Mode, NumberSystem
 from .products import matmul, matmul_fp32
 from .units import CastParameters, MACParameters, caster, mac
 
@@ -16,7 +16,7 @@ __all__ = ["BF16System", "FP8System", "FloatSystem", "PlainSystem"]
 
 
 @dataclass(frozen=True)
-class FloatSystem(NumberSystem):
+class FloatSystem(BankedSystem):
     """Floating point as a number system, one element a vector; each product is added exactly, with one rounding.
 
     Parameters
@@ -34,7 +34,6 @@ class FloatSystem(NumberSystem):
 
     circuits = "narrowgauge.hw.floating:FloatCircuits"
     group = 1
-    recurrence = RECURRENCE
     modes = {}
 
     def __post_init__(self) -> None:
@@ -47,11 +46,6 @@ class FloatSystem(NumberSystem):
     def converter(self, side: int) -> CastParameters | None:
         """Return the parameters of a side's converter, if there is one."""
         return CastParameters(self.work, result=self.format) if self.work != self.format else None
-
-    @property
-    def depth(self) -> int:  # type: ignore[override]
-        """Cycles from a transfer that a cell accepts to its addition."""
-        return self.cell(2).latency - BANK
 
     def convert(self, side: int, codes: np.ndarray, mode: Mode, step: int
                 ) -> tuple[tuple[np.ndarray, ...], int, bool, bool]:

@@ -8,11 +8,10 @@ import numpy as np
 
 from ...base.checks import require
 from .. import formats
-from ..accumulator import BANK, RECURRENCE
 from ..formats import Fixed, Float
-from ..number_system import Draws, Mode, NumberSystem
+from ..number_system import BankedSystem, Draws, Mode
 from ..rounding import KINDS, Rounding, require_random, rounding_of
-from .elements import ELEMENTS, MX, PRESETS, SCALE_RULES
+from .elements import MX, PRESETS, SCALE_RULES, WithElement
 from .numbers import quantise
 from .products import matmul
 from .units import MXConverterParameters, MXDotParameters, convert, dots
@@ -21,7 +20,7 @@ __all__ = ["MXSystem"]
 
 
 @dataclass(frozen=True)
-class MXSystem(NumberSystem):
+class MXSystem(WithElement, BankedSystem):
     """Microscaling formats as a number system.
 
     Where gradients have an element or a rounding of their own, the mode ``gradient`` of an operand chooses it. The
@@ -58,15 +57,13 @@ class MXSystem(NumberSystem):
     seed: int = 1
 
     circuits = "narrowgauge.hw.mx:MXCircuits"
-    recurrence = RECURRENCE
 
     def __post_init__(self) -> None:
-        for name in ("element", "gradients_element"):
-            if getattr(self, name) is not None:
-                try:
-                    object.__setattr__(self, name, MX(getattr(self, name), self.block).element)
-                except ValueError as error:
-                    raise ValueError(str(error).replace("element", name, 1)) from None
+        self._check_element()
+        if self.gradients_element is not None:
+            self._check_element("gradients_element")
+        # Any block can be trained with; an array asks for more.
+        self.format_of({})
         if self.gradients_element == self.element:
             object.__setattr__(self, "gradients_element", None)
         if self.gradients_rounding == self.rounding:
@@ -79,9 +76,7 @@ class MXSystem(NumberSystem):
 
     def to_json(self) -> dict:
         """Return the settings as a dict of plain JSON values."""
-        named = {each: name for name, each in ELEMENTS.items()}
-        return super().to_json() | {name: named[getattr(self, name)] for name in ("element", "gradients_element")
-                                    if getattr(self, name) in named}
+        return super().to_json() | self._named("gradients_element")
 
     @property
     def group(self) -> int:  # type: ignore[override]
@@ -111,12 +106,7 @@ class MXSystem(NumberSystem):
             require(getattr(self, name) is None, name, getattr(self, name),
                     "null, in an array: its converters know one element and one rounding")
         return MXConverterParameters(self.element, self.block, self.scale_rule, self.rounding, self.random_bits,
-                                   self.corrected, self.seed + side, self.work)
-
-    @property
-    def depth(self) -> int:  # type: ignore[override]
-        """Cycles from a transfer that a cell accepts to its addition."""
-        return self.cell(2).latency - BANK
+                                     self.corrected, self.seed + side, self.work)
 
     def interval(self, a: Mode, b: Mode) -> int:
         """Return the cycles that a transfer takes."""
@@ -152,9 +142,8 @@ class MXSystem(NumberSystem):
     def operand(self, array: Any, axis: int, mode: Mode, side: int, draws: Draws) -> tuple[Any, bool, bool]:
         """Return Blocks; what is beyond their range makes a block NaN, or saturates without being told."""
         rounding = self.rounding_of(mode)
-        random = draws.stream(self.block, self.random_bits) if rounding.kind == "stochastic" else None
         blocks = quantise(array, self.format_of(mode), axis=axis, rounding=rounding, scale_rule=self.scale_rule,
-                          random=random)
+                          random=draws.of(rounding, self.block))
         return blocks, blocks.invalid, False
 
     def product(self, a: Any, b: Any) -> tuple[np.ndarray, bool, bool]:

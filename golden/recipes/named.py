@@ -67,7 +67,7 @@ def bfp(*, group: int = 16, mantissa: int = 4, exponent: int = 8, weights_mantis
         require_int(f"{tensor}_mantissa", own, 2, 8)
         policies[tensor] = policy or Constant(own)
         require(kind in KINDS, f"{tensor}_rounding", kind, ", ".join(KINDS))
-        modes[tensor] = {"precision": own, "rounding": ("nearest", "truncate", "stochastic").index(kind)}
+        modes[tensor] = {"precision": own, "rounding": KINDS.index(kind)}
     numbers = BFPSystem(group, max(mode["precision"] for mode in modes.values()), exponent,
                         _float("accumulator", accumulator), random_bits=random_bits, corrected=corrected)
     if "stochastic" not in kinds:  # what is not used makes no other recipe
