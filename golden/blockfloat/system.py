@@ -47,7 +47,7 @@ class BFPSystem(BankedSystem):
     def __post_init__(self) -> None:
         require_random(self, seeds=2)
         # Any format can be trained in; an array asks for more.
-        self.format_of({"precision": self.mantissa})
+        BlockFloat(self.group, self.mantissa, self.exponent)
 
     @property
     def modes(self) -> Mapping[str, int]:  # type: ignore[override]
@@ -69,8 +69,7 @@ class BFPSystem(BankedSystem):
 
     def interval(self, a: Mode, b: Mode) -> int:
         """Return the cycles that a transfer takes."""
-        cell = self.cell(2)
-        return passes(*(min(max(mode["precision"], 2), self.mantissa) for mode in (a, b))) if cell.serial else 1
+        return passes(*(self.format_of(mode).mantissa for mode in (a, b))) if self.cell(2).serial else 1
 
     def convert(self, side: int, codes: np.ndarray, mode: Mode, step: int
                 ) -> tuple[tuple[np.ndarray, ...], int, bool, bool]:
@@ -89,12 +88,12 @@ class BFPSystem(BankedSystem):
         return codes, False, overflow
 
     def format_of(self, mode: Mode) -> BlockFloat:
-        """Return the BlockFloat of operands of these modes."""
-        return BlockFloat(self.group, mode["precision"], self.exponent)
+        """Return the BlockFloat of operands of these modes: a precision beyond the ends counts as the end."""
+        return BlockFloat(self.group, min(max(mode["precision"], 2), self.mantissa), self.exponent)
 
     def rounding_of(self, mode: Mode) -> Rounding:
-        """Return the rounding of operands of these modes."""
-        return rounding_of(KINDS[mode["rounding"]], self.random_bits, self.corrected)
+        """Return the rounding of operands of these modes; 3 counts as nearest."""
+        return rounding_of(KINDS[mode["rounding"] % 3], self.random_bits, self.corrected)
 
     def describe(self, mode: Mode) -> dict:
         """Return the format, spelled out, and the rounding: a preset's name would promise FAST's roundings as well."""

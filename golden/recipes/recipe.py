@@ -231,7 +231,7 @@ class Recipe:
         """What decides on the mode ``precision``: `precision`, or constants; None where it may not change."""
         if self.precision or not self.system.adaptive:
             return self.precision
-        return Policies(*(Constant(self.mode(tensor)["precision"]) for tensor in TENSORS))
+        return Policies(*(Constant(self.system.format_of(self.mode(tensor)).mantissa) for tensor in TENSORS))
 
     @property
     def dtype(self) -> np.dtype:

@@ -366,7 +366,7 @@ def test_random_words_do_not_depend_on_widths():
 
     rng = np.random.default_rng(7)
     gradient, weights = rng.standard_normal((5, 7)), rng.standard_normal((7, 10))
-    gemms = network.Gemms(make("bfp", group=4), 3, control=Widths())
+    gemms = network.Gemms(make("bfp", group=4, mantissa=5), 3, control=Widths())
     words = lfsr.words(3 * 256 + 1 * 8 + 2, 4, 0, 20)  # slot 2 of layer 1; ten groups a step
     for step, width in enumerate((2, 5)):
         left = blockfloat.quantise(gradient, BlockFloat(4, width), rounding=stochastic(8),

@@ -18,6 +18,8 @@ SETTINGS = {
     **{name: {"system": name} for name in ARRAYS},
     "bfp, stochastic": {"system": "bfp", "group": 8, "gradients": {"precision": 3, "rounding": 2},
                         "weights": {"precision": 2, "rounding": 1}, "accumulator": "bf16"},
+    "bfp, codes beyond the ends": {"system": "bfp", "gradients": {"precision": 7, "rounding": 3},
+                                   "weights": {"precision": 0}},
     "mx, stochastic": {"system": "mx", "block": 8, "element": "fp6-e3m2", "rounding": "stochastic"},
     "lns, bins": {"system": "lns", "lanes": 4, "accumulation": "bins", "lsb": 2},
     "fp8-e4m3 in bf16": {"system": "fp8", "format": "fp8-e4m3", "accumulator": "bf16"},
