@@ -53,7 +53,7 @@ def _train(options: Namespace, recipe: recipes.Recipe, data: datasets.Dataset, u
         **usual, "hidden": list(usual["hidden"] or network.MODELS[options.model][1]), "update": options.update,
         "accuracy": accuracy, "loss": loss,
         "system": {"name": systems.name_of(recipe.system), **recipe.system.to_json()}, "formats": recipe.formats(),
-        "chunk": getattr(recipe.system, "chunk", None), "loss_scale": result.loss_scale,
+        "chunk": recipe.chunk, "loss_scale": result.loss_scale,
         "skipped_steps": result.skipped, "diverged": result.diverged, "invalid": result.invalid,
         "overflow": result.overflow, "digest": result.digest,
         "history": [{"epoch": row.epoch, "loss": row.loss, "train": row.train_accuracy, "test": row.test_accuracy}

@@ -74,7 +74,7 @@ class Gemms:
         self.recipe, self.seed, self.record, self.control = recipe, seed, record, control
         self.invalid = self.overflow = False
         self.finite = True
-        self._sums = PlainSystem(recipe.work, getattr(recipe.system, "chunk", None))
+        self._sums = PlainSystem(recipe.work, recipe.chunk)
         self._draws: dict[tuple, Draws] = {}
 
     def product(self, gemm: str, layer: int, x: Any, y: Any, step: int | None = None) -> np.ndarray:

@@ -282,25 +282,22 @@ class State:
 
     def __init__(self, recipe: Recipe, parameters: Sequence[tuple], seed: int = 0, steps: int = 0) -> None:
         self.limits = recipe.scale
-        self.held: list[list[Any]] = [
-            [self._holder(recipe, i, k, start, seed, steps) for k, start in enumerate(layer)]
-            for i, layer in enumerate(parameters)]
+        self.held: list[list[Any]] = [self._holders(recipe, i, layer, seed, steps)
+                                      for i, layer in enumerate(parameters)]
         self.statistics: list = [(np.zeros_like(layer[1]), np.ones_like(layer[1])) if len(layer) == 3 else None
                                  for layer in parameters]
         self.scale = recipe.scale.start if recipe.scale else 1
         self.skipped = self.accepted = 0
 
-    def _holder(self, recipe: Recipe, i: int, k: int, start: np.ndarray, seed: int, steps: int) -> Holder:
-        """Return what holds parameter k of layer i."""
-        if recipe.stored and k == 0:
-            return LogWeights(recipe.stored, start, seed, i, steps)
-        if recipe.kept == Kept():
-            return Plain(start)
-        if k == 0 or recipe.stored and k == 1:
-            # The parameters of a layer share a stream.
-            self._stream = lfsr.Stream(stream_seed(seed, i, "forward", 1, evaluation=True), 1,
-                                       bits=recipe.kept.random_bits)
-        return Narrow(recipe.kept, start, self._stream)
+    @staticmethod
+    def _holders(recipe: Recipe, i: int, layer: Sequence[np.ndarray], seed: int, steps: int) -> list[Holder]:
+        """Return what holds the parameters of layer i, which share a stream of words."""
+        stream = lfsr.Stream(stream_seed(seed, i, "forward", 1, evaluation=True), 1, bits=recipe.kept.random_bits)
+        held: list[Holder] = [Plain(start) if recipe.kept == Kept() else Narrow(recipe.kept, start, stream)
+                              for start in layer]
+        if recipe.stored:
+            held[0] = LogWeights(recipe.stored, layer[0], seed, i, steps)
+        return held
 
     @property
     def parameters(self) -> list[tuple]:

@@ -227,6 +227,11 @@ class Recipe:
         return self.system.work
 
     @property
+    def chunk(self) -> int | None:
+        """Products that are summed apart before the sums are, if the number system does so."""
+        return getattr(self.system, "chunk", None)
+
+    @property
     def policies(self) -> Policies | None:
         """What decides on the mode ``precision``: `precision`, or constants; None where it may not change."""
         if self.precision or not self.system.adaptive:
