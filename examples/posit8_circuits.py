@@ -7,7 +7,7 @@ from amaranth.lib import data
 from narrowgauge.hw.pipeline import stage
 from narrowgauge.hw.rounding import round_sum, shift_right_sticky, unpack
 from narrowgauge.hw.trees import sum_with_carry
-from narrowgauge.hw.unit import StreamUnit
+from narrowgauge.hw.unit import DotUnit, StreamUnit
 from posit8 import BIAS, SUM, PositConverterParameters, PositDotParameters
 
 __all__ = ["Posit8Circuits", "PositConverter", "PositDot", "vector_layout"]
@@ -92,7 +92,7 @@ class PositConverter(StreamUnit):
         return posit, now.nan, now.beyond
 
 
-class PositDot(StreamUnit):
+class PositDot(DotUnit):
     """Dot product of vectors of posit<8,1>, summed over transfers and rounded to a float.
 
     A transfer adds the products of its lanes to a sum of 64 bits, exactly. With ``last`` the sum is rounded once, to
@@ -115,10 +115,7 @@ class PositDot(StreamUnit):
     """
 
     def __init__(self, parameters: PositDotParameters):
-        self.parameters = parameters
-        vector = vector_layout(parameters.lanes)
-        super().__init__({"a": vector, "b": vector, "first": 1, "last": 1}, {"value": parameters.result.width},
-                         status=("overflow",))
+        super().__init__(parameters, vector_layout(parameters.lanes))
 
     def elaborate(self, platform):
         m = Module()

@@ -9,7 +9,7 @@ from ..golden.integer import SCALE_BIAS, SCALE_MIN, SUM, TOP, INT8ConverterParam
 from .pipeline import bits_of, stage
 from .rounding import round_sum, shift_right_sticky, unpack
 from .trees import packed_sums, sum_with_carry
-from .unit import StreamUnit
+from .unit import DotUnit, StreamUnit
 
 __all__ = ["INT8Circuits", "IntConverter", "IntDot", "vector_layout"]
 
@@ -128,7 +128,7 @@ class IntConverter(StreamUnit):
         return m
 
 
-class IntDot(StreamUnit):
+class IntDot(DotUnit):
     """Dot product of vectors of integers, summed over transfers and rounded to a float.
 
     A transfer adds the products of its lanes to a sum of 32 bits, exactly. With ``last`` the sum is scaled by both
@@ -159,10 +159,7 @@ class IntDot(StreamUnit):
     """
 
     def __init__(self, parameters: INT8DotParameters) -> None:
-        self.parameters = parameters
-        vector = vector_layout(parameters.lanes)
-        super().__init__({"a": vector, "b": vector, "first": 1, "last": 1}, {"value": parameters.result.width},
-                         ("overflow",))
+        super().__init__(parameters, vector_layout(parameters.lanes))
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()

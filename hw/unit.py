@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from .pipeline import sticky_status
 
-__all__ = ["StreamUnit"]
+__all__ = ["DotUnit", "StreamUnit"]
 
 
 class StreamUnit(wiring.Component):
@@ -80,3 +80,27 @@ class StreamUnit(wiring.Component):
         """Set each named flag where its condition holds; see `sticky_status`."""
         for name, condition in conditions.items():
             sticky_status(m, getattr(self, name), condition, self.status_clear)
+
+
+class DotUnit(StreamUnit):
+    """Unit that adds dot products of two vectors, one for each transfer, to one sum, and rounds it to a float.
+
+    Parameters
+    ----------
+    parameters : dataclass
+        With ``result``, the Float of emitted sums.
+    vector : data.StructLayout
+        Of each operand.
+
+    Members
+    -------
+    i : In(stream)
+        ``a``, ``b``, ``first`` (start from 0), ``last`` (emit the new sum, which is kept).
+    o : Out(stream)
+        ``value`` (code of the result format).
+    """
+
+    def __init__(self, parameters: Any, vector: data.StructLayout) -> None:
+        self.parameters = parameters
+        super().__init__({"a": vector, "b": vector, "first": 1, "last": 1}, {"value": parameters.result.width},
+                         ("overflow",))

@@ -10,7 +10,7 @@ from .. import meanings
 from ..pipeline import bits_of, stage
 from ..rounding import round_sum
 from ..trees import packed_sums, sum_products, sum_with_carry
-from ..unit import StreamUnit
+from ..unit import DotUnit
 from .layout import SCALE, vector_layout
 
 __all__ = ["LNSDot"]
@@ -21,7 +21,7 @@ def _shifted_left(value: Any, shift: Value, places: int) -> Value:
     return Mux(shift, Cat(C(0, places), value), Cat(value, C(0, places)))
 
 
-class LNSDot(StreamUnit):
+class LNSDot(DotUnit):
     """Dot product of vectors of logarithmic numbers, summed over transfers and rounded to a float.
 
     A transfer adds the products of its lanes to the sum. A product is the sum of two logarithms; its remainder by gamma
@@ -56,10 +56,7 @@ class LNSDot(StreamUnit):
     """
 
     def __init__(self, parameters: LNSDotParameters) -> None:
-        self.parameters = parameters
-        vector = vector_layout(parameters.format, parameters.lanes)
-        super().__init__({"a": vector, "b": vector, "first": 1, "last": 1}, {"value": parameters.result.width},
-                         ("overflow",))
+        super().__init__(parameters, vector_layout(parameters.format, parameters.lanes))
 
     @property
     def meanings(self) -> dict[str, str]:
