@@ -101,7 +101,7 @@ class AccumulatorBank(StreamUnit):
         widths = [1 << k for k in reversed(range(n.bit_length()))]
         half = len(widths) // 2
         value, taken, _, _ = normalise(m, "coarse_addend", payload.integer[:n] ^ negative.replicate(n), widths[:half],
-                                    fill=negative)
+                                       fill=negative)
         classes = {"infinite": payload.infinite, "nan": payload.nan} if self.specials else {}
         s0 = stage(m, accept, "s0", valid=self.i.valid, value=value, negative=negative, taken=Cat(reversed(taken)),
                    field=payload.field, slot=payload.slot, first=payload.first, last=payload.last, **classes)

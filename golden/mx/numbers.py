@@ -98,7 +98,7 @@ def quantise(x: ArrayLike, fmt: MX, *, axis: int = -1, rounding: Rounding = NEAR
     invalid = overflow = False
     for part in slabs_of(len(flat), fmt.block):
         nan, above = quantise_rows(flat[part], fmt, scale_rule, rounding, None if words is None else words[part],
-                                    scales[part], elements[part])
+                                   scales[part], elements[part])
         invalid, overflow = invalid | bool(nan.any()), overflow | bool(above.any())
     return Blocks(fmt, scales.reshape(shape), elements.reshape(*shape, fmt.block), length, axis, invalid, overflow)
 

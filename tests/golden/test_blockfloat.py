@@ -550,7 +550,7 @@ FAST_CASES = {  # formats of a and b, length, exponent codes of a and of b, whet
 @pytest.mark.parametrize("a_format, b_format, length, a_codes, b_codes, fast",
                          [pytest.param(*row, id=name) for name, row in FAST_CASES.items()])
 def test_float32_path_is_taken_and_equals_the_general_one(monkeypatch, a_format, b_format, length, a_codes, b_codes,
-                                                         fast):
+                                                          fast):
     rng = np.random.default_rng(12)
     groups = length // a_format[0]
     a = random_blocks(BlockFloat(*a_format), (9, groups), rng, a_codes)

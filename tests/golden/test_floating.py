@@ -582,7 +582,7 @@ MACS = {
     "overflow": ([(BIG, ONE, True), (BIG, ONE, False)], INF, False, True),
     "overflow of a product alone": ([(BIG, BIG, True)], INF, False, True),
     "a great product is not rounded before it cancels": ([(BIG, ONE, True), (0xFBFF, 0x4000, False)], 0xFBFF,
-                                                        False, False),
+                                                         False, False),
     "Inf that came in is no overflow": ([(INF, ONE, True), (BIG, BIG, False)], INF, False, False),
     "Inf - Inf": ([(INF, ONE, True), (INF, 0xBC00, False)], NAN, True, False),
     "Inf from overflow, minus Inf": ([(BIG, BIG, True), (0xFC00, ONE, False)], NAN, True, True),

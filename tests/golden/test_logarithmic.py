@@ -556,8 +556,8 @@ def test_dots_is_the_definition(fmt, accumulation):
         lsb = int(rng.choice([0, quotient // 4, quotient // 2]))
         least = max(quotient - lsb + 2, 8)
         p = LNSDotParameters(fmt, int(rng.integers(4, 9)), accumulation, None if trial == 0 else least + trial % 2, lsb,
-                          1 << int(rng.integers(0, fmt.gamma.bit_length())), int(rng.integers(4, 11)),
-                          list(RESULTS.values())[trial])
+                             1 << int(rng.integers(0, fmt.gamma.bit_length())), int(rng.integers(4, 11)),
+                             list(RESULTS.values())[trial])
         assert LNSDotParameters.from_json(json.dumps(p.to_json())) == p
         n = 60
         scales = [rng.integers(0, 255, n) if trial % 2 else rng.integers(100, 140, n) for _ in range(2)]

@@ -357,7 +357,7 @@ def fractions(blocks, name):
 
 
 PAIRS = [(name, name) for name in ORACLES] + [("mxfp8-e4m3", "mxfp8-e5m2"), ("mxfp8-e5m2", "mxfp4-e2m1"),
-                                             ("mxint8", "mxfp8-e5m2"), ("mxfp6-e3m2", "mxfp8-e4m3")]
+                                              ("mxint8", "mxfp8-e5m2"), ("mxfp6-e3m2", "mxfp8-e4m3")]
 
 
 @pytest.mark.parametrize("first, second", PAIRS)
@@ -505,7 +505,7 @@ def test_overflow_of_the_converter_with_finite_numbers():
 def test_dots_is_the_scalar_loop(first, second, accumulator):
     rng = np.random.default_rng(37)
     p = mx.MXDotParameters(mx.PRESETS[first].element, mx.PRESETS[second].element, block=8, lanes=4,
-                         accumulator=PRESETS[accumulator], accumulators=4)
+                           accumulator=PRESETS[accumulator], accumulators=4)
     assert mx.MXDotParameters.from_json(json.dumps(p.to_json())) == p
     assert (p.format, p.format_b) == (mx.MX(mx.PRESETS[first].element, 8), mx.MX(mx.PRESETS[second].element, 8))
     a, b = (random_blocks(name, rng, (1, 300), 8, 9) for name in (first, second))

@@ -254,7 +254,7 @@ def test_exact_dot_keeps_every_bit(fmt, rounding):
     for _ in range(10):
         a = np.array([one, half, 1, *rng.integers(1, fmt.max_code + 1, 3)])[rng.permutation(6)]
         b = np.array([one, one, 1, *rng.integers(one // 2, one + 1, 3)])[rng.permutation(6) if rng.random() < 0.5
-                                                                          else slice(None)]
+                                                                         else slice(None)]
         a ^= rng.integers(0, 2, 6) << (fmt.width - 1)
         a, b = (np.where(rng.random(6) < 0.2, 0, v) for v in (a, b))
         for accumulator in (fmt, FP32, Float(2, 29)):
@@ -299,7 +299,7 @@ CORNERS = {
     "just above a tie": ("add", FP16, (0x3C00, 0x1001), N, 0, False, 0x3C01, 0, 0),
     "just below a tie": ("add", FP16, (0x3C01, 0x0FFF), N, 0, False, 0x3C01, 0, 0),
     "far below: only sticky, and a tie would be wrong": ("fma", FP16, (0x0001, 0x0001, 0x3C00), N, 0, False,
-                                                        0x3C00, 0, 0),
+                                                         0x3C00, 0, 0),
     "tie of fma broken by a product below it": ("fma", FP16, (0x3C01, 0x1001, 0x3C00), N, 0, False, 0x3C01, 0, 0),
     "carry into the next binade": ("add", FP16, (0x3FFF, 0x1000), N, 0, False, 0x4000, 0, 0),
     "truncation keeps below the carry": ("add", FP16, (0x3FFF, 0x13FF), T, 0, False, 0x3FFF, 0, 0),
