@@ -122,8 +122,8 @@ def round_sum(m: Module, advance: Value, now: SimpleNamespace, value: Value, low
     m : Module
     advance : Value
     now : namespace
-        Stage of the sum: ``valid``, ``last`` (without it, nothing is emitted) and the signed ``field``: what belongs,
-        less one, to the top bit of a magnitude that has as many bits as the value has but for its sign.
+        Stage of the sum: ``valid``, ``last`` (the sum is emitted) and the signed ``field``. The field, plus one, is the
+        exponent field that belongs to the top bit of the value's magnitude. Its width is the value's without the sign.
     value : Value
         Signed.
     low : int

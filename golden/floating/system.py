@@ -114,7 +114,7 @@ class FP8System(FloatSystem):
 class PlainSystem(NumberSystem):
     """The work format as it is, for training alone: no operand is rounded.
 
-    fp32: every product and every sum is rounded, in rising order. fp16: each product is added exactly, with one
+    fp32: every product and every sum is rounded, in ascending order. fp16: each product is added exactly, with one
     rounding, in chunks; see `matmul`.
 
     Parameters

@@ -272,8 +272,8 @@ def matmul(a: Logs, b: Logs, parameters: LNSDotParameters) -> tuple[np.ndarray, 
 def _exact_product(x: np.ndarray, y: np.ndarray, parameters: LNSDotParameters) -> np.ndarray:
     """Return the sums of all products, of x (M, K) and y (N, K), where nothing is dropped and nothing saturates.
 
-    2**((8*qa + ra + 8*qb + rb) / 8) is 2**qa times what depends on ra and on b: so the products of numbers a with one
-    ra are a product of matrices, and those of all ra one with an axis of K * gamma. Its sums are exact in float64.
+    2**((8*qa + ra + 8*qb + rb) / 8) is 2**qa times a factor of ra and b alone. So all products with one ra are a
+    product of matrices. The products with all ra are one with an axis of K * gamma. Its sums are exact in float64.
     """
     fmt, gamma = parameters.format, parameters.format.gamma
     table, _ = parameters.table

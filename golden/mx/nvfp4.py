@@ -70,8 +70,8 @@ def quantise_nvfp4(x: ArrayLike, *, axis: int = -1, rounding: Rounding = NEAREST
     element, scale = PRESETS["fp4-e2m1"], replace(PRESETS["fp8-e4m3"], overflow="saturate")
     flat = flat.astype(np.float64)
     top = np.abs(flat).max(axis=1, initial=0)
-    # Quotients of numbers of so few bits are either a midpoint of the rounding that follows or farther from it than
-    # float64's own rounding moves them: one rounding in effect.
+    # The operands have few bits, so an exact quotient is a midpoint of the next rounding, or far from one. The rounding
+    # of float64 never moves a quotient across a midpoint: there is one rounding in effect.
     if tensor_scale is None:
         tensor_scale = PRESETS["fp32"].round(top.max(initial=0) / (scale.max * element.max))
     tensor_scale = float(np.float32(tensor_scale))

@@ -142,10 +142,9 @@ def train(recipe: Recipe, dataset: Dataset, *, seed: int = 1, epochs: int = 20, 
     progress : callable, optional
         Called after each measured epoch with (epoch, epochs, Epoch).
     record : callable, optional
-        Called before each GEMM of training, once per operand, with (step, layer, gemm, kind,
-        array, axis): gemm a key of `GEMMS`; kind ``weights``, ``activations`` or ``gradients``;
-        the array in the work format as it is stored (a convolution's activations as patches; weights
-        that are stored as codes as `Logs`), never changed later; its reduction axis.
+        Called before each GEMM of training, once per operand, with (step, layer, gemm, kind, array, axis). The gemm is
+        a key of `GEMMS`, the kind one of `TENSORS`, the axis the reduction axis. The array is in the work format, as
+        it is stored, and never changed later. A convolution's activations are patches, and stored codes are `Logs`.
 
     Returns
     -------

@@ -155,9 +155,9 @@ class LogWeights:
     weights : ndarray of float32
         The initial ones.
     seed, layer, steps : int
-        The run's seed, the layer, and the steps of the run. Each step of Madam takes one word per weight, row by row,
-        from the one lane of ``stream_seed(seed, layer, "weight-gradient", 0)``: a unit ``madam-update`` of one lane
-        and that seed draws the same.
+        The run's seed, the layer, and the steps of the run. Each step of Madam takes one word per weight, row by row.
+        A unit ``madam-update`` of one lane with the seed ``stream_seed(seed, layer, "weight-gradient", 0)`` draws the
+        same words.
 
     Attributes
     ----------

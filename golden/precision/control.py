@@ -63,16 +63,18 @@ class Control:
     def report(self) -> dict:
         """Return the account: JSON-ready.
 
-        ``widths``: per kind of tensor and layer, ``[first step, width]`` of each run of equal widths. ``steps``: per
-        kind and layer, the steps of each width. ``bit_operations``: the sum over the products of training of
-        multiply-accumulates times the bits of both operands (``used``), and the same for 32-bit operands (``fp32``) and
-        for the greatest widths throughout (``static``). ``passes``: the cycles of one serial dot-product unit, which
-        takes ceil(a/2) * ceil(b/2) passes for each pair of groups, M * N * ceil(K / group) pairs a product: ``used``
-        and ``static``. ``cycles``: what the default 4 x 4 array of such units really spends, each product alone (see
-        `array.cycles`; its memory is taken to hold everything): ``used`` and ``static``, both None where the group is
-        none that an array can have. ``products``: how often there was each
-        product (m, k) times (k, n) of operands of a and b bits, so that other costs can be computed without training
-        again. Nothing here counts the measuring of accuracy.
+        Costs are sums over the products of training; the measuring of accuracy does not count. ``used`` is with the
+        widths of the run, ``static`` with the greatest widths throughout, ``fp32`` with 32 bits.
+
+        - ``widths``: per kind of tensor and layer, ``[first step, width]`` of each run of equal widths.
+        - ``steps``: per kind and layer, the steps of each width.
+        - ``bit_operations``: multiply-accumulates times the bits of both operands: ``used``, ``fp32``, ``static``.
+        - ``passes``: cycles of one serial dot-product unit: ``used``, ``static``. A pair of groups takes
+          ceil(a/2) * ceil(b/2) passes, and a product has M * N * ceil(K / group) pairs.
+        - ``cycles``: those of the default 4 x 4 array of such units, each product alone: ``used``, ``static``. See
+          `array.cycles`; the memory is taken to hold everything. None where no array can have the group.
+        - ``products``: how often there was each product (m, k) times (k, n) of operands of a and b bits. From them
+          other costs can be computed without training again.
         """
         widths: dict[str, list] = {}
         steps: dict[str, list] = {}

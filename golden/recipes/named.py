@@ -139,8 +139,8 @@ def fp16(*, chunk: int = 64, loss_scale: int | None = None, growth_interval: int
     Parameters
     ----------
     chunk : int, optional
-        Products that each sum of a GEMM, of a bias' gradient or of a statistic takes apart before those sums are
-        added; None: one sum of them all.
+        Products that are summed apart, in every sum of a GEMM, of a bias' gradient or of a statistic, before the
+        partial sums are added. None: one sum of all products.
     loss_scale, growth_interval : int, optional
         `LossScale.start` and `LossScale.interval`. No `loss_scale`: no scaling, and no step is skipped. That is the
         default because nothing that was measured here needed it.

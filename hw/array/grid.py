@@ -172,8 +172,8 @@ class CellArray(wiring.Component):
             for walker, path in zip((rows, columns), paths):
                 m.d.comb += [walker.go.eq(walker.wants), path.valid.eq(walker.go), path.vector.eq(walker.vector)]
         else:
-            # First the rows of a tile, then all columns, for which all other rows wait: so the order, and with it that
-            # of the random words, does not depend on time, and nothing waits for what waits for it.
+            # First the rows of a tile, then all columns, then the other rows. The order of conversions, and so that of
+            # the random words, does not depend on time. No side waits for the other one in a circle.
             turn = ~rows.idle & (~rows.begun | columns.idle)
             m.d.comb += [
                 rows.go.eq(rows.wants & turn), columns.go.eq(columns.wants & ~turn),
@@ -213,9 +213,9 @@ class CellArray(wiring.Component):
                 *(walker.mode[name].eq(operand[name]) for name in system.modes),
             ]
 
-        # The memory: a bank for each element of a vector, with a port for writes and one for each path's reads. What is
-        # read is rotated down by its index. What is written goes up by it, which is down by what is missing to a whole
-        # turn: through a path's rotation, for which there is nothing to do meanwhile.
+        # The memory: a bank for each element of a vector, with a port for writes and one for each path's reads. A read
+        # vector is rotated down by its index. A written vector is rotated up by its index, which is a rotation down by
+        # the rest of a turn. A path's rotation does it: a path reads nothing meanwhile.
         index = payload.index[:low]
         read, writes = [[] for _ in paths], []
         for bank in range(group):

@@ -15,8 +15,8 @@ __all__ = ["keep_results"]
 def keep_results(array: Any, m: Module, now: SimpleNamespace, made: Value, values: Value) -> None:
     """Keep the results that the cells have made until they are taken, and what they are the results of.
 
-    The cells cannot be stopped by whoever takes the results, which would be a path through all of them: what makes
-    a result is given to them only if there is room for it here.
+    A reader of the results cannot stop the cells: `ready` would be a path through all of them. So the cells get the
+    operands of a result only when there is room for the result here.
     """
     depth = array.parameters.waiting
     pointer = range(2 * depth)  # of a ring, and one bit more, which tells a full one from an empty one

@@ -28,9 +28,10 @@ def sequence(array: Any, m: Module, walkers: Sequence, arrived: Sequence[Value],
     groups, final, at = (Signal.like(queued.groups, name=name) for name in ("groups", "final", "at"))
     first, last, a_mode, b_mode = (Signal.like(vars(queued)[name], name=name)
                                    for name in ("first", "last", "a_mode", "b_mode"))
-    # For each side: `left`, the rows from the current one on, and from the tile's first on, of all; the place in
-    # the buffer of the current row of lanes, of the tile's first one, of the product's, and of the oldest that is
-    # still needed; the labels of the current row of lanes and of the tile's first one.
+    # For each side: `left` counts the rows from the current one on, `tile_left` those from the tile's first one on.
+    # `place` is where the current row of lanes begins in the buffer, `tile_place` where the tile's first row begins.
+    # `base` is where the product begins, and `freed` where the oldest row begins that is still needed. `label` and
+    # `tile_label` are the labels of the current row of lanes and of the tile's first row.
     sides = []
     for name, count, walker, label in zip("ab", parameters.tile, walkers, parameters.labels):
         lanes = walker.lanes
@@ -127,8 +128,8 @@ def sequence(array: Any, m: Module, walkers: Sequence, arrived: Sequence[Value],
             all_columns.eq(queued.n),
             *begin(a, queued.m, a.base, 0), *begin(b, queued.n, b.base, 0),
         ]
-    # Tiles' worth of rows in the buffers. Those of a go with their row of tiles, those of b with the product, but
-    # in the cycle after it, in which nothing is issued yet: so the long path to here is cut.
+    # Tiles' worth of rows in the buffers. The rows of a go with their row of tiles, the rows of b with the product.
+    # The latter go a cycle late, which cuts a long path: nothing is issued in that cycle.
     gone = Signal(words)
     m.d.sync += [
         gone.eq(Mux(done & b.over & a.over, tile + 1, 0)),

@@ -135,9 +135,10 @@ class LNSDot(DotUnit):
         fmt, lanes, lsb = parameters.format, parameters.lanes, parameters.lsb
         low, width, table = fmt.gamma.bit_length() - 1, fmt.bits, parameters.table[0]
         size = max(table).bit_length()
-        # The low bits of the quotient, `near` of them, shift at once, the first one together with the choice of the
-        # constant: where gamma is 8, each bit of that is a function of four. The other bits choose a window of the sum,
-        # as wide as a constant without its top bit: so a constant that begins in it ends in the next one.
+        # The lowest `near` bits of the quotient shift at once. The first of these bits also takes part in the choice of
+        # the constant: where gamma is 8, each bit of the constant is a function of four. The other bits of the quotient
+        # choose a window of the sum. A window is as wide as a constant without its top bit. So a constant that begins
+        # in one window ends in the next one.
         near = max((size - 2).bit_length(), 2)
         span, coarse = 1 << near, range(1, near - 1)
         values, quotients, used = [], [], []

@@ -109,8 +109,8 @@ class MXConverter(StreamUnit):
         now = stage(m, advance, "left", now, drop=("significands", "below", "fields"), values=values, sticky=sticky,
                     places=places, best=keys)
 
-        # The largest number, or rather the exponent that the rule gives it: a rule rounds up beyond a threshold, the
-        # same in every power of two, so that of two numbers of one exponent either stands for the other.
+        # Find the exponent that the rule gives the largest number. A rule rounds up beyond a threshold, which is the
+        # same in every power of two. So two numbers of one exponent that round alike need not be told apart.
         now, best = largest(m, advance, now, levels=1)
         up, best = (C(0, 1), best) if parameters.scale_rule == "floor" else (best[0], best[1:])
         offset = -1 << width  # of places; the biases of the work format and of the scale are the same
