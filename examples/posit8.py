@@ -147,10 +147,10 @@ class Posit8System(NumberSystem):
         """Return the parameters of a side's converter."""
         return PositConverterParameters(self.work, self.lanes)
 
-    def convert(self, side, codes, mode, step):
-        """Return the array of codes of vectors, no draws, and the sticky status."""
+    def convert(self, side, codes, mode, draws):
+        """Return the array of codes of vectors, and the sticky status."""
         found, invalid, beyond = encode(self.work.decode(codes))
-        return (found,), 0, bool(invalid.any()), bool(beyond.any())
+        return (found,), bool(invalid.any()), bool(beyond.any())
 
     def dot(self, a, b, first, last):
         """Return the codes of sums of dot products, and the sticky status."""

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..base.checks import require
-from . import lfsr
 from .arrays import as_real
 from .rounding import Rounding
+from .words import Stream
 
 __all__ = ["as_groups", "draw_words", "from_groups", "slabs_of"]
 
@@ -40,12 +40,12 @@ def as_groups(x: ArrayLike, axis: int, group: int) -> tuple[np.ndarray, tuple[in
     return np.ascontiguousarray(x).reshape(-1, group), (*x.shape[:-1], groups), length
 
 
-def draw_words(random: lfsr.Stream | ArrayLike | None, rounding: Rounding, group: int, rows: int) -> np.ndarray | None:
+def draw_words(random: Stream | ArrayLike | None, rounding: Rounding, group: int, rows: int) -> np.ndarray | None:
     """Return the random words for rows of groups, shape (rows, group), or None unless the rounding is stochastic.
 
     Parameters
     ----------
-    random : lfsr.Stream or array of int
+    random : Stream or array of int
         A stream of `group` lanes, which is drawn from once a row, or the words themselves.
     rounding : Rounding
     group, rows : int
@@ -53,7 +53,7 @@ def draw_words(random: lfsr.Stream | ArrayLike | None, rounding: Rounding, group
     if rounding.kind != "stochastic":
         return None
     require(random is not None, "random", random, "a Stream or an array, because rounding is stochastic")
-    if isinstance(random, lfsr.Stream):
+    if isinstance(random, Stream):
         require(random.lanes == group and random.bits == rounding.bits, "random", (random.lanes, random.bits),
                 f"a Stream of {group} lanes and {rounding.bits} bits")
         return random.draw(rows)

@@ -184,12 +184,12 @@ class INT8System(ScaledSystem):
         """Return the parameters of a side's converter."""
         return INT8ConverterParameters(self.work, self.lanes)
 
-    def convert(self, side: int, codes: np.ndarray, mode: Mode, step: int
-                ) -> tuple[tuple[np.ndarray, ...], int, bool, bool]:
-        """Return the arrays (codes, scales) of vectors, no draws, and the sticky status."""
+    def convert(self, side: int, codes: np.ndarray, mode: Mode, draws: Draws
+                ) -> tuple[tuple[np.ndarray, ...], bool, bool]:
+        """Return the arrays (codes, scales) of vectors, and the sticky status."""
         scales = np.full(len(codes), mode["scale"])
         found, invalid, overflow = convert(self.converter(side), codes, scales)
-        return (found, scales), 0, bool(invalid.any()), bool(overflow.any())
+        return (found, scales), bool(invalid.any()), bool(overflow.any())
 
     def dot(self, a: tuple[np.ndarray, ...], b: tuple[np.ndarray, ...], first: np.ndarray, last: np.ndarray
             ) -> tuple[np.ndarray, bool, bool]:

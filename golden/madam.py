@@ -13,9 +13,9 @@ import numpy as np
 
 from ..base.checks import require, require_int
 from ..base.parameters import Parameters
-from . import lfsr
 from .formats import PRESETS, Float, Log
 from .logarithmic import DIGITS, levels, narrowed
+from .words import counted
 
 __all__ = ["MadamParameters", "correction", "growth", "steps_of", "twin", "update", "updates"]
 
@@ -242,7 +242,7 @@ def updates(parameters: MadamParameters, weights: np.ndarray, gradients: np.ndar
     p = parameters
     weights, gradients, seconds = (np.asarray(each).reshape(-1, p.lanes) for each in (weights, gradients, seconds))
     correction, rate, bound = (np.asarray(each).reshape(-1, 1) for each in (correction, rate, bound))
-    words = lfsr.words(p.seed, p.lanes, step, len(weights), p.random_bits)
+    words = counted(p.seed, p.lanes, step, len(weights), p.random_bits)
     *codes, invalid, overflow = update(p, weights, gradients, seconds, correction, rate, bound, words)
     return (*codes, np.any(invalid, axis=1), np.any(overflow, axis=1))
 

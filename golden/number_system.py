@@ -4,6 +4,7 @@ A number system is a frozen dataclass of settings that derives from `NumberSyste
 systems; docs/adding-a-number-system.md adds one.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -11,46 +12,61 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..base.parameters import Parameters
-from . import lfsr
 from .accumulator import BANK, RECURRENCE
 from .formats import Float, name_of
 from .rounding import NEAREST, Rounding
+from .words import Stream
 
-__all__ = ["TENSORS", "BankedSystem", "Draws", "Mode", "NumberSystem", "Operand", "ScaledSystem", "named"]
+__all__ = [
+    "TENSORS", "BankedSystem", "Draws", "Mode", "NumberSystem", "Operand", "ScaledSystem", "named", "vectors_of",
+]
 
 TENSORS = ("weights", "activations", "gradients")
+LANES = 16  # numbers of a row with a vector of random words, where numbers have no groups of their own
 PAIRS = 1 << 17  # transfers of a product at a time
 
 Mode = dict[str, int]  # the value of each of a number system's modes
 
 
+def vectors_of(columns: int) -> int:
+    """Return the vectors of random words of a row of so many numbers."""
+    return -(-columns // LANES)
+
+
+@dataclass(frozen=True)
 class Draws:
-    """The random words of an operand, which its conversions take one behind the other.
+    """The address of an operand's random words: see `words`.
 
     Parameters
     ----------
-    seed : int
-        Of an `lfsr.Stream`.
-
-    Attributes
-    ----------
-    step : int
-        Draws made so far by a conversion that counts them itself.
+    seed, step, use : int
+    vector : int
+        Number of the operand's first vector.
+    row : (length, pitch), optional
+        Vectors of a row here, and those from a row to the next one in the whole operand, of which this is a part.
     """
 
-    def __init__(self, seed: int):
-        self.seed, self.step = seed, 0
-        self._stream: lfsr.Stream | None = None
+    seed: int
+    step: int = 0
+    use: int = 0
+    vector: int = 0
+    row: tuple[int, int] | None = None
 
-    def of(self, rounding: Rounding, lanes: int) -> lfsr.Stream | None:
+    def of(self, rounding: Rounding, lanes: int) -> Stream | None:
         """Return the stream for a rounding of so many lanes, or None where the rounding is not stochastic."""
         return self.stream(lanes, rounding.bits) if rounding.kind == "stochastic" else None
 
-    def stream(self, lanes: int, bits: int) -> lfsr.Stream:
-        """Return the stream of words; every call has to ask for the same lanes and bits."""
-        if self._stream is None:
-            self._stream = lfsr.Stream(self.seed, lanes, bits=bits)
-        return self._stream
+    def stream(self, lanes: int, bits: int) -> Stream:
+        """Return the words of vectors of so many lanes, from the first one on."""
+        return Stream(self.seed, lanes, bits=bits, step=self.step, use=self.use, vector=self.vector, row=self.row,
+                      bounded=True)
+
+    def rows(self, shape: tuple[int, ...], bits: int) -> np.ndarray:
+        """Return a word for each number of a matrix, or of a row: 16 in a row of it have a vector."""
+        count, columns = math.prod(shape[:-1]), shape[-1]
+        each = vectors_of(columns)
+        words = self.stream(LANES, bits).draw(count * each)
+        return words.reshape(count, each * LANES)[:, :columns].reshape(shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +101,8 @@ class NumberSystem(Parameters):
         turns, and a cell's input has ``slot``.
     depth : int
         With a `recurrence` above 1: cycles from a transfer that a cell accepts to its addition.
+    random : (lanes, bits), optional
+        Of the words that a converter of the array takes for a vector, if it may round stochastically.
     adaptive : bool
         Whether the mode ``precision`` may change during training: see `precision`.
     """
@@ -92,6 +110,7 @@ class NumberSystem(Parameters):
     circuits: ClassVar[str | type | None] = None
     refusal: ClassVar[str] = "it has no hardware"
     adaptive: ClassVar[bool] = False
+    random: tuple[int, int] | None = None
     work: Float
     accumulator: Float
     group: int
@@ -120,16 +139,14 @@ class NumberSystem(Parameters):
         """Return the cycles that a transfer takes in a cell, for the modes of both operands."""
         return 1
 
-    def convert(self, side: int, codes: np.ndarray, mode: Mode, step: int
-                ) -> tuple[tuple[np.ndarray, ...], int, bool, bool]:
-        """Convert vectors (n, group) of codes of the work format, after `step` random draws.
+    def convert(self, side: int, codes: np.ndarray, mode: Mode, draws: Draws
+                ) -> tuple[tuple[np.ndarray, ...], bool, bool]:
+        """Convert vectors (n, group) of codes of the work format, whose random words are from `draws` on.
 
         Returns
         -------
         arrays : tuple of ndarray
             Each of n entries; together they are the converted vectors.
-        draws : int
-            Random draws made.
         invalid, overflow : bool
             The sticky status.
         """
@@ -216,8 +233,7 @@ class NumberSystem(Parameters):
         groups = -(-length // self.group)
         padded = np.zeros((rows, groups * self.group), codes.dtype)
         padded[:, :length] = codes
-        arrays, drawn, invalid, overflow = self.convert(side, padded.reshape(-1, self.group), mode, draws.step)
-        draws.step += drawn
+        arrays, invalid, overflow = self.convert(side, padded.reshape(-1, self.group), mode, draws)
         return Operand(tuple(each.reshape(rows, groups, *each.shape[1:]) for each in arrays)), invalid, overflow
 
     def product(self, a: Any, b: Any) -> tuple[np.ndarray, bool, bool]:

@@ -69,18 +69,11 @@ def rounding_of(kind: str, bits: int = 8, corrected: bool = False) -> Rounding:
     return Rounding(kind, bits, corrected) if kind == "stochastic" else Rounding(kind)
 
 
-def require_random(parameters: Any, seeds: int = 1) -> None:
-    """Require `random_bits`, `corrected` and `seed` of parameters that a stochastic rounding can use.
-
-    Parameters
-    ----------
-    parameters : dataclass
-    seeds : int
-        How many seeds, from `seed` on, are in use.
-    """
+def require_random(parameters: Any) -> None:
+    """Require `random_bits`, `corrected` and `seed` of parameters that a stochastic rounding can use."""
     require_int("random_bits", parameters.random_bits, 1, 16)
     require(type(parameters.corrected) is bool, "corrected", parameters.corrected, "true, false")
-    require_int("seed", parameters.seed, 0, 2**31 - seeds)
+    require_int("seed", parameters.seed, 0, 2**31 - 1)
 
 
 def _random(rounding: Rounding, random: Any, shape: tuple[int, ...]) -> np.ndarray:

@@ -11,9 +11,10 @@ import numpy as np
 
 from ..base.checks import require, require_int
 from ..base.parameters import Parameters
-from . import floating, lfsr
+from . import floating
 from .formats import PRESETS, Fixed, Float
 from .rounding import NEAREST, Rounding, round_scaled, stochastic
+from .words import counted
 
 __all__ = ["METHODS", "RATES", "SGDParameters", "change", "extended", "rate_code", "step", "updates"]
 
@@ -272,7 +273,7 @@ def updates(parameters: SGDParameters, weights: np.ndarray, velocities: np.ndarr
         rows = np.flatnonzero(method == index)
         random = None
         if name == "stochastic":
-            random = lfsr.words(parameters.seed, 1, draws, len(rows), parameters.random_bits)[:, 0]
+            random = counted(parameters.seed, 1, draws, len(rows), parameters.random_bits)[:, 0]
         w, v, c, g, *chosen = (each[rows] for each in (*arrays, *rates))
         found[:, rows] = step(fmt, name, w, v, c, g, chosen[0], chosen[1], chosen[2], random,
                               stochastic(parameters.random_bits))

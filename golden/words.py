@@ -10,7 +10,9 @@ import numpy as np
 
 from ..base.checks import require, require_int
 
-__all__ = ["STAGES", "START", "USE", "VECTOR", "Stream", "blocks", "blocks_of", "key", "stages", "words"]
+__all__ = [
+    "STAGES", "START", "USE", "VECTOR", "Stream", "blocks", "blocks_of", "chained", "counted", "key", "stages", "words",
+]
 
 START = 0x243F6A8885A308D3  # pi's first bits, as are the two constants below
 U, V = 0xA4093822, 0x299F31D0
@@ -84,10 +86,12 @@ def key(seed: int, step: int = 0) -> int:
     """Return the key of a step, of 64 bits; seed and step have 32 bits each."""
     require_int("seed", seed, 0, (1 << 32) - 1)
     require_int("step", step, 0, (1 << 32) - 1)
-    found = START
-    for word in (seed, step):
-        found = int.from_bytes(blocks(found, np.array([word], np.uint32))[0, :8].tobytes(), "little")
-    return found
+    return chained(chained(START, seed), step)
+
+
+def chained(key: int, index: int) -> int:
+    """Return the key that follows a key in a chain: the first 8 bytes of its block."""
+    return int.from_bytes(blocks(key, np.array([index], np.uint32))[0, :8].tobytes(), "little")
 
 
 def blocks_of(lanes: int, bits: int) -> int:
@@ -97,7 +101,7 @@ def blocks_of(lanes: int, bits: int) -> int:
 
 
 def words(key: int, lanes: int, vectors: np.ndarray, bits: int, use: int = 0) -> np.ndarray:
-    """Return the random words of vectors, shape (n, lanes): uint8 up to 8 bits, else uint16.
+    """Return the random words of vectors, shape (n, lanes), uint16.
 
     Parameters
     ----------
@@ -119,7 +123,12 @@ def words(key: int, lanes: int, vectors: np.ndarray, bits: int, use: int = 0) ->
     index = first if count == 1 else (first[:, np.newaxis] + np.arange(count, dtype=np.uint32)).ravel()
     found = blocks(key, index).reshape(len(first), count * 16)
     found = (found if bits <= 8 else found.view("<u2"))[:, :lanes]
-    return found >> found.dtype.type(8 * found.itemsize - bits) if bits % 8 else found
+    return (found >> found.dtype.type(8 * found.itemsize - bits) if bits % 8 else found).astype(np.uint16)
+
+
+def counted(seed: int, lanes: int, first: int, count: int, bits: int = 8) -> np.ndarray:
+    """Return the words of `count` vectors of a unit that counts them, from the `first` one on: see `words`."""
+    return words(key(seed), lanes, np.arange(first, first + count), bits)
 
 
 class Stream:
@@ -133,19 +142,33 @@ class Stream:
         As for `words`.
     vector : int
         The first one to draw.
+    row : (length, pitch), optional
+        After so many vectors the next one is `pitch` behind the first of these. None: they follow each other.
     bounded : bool
         Whether the use has no more vectors than fit its index. A unit's count goes on.
+
+    Attributes
+    ----------
+    drawn : int
+        Vectors drawn so far.
     """
 
     def __init__(self, seed: int, lanes: int, *, bits: int = 8, step: int = 0, use: int = 0, vector: int = 0,
-                 bounded: bool = False) -> None:
-        self.lanes, self.bits, self.use, self.vector, self.bounded = lanes, bits, use, vector, bounded
+                 row: tuple[int, int] | None = None, bounded: bool = False) -> None:
+        self.lanes, self.bits, self.use, self.vector, self.row, self.bounded = lanes, bits, use, vector, row, bounded
+        self.drawn = 0
         self.key = key(seed, step)
 
     def draw(self, count: int) -> np.ndarray:
         """Return the words of the next `count` vectors, shape (count, lanes), and move on."""
-        limit = (1 << VECTOR) // blocks_of(self.lanes, self.bits)
-        require(not self.bounded or self.vector + count <= limit, "vectors", self.vector + count,
-                f"at most {limit} of {self.lanes} lanes in one operand, because each has random words of its own")
-        self.vector += count
-        return words(self.key, self.lanes, np.arange(self.vector - count, self.vector), self.bits, self.use)
+        numbers = np.arange(self.drawn, self.drawn + count)
+        if self.row:
+            rows, at = np.divmod(numbers, self.row[0])
+            numbers = rows * self.row[1] + at
+        numbers += self.vector
+        if self.bounded and count:
+            limit = (1 << VECTOR) // blocks_of(self.lanes, self.bits)
+            require(int(numbers[-1]) < limit, "vectors", int(numbers[-1]) + 1,
+                    f"at most {limit} of {self.lanes} lanes in one operand, because each has random words of its own")
+        self.drawn += count
+        return words(self.key, self.lanes, numbers, self.bits, self.use)

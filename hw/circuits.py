@@ -19,7 +19,9 @@ class Circuits(Protocol):
     converter : type
         Component made from what the number system's ``converter`` returns, with an input stream ``i``, an output stream
         ``o``, ``status_clear``, and the sticky ``invalid`` and ``overflow``. It takes a vector a cycle. There is no
-        converter where the number system has none.
+        converter where the number system has none. One that may round stochastically (`NumberSystem.random`) is made
+        with ``addressed=True``: it has a port ``words`` then, and ``words_before`` is how many cycles before a vector
+        comes out its words are taken.
     cell : type
         Component made from what the number system's ``cell`` returns, with an input stream ``i`` of ``a``, ``b``,
         ``first``, ``last`` and, if sums take turns, ``slot``; an output stream ``o`` of ``value``; and

@@ -8,12 +8,12 @@ from amaranth.lib import data, memory
 
 from ..golden.madam import MadamParameters, growth
 from . import meanings
-from .lfsr import LeapLFSR
 from .log2 import Level
 from .pipeline import stage
 from .rounding import unpack
 from .trees import sum_with_carry
 from .unit import StreamUnit
+from .words import CountedWords
 
 __all__ = ["MadamUpdate"]
 
@@ -142,7 +142,7 @@ class MadamUpdate(StreamUnit):
         # Nothing is taken off for a NaN.
         now = stage(m, advance, "less", now, less=[Mux(now.nan[k], 0, less[k]) for k in range(lanes)],
                     nan=Cat(now.nan).any())
-        m.submodules.lfsr = random = LeapLFSR(seed=parameters.seed, lanes=lanes, bits=parameters.random_bits)
+        m.submodules.random = random = CountedWords(seed=parameters.seed, lanes=lanes, bits=parameters.random_bits)
         m.d.comb += random.draw.eq(advance & now.valid)
         seconds = []
         for k in range(lanes):

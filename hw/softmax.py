@@ -7,13 +7,13 @@ from amaranth import *
 from amaranth.lib import memory
 
 from ..golden.softmax import SoftmaxParameters, tables
-from .lfsr import LeapLFSR
 from .meanings import numbers
 from .multiplier import Multiplier, block
 from .pipeline import signals, stage
 from .rounding import unpack
 from .trees import sum_with_carry
 from .unit import StreamUnit
+from .words import CountedWords
 
 __all__ = ["SoftmaxGrad"]
 
@@ -354,7 +354,7 @@ class SoftmaxGrad(StreamUnit):
         elif mode.kind == "truncate":
             number = kept + (target & below.any())
         else:
-            m.submodules.lfsr = random = LeapLFSR(seed=p.seed, lanes=1, bits=mode.bits)
+            m.submodules.random = random = CountedWords(seed=p.seed, lanes=1, bits=mode.bits)
             m.d.comb += random.draw.eq(draw)
             noise = Cat(1, random.words) if mode.corrected else random.words
             window = min(mode.window, spare)

@@ -3,11 +3,14 @@
 import numpy as np
 
 from ..golden import array as golden
+from ..golden.words import USE, VECTOR
 from ..hw.array import CellArray
 from . import recorded, runner
 from .vectors import Vectors, pack, unpack
 
-__all__ = ["array_random", "array_recorded", "array_vectors", "instructions", "modes", "sizes_of", "timing"]
+__all__ = [
+    "addresses", "array_random", "array_recorded", "array_vectors", "instructions", "modes", "sizes_of", "timing",
+]
 
 PLACE = ("block", "stride", "transposed")
 
@@ -61,7 +64,22 @@ def array_random(parameters, count, seed):
             most = np.array([p.rows, p.columns]) * p.open_tile
             sizes[[one, two], :2] = np.minimum(sizes[one, :2], most)
     return (multiply, _elements(rng, p, count), rng.integers(0, p.system.group, count), *sizes.T, first, last,
-            *operands)
+            *operands, *addresses(rng, p.system, count))
+
+
+def addresses(rng, system, count):
+    """Return (use, step, pitch, a's first vector, b's first vector) of the random words of instructions.
+
+    Steps stay for some instructions, as a new one takes time. Parts of larger operands are as frequent as whole ones.
+    """
+    if not system.random:
+        return (np.zeros(count, int),) * 5
+    steps = np.repeat(rng.integers(0, 1 << 32, count), rng.integers(1, 60, count))[:count]
+    steps[:count // 3] = 0
+    part = rng.random(count) < 0.5
+    start = 1 << VECTOR - 1
+    return (rng.integers(0, 1 << USE, count), steps, np.where(part, rng.integers(0, 5000, count), 0),
+            *(np.where(part, rng.integers(0, start, count), 0) for _ in range(2)))
 
 
 def array_recorded(parameters, count, seed):
@@ -102,30 +120,37 @@ def array_recorded(parameters, count, seed):
     columns = list(zip(*rows[:count], strict=True))
     for side in (-2, -1):
         columns[side] = [[*each, *[0] * (width - len(each))] for each in columns[side]]
-    return tuple(np.array(each) for each in columns)
+    return (*(np.array(each) for each in columns), *addresses(rng, system, count))
 
 
-def _operand(system, fields):
+def _operand(system, fields, vector):
     block, stride, transposed, *mode = map(int, fields)
-    return golden.Operand(block, stride, bool(transposed), dict(zip(system.modes, mode, strict=True)))
+    return golden.Operand(block, stride, bool(transposed), dict(zip(system.modes, mode, strict=True)), int(vector))
 
 
-def array_vectors(parameters, multiply, elements, index, m, n, k, first, last, a, b):
+def array_vectors(parameters, multiply, elements, index, m, n, k, first, last, a, b, use, step, pitch, *vectors):
     """Return Vectors for ``array``: instructions in order, and what the golden model answers to them."""
     p, system = parameters, parameters.system
     model = golden.ArrayModel(p)
     block = max((p.blocks - 1).bit_length(), 1)
     widths = (block, block, 1, *system.modes.values())
+
+    def each_operand(side):
+        fields = [((a, b)[side][:, field], width) for field, width in enumerate(widths)]
+        return [*fields, (vectors[side], VECTOR)] if system.random else fields
+
     inputs = pack((multiply, 1), (elements, system.work.width), (index, max((system.group - 1).bit_length(), 1)),
                   (m, golden.SIZE), (n, golden.SIZE), (k, golden.SIZE), (first, 1), (last, 1),
-                  *((side[:, field], width) for side in (a, b) for field, width in enumerate(widths)))
+                  *each_operand(0), *each_operand(1),
+                  *([(use, USE), (step, 32), (pitch, VECTOR)] if system.random else []))
     outputs, origin = [], []
     for at in range(len(multiply)):
         if not multiply[at]:
             model.write(int(a[at, 0]) % p.blocks, int(index[at]), bool(a[at, 2]), elements[at])
             continue
-        product = golden.Product(int(m[at]), int(n[at]), int(k[at]), _operand(system, a[at]), _operand(system, b[at]),
-                                 bool(first[at]), bool(last[at]))
+        operands = [_operand(system, side[at], vector[at]) for side, vector in zip((a, b), vectors)]
+        product = golden.Product(int(m[at]), int(n[at]), int(k[at]), *operands, bool(first[at]), bool(last[at]),
+                                 int(use[at]), int(step[at]), int(pitch[at]))
         codes = model.multiply(product)
         if codes is None:
             continue
@@ -143,7 +168,7 @@ def array_vectors(parameters, multiply, elements, index, m, n, k, first, last, a
     def describe(index):
         where = [f"{name} " + ", ".join(f"{key} {value}" for key, value in zip((*PLACE, *system.modes), side[index]))
                  for name, side in (("a", a), ("b", b))]
-        return f"product m {m[index]}, n {n[index]}, k {k[index]}; " + "; ".join(where)
+        return f"product m {m[index]}, n {n[index]}, k {k[index]}, step {step[index]}; " + "; ".join(where)
 
     def show(payload):
         values = unpack(payload, *[system.accumulator.width] * (p.rows * p.columns))
@@ -171,7 +196,7 @@ def instructions(parameters, products):
     sizes = np.array([each[:3] for each in products]).reshape(count, 3)
     parts = np.array([each[5] if len(each) > 5 else (True, True) for each in products]).reshape(count, 2)
     return array_vectors(parameters, np.ones(count, bool), np.zeros((count, system.group), int),
-                         np.zeros(count, int), *sizes.T, *parts.T, *sides)
+                         np.zeros(count, int), *sizes.T, *parts.T, *sides, *np.zeros((5, count), int))
 
 
 def timing(parameters, count=4, seed=1):

@@ -18,9 +18,10 @@ import statistics
 import time
 
 import numpy as np
-from narrowgauge.golden import blockfloat, lfsr, logarithmic
+from narrowgauge.golden import blockfloat, logarithmic
 from narrowgauge.golden.formats import PRESETS
 from narrowgauge.golden.rounding import NEAREST, TRUNCATE, stochastic
+from narrowgauge.golden.words import Stream, counted
 
 ELEMENTS, SIDE, GROUP = 1 << 22, 256, 16
 FORMAT = PRESETS["fast-4"]
@@ -90,8 +91,8 @@ def quantisers(x):
     return [
         ("narrowgauge, nearest", ours(NEAREST)),
         ("narrowgauge, truncate", ours(TRUNCATE)),
-        ("narrowgauge, stochastic, random words included", ours(stochastic(8), lfsr.Stream(1, GROUP))),
-        ("  of which the random words", lambda: lambda: lfsr.words(1, GROUP, 0, len(rows))),
+        ("narrowgauge, stochastic, random words included", ours(stochastic(8), Stream(1, GROUP))),
+        ("  of which the random words", lambda: lambda: counted(1, GROUP, 0, len(rows))),
         ("plain NumPy, nearest", loop),
         ("qtorch block_quantize, nearest", lambda: qtorch("nearest")),
         ("qtorch block_quantize, stochastic", lambda: qtorch("stochastic")),

@@ -1,4 +1,4 @@
-"""What the array computes: its memory, its random words, its products, and the order of the results."""
+"""What the array computes: its memory, its products, and the order of the results."""
 
 import numpy as np
 
@@ -22,7 +22,7 @@ def transfers(parameters: ArrayParameters, m: int, n: int) -> tuple[np.ndarray, 
 
 
 class ArrayModel:
-    """Golden model of the unit: its memory, its random words, its products.
+    """Golden model of the unit: its memory and its products.
 
     Parameters
     ----------
@@ -32,8 +32,6 @@ class ArrayModel:
     ----------
     memory : ndarray of uint32, shape (blocks, group, group)
         Codes of the work format, zero at first.
-    steps : list of int
-        Random draws made by each converter.
     invalid, overflow : bool
         Sticky: a NaN came in or was made; an operand or a result was beyond its range.
     """
@@ -42,7 +40,6 @@ class ArrayModel:
         self.parameters = parameters
         group = parameters.system.group
         self.memory = np.zeros((parameters.blocks, group, group), np.uint32)
-        self.steps = [0] * parameters.converters
         self.invalid = self.overflow = False
         self._parts: list = []  # operands of a product whose results are still to come
 
@@ -83,26 +80,19 @@ class ArrayModel:
         """Return the codes (m, n) of a product, in the accumulator's format; None of a part that is not the last."""
         system, p = self.parameters.system, product
         p.fits(self.parameters)
-        # The order of the conversions, which is that of the random words: parts of the operands' vectors, by side.
-        parts = [(0, slice(None)), (1, slice(None))]
-        if self.parameters.converters == 1:
-            first = self.parameters.rows * self.parameters.tile[0]
-            parts = [(0, slice(first)), (1, slice(None)), (0, slice(first, None))]
         modes = [self.parameters.complete(operand.mode) for operand in (p.a, p.b)]
         for mode in modes:
             for name, bits in system.modes.items():
                 require_int(name, mode[name], 0, (1 << bits) - 1)
-        codes = [self.vectors(operand, rows, p.k) for operand, rows in ((p.a, p.m), (p.b, p.n))]
-        found: tuple[list, list] = ([], [])
-        for side, part in parts:
-            rows, converter = codes[side][part], side % self.parameters.converters
-            arrays, draws, invalid, overflow = system.convert(converter, rows.reshape(-1, system.group), modes[side],
-                                                              self.steps[converter])
-            self.steps[converter] += draws
+        sides: list = []
+        for side, (operand, rows) in enumerate(((p.a, p.m), (p.b, p.n))):
+            codes = self.vectors(operand, rows, p.k)
+            arrays, invalid, overflow = system.convert(side % self.parameters.converters,
+                                                       codes.reshape(-1, system.group), modes[side],
+                                                       p.draws(self.parameters, side))
             self.invalid |= invalid
             self.overflow |= overflow
-            found[side].append([each.reshape(*rows.shape[:2], *each.shape[1:]) for each in arrays])
-        sides = [[np.concatenate(each) for each in zip(*parts, strict=True)] for parts in found]
+            sides.append([each.reshape(*codes.shape[:2], *each.shape[1:]) for each in arrays])
         if not p.first:
             require(bool(self._parts) and self._parts[0] == (p.m, p.n), "m and n", (p.m, p.n),
                     f"{self._parts[0]}, of the product before" if self._parts else

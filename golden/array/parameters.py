@@ -8,7 +8,8 @@ from typing import Self
 from ...base.checks import require, require_int
 from ...base.parameters import Parameters
 from .. import systems
-from ..number_system import Mode, NumberSystem
+from ..number_system import Draws, Mode, NumberSystem
+from ..words import USE, VECTOR
 
 __all__ = ["FETCH", "QUEUE", "RESULT", "SIZE", "ArrayParameters", "Operand", "Product", "split"]
 
@@ -155,12 +156,15 @@ class Operand:
         The operand's rows (the vectors along the reduction axis) are the columns of what is stored.
     mode : dict
         A value for each of the number system's `modes`; its default where there is none.
+    vector : int
+        Of a part of an operand: the number of its first vector in the whole one, to which its random words belong.
     """
 
     block: int = 0
     stride: int = 1
     transposed: bool = False
     mode: dict = dataclasses.field(default_factory=dict)
+    vector: int = 0
 
 
 @dataclass(frozen=True)
@@ -176,6 +180,10 @@ class Product:
         Sums start from +0. Else they go on from the product before, which had the same m and n.
     last : bool
         There are results. Else the sums are kept: a cell keeps those of one tile, see `ArrayParameters.open_tile`.
+    use, step : int
+        Of the random words of operand a; those of operand b have the use with the other lowest bit.
+    pitch : int
+        Vectors of a row of the whole operands, of which these are parts; 0: as many as here.
     """
 
     m: int
@@ -185,6 +193,16 @@ class Product:
     b: Operand = Operand()
     first: bool = True
     last: bool = True
+    use: int = 0
+    step: int = 0
+    pitch: int = 0
+
+    def draws(self, parameters: ArrayParameters, side: int) -> Draws:
+        """Return the address of the random words of a side's vectors, rows in order."""
+        length = -(-self.k // parameters.system.group)
+        operand = self.b if side else self.a
+        return Draws(getattr(parameters.system, "seed", 0), self.step, self.use ^ side, operand.vector,
+                     (length, self.pitch or length))
 
     def fits(self, parameters: ArrayParameters) -> None:
         """Raise ValueError where the buffers cannot hold what a tile of the product needs, or the cells the sums.
@@ -193,6 +211,10 @@ class Product:
         """
         for name in "mnk":
             require_int(name, getattr(self, name), 1, SIZES)
+        require_int("use", self.use, 0, (1 << USE) - 1)
+        require_int("step", self.step, 0, (1 << 32) - 1)
+        for name, number in (("pitch", self.pitch), ("vector", self.a.vector), ("vector", self.b.vector)):
+            require_int(name, number, 0, (1 << VECTOR) - 1)
         if not (self.first and self.last):
             limits = zip("mn", (parameters.rows, parameters.columns), parameters.open_tile)
             for name, cells, sums in limits:

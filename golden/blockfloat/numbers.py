@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ...base.checks import require
-from .. import lfsr
 from ..accumulator import sum_groups
 from ..arrays import broadcast
 from ..formats import PRESETS, BlockFloat, Float
 from ..groups import as_groups, draw_words, from_groups, slabs_of
 from ..rounding import NEAREST, Rounding
+from ..words import Stream
 
 __all__ = ["Blocks", "dot", "matmul", "pack", "passes", "quantise", "unpack"]
 
@@ -55,7 +55,7 @@ class Blocks:
 
 
 def quantise(x: ArrayLike, fmt: BlockFloat, *, axis: int = -1, rounding: Rounding = NEAREST,
-             random: lfsr.Stream | ArrayLike | None = None) -> Blocks:
+             random: Stream | ArrayLike | None = None) -> Blocks:
     """Quantise an array to block floating point along one axis.
 
     Parameters
@@ -67,7 +67,7 @@ def quantise(x: ArrayLike, fmt: BlockFloat, *, axis: int = -1, rounding: Roundin
         Axis along which groups lie; its tail is padded with zeros.
     rounding : Rounding
         The carry out of a magnitude saturates under each.
-    random : lfsr.Stream or array of int, optional
+    random : Stream or array of int, optional
         For a stochastic rounding: a stream of `group` lanes, from which one draw per group is
         taken (groups in C order with the grouped axis last), or the words themselves, of shape
         (..., groups, group).

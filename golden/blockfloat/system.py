@@ -28,7 +28,7 @@ class BFPSystem(BankedSystem):
     work, random_bits, corrected
         As in `BFPConverterParameters`.
     seed : int
-        Of the random words of rows, 0 to 2**31 - 2; those of columns have the next one.
+        Of an array's random words, 0 to 2**31 - 1. In training they have the run's.
     """
 
     group: int = 16
@@ -45,7 +45,7 @@ class BFPSystem(BankedSystem):
     adaptive = True
 
     def __post_init__(self) -> None:
-        require_random(self, seeds=2)
+        require_random(self)
         # Any format can be trained in; an array asks for more.
         BlockFloat(self.group, self.mantissa, self.exponent)
 
@@ -53,6 +53,11 @@ class BFPSystem(BankedSystem):
     def modes(self) -> Mapping[str, int]:  # type: ignore[override]
         """Fields of an operand, and their bits."""
         return {"precision": self.mantissa.bit_length(), "rounding": 2}
+
+    @property
+    def random(self) -> tuple[int, int]:  # type: ignore[override]
+        """Lanes and bits of the words of a vector."""
+        return self.group, self.random_bits
 
     def default(self, name: str) -> int:
         """Return the value of a mode that is not given."""
@@ -65,21 +70,21 @@ class BFPSystem(BankedSystem):
     def converter(self, side: int) -> BFPConverterParameters:
         """Return the parameters of a side's converter."""
         return BFPConverterParameters(self.group, self.mantissa, self.exponent, self.work, self.random_bits,
-                                      self.corrected, self.seed + side)
+                                      self.corrected, self.seed)
 
     def interval(self, a: Mode, b: Mode) -> int:
         """Return the cycles that a transfer takes."""
         return passes(*(self.format_of(mode).mantissa for mode in (a, b))) if self.cell(2).serial else 1
 
-    def convert(self, side: int, codes: np.ndarray, mode: Mode, step: int
-                ) -> tuple[tuple[np.ndarray, ...], int, bool, bool]:
-        """Return the arrays (exponents, mantissas, precisions) of vectors, the draws, and the sticky status."""
+    def convert(self, side: int, codes: np.ndarray, mode: Mode, draws: Draws
+                ) -> tuple[tuple[np.ndarray, ...], bool, bool]:
+        """Return the arrays (exponents, mantissas, precisions) of vectors, and the sticky status."""
         count = len(codes)
         exponents, mantissas, invalid, overflow = convert(
-            self.converter(side), codes, np.full(count, mode["precision"]), np.full(count, mode["rounding"]), step)
-        draws = count if mode["rounding"] == 2 else 0
+            self.converter(side), codes, np.full(count, mode["precision"]), np.full(count, mode["rounding"]),
+            random=draws.stream(*self.random))
         arrays = exponents, mantissas, np.full(count, mode["precision"])
-        return arrays, draws, bool(invalid.any()), bool(overflow.any())
+        return arrays, bool(invalid.any()), bool(overflow.any())
 
     def dot(self, a: tuple[np.ndarray, ...], b: tuple[np.ndarray, ...], first: np.ndarray, last: np.ndarray
             ) -> tuple[np.ndarray, bool, bool]:

@@ -9,11 +9,11 @@ import numpy as np
 
 from ...base.checks import require, require_int, require_lengths
 from ...base.parameters import Parameters
-from .. import lfsr
 from ..accumulator import BANK, require_sums, sums_of
 from ..arrays import as_rows
 from ..formats import PRESETS, BlockFloat, Float
 from ..rounding import NEAREST, TRUNCATE, Rounding, require_random, stochastic
+from ..words import Stream
 from .numbers import quantise
 
 __all__ = ["BFPConverterParameters", "BFPFMACParameters", "convert", "fmac"]
@@ -132,7 +132,7 @@ def _require_unit_format(parameters: "BFPConverterParameters | BFPFMACParameters
 
 
 def convert(parameters: BFPConverterParameters, codes: np.ndarray, precision: np.ndarray, rounding: np.ndarray,
-            step: int = 0) -> tuple[np.ndarray, ...]:
+            step: int = 0, random: Stream | None = None) -> tuple[np.ndarray, ...]:
     """Golden function of ``bfp-converter``: transfers of one group each, in order.
 
     Parameters
@@ -146,6 +146,8 @@ def convert(parameters: BFPConverterParameters, codes: np.ndarray, precision: np
         0 nearest, 1 truncate, 2 stochastic (3 counts as nearest).
     step : int
         Stochastic transfers before the first one here: only those draw random words.
+    random : Stream, optional
+        Of the group's lanes, in place of the unit's own words.
 
     Returns
     -------
@@ -162,8 +164,8 @@ def convert(parameters: BFPConverterParameters, codes: np.ndarray, precision: np
     exponents = np.zeros(len(x), np.int16)
     mantissas = np.zeros(x.shape, np.int16)
     draws = np.cumsum(rounding == 2) - 1
-    words = lfsr.words(parameters.seed, parameters.group, step, int(draws[-1]) + 1 if len(x) else 0,
-                       parameters.random_bits)
+    random = random or Stream(parameters.seed, parameters.group, bits=parameters.random_bits, vector=step)
+    words = random.draw(int(draws[-1]) + 1 if len(x) else 0)
     for kind, m in {(int(r), int(p)) for r, p in zip(rounding, precision)}:
         rows = (rounding == kind) & (precision == m)
         blocks = quantise(x[rows], replace(parameters.format, mantissa=m), rounding=parameters.roundings[kind],

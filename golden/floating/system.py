@@ -47,15 +47,15 @@ class FloatSystem(BankedSystem):
         """Return the parameters of a side's converter, if there is one."""
         return CastParameters(self.work, result=self.format) if self.work != self.format else None
 
-    def convert(self, side: int, codes: np.ndarray, mode: Mode, step: int
-                ) -> tuple[tuple[np.ndarray, ...], int, bool, bool]:
-        """Return the array of codes of vectors, no draws, and the sticky status."""
+    def convert(self, side: int, codes: np.ndarray, mode: Mode, draws: Draws
+                ) -> tuple[tuple[np.ndarray, ...], bool, bool]:
+        """Return the array of codes of vectors, and the sticky status."""
         codes = codes[:, 0]
         converter = self.converter(side)
         if converter is None:
-            return (codes,), 0, False, False
+            return (codes,), False, False
         found, invalid, overflow = caster(converter, codes)
-        return (found,), 0, bool(np.any(invalid)), bool(np.any(overflow))
+        return (found,), bool(np.any(invalid)), bool(np.any(overflow))
 
     def dot(self, a: tuple[np.ndarray, ...], b: tuple[np.ndarray, ...], first: np.ndarray, last: np.ndarray
             ) -> tuple[np.ndarray, bool, bool]:

@@ -10,10 +10,10 @@ import numpy as np
 
 from ...base.checks import require, require_int, require_lengths
 from ...base.parameters import Parameters
-from .. import lfsr
 from ..accumulator import BANK, require_sums, runs
 from ..formats import PRESETS, Float
 from ..rounding import KINDS, NEAREST, Rounding, require_random, rounding_of
+from ..words import counted
 from .operations import add_flagged, cast_flagged, fma_flagged, multiply_flagged, negate
 
 __all__ = [
@@ -194,7 +194,7 @@ def _words(parameters: _FloatUnit, step: int, count: int) -> np.ndarray | None:
     """Return the random words of `count` transfers from `step` on, or None when the rounding draws none."""
     if parameters.rounding != "stochastic":
         return None
-    return lfsr.words(parameters.seed, 1, step, count, parameters.random_bits)[:, 0]
+    return counted(parameters.seed, 1, step, count, parameters.random_bits)[:, 0]
 
 
 def adder(parameters: AdderParameters, a: np.ndarray, b: np.ndarray, subtract: np.ndarray, step: int = 0

@@ -61,13 +61,13 @@ class LNSSystem(ScaledSystem):
         """Return the parameters of a side's converter."""
         return LNSConverterParameters(self.format, self.work, self.lanes)
 
-    def convert(self, side: int, codes: np.ndarray, mode: Mode, step: int
-                ) -> tuple[tuple[np.ndarray, ...], int, bool, bool]:
-        """Return the arrays (codes, scales) of vectors, no draws, and the sticky status."""
+    def convert(self, side: int, codes: np.ndarray, mode: Mode, draws: Draws
+                ) -> tuple[tuple[np.ndarray, ...], bool, bool]:
+        """Return the arrays (codes, scales) of vectors, and the sticky status."""
         count = len(codes)
         found, scale, invalid, overflow = convert(self.converter(side), codes, np.full(count, mode["scale"]),
                                                   np.ones(count, bool))
-        return (found, scale), 0, bool(invalid.any()), bool(overflow.any())
+        return (found, scale), bool(invalid.any()), bool(overflow.any())
 
     def dot(self, a: tuple[np.ndarray, ...], b: tuple[np.ndarray, ...], first: np.ndarray, last: np.ndarray
             ) -> tuple[np.ndarray, bool, bool]:

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ...base.checks import require
-from .. import lfsr
 from ..groups import as_groups, draw_words, from_groups, slabs_of
 from ..rounding import NEAREST, Rounding
+from ..words import Stream
 from .elements import MX, SCALE_BIAS, SCALE_NAN, SCALE_RULES, SCALE_TOP, wanted_codes
 
 __all__ = ["Blocks", "integers_of", "quantise", "quantise_rows"]
@@ -68,7 +68,7 @@ def integers_of(fmt: MX) -> np.ndarray:
 
 
 def quantise(x: ArrayLike, fmt: MX, *, axis: int = -1, rounding: Rounding = NEAREST, scale_rule: str = "floor",
-             random: lfsr.Stream | ArrayLike | None = None) -> Blocks:
+             random: Stream | ArrayLike | None = None) -> Blocks:
     """Quantise an array to an MX format along one axis.
 
     Parameters
@@ -82,7 +82,7 @@ def quantise(x: ArrayLike, fmt: MX, *, axis: int = -1, rounding: Rounding = NEAR
         Of the elements; a magnitude beyond the largest element saturates under each.
     scale_rule : str
         See `scale_codes`.
-    random : lfsr.Stream or array of int, optional
+    random : Stream or array of int, optional
         For a stochastic rounding: a stream of `block` lanes, from which one draw per block is taken (blocks in C
         order with the blocked axis last), or the words themselves, of shape (..., blocks, block).
 

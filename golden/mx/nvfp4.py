@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ...base.checks import require
-from .. import lfsr
 from ..formats import PRESETS
 from ..groups import as_groups, draw_words, from_groups
 from ..rounding import NEAREST, Rounding
+from ..words import Stream
 
 __all__ = ["NVFP4", "quantise_nvfp4"]
 
@@ -46,7 +46,7 @@ class NVFP4:
 
 
 def quantise_nvfp4(x: ArrayLike, *, axis: int = -1, rounding: Rounding = NEAREST,
-                   random: lfsr.Stream | ArrayLike | None = None, tensor_scale: float | None = None) -> NVFP4:
+                   random: Stream | ArrayLike | None = None, tensor_scale: float | None = None) -> NVFP4:
     """Quantise an array to NVFP4 along one axis.
 
     The tensor scale is amax / (448 * 6), rounded to fp32; a block's scale is its largest magnitude / 6 / tensor scale,

@@ -40,7 +40,7 @@ class MXSystem(WithElement, BankedSystem):
     accumulator : Float
     work : Float
     seed : int
-        Of the random words of rows, 0 to 2**31 - 2; those of columns have the next one.
+        Of an array's random words, 0 to 2**31 - 1. In training they have the run's.
     """
 
     element: Float | Fixed = formats.PRESETS["fp8-e4m3"]
@@ -72,7 +72,7 @@ class MXSystem(WithElement, BankedSystem):
             value = getattr(self, name)
             require(value in KINDS or name == "gradients_rounding" and value is None, name, value, ", ".join(KINDS))
         require(self.scale_rule in SCALE_RULES, "scale_rule", self.scale_rule, ", ".join(SCALE_RULES))
-        require_random(self, seeds=2)
+        require_random(self)
 
     def to_json(self) -> dict:
         """Return the settings as a dict of plain JSON values."""
@@ -87,6 +87,11 @@ class MXSystem(WithElement, BankedSystem):
     def modes(self) -> Mapping[str, int]:  # type: ignore[override]
         """Fields of an operand, and their bits."""
         return {"gradient": 1} if self.gradients_element or self.gradients_rounding else {}
+
+    @property
+    def random(self) -> tuple[int, int] | None:  # type: ignore[override]
+        """Lanes and bits of the words of a vector, if the rounding takes any."""
+        return (self.block, self.random_bits) if self.rounding == "stochastic" else None
 
     def default(self, name: str) -> int:
         """Return the value of a mode that is not given."""
@@ -106,18 +111,18 @@ class MXSystem(WithElement, BankedSystem):
             require(getattr(self, name) is None, name, getattr(self, name),
                     "null, in an array: its converters know one element and one rounding")
         return MXConverterParameters(self.element, self.block, self.scale_rule, self.rounding, self.random_bits,
-                                     self.corrected, self.seed + side, self.work)
+                                     self.corrected, self.seed, self.work)
 
     def interval(self, a: Mode, b: Mode) -> int:
         """Return the cycles that a transfer takes."""
         return self.block // self.lanes
 
-    def convert(self, side: int, codes: np.ndarray, mode: Mode, step: int
-                ) -> tuple[tuple[np.ndarray, ...], int, bool, bool]:
-        """Return the arrays (scales, elements) of vectors, the draws, and the sticky status."""
-        scales, elements, invalid, overflow = convert(self.converter(side), codes, step)
-        draws = len(codes) if self.rounding == "stochastic" else 0
-        return (scales, elements), draws, bool(invalid.any()), bool(overflow.any())
+    def convert(self, side: int, codes: np.ndarray, mode: Mode, draws: Draws
+                ) -> tuple[tuple[np.ndarray, ...], bool, bool]:
+        """Return the arrays (scales, elements) of vectors, and the sticky status."""
+        scales, elements, invalid, overflow = convert(self.converter(side), codes,
+                                                      random=draws.stream(self.block, self.random_bits))
+        return (scales, elements), bool(invalid.any()), bool(overflow.any())
 
     def dot(self, a: tuple[np.ndarray, ...], b: tuple[np.ndarray, ...], first: np.ndarray, last: np.ndarray
             ) -> tuple[np.ndarray, bool, bool]:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...base.checks import require, require_int
-from .. import lfsr
 from ..accumulator import BANK, require_sums, sums_of
 from ..arrays import as_rows
 from ..formats import PRESETS, Fixed, Float
 from ..rounding import KINDS, Rounding, require_random, rounding_of
+from ..words import Stream
 from .elements import MX, SCALE_RULES, WithElement
 from .numbers import Blocks, quantise_rows
 from .products import dot
@@ -151,7 +151,8 @@ class MXDotParameters(WithElement):
         return data | self._named("element_b")
 
 
-def convert(parameters: MXConverterParameters, codes: np.ndarray, step: int = 0) -> tuple[np.ndarray, ...]:
+def convert(parameters: MXConverterParameters, codes: np.ndarray, step: int = 0, random: Stream | None = None
+            ) -> tuple[np.ndarray, ...]:
     """Golden function of ``mx-converter``: transfers of one block each, in order.
 
     Parameters
@@ -161,6 +162,8 @@ def convert(parameters: MXConverterParameters, codes: np.ndarray, step: int = 0)
         Elements as codes of the work format.
     step : int
         Transfers before the first one here: with stochastic rounding, each has drawn a random word per lane.
+    random : Stream, optional
+        Of the block's lanes, in place of the unit's own words.
 
     Returns
     -------
@@ -173,7 +176,7 @@ def convert(parameters: MXConverterParameters, codes: np.ndarray, step: int = 0)
     x = as_rows("codes", p.work.decode(codes), p.block).astype(np.float32)
     words = None
     if p.rounding == "stochastic":
-        words = lfsr.words(p.seed, p.block, step, len(x), p.random_bits)
+        words = (random or Stream(p.seed, p.block, bits=p.random_bits, vector=step)).draw(len(x))
     scales, elements = np.empty(len(x), np.uint8), np.empty(x.shape, np.uint8)
     invalid, overflow = quantise_rows(x, p.format, p.scale_rule, p.mode, words, scales, elements)
     return scales, elements, invalid, overflow

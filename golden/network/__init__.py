@@ -6,12 +6,26 @@ their last bit is the machine's.
 """
 
 from .layers import MAX_LAYERS, MODELS, Convolution, Linear, convolutional, perceptron
-from .passes import GEMMS, Gemms, forward, gradients, normalise, normalise_gradient, relu, softmax_gradient, stream_seed
+from .passes import (
+    GEMMS,
+    HEAD,
+    MEASURED,
+    UPDATE,
+    Gemms,
+    draws_of,
+    forward,
+    gradients,
+    normalise,
+    normalise_gradient,
+    relu,
+    softmax_gradient,
+)
 from .run import MAX_SEED, Epoch, Result, check, precision_range, train
 from .weights import LogWeights, Narrow, Plain, State, digest, initialise, sgd
 
 __all__ = [
-    "GEMMS", "MAX_LAYERS", "MAX_SEED", "MODELS", "Convolution", "Epoch", "Gemms", "Linear", "LogWeights", "Narrow",
-    "Plain", "Result", "State", "check", "convolutional", "digest", "forward", "gradients", "initialise", "normalise",
-    "normalise_gradient", "perceptron", "precision_range", "relu", "sgd", "softmax_gradient", "stream_seed", "train",
+    "GEMMS", "HEAD", "MAX_LAYERS", "MAX_SEED", "MEASURED", "MODELS", "UPDATE", "Convolution", "Epoch", "Gemms",
+    "Linear", "LogWeights", "Narrow", "Plain", "Result", "State", "check", "convolutional", "digest", "draws_of",
+    "forward", "gradients", "initialise", "normalise", "normalise_gradient", "perceptron", "precision_range", "relu",
+    "sgd", "softmax_gradient", "train",
 ]

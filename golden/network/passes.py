@@ -18,8 +18,8 @@ from ..precision import Control
 from ..recipes import Recipe
 from .layers import Layer
 
-__all__ = ["GEMMS", "Gemms", "forward", "gradients", "normalise", "normalise_gradient", "relu", "shifted",
-           "softmax_gradient", "stream_seed"]
+__all__ = ["GEMMS", "HEAD", "MEASURED", "UPDATE", "Gemms", "draws_of", "forward", "gradients", "normalise",
+           "normalise_gradient", "relu", "shifted", "softmax_gradient"]
 
 # The operands of each GEMM in order: kind of tensor, and its reduction axis as it is stored.
 GEMMS = {
@@ -27,21 +27,24 @@ GEMMS = {
     "input-gradient": (("gradients", 1), ("weights", 0)),
     "weight-gradient": (("gradients", 0), ("activations", 0)),
 }
+UPDATE, HEAD = 6, 7  # slots of random words, beside the operands
+MEASURED = 1 << 31  # the first of the steps in which accuracy is measured
 VARIANCE_FLOOR = 2.0**-10  # added to a variance; a power of two, so that fp16 has it too
 
 
-def stream_seed(seed: int, layer: int, gemm: str, operand: int, evaluation: bool = False) -> int:
-    """Return the seed of the random words for one operand of one GEMM of one layer.
+def draws_of(seed: int, layer: int, slot: int, step: int) -> Draws:
+    """Return the address of random words of a run: those of use ``8 * layer + slot`` in a step.
 
-    ``seed * 256 + layer * 8 + slot``: slots 0 .. 5 are the operands in the order of `GEMMS`,
-    6 and 7 those of ``forward`` when accuracy is measured, which so leaves training's words
-    alone. For run seeds below 2**23 it is a seed that the hardware's converters take. Logarithmic
-    operands need no words: Madam's update of a layer has those of its weight gradient's first
-    operand. SGD's stochastic update has those of slot 7. The first layer has no input gradient: the
-    softmax head has the words of that one's first operand.
+    Parameters
+    ----------
+    seed : int
+        The run's.
+    layer, slot : int
+        Slots 0 to 5 are the operands in the order of `GEMMS`, `UPDATE` the update's, `HEAD` the softmax head's.
+    step : int
+        Of training, from 0; from `MEASURED` on those of measuring accuracy, which so leaves training's words alone.
     """
-    slot = 6 + operand if evaluation else 2 * list(GEMMS).index(gemm) + operand
-    return seed * 256 + layer * 8 + slot
+    return Draws(seed, step, 8 * layer + slot)
 
 
 class Gemms:
@@ -51,9 +54,8 @@ class Gemms:
     ----------
     recipe : Recipe
     seed : int
-        The run's; each operand that is rounded stochastically gets an `lfsr.Stream` of
-        `stream_seed`, which takes one draw per group or block in the order of `blockfloat.quantise`. A recipe whose
-        ``words`` are of a ``side`` has those of its number system's seed instead.
+        The run's; the random words of an operand have the address `draws_of`, its groups or blocks being the vectors,
+        in the order of `blockfloat.quantise`.
     record : callable, optional
         Called before each GEMM of training, once per operand, with (step, layer, gemm, kind,
         array, axis): see `train`.
@@ -75,42 +77,34 @@ class Gemms:
         self.invalid = self.overflow = False
         self.finite = True
         self._sums = PlainSystem(recipe.work, recipe.chunk)
-        self._draws: dict[tuple, Draws] = {}
 
-    def product(self, gemm: str, layer: int, x: Any, y: Any, step: int | None = None) -> np.ndarray:
+    def product(self, gemm: str, layer: int, x: Any, y: Any, step: int) -> np.ndarray:
         """Return one GEMM of `GEMMS` in the work format, from operands as they are stored.
 
-        `step` counts training steps from 0; None means that accuracy is measured. Weights may be logarithmic codes,
-        which `logarithmic.narrowed` brings to the operands' bits, under the same scale.
+        `step` is that of `draws_of`. Weights may be logarithmic codes, which `logarithmic.narrowed` brings to the
+        operands' bits, under the same scale.
         """
-        operands = []
+        operands, training = [], step < MEASURED
         for side, ((kind, axis), array) in enumerate(zip(GEMMS[gemm], (x, y))):
-            if self.record and step is not None:
+            if self.record and training:
                 self.record(step, layer, gemm, kind, array, axis)
             # A product is of (M, K) and (K, N): the first operand reduces along axis 1, the second along 0.
             if axis == side:
                 array, axis = array.T, 1 - axis
             mode = self.recipe.mode(kind, array)
             if self.control:
-                mode["precision"] = self.control.width(kind, layer, step, array, axis)
+                mode["precision"] = self.control.width(kind, layer, step if training else None, array, axis)
             operand, invalid, overflow = self.recipe.system.operand(
-                array, axis, mode, side, self._words((layer, gemm, side, step is None)))
+                array, axis, mode, side, draws_of(self.seed, layer, 2 * list(GEMMS).index(gemm) + side, step))
             self.invalid |= invalid
             self.overflow |= overflow
             operands.append(operand)
-        if self.control and step is not None:
+        if self.control and training:
             self.control.count(gemm, [kind for kind, _ in GEMMS[gemm]], *operands)
         found, invalid, overflow = self.recipe.system.product(*operands)
         self.invalid |= invalid
         self.overflow |= overflow
         return found.astype(self.recipe.dtype)
-
-    def _words(self, use: tuple[int, str, int, bool]) -> Draws:
-        """Return the random words of one operand of one GEMM: (layer, gemm, side, whether accuracy is measured)."""
-        if self.recipe.words == "side":
-            _, _, side, measured = use
-            return self._draws.setdefault((side, measured), Draws(getattr(self.recipe.system, "seed", 0) + side))
-        return self._draws.setdefault(use, Draws(stream_seed(self.seed, *use)))
 
     def watch(self, logits: np.ndarray) -> None:
         """Set `finite` and `invalid` from logits. The loss is finite where the logits are."""
@@ -124,18 +118,18 @@ class Gemms:
         rows = np.repeat(np.array(factors, self.recipe.dtype)[:, np.newaxis], len(x), axis=1)
         return self._sums.product(rows, x)[0].astype(self.recipe.dtype)
 
-    def errors(self, logits: np.ndarray, y: np.ndarray, scale: int) -> np.ndarray:
+    def errors(self, logits: np.ndarray, y: np.ndarray, scale: int, layer: int, step: int) -> np.ndarray:
         """Return (p - y) * scale / batch from the recipe's softmax head.
 
         The logits are rounded to its format, to nearest even; its errors are exact in the work format, and each is
-        multiplied by scale / batch there, a constant that is rounded to it.
+        multiplied by scale / batch there, a constant that is rounded to it. The random words are those of the last
+        layer; see `Draws.rows`.
         """
         parameters, number = self.recipe.softmax, self.recipe.dtype.type
         assert parameters is not None, "the recipe has no softmax head"
-        use = (0, "input-gradient", 0)
-        words = self._draws.setdefault(use, Draws(stream_seed(self.seed, *use)))
-        found, _, invalid, _ = softmax.gradient(parameters, parameters.format.encode(logits), y,
-                                                random=words.stream(1, parameters.random_bits))
+        found, _, invalid, _ = softmax.gradient(
+            parameters, parameters.format.encode(logits), y,
+            random=draws_of(self.seed, layer, HEAD, step).rows(logits.shape, parameters.random_bits))
         self.invalid |= bool(invalid.any())
         return parameters.error.decode(found).astype(self.recipe.dtype) * number(scale / len(y))
 
@@ -240,11 +234,11 @@ def normalise_gradient(gemms: Gemms, delta: np.ndarray, gain: np.ndarray, x: np.
     return gain * inverse * ((delta - part * by_shift) - x * (part * by_gain)), by_gain, by_shift
 
 
-def forward(gemms: Gemms, layers: Sequence[Layer], parameters: Sequence[tuple], x: np.ndarray, step: int | None = None,
+def forward(gemms: Gemms, layers: Sequence[Layer], parameters: Sequence[tuple], x: np.ndarray, step: int,
             running: Sequence | None = None) -> tuple[list[tuple], np.ndarray]:
     """Return (what `gradients` needs of each layer, logits) for examples (batch, features) in the work format.
 
-    `step` as in `Gemms.product`. `running` are the statistics of each layer, (mean, variance) or None, to be taken in
+    `step` as in `draws_of`. `running` are the statistics of each layer, (mean, variance) or None, to be taken in
     place of the batch's own. Of each layer are kept its input, the patches of that, and its normalisation.
     """
     kept = []
@@ -272,7 +266,8 @@ def gradients(gemms: Gemms, layers: Sequence[Layer], parameters: Sequence[tuple]
     first has not. Statistics are (mean, variance), or None for a layer that has none.
     """
     kept, logits = forward(gemms, layers, parameters, x, step)
-    delta = gemms.errors(logits, y, scale) if gemms.recipe.softmax else softmax_gradient(logits, y, scale)
+    delta = (gemms.errors(logits, y, scale, len(layers) - 1, step) if gemms.recipe.softmax else
+             softmax_gradient(logits, y, scale))
     found, statistics = [], []
     for i in reversed(range(len(layers))):
         inputs, patches, normalised = kept[i]

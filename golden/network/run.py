@@ -12,12 +12,13 @@ from ..datasets import Dataset
 from ..precision import Control, Policies, Rising, range_test
 from ..recipes import Recipe
 from .layers import MODELS, Layer
-from .passes import Gemms, forward, gradients, shifted
+from .passes import MEASURED, Gemms, forward, gradients, shifted
 from .weights import State, digest, initialise
 
 __all__ = ["MAX_SEED", "Epoch", "Result", "check", "precision_range", "train"]
 
-MAX_SEED = (1 << 23) - 1
+MAX_SEED = (1 << 31) - 1
+TESTED = 1 << 30  # steps from those in which the training part is measured to those of the test part
 EVALUATED = 1 << 22  # elements of a layer's patches at a time, when accuracy is measured
 
 
@@ -93,16 +94,20 @@ class Result:
         return {"train": self.history[-1].train_accuracy, "test": self.history[-1].test_accuracy}
 
 
-def _evaluate(gemms: Gemms, layers: Sequence[Layer], state: State, x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+def _evaluate(gemms: Gemms, layers: Sequence[Layer], state: State, x: np.ndarray, y: np.ndarray, batch: int, first: int
+              ) -> tuple[float, float]:
     """Return (mean cross-entropy, accuracy); of equal logits the first counts.
 
-    A logarithmic tensor has one scale for all examples that are taken at once.
+    Examples are taken in batches as in training, each with the random words of a step of its own, from `first` on.
+    Where no word and no scale tells batches apart, more are taken at once.
     """
     losses, right = [], 0
-    count = max(1, EVALUATED // max(layer.positions * layer.patch for layer in layers))
-    for start in range(0, len(x), count):
+    count = batch
+    if gemms.recipe.batches_alike:
+        count *= max(1, EVALUATED // max(layer.positions * layer.patch for layer in layers) // batch)
+    for step, start in enumerate(range(0, len(x), count), first):
         part = y[start:start + count]
-        logits = forward(gemms, layers, state.parameters, x[start:start + count], running=state.statistics)[1]
+        logits = forward(gemms, layers, state.parameters, x[start:start + count], step, state.statistics)[1]
         z, total, _ = shifted(logits)
         losses.append(np.log(total) - z[np.arange(len(part)), part])
         right += int(np.count_nonzero(logits.argmax(axis=1) == part))
@@ -120,7 +125,7 @@ def train(recipe: Recipe, dataset: Dataset, *, seed: int = 1, epochs: int = 20, 
     recipe : Recipe
     dataset : Dataset
     seed : int
-        0 .. 2**23 - 1. One generator, ``default_rng(seed)``, gives first the weights and then,
+        0 .. 2**31 - 1. One generator, ``default_rng(seed)``, gives first the weights and then,
         at the start of each epoch, one number per example, whose order is the epoch's order.
     epochs, batch : int
         The last batch of an epoch may be smaller; its gradient is divided by its own size.
@@ -175,8 +180,8 @@ def train(recipe: Recipe, dataset: Dataset, *, seed: int = 1, epochs: int = 20, 
                 step += 1
             if epoch % measure_every and epoch < epochs:
                 continue
-            loss, train_accuracy = _evaluate(gemms, layers, state, train_x, dataset.train_y)
-            _, test_accuracy = _evaluate(gemms, layers, state, test_x, dataset.test_y)
+            loss, train_accuracy = _evaluate(gemms, layers, state, train_x, dataset.train_y, batch, MEASURED)
+            _, test_accuracy = _evaluate(gemms, layers, state, test_x, dataset.test_y, batch, MEASURED + TESTED)
             if not (diverged or gemms.finite):
                 diverged = {"epoch": epoch, "step": step - 1}
             history.append(Epoch(epoch, loss, train_accuracy, test_accuracy))

@@ -2,21 +2,22 @@
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .. import lfsr, logarithmic, madam
+from .. import logarithmic, madam
 from .. import update as updates
 from ..formats import PRESETS
 from ..logarithmic import Logs
+from ..number_system import vectors_of
 from ..recipes import LARGEST_SCALE, Kept, Recipe, Stored
 from ..rounding import NEAREST, stochastic
 from .layers import Layer
-from .passes import stream_seed
+from .passes import UPDATE, draws_of
 
 __all__ = ["LogWeights", "Narrow", "Plain", "State", "descent", "digest", "initialise", "sgd"]
 
@@ -63,6 +64,24 @@ def sgd(parameter: np.ndarray, velocity: np.ndarray, gradient: np.ndarray, lr: f
     return parameter + change, velocity
 
 
+Words = Callable[[tuple[int, ...], int], np.ndarray]
+
+
+class _Words:
+    """The random words of a layer's update in one step: a call gives those of a parameter, for a shape and bits.
+
+    Parameters follow each other in the layer's order; see `Draws.rows`.
+    """
+
+    def __init__(self, seed: int, layer: int, step: int) -> None:
+        self._draws = draws_of(seed, layer, UPDATE, step)
+
+    def __call__(self, shape: tuple[int, ...], bits: int) -> np.ndarray:
+        found = self._draws.rows(shape, bits)
+        self._draws = replace(self._draws, vector=self._draws.vector + math.prod(shape[:-1]) * vectors_of(shape[-1]))
+        return found
+
+
 class Plain:
     """One parameter in the work format, and its velocity, which SGD moves.
 
@@ -79,7 +98,8 @@ class Plain:
         """Return what the values and the velocity become: see `sgd`."""
         return sgd(self.values, self.velocity, gradient, lr, momentum, scale, decay)
 
-    def move(self, gradient: np.ndarray, lr: float, momentum: float, decay: float) -> None:
+    def move(self, gradient: np.ndarray, lr: float, momentum: float, decay: float, words: Words | None = None
+             ) -> None:
         """Take the gradient of one step."""
         self.values, self.velocity = self.next(gradient, lr, momentum, decay, 1)
 
@@ -96,8 +116,6 @@ class Narrow:
     ----------
     kept : recipes.Kept
     start : ndarray of float32 or float16
-    stream : lfsr.Stream
-        Of one lane: gives a word for each number and step, row by row, if the update is stochastic.
 
     Attributes
     ----------
@@ -105,9 +123,9 @@ class Narrow:
         Of the format.
     """
 
-    def __init__(self, kept: Kept, start: np.ndarray, stream: lfsr.Stream) -> None:
+    def __init__(self, kept: Kept, start: np.ndarray) -> None:
         work = PRESETS["fp32" if start.dtype == np.float32 else "fp16"]
-        self._kept, self._stream, self._dtype, self.format = kept, stream, start.dtype, kept.format or work
+        self._kept, self._dtype, self.format = kept, start.dtype, kept.format or work
         self.codes = self.format.encode(start)
         # The carry words of fixed point, or compensations; and velocities, which fixed point has in the work format.
         self._compensations = np.zeros_like(self.codes)
@@ -123,23 +141,24 @@ class Narrow:
         """What the digest is of: codes and their format."""
         return self
 
-    def move(self, gradient: np.ndarray, lr: float, momentum: float, decay: float) -> None:
+    def move(self, gradient: np.ndarray, lr: float, momentum: float, decay: float, words: Words | None = None
+             ) -> None:
         """Take the gradient of one step, in the work format."""
-        kept, fmt, words, rounding = self._kept, self.format, None, NEAREST
+        kept, fmt, random, rounding = self._kept, self.format, None, NEAREST
         if kept.update == "stochastic":
-            words = self._stream.draw(gradient.size)[:, 0].reshape(gradient.shape)
-            rounding = stochastic(kept.random_bits)
+            assert words, "they are drawn"
+            random, rounding = words(gradient.shape, kept.random_bits), stochastic(kept.random_bits)
         if kept.fixed:
             changes, self._velocities = descent(self.values, self._velocities, gradient, lr, momentum, decay=decay)
             self.codes, self._compensations = updates.extended(
                 fmt, kept.carry if kept.update == "kahan" else 0, self.codes, self._compensations, changes, rounding,
-                words)
+                random)
             return
         rates = [updates.rate_code(fmt, each, name) for each, name in (
             (lr, "lr"), (momentum, "momentum"), (decay, "decay"))]
         self.codes, self._velocities, self._compensations = updates.step(
             fmt, kept.update, self.codes, self._velocities, self._compensations, fmt.encode(gradient), rates[0],
-            rates[1], rates[2], words, rounding)
+            rates[1], rates[2], random, rounding)
 
 
 class LogWeights:
@@ -154,10 +173,8 @@ class LogWeights:
     stored : recipes.Stored
     weights : ndarray of float32
         The initial ones.
-    seed, layer, steps : int
-        The run's seed, the layer, and the steps of the run. Each step of Madam takes one word per weight, row by row.
-        A unit ``madam-update`` of one lane with the seed ``stream_seed(seed, layer, "weight-gradient", 0)`` draws the
-        same words.
+    steps : int
+        Of the run.
 
     Attributes
     ----------
@@ -168,7 +185,7 @@ class LogWeights:
         Sticky: a gradient was NaN; see `madam.update`. SGD: a weight became NaN; it or a gradient became infinite.
     """
 
-    def __init__(self, stored: Stored, weights: np.ndarray, seed: int, layer: int, steps: int) -> None:
+    def __init__(self, stored: Stored, weights: np.ndarray, steps: int) -> None:
         self.stored, self.steps, self.step = stored, steps, 0
         self.invalid = self.overflow = False
         fmt, wide = stored.format, weights.astype(np.float64)
@@ -181,7 +198,6 @@ class LogWeights:
         sign = np.signbit(weights).astype(np.uint32) << (fmt.bits - 1)
         self.start = Logs(fmt, np.clip(t, 1, self.bound).astype(np.uint32) | sign, scale)
         if stored.madam:
-            self._stream = lfsr.Stream(stream_seed(seed, layer, "weight-gradient", 0), 1, bits=stored.madam.random_bits)
             self._kept = 1.0  # the part that the start has in fp32's second moment
         self.values, self._state = self.start, self.first()
 
@@ -190,18 +206,22 @@ class LogWeights:
         """What the digest is of."""
         return self.values
 
-    def move(self, gradient: np.ndarray, lr: float, momentum: float, decay: float) -> None:
+    def move(self, gradient: np.ndarray, lr: float, momentum: float, decay: float, words: Words | None = None
+             ) -> None:
         """Take the gradient of one step. Nothing decays."""
-        self.values, self._state = self.moved(self.values, self._state, gradient, lr, momentum)
+        self.values, self._state = self.moved(self.values, self._state, gradient, lr, momentum, words)
 
     def first(self) -> np.ndarray:
         """Return the momentum (float32) or second moments (V, or float32) before the first step: zeros."""
         return np.zeros(self.start.codes.shape, np.int64 if self.stored.madam and self.stored.second == "log" else
                         np.float32)
 
-    def moved(self, weights: Logs, state: np.ndarray, gradient: np.ndarray, lr: float, momentum: float
-              ) -> tuple[Logs, np.ndarray]:
-        """Return the next weights, and momentum or second moments, for a gradient in float32. SGD alone has an lr."""
+    def moved(self, weights: Logs, state: np.ndarray, gradient: np.ndarray, lr: float, momentum: float,
+              words: Words | None = None) -> tuple[Logs, np.ndarray]:
+        """Return the next weights, and momentum or second moments, for a gradient in float32.
+
+        SGD alone has an lr; second moments in `Log` take random words.
+        """
         stored, p = self.stored, self.stored.madam
         rate = stored.rate_at(self.step, self.steps)
         self.step += 1
@@ -211,11 +231,12 @@ class LogWeights:
             self.invalid |= logs.invalid
             self.overflow |= not np.isfinite(state).all()
             return replace(logs, invalid=False), state
-        words = self._stream.draw(gradient.size)[:, 0].reshape(gradient.shape)
         if stored.second == "log":
+            assert words, "they are drawn"
+            random = words(gradient.shape, p.random_bits)
             codes, _, state, invalid, overflow = madam.update(
                 p, weights.codes, p.gradient.encode(gradient), state, madam.correction(p, self.step), rate, self.bound,
-                words)
+                random)
             self.invalid |= bool(invalid.any())
             self.overflow |= bool(overflow.any())
             return replace(weights, codes=codes), state
@@ -277,26 +298,24 @@ class State:
         Of each layer, the holders of its parameters (`Plain`, `Narrow` or `LogWeights`): their ``values`` are what the
         passes take, ``move`` takes the gradient of a step, and ``kept`` is what the digest is of.
     statistics : list of None or (mean, variance)
-    scale, skipped : int
+    steps, scale, skipped : int
     """
 
     def __init__(self, recipe: Recipe, parameters: Sequence[tuple], seed: int = 0, steps: int = 0) -> None:
         self.limits = recipe.scale
-        self.held: list[list[Any]] = [self._holders(recipe, i, layer, seed, steps)
-                                      for i, layer in enumerate(parameters)]
+        self.seed, self.steps = seed, 0
+        self.held: list[list[Any]] = [self._holders(recipe, layer, steps) for layer in parameters]
         self.statistics: list = [(np.zeros_like(layer[1]), np.ones_like(layer[1])) if len(layer) == 3 else None
                                  for layer in parameters]
         self.scale = recipe.scale.start if recipe.scale else 1
         self.skipped = self.accepted = 0
 
     @staticmethod
-    def _holders(recipe: Recipe, i: int, layer: Sequence[np.ndarray], seed: int, steps: int) -> list[Holder]:
-        """Return what holds the parameters of layer i, which share a stream of words."""
-        stream = lfsr.Stream(stream_seed(seed, i, "forward", 1, evaluation=True), 1, bits=recipe.kept.random_bits)
-        held: list[Holder] = [Plain(start) if recipe.kept == Kept() else Narrow(recipe.kept, start, stream)
-                              for start in layer]
+    def _holders(recipe: Recipe, layer: Sequence[np.ndarray], steps: int) -> list[Holder]:
+        """Return what holds the parameters of a layer."""
+        held: list[Holder] = [Plain(start) if recipe.kept == Kept() else Narrow(recipe.kept, start) for start in layer]
         if recipe.stored:
-            held[0] = LogWeights(recipe.stored, layer[0], seed, i, steps)
+            held[0] = LogWeights(recipe.stored, layer[0], steps)
         return held
 
     @property
@@ -311,10 +330,12 @@ class State:
 
     def step(self, slopes: Sequence[tuple], statistics: Sequence, lr: float, momentum: float, decay: float = 0) -> None:
         """Take the gradients of one batch, which carry the scale, and its statistics. Weights alone decay."""
-        moves = [(held, slope, 0 if k else decay) for layer, found in zip(self.held, slopes)
+        words = [_Words(self.seed, i, self.steps) for i in range(len(self.held))]
+        self.steps += 1
+        moves = [(held, slope, 0 if k else decay, words[i]) for i, (layer, found) in enumerate(zip(self.held, slopes))
                  for k, (held, slope) in enumerate(zip(layer, found))]
         if self.limits:
-            found = [held.next(slope, lr, momentum, part, self.scale) for held, slope, part in moves]
+            found = [held.next(slope, lr, momentum, part, self.scale) for held, slope, part, _ in moves]
             # An Inf or NaN in a gradient is one in its velocity.
             if not _finite(velocity for _, velocity in found):
                 self.skipped += 1
@@ -322,11 +343,11 @@ class State:
                 if self.scale > 1:
                     self._rescale(0.5)
                 return
-            for (held, _, _), (values, velocity) in zip(moves, found):
+            for (held, *_), (values, velocity) in zip(moves, found):
                 held.values, held.velocity = values, velocity
         else:
-            for held, slope, part in moves:
-                held.move(slope, lr, momentum, part)
+            for held, slope, part, random in moves:
+                held.move(slope, lr, momentum, part, random)
         for i, batch in enumerate(statistics):
             if batch:
                 self.statistics[i] = tuple(old + old.dtype.type(RUNNING) * (new - old)

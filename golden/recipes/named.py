@@ -228,8 +228,7 @@ def system(system: str = "int8", *, weights: Mode | None = None, activations: Mo
     """
     kind = systems.find(system)
     modes = {"weights": weights, "activations": activations, "gradients": gradients}
-    return Recipe("system", kind.from_json(settings), {name: mode for name, mode in modes.items() if mode is not None},
-                  words="side")
+    return Recipe("system", kind.from_json(settings), {name: mode for name, mode in modes.items() if mode is not None})
 
 
 RECIPES = {"fp32": fp32, "bfp": bfp, "fp16": fp16, "mx": mx, "lns-madam": lns_madam, "fast": fast, "cpt": cpt,

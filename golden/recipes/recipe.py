@@ -168,9 +168,6 @@ class Recipe:
     precision : precision.Policies, optional
         What chooses the mode ``precision`` of every operand in every step; `modes` have the greatest ones. None: they
         stay.
-    words : str
-        Where random words of operands come from. ``use``: each operand of each GEMM of each layer has words of its own.
-        ``side``: all products take those of an array's two converters, one behind the other.
     """
 
     name: str
@@ -181,7 +178,6 @@ class Recipe:
     kept: Kept = Kept()
     softmax: SoftmaxParameters | None = None
     precision: Policies | None = None
-    words: str = "use"
 
     def __post_init__(self) -> None:
         acc, work = self.accumulator, self.work
@@ -214,7 +210,6 @@ class Recipe:
         if self.stored is not None:
             self.system.require_stored(self.stored)
             require(self.scale is None, "loss_scale", self.scale, "None, because weights are logarithmic")
-        require(self.words in ("use", "side"), "words", self.words, "use, side")
 
     @property
     def accumulator(self) -> Float:
@@ -230,6 +225,13 @@ class Recipe:
     def chunk(self) -> int | None:
         """Products that are summed apart before the sums are, if the number system does so."""
         return getattr(self.system, "chunk", None)
+
+    @property
+    def batches_alike(self) -> bool:
+        """Whether an example's logits are the same in any batch: no random word, and no scale of a whole tensor."""
+        small, large = np.ones((1, 1), self.dtype), np.full((1, 1), 1000, self.dtype)
+        return all(self.mode(kind, small) == self.mode(kind, large) and
+                   self.system.rounding_of(self.mode(kind)).kind != "stochastic" for kind in ("weights", "activations"))
 
     @property
     def policies(self) -> Policies | None:

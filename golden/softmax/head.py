@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ...base.checks import require
-from .. import lfsr
 from ..rounding import round_shift
+from ..words import counted
 from .functions import exponentials, logarithms, reciprocals
 from .parameters import SoftmaxParameters
 
@@ -85,7 +85,7 @@ def exact_probabilities(parameters: SoftmaxParameters, parts: Sequence[np.ndarra
 
 
 def errors(parameters: SoftmaxParameters, logits: np.ndarray, targets: np.ndarray, lasts: np.ndarray, step: int = 0,
-           random: lfsr.Stream | None = None) -> tuple[np.ndarray, ...]:
+           random: ArrayLike | None = None) -> tuple[np.ndarray, ...]:
     """Golden function of ``softmax-grad``: transfers in order, each the logit of one class.
 
     Parameters
@@ -99,8 +99,8 @@ def errors(parameters: SoftmaxParameters, logits: np.ndarray, targets: np.ndarra
         1 ends the row; so does the `classes`-th logit of a row, in any case.
     step : int
         Errors before the first of these. Every error draws one random word, exact or not.
-    random : Stream, optional
-        Of one lane: the words are drawn from it instead.
+    random : array_like of int, optional
+        A word for each error, in place of the unit's own.
 
     Returns
     -------
@@ -135,7 +135,7 @@ def errors(parameters: SoftmaxParameters, logits: np.ndarray, targets: np.ndarra
 
     words = None
     if p.rounding == "stochastic":
-        words = (random.draw(count) if random else lfsr.words(p.seed, 1, step, count, p.random_bits))[:, 0]
+        words = counted(p.seed, 1, step, count, p.random_bits)[:, 0] if random is None else np.ravel(random)[:count]
     magnitude = np.where(targets, (1 << 2 * p.kept) - exact, exact)
     rounded = round_shift(magnitude, 2 * p.kept - (p.bits - 1), p.mode, words)
     found = np.where(targets, -rounded, np.minimum(rounded, (1 << (p.bits - 1)) - 1))
@@ -153,7 +153,7 @@ def errors(parameters: SoftmaxParameters, logits: np.ndarray, targets: np.ndarra
 
 
 def gradient(parameters: SoftmaxParameters, logits: ArrayLike, y: np.ndarray, step: int = 0,
-             random: lfsr.Stream | None = None) -> tuple[np.ndarray, ...]:
+             random: ArrayLike | None = None) -> tuple[np.ndarray, ...]:
     """Return the errors of a batch of rows, as the unit gives them.
 
     Parameters
@@ -164,7 +164,7 @@ def gradient(parameters: SoftmaxParameters, logits: ArrayLike, y: np.ndarray, st
     y : array of int, shape (rows,)
         The class of each row.
     step : int
-    random : Stream, optional
+    random : array_like of int, optional
         As in `errors`.
 
     Returns

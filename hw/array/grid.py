@@ -9,11 +9,12 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ...golden.array import SIZE, ArrayParameters, cycles
+from ...golden.words import USE, VECTOR
 from .. import meanings, verilog
 from ..circuits import circuits_of
 from ..pipeline import signals, stage
 from .layouts import UNCHECKED, mode_layout, size_of
-from .path import Path, rotate
+from .path import Path, random_key, rotate
 from .results import keep_results
 from .sequence import sequence
 from .walker import Walker
@@ -78,6 +79,9 @@ class CellArray(wiring.Component):
         of block ``a.block``, or with ``a.transposed`` into that column. A product is of ``m`` vectors of operand ``a``
         and ``n`` of operand ``b``, each ``k`` long: see `golden.array.Operand`. If one of these is 0 nothing is done.
         ``first``: its sums start from +0, and do not go on from the product before; ``last``: there are results.
+        If vectors may be rounded stochastically, their words are those of ``step`` and ``use`` (operand b: with the
+        other lowest bit), of the vectors from ``a.vector`` or ``b.vector`` on, ``pitch`` from row to row; see
+        `golden.array.Product`. A product of another step than the one before waits until a new key is made.
     o : Out(stream)
         ``values``: of each cell a code of the accumulator's format, row by row; cells without a result repeat one.
         ``row``, ``column``: the result of cell (r, c) is that of row ``row * rows + r`` and column
@@ -104,14 +108,15 @@ class CellArray(wiring.Component):
         self.parameters = parameters
         system = parameters.system
         block = size_of(parameters.blocks)
-        operand = data.StructLayout({"block": block, "stride": block, "transposed": 1, **system.modes})
+        random, vector = ({"use": USE, "step": 32, "pitch": VECTOR}, {"vector": VECTOR}) if system.random else ({}, {})
+        operand = data.StructLayout({"block": block, "stride": block, "transposed": 1, **system.modes, **vector})
         self.cell = FreeCell(circuits_of(system).cell(system.cell(parameters.sums)))
         across = {"rows": parameters.rows, "columns": parameters.columns}
         super().__init__({
             "i": In(stream.Signature(data.StructLayout({
                 "multiply": 1, "elements": data.ArrayLayout(system.work.width, system.group),
                 "index": size_of(system.group), "m": SIZE, "n": SIZE, "k": SIZE, "first": 1, "last": 1,
-                "a": operand, "b": operand,
+                "a": operand, "b": operand, **random,
             }))),
             "o": Out(stream.Signature(data.StructLayout({
                 "values": data.ArrayLayout(system.accumulator.width, parameters.rows * parameters.columns),
@@ -145,6 +150,10 @@ class CellArray(wiring.Component):
             "block": f"where the matrix begins in the memory; blocks are {p.system.group} x {p.system.group} elements",
             "stride": "blocks from one row of blocks to the next",
             "transposed": "1: the operand's vectors are the columns of what is stored",
+            "use": "random words of operand a; b has those of the use with the other lowest bit",
+            "step": "random words are those of this step; another one than before takes time for a new key",
+            "pitch": "vectors of a row of the whole operand, of which this is a part; 0: as many as here",
+            "vector": "number of the operand's first vector, to which its random words belong",
             "first": "1: start sums from +0; 0: from the product before",
             "i.last": "1: there are results; 0: the next product goes on with the sums",
             "values": f"{meanings.numbers(p.system.accumulator)}; cells row by row",
@@ -189,8 +198,12 @@ class CellArray(wiring.Component):
         queued = SimpleNamespace(**{name: Signal(shape, name=f"queued_{name}") for name, shape in shapes.items()})
         groups = Signal.like(rows.groups)
         accept, empty = signals("accept empty")
+        blocked: Value = waiting
+        if system.random:
+            wanted = self.i.valid & payload.multiply & rows.idle & columns.idle
+            blocked = waiting | ~random_key(m, parameters, payload, wanted, rows.go | columns.go, paths)
         m.d.comb += [
-            self.i.ready.eq(rows.idle & columns.idle & ~Mux(payload.multiply, waiting, paths[0].reading)),
+            self.i.ready.eq(rows.idle & columns.idle & ~Mux(payload.multiply, blocked, paths[0].reading)),
             accept.eq(self.i.valid & self.i.ready),
             empty.eq((payload.m == 0) | (payload.n == 0) | (payload.k == 0)),
             groups.eq((payload.k + (group - 1))[low:]),
@@ -212,6 +225,9 @@ class CellArray(wiring.Component):
                 walker.transposed.eq(operand.transposed),
                 *(walker.mode[name].eq(operand[name]) for name in system.modes),
             ]
+            if system.random:
+                m.d.comb += [walker.use.eq(payload.use ^ int(walker is columns)), walker.number.eq(operand.vector),
+                             walker.pitch.eq(Mux(payload.pitch == 0, groups, payload.pitch))]
 
         # The memory: a bank for each element of a vector, with a port for writes and one for each path's reads. A read
         # vector is rotated down by its index. A written vector is rotated up by its index, which is a rotation down by

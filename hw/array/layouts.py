@@ -21,13 +21,15 @@ def size_of(count: int) -> int:
 def request_layout(parameters: ArrayParameters) -> data.StructLayout:
     """Return the layout of a vector that is to be read: where it is, how it is converted, and where it goes.
 
-    ``of`` is the side it is for, ``arrived`` whether it completes what a tile needs.
+    ``of`` is the side it is for, ``arrived`` whether it completes what a tile needs, and ``random`` the index of its
+    random words, where it may need any.
     """
     system = parameters.system
     low = max(system.group.bit_length() - 1, 1)
     return data.StructLayout({
         "block": size_of(parameters.blocks), "index": low, "transposed": 1, "tail": low, "mode": mode_layout(system),
         "lanes": max(parameters.rows, parameters.columns), "place": size_of(parameters.words), "arrived": 1, "of": 1,
+        **({"random": 32} if system.random else {}),
     })
 
 

@@ -1,5 +1,6 @@
 """The array's way from the memory into the buffers: rotation, tail, conversion."""
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -7,12 +8,16 @@ from amaranth import *
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from ...golden.array import ArrayParameters
+from ...base.checks import require
+from ...golden import words
+from ...golden.array import FETCH, ArrayParameters
+from ...golden.words import STAGES
 from ..circuits import circuits_of
 from ..pipeline import stage
+from ..words import AddressedWords
 from .layouts import mode_layout, request_layout, size_of
 
-__all__ = ["Path", "rotate"]
+__all__ = ["Path", "random_key", "rotate"]
 
 
 class Path(wiring.Component):
@@ -43,13 +48,16 @@ class Path(wiring.Component):
     invalid, overflow : Out(1)
         Sticky status of the converter.
     status_clear : In(1)
+    key, begin : In(64), Out(64)
+        If vectors may need random words: see `AddressedWords`. An index's block comes `behind` cycles later.
     """
 
     def __init__(self, parameters: ArrayParameters, side: int) -> None:
         self.parameters, self.kind = parameters, circuits_of(parameters.system)
         system, request = parameters.system, request_layout(parameters)
         converter = system.converter(side)
-        self.converter = cast(Any, self.kind.converter(converter) if converter else None)
+        addressed = {"addressed": True} if system.random else {}
+        self.converter = cast(Any, self.kind.converter(converter, **addressed) if converter else None)
         self.delay = converter.latency if converter else 0
         self.fields = [name for name, _ in self.converter.o.payload.shape() if name not in self.kind.held] if (
             self.converter) else []
@@ -61,7 +69,17 @@ class Path(wiring.Component):
             "elements": In(data.ArrayLayout(system.work.width, system.group)),
             "lanes": Out(request["lanes"].shape), "place": Out(request["place"].shape), "value": Out(width),
             "arrived": Out(1), "of": Out(1), "invalid": Out(1), "overflow": Out(1), "status_clear": In(1),
+            **({"key": In(64), "begin": Out(64)} if system.random else {}),
         })
+
+        if system.random:
+            require(self.behind >= STAGES, "cycles from a vector's request to its random words", self.behind,
+                    f"{STAGES} or more, which it takes to make them")
+
+    @property
+    def behind(self) -> int:
+        """Cycles from a request to the random words of its vector."""
+        return FETCH + self.delay - self.converter.words_before
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -84,6 +102,14 @@ class Path(wiring.Component):
         if self.converter:
             m.submodules.converter = converter = self.converter
             mode = data.View(mode_layout(system), now.mode)
+            if system.random:
+                # A vector's index starts so late that the words meet the vector.
+                index = vector.random
+                for step in range(self.behind - STAGES):
+                    index = stage(m, 1, f"index{step}", index=index).index
+                m.submodules.random = random = AddressedWords(lanes=system.random[0], bits=system.random[1])
+                m.d.comb += [random.key.eq(self.key), random.index.eq(index), converter.words.eq(random.words),
+                             self.begin.eq(random.begin)]
             m.d.comb += [
                 converter.i.valid.eq(now.valid), converter.o.ready.eq(1),
                 *self.kind.convert(converter.i.payload, now.elements, mode),
@@ -113,6 +139,47 @@ class Path(wiring.Component):
         m.d.comb += [self.lanes.eq(now.lanes & now.valid.replicate(len(now.lanes))), self.place.eq(now.place),
                      self.arrived.eq(now.valid & now.arrived), self.of.eq(now.of)]
         return m
+
+
+def random_key(m: Module, parameters: ArrayParameters, payload: data.View, wanted: Value, going: Value,
+               paths: Sequence[Any]) -> Value:
+    """Drive the paths' keys of random words; return whether they are those of an instruction's step.
+
+    When they are not, and nothing is under way, the first path makes the key from that of the seed.
+
+    Parameters
+    ----------
+    m : Module
+    parameters : ArrayParameters
+    payload : View
+        The instruction.
+    wanted : Value
+        It is a product, and could begin if the key were right.
+    going : Value
+        A vector is requested.
+    paths : sequence of Path
+    """
+    seed = parameters.system.seed  # type: ignore[attr-defined]  # each system with random words has one
+    start = words.chained(words.START, seed)
+    key, step = Signal(64, name="key", init=words.key(seed)), Signal(32, name="step")
+    behind = paths[0].behind
+    quiet = Signal(range(behind + 1), name="quiet")
+    making = Signal(range(behind + 2), name="making")
+    known = Signal(name="known")
+    m.d.comb += [known.eq((payload.step == step) & (making == 0)), *(path.key.eq(key) for path in paths)]
+    with m.If(making != 0):
+        m.d.comb += paths[0].vector.random.eq(step)
+    with m.If(going):
+        m.d.sync += quiet.eq(0)
+    with m.Elif(quiet != behind):
+        m.d.sync += quiet.eq(quiet + 1)
+    with m.If(making != 0):
+        m.d.sync += making.eq(making - 1)
+        with m.If(making == 1):
+            m.d.sync += key.eq(paths[0].begin)
+    with m.Elif(wanted & ~known & ~going & (quiet == behind)):
+        m.d.sync += [key.eq(start), step.eq(payload.step), making.eq(behind + 1)]
+    return known
 
 
 def rotate(m: Module, name: str, value: Value, width: int, places: Value) -> Value:

@@ -7,6 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ...golden.array import SIZE, ArrayParameters
+from ...golden.words import USE, VECTOR, blocks_of
 from ..pipeline import signals
 from .layouts import mode_layout, request_layout, size_of
 
@@ -31,7 +32,8 @@ class Walker(wiring.Component):
     start : In(1)
         Begin with the operand that is at ``rows``, ``groups`` (vectors a row), ``tail`` (elements of the last one, 0
         for all), ``block``, ``down`` (blocks from one to the next along the operand's rows), ``along`` (along the
-        reduction axis), ``transposed`` and ``mode``.
+        reduction axis), ``transposed`` and ``mode``. If vectors may need random words: those of ``use``, from
+        ``number`` on, and ``pitch`` is how many vectors behind a row's first one the next row's is.
     idle : Out(1)
         All vectors were read; the next operand may begin.
     begun : Out(1)
@@ -56,6 +58,7 @@ class Walker(wiring.Component):
             "block": In(block), "down": In(block), "along": In(block), "transposed": In(1),
             "mode": In(mode_layout(system)), "idle": Out(1), "begun": Out(1), "wants": Out(1), "go": In(1),
             "vector": Out(request_layout(parameters)), "freed": In(size_of(parameters.words) + 1), "exceeded": Out(1),
+            **({"use": In(USE), "number": In(VECTOR), "pitch": In(VECTOR)} if system.random else {}),
         })
 
     def elaborate(self, platform: Any) -> Module:
@@ -120,6 +123,17 @@ class Walker(wiring.Component):
                 block.eq(self.block), row_block.eq(self.block), down_by.eq(self.down), along.eq(self.along),
                 transposed.eq(self.transposed), mode.eq(self.mode), index.eq(0), at.eq(0), self.begun.eq(0),
             ]
+        if parameters.system.random:
+            number, row_number, pitch = signals("number row_number pitch", VECTOR)
+            use = Signal(USE)
+            with m.If(self.go):
+                m.d.sync += number.eq(number + 1)
+                with m.If(row_end):
+                    m.d.sync += [number.eq(row_number + pitch), row_number.eq(row_number + pitch)]
+            with m.If(self.start):
+                m.d.sync += [number.eq(self.number), row_number.eq(self.number), pitch.eq(self.pitch), use.eq(self.use)]
+            below = blocks_of(*parameters.system.random).bit_length() - 1
+            m.d.comb += self.vector.random.eq(Cat(C(0, below), number[:VECTOR - below], use))
         # The last row goes to all lanes that are left, too: their cells repeat its results, and nothing else.
         to = Mux(last_row, Cat(lane[:k + 1].any() for k in range(self.lanes)), lane)
         m.d.comb += [

@@ -4,15 +4,16 @@ from typing import Any
 
 from amaranth import *
 from amaranth.lib import data
+from amaranth.lib.wiring import In
 
 from ...golden.blockfloat import BFPConverterParameters
 from .. import meanings
 from ..formats import group_layout
-from ..lfsr import LeapLFSR
 from ..pipeline import signals, stage
 from ..rounding import shift_right_sticky
 from ..trees import CHAIN, largest, packed_sums
 from ..unit import StreamUnit
+from ..words import lane_words
 
 __all__ = ["BFPConverter"]
 
@@ -29,6 +30,8 @@ class BFPConverter(StreamUnit):
     Parameters
     ----------
     parameters : BFPConverterParameters
+    addressed : bool
+        Whether the random words come from outside.
 
     Members
     -------
@@ -41,6 +44,8 @@ class BFPConverter(StreamUnit):
         Sticky: a NaN came in; a group was above the exponent field.
     status_clear : In(1)
         Clears both.
+    words : In(group * random_bits)
+        If `addressed`: of the transfer that comes out `words_before` cycles later, lane 0 lowest.
 
     Attributes
     ----------
@@ -50,11 +55,14 @@ class BFPConverter(StreamUnit):
         Cycles between transfers.
     """
 
-    def __init__(self, parameters: BFPConverterParameters) -> None:
-        self.parameters = parameters
+    words_before = 3
+
+    def __init__(self, parameters: BFPConverterParameters, addressed: bool = False) -> None:
+        self.parameters, self.addressed = parameters, addressed
         elements = data.ArrayLayout(parameters.work.width, parameters.group)
+        words: dict[str, Any] = {"words": In(parameters.group * parameters.random_bits)} if addressed else {}
         super().__init__({"elements": elements, "precision": parameters.mantissa.bit_length(), "rounding": 2},
-                         group_layout(parameters.format))
+                         group_layout(parameters.format), **words)
 
     @property
     def meanings(self) -> dict[str, str]:
@@ -177,15 +185,14 @@ class BFPConverter(StreamUnit):
         s4 = stage(m, advance, "fine", s3, drop=("distances",), values=fine, sticky=sticky)
 
         # Noise: the random word below the magnitude, or the one that nearest adds to it.
-        m.submodules.lfsr = random = LeapLFSR(seed=parameters.seed, lanes=lanes, bits=parameters.random_bits)
-        m.d.comb += random.draw.eq(advance & s4.valid & s4.stochastic)
+        words = lane_words(self, m, advance & s4.valid & s4.stochastic, seed=parameters.seed, lanes=lanes,
+                           bits=parameters.random_bits)
         ups, noise = [], []
         for k in range(lanes):
             value = s4.values[k]
             q, guard, rest_bits = value[fraction:], value[fraction - 1], value[:fraction - 1]
             ups.append(s4.nearest & guard & (q[0] | rest_bits.any() | s4.sticky[k]))
-            word = random.word(k)
-            noise.append(Cat(C(1, 1), word) if parameters.corrected else word)
+            noise.append(Cat(C(1, 1), words[k]) if parameters.corrected else words[k])
         s5 = stage(m, advance, "noise", s4, drop=("sticky", "nearest", "stochastic"), ups=ups, noise=Cat(noise))
         with m.If(advance & ~s4.stochastic):
             m.d.sync += s5.noise.eq(0)

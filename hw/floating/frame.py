@@ -9,11 +9,11 @@ from amaranth.lib.wiring import In
 
 from ...golden.formats import Float
 from .. import meanings
-from ..lfsr import LeapLFSR
 from ..multiplier import Multiplier, text_of
 from ..pipeline import signals, stage
 from ..rounding import normalise, round_and_pack, window_of
 from ..unit import StreamUnit
+from ..words import CountedWords
 
 __all__ = ["FloatUnit", "top_field"]
 
@@ -110,7 +110,7 @@ class FloatUnit(StreamUnit):
 
         noise = None
         if mode.kind == "stochastic":
-            m.submodules.lfsr = random = LeapLFSR(seed=self.parameters.seed, lanes=1, bits=mode.bits)
+            m.submodules.random = random = CountedWords(seed=self.parameters.seed, lanes=1, bits=mode.bits)
             m.d.comb += random.draw.eq(advance & now.valid & ~now.nearest if self._choice else advance & now.valid)
             noise = Cat(C(1, 1), random.words) if mode.corrected else random.words
         # With flush, the shift may be greater than any field of a format of few exponents.

@@ -4,15 +4,16 @@ from typing import Any
 
 from amaranth import *
 from amaranth.lib import data
+from amaranth.lib.wiring import In
 
 from ...golden.formats import Fixed
 from ...golden.mx import SCALE_NAN, MXConverterParameters
 from .. import meanings
-from ..lfsr import LeapLFSR
 from ..pipeline import stage
 from ..rounding import normalise, round_and_pack, shift_right_sticky, unpack, window_of
 from ..trees import largest, packed_sums, sum_with_carry
 from ..unit import StreamUnit
+from ..words import lane_words
 from .layout import block_layout
 
 __all__ = ["MXConverter"]
@@ -29,6 +30,8 @@ class MXConverter(StreamUnit):
     Parameters
     ----------
     parameters : MXConverterParameters
+    addressed : bool
+        Whether the random words come from outside.
 
     Members
     -------
@@ -40,6 +43,8 @@ class MXConverter(StreamUnit):
         Sticky: a NaN came in; an Inf or a NaN came in, or a scale above the largest was wanted.
     status_clear : In(1)
         Clears both.
+    words : In(block * random_bits)
+        If `addressed`: of the transfer that comes out `words_before` cycles later, lane 0 lowest.
 
     Attributes
     ----------
@@ -49,10 +54,13 @@ class MXConverter(StreamUnit):
         Cycles between transfers.
     """
 
-    def __init__(self, parameters: MXConverterParameters) -> None:
-        self.parameters = parameters
+    words_before = 2
+
+    def __init__(self, parameters: MXConverterParameters, addressed: bool = False) -> None:
+        self.parameters, self.addressed = parameters, addressed
         elements = data.ArrayLayout(parameters.work.width, parameters.block)
-        super().__init__({"elements": elements}, block_layout(parameters.format))
+        words: dict[str, Any] = {"words": In(parameters.block * parameters.random_bits)} if addressed else {}
+        super().__init__({"elements": elements}, block_layout(parameters.format), **words)
 
     @property
     def meanings(self) -> dict[str, str]:
@@ -155,9 +163,7 @@ class MXConverter(StreamUnit):
         # Round.
         noise = [None] * lanes
         if mode.kind == "stochastic":
-            m.submodules.lfsr = random = LeapLFSR(seed=parameters.seed, lanes=lanes, bits=mode.bits)
-            m.d.comb += random.draw.eq(advance & now.valid)
-            words = [random.word(k) for k in range(lanes)]
+            words = lane_words(self, m, advance & now.valid, seed=parameters.seed, lanes=lanes, bits=mode.bits)
             noise = [Cat(C(1, 1), word) if mode.corrected else word for word in words]
         packed = [round_and_pack(m, fmt, mode, now.values[k], now.tops[k], sticky=now.sticky[k], noise=noise[k])
                   for k in range(lanes)]

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from narrowgauge.golden import array, blockfloat, floating, lfsr, logarithmic, network, recipes, systems
+from narrowgauge.golden import array, blockfloat, floating, logarithmic, network, recipes, systems
 from narrowgauge.golden.accumulator import RECURRENCE
 from narrowgauge.golden.array import ArrayModel, ArrayParameters, Operand, Product
 from narrowgauge.golden.formats import PRESETS, Float
 from narrowgauge.golden.rounding import NEAREST, TRUNCATE, stochastic
+from narrowgauge.golden.words import Stream
 
 ROUNDINGS = (NEAREST, TRUNCATE, stochastic(8))
 SHAPES = [(1, 1, 1), (5, 7, 16), (20, 33, 40), (64, 10, 65)]
@@ -42,50 +43,42 @@ def test_block_floating_point_products(shape, sides):
             for side, (matrix, transposed, precision, kind) in enumerate(zip((x, y), sides, precisions, kinds)):
                 mode = {"precision": precision, "rounding": kind}
                 operands.append(place(model, 100 * side, matrix, transposed, mode))
-                words = lfsr.Stream(1 + side, 16)
+                words = Stream(1, 16, step=7, use=4 + side)
                 blocks.append(blockfloat.quantise(matrix, replace(PRESETS["fast-4"], mantissa=precision), axis=1,
                                                   rounding=ROUNDINGS[kind], random=words))
-            codes = model.multiply(Product(m, n, k, *operands))
+            codes = model.multiply(Product(m, n, k, *operands, use=4, step=7))
             b = replace(blocks[1], axis=0)
             assert np.array_equal(PRESETS["fp32"].decode(codes), blockfloat.matmul(blocks[0], b))
-            assert model.steps == [len(rows) * -(-k // 16) * (kind == 2) for rows, kind in zip((x, y), kinds)]
 
 
-def test_one_converter_draws_for_the_first_rows_then_all_columns_then_the_other_rows():
-    x, y = matrices(9, 40, 20, 24)
-    model, words = ArrayModel(ArrayParameters("bfp", converters=1)), lfsr.Stream(1, 16)
-    mode = {"precision": 3, "rounding": 2}
-    operands = [place(model, 15 * side, each, False, mode) for side, each in enumerate((x, y))]
-    fmt = replace(PRESETS["fast-4"], mantissa=3)
-    first, b, rest = (blockfloat.quantise(each, fmt, axis=1, rounding=stochastic(8), random=words)
-                      for each in (x[:16], y, x[16:]))
-    expected = [blockfloat.matmul(a, replace(b, axis=0)) for a in (first, rest)]
-    codes = model.multiply(Product(40, 20, 24, *operands))
-    assert np.array_equal(PRESETS["fp32"].decode(codes), np.concatenate(expected))
-    assert model.steps == [(40 + 20) * 2]
-
-
-@pytest.mark.parametrize("name", ["bfp", "lns", "float", "int8"])
-def test_one_converter_makes_the_same_products(name):
+@pytest.mark.parametrize("name, mode", [("bfp", {"rounding": 2}), ("bfp", {}), ("lns", {}), ("float", {}),
+                                        ("int8", {})])
+def test_one_converter_makes_the_same_products(name, mode):
     shape = (40, 20, 24)
     x, y = (each / 64 for each in matrices(10, *shape))
     found = []
     for converters in (1, 2):
         model = ArrayModel(ArrayParameters(name, converters=converters))
-        found.append(model.multiply(Product(*shape, place(model, 0, x, False), place(model, 15, y, True))))
+        found.append(model.multiply(Product(*shape, place(model, 0, x, False, mode), place(model, 15, y, True, mode))))
     assert np.array_equal(*found)
 
 
-def test_random_words_go_on_from_product_to_product():
-    x, y = matrices(2, 9, 20, 24)
-    model, streams = ArrayModel(ArrayParameters("bfp")), [lfsr.Stream(1 + side, 16) for side in (0, 1)]
-    mode = {"precision": 3, "rounding": 2}
-    operands = [place(model, 15 * side, each, False, mode) for side, each in enumerate((x, y))]
-    for _ in range(3):
-        a, b = (blockfloat.quantise(each, replace(PRESETS["fast-4"], mantissa=3), axis=1, rounding=stochastic(8),
-                                    random=words) for each, words in zip((x, y), streams))
-        codes = model.multiply(Product(9, 20, 24, *operands))
-        assert np.array_equal(PRESETS["fp32"].decode(codes), blockfloat.matmul(a, replace(b, axis=0)))
+def test_parts_of_a_product_have_the_words_of_the_whole():
+    """In rows, columns and along k, with both operands rounded stochastically; and another step has others."""
+    m, n, k = 9, 20, 56
+    x, y = matrices(2, m, n, k)
+    model, mode = ArrayModel(ArrayParameters("bfp", memory=1 << 14)), {"precision": 3, "rounding": 2}
+    a, b = (place(model, 20 * side, each, False, mode) for side, each in enumerate((x, y)))
+    whole = model.multiply(Product(m, n, k, a, b, use=2, step=3))
+    assert not np.array_equal(whole, model.multiply(Product(m, n, k, a, b, use=2, step=4)))
+    assert not np.array_equal(whole, model.multiply(Product(m, n, k, a, b, use=4, step=3)))
+    # Rows from 16 on are in the next block of rows, and their first vector is 16 rows of 4 vectors on.
+    right = model.multiply(Product(m, 4, k, a, replace(b, block=b.block + b.stride, vector=64), use=2, step=3))
+    assert np.array_equal(right, whole[:, 16:])
+    parts = [model.multiply(Product(m, 16, size, replace(a, block=a.block + start, vector=start),
+                                    replace(b, block=b.block + start, vector=start), start == 0, start == 2, 2, 3, 4))
+             for start, size in ((0, 32), (2, 24))]
+    assert parts[0] is None and np.array_equal(parts[1], whole[:, :16])
 
 
 @pytest.mark.parametrize("shape", SHAPES[:3])
@@ -125,7 +118,7 @@ def test_one_copy_of_each_tensor_serves_the_three_products_of_training():
     x, w, delta = (rng.normal(size=shape).astype(np.float32) for shape in ((32, 40), (10, 40), (32, 10)))
     recipe = recipes.make("bfp", mantissa=4, gradients_mantissa=2)
     gemms = network.Gemms(recipe, 3)
-    model = ArrayModel(ArrayParameters("bfp", memory=1 << 14))
+    model = ArrayModel(ArrayParameters(blockfloat.BFPSystem(seed=3), memory=1 << 14))
     where, block = {}, 0
     for kind, matrix in (("activations", x), ("weights", w), ("gradients", delta)):
         stride = -(-matrix.shape[1] // 16)
@@ -134,17 +127,15 @@ def test_one_copy_of_each_tensor_serves_the_three_products_of_training():
         block += stride * -(-len(matrix) // 16)
     tensors = {"activations": x, "weights": w, "gradients": delta}
     for gemm, uses in network.GEMMS.items():
-        expected = gemms.product(gemm, 0, *(tensors[kind] for kind, _ in uses), 0)
+        expected = gemms.product(gemm, 1, *(tensors[kind] for kind, _ in uses), 5)
         operands, sizes = [], []
         for kind, axis in uses:
             operands.append(Operand(*where[kind], axis == 0, recipe.mode(kind)))
             sizes.append(tensors[kind].shape)
         (m, k), (n, _) = (shape if axis == 1 else shape[::-1] for shape, (_, axis) in zip(sizes, uses))
-        # Of the run's seed, layer 0 and this operand: the words of the training.
-        system = replace(model.parameters.system, seed=network.stream_seed(3, 0, gemm, 0))
-        other = ArrayModel(replace(model.parameters, system=system))
-        other.memory = model.memory
-        codes = other.multiply(Product(m, n, k, *operands))
+        # Of the run's seed, the step, and layer 1's operands: the words of the training.
+        use = network.draws_of(3, 1, 2 * list(network.GEMMS).index(gemm), 5).use
+        codes = model.multiply(Product(m, n, k, *operands, use=use, step=5))
         assert np.array_equal(PRESETS["fp32"].decode(codes), expected), gemm
 
 
@@ -298,7 +289,7 @@ def test_json_and_back(parameters):
     ({"buffer": 8}, "buffer is 8; allowed: a power of two from 32 to 65536"),
     ({"system": "lns", "mantissa": 4}, "parameter is 'mantissa'; allowed: system, rows"),
     ({"mantissa": 9}, "mantissa is 9; allowed: an integer from 2 to 8"),
-    ({"seed": 2**31 - 1}, "seed is 2147483647; allowed"),
+    ({"seed": 2**31}, "seed is 2147483648; allowed"),
 ])
 def test_bad_parameters(settings, message):
     with pytest.raises(ValueError, match="^" + message.replace("(", r"\(")):

@@ -5,10 +5,11 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from narrowgauge.golden import accumulator, groups, lfsr
+from narrowgauge.golden import accumulator, groups
 from narrowgauge.golden import blockfloat as bf
 from narrowgauge.golden.formats import PRESETS, BlockFloat, Float
 from narrowgauge.golden.rounding import NEAREST, TRUNCATE, stochastic
+from narrowgauge.golden.words import Stream, counted
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -184,14 +185,14 @@ def test_any_axis_and_tail(shape, rounding):
     x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
     x[..., -1] = 0
     for axis in range(-len(shape), len(shape)):
-        stream = lfsr.Stream(11, 8, step=5) if rounding.kind == "stochastic" else None
+        stream = Stream(11, 8, vector=5) if rounding.kind == "stochastic" else None
         blocks = bf.quantise(x, fmt, axis=axis, rounding=rounding, random=stream)
         length = shape[axis]
         groups = -(-length // 8)
         rest = [n for i, n in enumerate(shape) if i != axis % len(shape)]
         assert blocks.exponents.shape == (*rest, groups) and blocks.mantissas.shape == (*rest, groups, 8)
         assert (blocks.length, blocks.axis, blocks.invalid) == (length, axis, False)
-        words = iter(lfsr.words(11, 8, 5, int(np.prod(rest)) * groups).tolist())
+        words = iter(counted(11, 8, 5, int(np.prod(rest)) * groups).tolist())
         values = blocks.values()
         assert values.shape == shape and values.dtype == np.float64
         for where in np.ndindex(*rest):
@@ -206,7 +207,7 @@ def test_any_axis_and_tail(shape, rounding):
                 exact = [n * power(code - fmt.bias - 2) for n in q]
                 assert [Fraction(v) for v in values[tuple(index)][8 * j:8 * j + 8].tolist()] == exact[:len(part)]
         if stream:
-            assert stream.step == 5 + int(np.prod(rest)) * groups
+            assert stream.drawn == int(np.prod(rest)) * groups
 
 
 @each("rounding", ROUNDINGS)
@@ -275,9 +276,9 @@ def test_stochastic_words_must_come_and_fit():
     with pytest.raises(ValueError, match="^random is None; allowed: a Stream or an array, because rounding is stoch"):
         bf.quantise(x, FAST4, rounding=stochastic(8))
     with pytest.raises(ValueError, match=r"^random is \(8, 8\); allowed: a Stream of 16 lanes and 8 bits$"):
-        bf.quantise(x, FAST4, rounding=stochastic(8), random=lfsr.Stream(1, 8))
+        bf.quantise(x, FAST4, rounding=stochastic(8), random=Stream(1, 8))
     with pytest.raises(ValueError, match=r"^random is \(16, 4\); allowed: a Stream of 16 lanes and 8 bits$"):
-        bf.quantise(x, FAST4, rounding=stochastic(8), random=lfsr.Stream(1, 16, bits=4))
+        bf.quantise(x, FAST4, rounding=stochastic(8), random=Stream(1, 16, bits=4))
 
 
 def random_blocks(fmt, shape, rng, codes=None):
@@ -626,7 +627,7 @@ def test_convert_is_the_scalar_loop(parameters, step):
     codes[7] = 1 << (work.width - 1)
     precision, rounding = rng.integers(-1, 11, n), rng.integers(0, 4, n)
     result = bf.convert(parameters, codes, precision, rounding, step)
-    stream = lfsr.Stream(parameters.seed, parameters.group, bits=parameters.random_bits, step=step)
+    stream = Stream(parameters.seed, parameters.group, bits=parameters.random_bits, vector=step)
     none = np.zeros(parameters.group, int)
     for i in range(n):
         m = min(max(int(precision[i]), 2), parameters.mantissa)

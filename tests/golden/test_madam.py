@@ -7,9 +7,10 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from narrowgauge.golden import lfsr, logarithmic, madam
+from narrowgauge.golden import logarithmic, madam
 from narrowgauge.golden.formats import PRESETS, Float, Log
 from narrowgauge.golden.madam import MadamParameters
+from narrowgauge.golden.words import counted
 
 P = MadamParameters()
 SETTINGS = [P, MadamParameters(second_gamma=1, second_bits=6, memory=2, clip=1, random_bits=1, second_bias=30),
@@ -219,7 +220,7 @@ def test_updates_draw_a_word_per_lane_and_transfer():
     rest = madam.updates(p, *(each[20:] for each in arrays), step=20)
     for a, b in zip(whole, rest):
         np.testing.assert_array_equal(a[20:], b)
-    words = lfsr.words(9, 3, 0, 50, 8)
+    words = counted(9, 3, 0, 50, 8)
     for k in range(50):
         for lane in range(3):
             got = madam.update(p, *(each[k, lane] for each in arrays[:3]), *(each[k] for each in arrays[3:]),

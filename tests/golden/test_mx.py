@@ -11,9 +11,10 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
-from narrowgauge.golden import accumulator, lfsr, mx
+from narrowgauge.golden import accumulator, mx
 from narrowgauge.golden.formats import PRESETS, Fixed, Float
 from narrowgauge.golden.rounding import NEAREST, TRUNCATE, stochastic
+from narrowgauge.golden.words import Stream, counted
 
 ORACLES = {"mxfp8-e5m2": ml_dtypes.float8_e5m2, "mxfp8-e4m3": ml_dtypes.float8_e4m3fn,
            "mxfp6-e3m2": ml_dtypes.float6_e3m2fn, "mxfp6-e2m3": ml_dtypes.float6_e2m3fn,
@@ -296,14 +297,14 @@ def test_any_axis_and_tail(shape, rounding):
     x = np.random.default_rng(3).standard_normal(shape)
     fmt = mx.MX("fp6-e2m3", 8)
     for axis in range(-len(shape), len(shape)):
-        stream = lfsr.Stream(4, 8) if rounding.kind == "stochastic" else None
+        stream = Stream(4, 8) if rounding.kind == "stochastic" else None
         blocks = mx.quantise(x, fmt, axis=axis, rounding=rounding, random=stream)
         values = blocks.values()
         assert values.shape == shape and blocks.length == shape[axis]
         rows = np.moveaxis(x, axis, -1).reshape(-1, shape[axis])
         got = np.moveaxis(values, axis, -1).reshape(rows.shape)
         per_row = -(-shape[axis] // 8)
-        words = lfsr.words(4, 8, 0, len(rows) * per_row)
+        words = counted(4, 8, 0, len(rows) * per_row)
         for k, row in enumerate(rows):
             for j in range(per_row):
                 part = row[8 * j:8 * j + 8]
@@ -484,7 +485,7 @@ def test_convert_is_quantise_block_by_block(settings):
     codes &= ~(1 << p.work.mantissa)  # no Inf, no NaN ...
     codes[::10, 3] = rng.choice([p.work.inf_code, p.work.nan_code, p.work.max_code], 30)  # ... but these
     scales, elements, invalid, overflow = mx.convert(p, codes, step=77)
-    stream = lfsr.Stream(p.seed, p.block, bits=p.random_bits, step=77)
+    stream = Stream(p.seed, p.block, bits=p.random_bits, vector=77)
     for k, x in enumerate(p.work.decode(codes)):
         blocks = mx.quantise(x, p.format, rounding=p.mode, scale_rule=p.scale_rule, random=stream)
         assert blocks.scales[0] == scales[k] and (blocks.elements[0] == elements[k]).all()
@@ -658,11 +659,11 @@ def test_nvfp4_bad_input():
 
 def test_nvfp4_given_scale_and_stochastic_rounding():
     x = np.random.default_rng(43).standard_normal((4, 64)).astype(np.float32)
-    words = lfsr.Stream(1, 16)
+    words = Stream(1, 16)
     quantised = mx.quantise_nvfp4(x, rounding=stochastic(8), random=words, tensor_scale=2.0**-9)
-    assert quantised.tensor_scale == 2.0**-9 and words.step == 16
+    assert quantised.tensor_scale == 2.0**-9 and words.drawn == 16
     flat = x.reshape(-1, 16)
-    noise = lfsr.words(1, 16, 0, 16)
+    noise = counted(1, 16, 0, 16)
     values = quantised.values().reshape(-1, 16)
     for k, row in enumerate(flat):
         step = Fraction(float(grid("mxfp8-e4m3")[quantised.scales.reshape(-1)[k]])) / 512

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from narrowgauge.golden import blockfloat, floating, lfsr, logarithmic, madam, mx, network, softmax, update
+from narrowgauge.golden import blockfloat, floating, logarithmic, madam, mx, network, softmax, update, words
 from narrowgauge.golden.datasets import Dataset, load
 from narrowgauge.golden.formats import PRESETS, BlockFloat, Fixed, Log
 from narrowgauge.golden.logarithmic import Logs
@@ -470,6 +470,20 @@ def log2(value):
     return decimal.Decimal(value).ln() / decimal.Decimal(2).ln()
 
 
+def update_words(seed, layer, step, shapes):
+    """Return the words of a layer's update: use 8 * layer + 6, a vector for 16 weights of a row, rows one by one."""
+    found, vector = [], 0
+    for shape in shapes:
+        rows = []
+        for _ in range(shape[0] if len(shape) == 2 else 1):
+            count = -(-shape[-1] // 16)
+            numbers = np.arange(vector, vector + count)
+            rows.append(words.words(words.key(seed, step), 16, numbers, 8, 8 * layer + 6).ravel()[:shape[-1]])
+            vector += count
+        found.append(np.array(rows, int).reshape(shape))
+    return found
+
+
 class Logarithmic:
     """Products of logarithms and Madam's update, in integers and decimal logarithms; weights are pairs (sign, t)."""
 
@@ -533,9 +547,8 @@ class Logarithmic:
         self.step[layer] += 1
         kept = decimal.Decimal(self.memory - 1) / self.memory
         correction = round(self.c * log2(1 - kept ** self.step[layer]))
-        size = len(weights) * len(weights[0])
-        # Slot 4 of the layer; one lane, a word for each weight in each step.
-        words = iter(lfsr.words(self.seed * 256 + layer * 8 + 4, 1, (self.step[layer] - 1) * size, size)[:, 0].tolist())
+        shape = len(weights), len(weights[0])
+        words = iter(update_words(self.seed, layer, self.step[layer] - 1, [shape])[0].ravel().tolist())
         moved = []
         for w, g, v in zip(weights, slopes, self.seconds[layer]):
             moved.append([])
@@ -600,7 +613,7 @@ def test_logarithmic_weights_keep_their_signs_and_bounds(settings):
 def test_first_weights_that_vanish_get_the_smallest_code_and_their_sign():
     stored = make("lns-madam").stored
     weights = f32([[1, -1, 0.5, 1e-6, -1e-6, 0, -0.0, 3]])
-    logs = network.LogWeights(stored, weights, 1, 0, 10).start
+    logs = network.LogWeights(stored, weights, 10).start
     t, signs = logs.codes & 32767, logs.codes >> 15
     assert signs.tolist() == [[0, 1, 0, 0, 1, 0, 1, 0]] and t[0, 3:7].tolist() == [1] * 4
     np.testing.assert_allclose(logs.values()[0, [0, 1, 2, 7]], weights[0, [0, 1, 2, 7]], rtol=2.0**-12)
@@ -609,7 +622,7 @@ def test_first_weights_that_vanish_get_the_smallest_code_and_their_sign():
 def test_first_weights_are_held_within_three_root_mean_squares():
     weights = f32([[1] * 99 + [-90]])
     clamp = 3 * math.sqrt((99 + 8100) / 100)
-    logs = network.LogWeights(make("lns-madam").stored, weights, 1, 0, 10)
+    logs = network.LogWeights(make("lns-madam").stored, weights, 10)
     assert logs.start.values()[0, -1] == pytest.approx(-clamp, rel=2.0**-12)
     assert int(logs.start.codes[0, -1]) & 32767 == logs.bound <= 32767 < logs.bound + 2048
 
@@ -648,7 +661,7 @@ def test_sgd_on_logarithmic_weights_rounds_them_again(bits):
     _, calls = log_run("sgd", weights_bits=bits)
     stored = make("lns-madam", update="sgd", weights_bits=bits).stored
     rng = np.random.default_rng(19)
-    logs = network.LogWeights(stored, rng.standard_normal((4, 9)).astype(f32), 1, 0, 10)
+    logs = network.LogWeights(stored, rng.standard_normal((4, 9)).astype(f32), 10)
     weights, velocity = logs.start, logs.first()
     number, v = weights.values().astype(f32), np.zeros((4, 9), f32)
     for _ in range(3):
@@ -669,7 +682,7 @@ def test_sgd_on_logarithmic_weights_rounds_them_again(bits):
 def test_a_second_moment_in_fp32_moves_weights_as_the_twin_does():
     stored = make("lns-madam", second="fp32", rate=4, rate_drops=()).stored
     rng = np.random.default_rng(20)
-    logs = network.LogWeights(stored, rng.standard_normal((8, 50)).astype(f32), 1, 0, 100)
+    logs = network.LogWeights(stored, rng.standard_normal((8, 50)).astype(f32), 100)
     weights, second = logs.start, logs.first()
     wide, seconds = weights.values(), np.zeros((8, 50))
     bound = 2.0 ** (weights.scale + logs.bound / 2048)
@@ -713,8 +726,9 @@ def test_bad_numbers_are_flagged_and_stop_no_logarithmic_run():
         data.train_x[0, 0] = value
         result = network.train(make("lns-madam"), data, epochs=1, batch=4)
         assert result.invalid == np.isnan(value)
-    logs = network.LogWeights(make("lns-madam").stored, np.ones((1, 3), f32), 1, 0, 10)
-    moved, seconds = logs.moved(logs.start, logs.first(), f32([[np.nan, np.inf, 1]]), 0.1, 0.9)
+    logs = network.LogWeights(make("lns-madam").stored, np.ones((1, 3), f32), 10)
+    moved, seconds = logs.moved(logs.start, logs.first(), f32([[np.nan, np.inf, 1]]), 0.1, 0.9,
+                                lambda shape, bits: np.zeros(shape, int))
     assert logs.invalid and logs.overflow and moved.codes[0, 0] == logs.start.codes[0, 0] and seconds[0, 0] == 0
     data = small_data()
     data.train_x[0, 0] = np.nan
@@ -962,11 +976,9 @@ def test_narrow_parameters_move_as_the_update_says(fmt, method, decay, monkeypat
     lr, momentum, decay = (int(fmt.encode(each)) for each in (0.3, 0.9, decay))
     for i, layer in enumerate(start_of_narrow_run()):
         codes = [[fmt.encode(each), np.zeros(each.shape, int), np.zeros(each.shape, int)] for each in layer]
-        # A layer's words: those of its weights row by row, then those of its bias, step after step.
-        words = lfsr.words(3 * 256 + i * 8 + 7, 1, 0, 6 * sum(each.size for each in layer))[:, 0]
-        for step in slopes:
-            for k, slope in enumerate(step[i]):
-                drawn, words = words[:slope.size].reshape(slope.shape), words[slope.size:]
+        for number, step in enumerate(slopes):
+            words = update_words(3, i, number, [each.shape for each in layer])
+            for k, (slope, drawn) in enumerate(zip(step[i], words)):
                 codes[k] = update.step(fmt, method, *codes[k], fmt.encode(slope), lr, momentum, 0 if k else decay,
                                        drawn if method == "stochastic" else None)
         for (weights, *_), parameter in zip(codes, result.parameters[i]):
@@ -980,10 +992,10 @@ def test_fixed_point_parameters_move_by_what_sgd_says(method, carry, monkeypatch
     fmt = Fixed(9, 7)
     result, slopes = narrow_run(keep(make("fp32"), fmt, method, carry=6), monkeypatch, decay=0.125)
     for i, layer in enumerate(start_of_narrow_run()):
-        words = lfsr.words(3 * 256 + i * 8 + 7, 1, 0, 6 * sum(each.size for each in layer))[:, 0].tolist()
         whole = [np.rint(fmt.decode(fmt.encode(each)) * 2 ** (7 + carry)).astype(int) for each in layer]
         velocities = [np.zeros_like(each) for each in layer]
-        for step in slopes:
+        for number, step in enumerate(slopes):
+            words = update_words(3, i, number, [each.shape for each in layer])
             for k, slope in enumerate(step[i]):
                 for index in np.ndindex(slope.shape):
                     weight = f32((whole[k][index] >> carry) / 128)
@@ -991,7 +1003,7 @@ def test_fixed_point_parameters_move_by_what_sgd_says(method, carry, monkeypatch
                     velocities[k][index] = f32(f32(f32(0.9) * velocities[k][index]) + g)
                     change = Fraction(float(-f32(f32(0.3) * velocities[k][index]))) * 2 ** (7 + carry)
                     if method == "stochastic":
-                        units = (math.floor(abs(change) * 256) + words.pop(0)) >> 8
+                        units = (math.floor(abs(change) * 256) + int(words[k][index])) >> 8
                         units = units if change > 0 else -units
                     else:
                         units = round(change)
@@ -1009,10 +1021,10 @@ def test_parameters_in_the_work_format_moved_plainly_are_the_recipes_own():
 
 
 def test_the_narrow_way_of_a_plain_update_is_that_of_sgd():
-    rng, stream = np.random.default_rng(6), None
+    rng = np.random.default_rng(6)
     for dtype in (f32, f16):
         w, v = rng.standard_normal((2, 40)).astype(dtype)
-        narrow = network.Narrow(keep(make("fp32"), update="kahan").kept, w, stream)
+        narrow = network.Narrow(keep(make("fp32"), update="kahan").kept, w)
         narrow._kept = keep(make("fp32")).kept
         v = np.zeros_like(w)
         for gradient in rng.standard_normal((5, 40)).astype(dtype):
@@ -1131,27 +1143,26 @@ def test_recording_changes_nothing():
     assert recorded_run(make("bfp", group=4))[0].digest == plain.digest
 
 
-def test_stochastic_words_are_replayed_from_the_documented_seed():
+def test_stochastic_words_are_those_of_the_documented_address():
     rng = np.random.default_rng(7)
     gradient, weights = rng.standard_normal((5, 7)).astype(f32), rng.standard_normal((7, 10)).astype(f32)
     gemms = network.Gemms(make("bfp", group=4), 3)
     results = [gemms.product("input-gradient", 1, gradient, weights, step) for step in (0, 1)]
     fmt = BlockFloat(4, 4)
-    # Slot 2 of layer 1; two groups in each of five rows, so step 1 begins at draw 10.
-    words = lfsr.words(3 * 256 + 1 * 8 + 2, 4, 0, 20)
     right = blockfloat.quantise(weights, fmt, axis=0)
     for step, result in enumerate(results):
-        left = blockfloat.quantise(gradient, fmt, rounding=stochastic(8), random=words[10 * step:10 * step + 10])
+        # Slot 2 of layer 1; two groups in each of five rows.
+        noise = words.words(words.key(3, step), 4, np.arange(10), 8, 8 * 1 + 2)
+        left = blockfloat.quantise(gradient, fmt, rounding=stochastic(8), random=noise)
         assert np.array_equal(result, blockfloat.matmul(left, right))
     assert not np.array_equal(*results)
 
 
-def test_stream_seeds_are_distinct_and_fit_the_hardware():
-    uses = [(layer, gemm, operand, False) for layer in range(network.MAX_LAYERS) for gemm in network.GEMMS
-            for operand in (0, 1)]
-    uses += [(layer, "forward", operand, True) for layer in range(network.MAX_LAYERS) for operand in (0, 1)]
-    seeds = [network.stream_seed(seed, *use) for seed in (0, 1, network.MAX_SEED) for use in uses]
-    assert len(set(seeds)) == len(seeds) and min(seeds) >= 0 and max(seeds) < 2**31
+def test_addresses_are_distinct_and_have_room_for_every_layer():
+    draws = [network.draws_of(seed, layer, slot, step) for seed in (0, 1, network.MAX_SEED)
+             for layer in range(network.MAX_LAYERS) for slot in range(8) for step in (0, 1, network.MEASURED)]
+    assert len(set(draws)) == len(draws)
+    assert max(each.use for each in draws) < 1 << words.USE
 
 
 def test_measuring_accuracy_draws_none_of_trainings_words():
@@ -1159,7 +1170,7 @@ def test_measuring_accuracy_draws_none_of_trainings_words():
     x, weights = rng.standard_normal((5, 8)).astype(f32), rng.standard_normal((3, 8)).astype(f32)
     recipe = make("bfp", group=4, weights_rounding="stochastic", activations_rounding="stochastic")
     undisturbed, disturbed = network.Gemms(recipe, 1), network.Gemms(recipe, 1)
-    evaluation = disturbed.product("forward", 0, x, weights)
+    evaluation = disturbed.product("forward", 0, x, weights, network.MEASURED)
     training = disturbed.product("forward", 0, x, weights, 0)
     assert np.array_equal(training, undisturbed.product("forward", 0, x, weights, 0))
     assert not np.array_equal(training, evaluation)
@@ -1169,7 +1180,7 @@ def test_measuring_accuracy_draws_none_of_trainings_words():
 def test_gemms_return_accumulator_values(settings):
     rng = np.random.default_rng(9)
     recipe = make("bfp", **settings)
-    product = network.Gemms(recipe, 1).product("forward", 0, *rng.standard_normal((2, 6, 40)).astype(f32))
+    product = network.Gemms(recipe, 1).product("forward", 0, *rng.standard_normal((2, 6, 40)).astype(f32), 0)
     assert np.array_equal(product, recipe.accumulator.round(product)) and product.dtype == f32
 
 
@@ -1229,7 +1240,7 @@ def test_diverging_run_ends_quietly_and_says_so():
 
 
 @pytest.mark.parametrize(("settings", "message"), [
-    ({"seed": -1}, "seed is -1; allowed: an integer from 0 to 8388607"),
+    ({"seed": -1}, "seed is -1; allowed: an integer from 0 to 2147483647"),
     ({"epochs": 0}, "epochs is 0; allowed: .*"),
     ({"lr": 0}, "lr is 0; allowed: .*"),
     ({"lr": float("nan")}, "lr is nan; allowed: .*"),
@@ -1297,7 +1308,7 @@ def test_few_epochs_teach_digits_to_narrower_numbers(name):
     ("fp32", "f516fe82944dc49e722ee7e45d760f81f7f760799f26ebc238578202b61f1d20"),
     ("fp16", "02cc5bcbaa9f8216cbbfe8a494ec030c95e8d1fd2d2096f345324452cc6455ac"),
     ("mx", "80fbac9573366aa2190704b09f8a387c11a2d3718293e87656888f24f3851bc7"),
-    ("lns-madam", "4559395930c4d16050b002a124b53b0c91db0cb27e5d11f67b43ed056d2ce9c2"),
+    ("lns-madam", "463cf8b541b2331d74efd206fbb292f121c1a2efef059270915292629cc4c11e"),
 ], ids=["fp32", "fp16", "mx", "lns-madam"])
 def test_digest_of_a_cnn_is_the_same_on_every_machine(name, expected):
     # Recorded once, as those below. It covers the running statistics.
@@ -1309,7 +1320,7 @@ def test_digest_of_a_cnn_is_the_same_on_every_machine(name, expected):
 @needs_digits
 @pytest.mark.parametrize(("name", "expected"), [
     ("fp32", "07f943349b030e48711d91a721671c7d18a7f8a71c59d9f69ba02ed23250ca99"),
-    ("bfp", "d4a453ff677bc65a086714bef8db833de860585dcbad6fccea70133b71531175"),
+    ("bfp", "453edd2aac86b20dd41acce74bcdc5d1a17fd741db111300eb775d8445836473"),
 ], ids=["fp32", "bfp"])
 def test_digest_is_the_same_on_every_machine(name, expected):
     # Recorded once; a difference means that some operation's last bit is the machine's.
@@ -1324,15 +1335,15 @@ def with_head(name="fp32", **settings):
     return dataclasses.replace(make(name), softmax=SoftmaxParameters(**settings))
 
 
-def test_a_softmax_heads_errors_are_the_units_whose_words_go_on():
-    recipe = with_head(bits=4, rounding="stochastic", random_bits=5)
-    gemms, rng = network.Gemms(recipe, 6), np.random.default_rng(2)
-    # The stream of the input gradient that the first layer has not.
-    unit = dataclasses.replace(recipe.softmax, seed=6 * 256 + 2)
+def test_a_softmax_heads_errors_are_the_units_with_the_words_of_the_last_layer():
+    recipe = with_head(classes=20, bits=4, rounding="stochastic", random_bits=5)
+    gemms, rng, unit = network.Gemms(recipe, 6), np.random.default_rng(2), recipe.softmax
     for rows, step in ((5, 0), (4, 15)):
-        logits, y = rng.standard_normal((rows, 3)).astype(f32), rng.integers(0, 3, rows)
-        found, *_ = softmax.gradient(unit, PRESETS["bf16"].encode(logits), y, step)
-        delta = gemms.errors(logits, y, 1)
+        logits, y = rng.standard_normal((rows, 20)).astype(f32), rng.integers(0, 20, rows)
+        # Slot 7 of layer 1: two vectors a row, of which the second one has 4 words.
+        drawn = words.words(words.key(6, step), 16, np.arange(2 * rows), 5, 8 * 1 + 7).reshape(rows, 32)[:, :20]
+        found, *_ = softmax.gradient(unit, PRESETS["bf16"].encode(logits), y, random=drawn)
+        delta = gemms.errors(logits, y, 1, 1, step)
         assert delta.dtype == f32 and (delta == unit.error.decode(found).astype(f32) * f32(1 / rows)).all()
 
 
@@ -1341,7 +1352,7 @@ def test_a_softmax_head_of_many_bits_is_near_the_work_formats(name):
     recipe = with_head(name, classes=10, bits=12, format=PRESETS[name])
     rng = np.random.default_rng(3)
     logits, y = (4 * rng.standard_normal((8, 10))).astype(recipe.dtype), rng.integers(0, 10, 8)
-    delta, exact = network.Gemms(recipe, 1).errors(logits, y, 16), network.softmax_gradient(logits, y, 16)
+    delta, exact = network.Gemms(recipe, 1).errors(logits, y, 16, 1, 0), network.softmax_gradient(logits, y, 16)
     assert delta.dtype == recipe.dtype
     # A unit in all, and what FP16 itself leaves of the other path, each twice: scale / batch is 2.
     assert np.abs(delta.astype(float) - exact.astype(float)).max() < 2 * (2.0**-11 + 2.0**-10 * (name == "fp16"))
@@ -1358,9 +1369,9 @@ def test_a_run_with_a_softmax_head_repeats_itself_and_depends_on_it():
 
 def test_a_softmax_head_tells_of_nan_and_of_too_many_classes():
     gemms = network.Gemms(with_head(), 1)
-    assert (gemms.errors(f32([[0, np.nan, 1], [0, 0, 0]]), np.array([0, 1]), 1)[0] == 0).all() and gemms.invalid
+    assert (gemms.errors(f32([[0, np.nan, 1], [0, 0, 0]]), np.array([0, 1]), 1, 1, 0)[0] == 0).all() and gemms.invalid
     with pytest.raises(ValueError, match=r"^logits is \(2, 4\); allowed: rows of 1 to 3 classes$"):
-        gemms.errors(np.zeros((2, 4), f32), np.array([0, 1]), 1)
+        gemms.errors(np.zeros((2, 4), f32), np.array([0, 1]), 1, 1, 0)
 
 
 @needs_digits

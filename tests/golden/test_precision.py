@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from narrowgauge.golden import blockfloat, lfsr, network, precision
+from narrowgauge.golden import blockfloat, network, precision, words
 from narrowgauge.golden.array import ArrayParameters, schedule
 from narrowgauge.golden.datasets import Dataset
 from narrowgauge.golden.formats import BlockFloat
@@ -367,10 +367,9 @@ def test_random_words_do_not_depend_on_widths():
     rng = np.random.default_rng(7)
     gradient, weights = rng.standard_normal((5, 7)), rng.standard_normal((7, 10))
     gemms = network.Gemms(make("bfp", group=4, mantissa=5), 3, control=Widths())
-    words = lfsr.words(3 * 256 + 1 * 8 + 2, 4, 0, 20)  # slot 2 of layer 1; ten groups a step
     for step, width in enumerate((2, 5)):
-        left = blockfloat.quantise(gradient, BlockFloat(4, width), rounding=stochastic(8),
-                                   random=words[10 * step:10 * step + 10])
+        noise = words.words(words.key(3, step), 4, np.arange(10), 8, 8 * 1 + 2)  # slot 2 of layer 1; ten groups
+        left = blockfloat.quantise(gradient, BlockFloat(4, width), rounding=stochastic(8), random=noise)
         right = blockfloat.quantise(weights, BlockFloat(4, 4), axis=0)
         found = gemms.product("input-gradient", 1, gradient, weights, step)
         assert np.array_equal(found, blockfloat.matmul(left, right))

@@ -257,8 +257,6 @@ def test_recipe_rejects_work_that_training_has_not():
         Recipe("half", FloatSystem(half, PRESETS["fp32"], work=half))
     with pytest.raises(ValueError, match="^chunk is 8; allowed: None, because work is fp32$"):
         PlainSystem(chunk=8)
-    with pytest.raises(ValueError, match="^words is 'none'; allowed: use, side$"):
-        Recipe("words", words="none")
     with pytest.raises(ValueError, match="^tensor is 'biases'; allowed: weights, activations, gradients$"):
         Recipe("kind", BFPSystem(), {"biases": {}})
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from narrowgauge.golden import array, blockfloat, floating, integer, logarithmic, madam, mx, precision, softmax, update
 from narrowgauge.golden.formats import PRESETS, BlockFloat, Fixed, Log
-from narrowgauge.golden.lfsr import Stream
 from narrowgauge.golden.rounding import stochastic
+from narrowgauge.golden.words import Stream
 
 FP16, GROUP4 = PRESETS["fp16"], BlockFloat(4, 4)
 E5M2 = mx.PRESETS["mxfp8-e5m2"]

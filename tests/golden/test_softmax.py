@@ -5,9 +5,10 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from narrowgauge.golden import lfsr, softmax
+from narrowgauge.golden import softmax
 from narrowgauge.golden.formats import PRESETS, Float
 from narrowgauge.golden.softmax import SoftmaxParameters
+from narrowgauge.golden.words import counted
 from scipy.special import log_softmax
 from scipy.special import softmax as exact_softmax
 
@@ -138,7 +139,7 @@ def test_the_definition_gives_the_same_bits(settings):
         target = int(rng.integers(0, size)) if kind % 5 else None
         marks = np.arange(size) == (-1 if target is None else target)
         found, ends, losses, *_ = softmax.errors(p, codes, marks, np.arange(size) == size - 1, step=100 * kind)
-        words = lfsr.words(p.seed, 1, 100 * kind, size, p.random_bits)[:, 0].tolist()
+        words = counted(p.seed, 1, 100 * kind, size, p.random_bits)[:, 0].tolist()
         errors, loss = row_of(p, [Fraction(float(x)) for x in p.format.decode(codes)], target, words)
         assert decoded(p, found).tolist() == errors, (kind, codes)
         assert set(losses.tolist()) == {loss} and ends.tolist() == [0] * (size - 1) + [1]

@@ -10,10 +10,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 from narrowgauge import catalog
-from narrowgauge.golden import lfsr, reference
+from narrowgauge.golden import reference
 from narrowgauge.golden.formats import PRESETS, Fixed, Float
 from narrowgauge.golden.rounding import NEAREST, TRUNCATE, stochastic
 from narrowgauge.golden.update import METHODS, SGDParameters, extended, rate_code, step, updates
+from narrowgauge.golden.words import counted
 
 FP32, FP16, BF16, E5M2 = (PRESETS[name] for name in ("fp32", "fp16", "bf16", "fp8-e5m2"))
 PEERS = {"fp32": (FP32, np.float32, np.uint32), "fp16": (FP16, np.float16, np.uint16),
@@ -420,7 +421,7 @@ def transfers(p, count, seed):
 def test_transfers_are_steps_with_words_for_the_stochastic_ones(p):
     arrays = transfers(p, 1200, 4)
     w, v, c, invalid, overflow = updates(p, *arrays)
-    words = iter(lfsr.words(p.seed, 1, 0, 1200, p.random_bits)[:, 0].tolist())
+    words = iter(counted(p.seed, 1, 0, 1200, p.random_bits)[:, 0].tolist())
     fmt, names, drawn = p.format, [*METHODS[:3], METHODS[3] if p.grow else "kahan"], 0
     for k, row in enumerate(zip(*(each.tolist() for each in arrays))):
         name, rates = names[row[4]], [each << (fmt.mantissa if p.rates == "powers" else 0) for each in row[5:]]

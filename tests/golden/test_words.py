@@ -105,9 +105,12 @@ def test_a_stream_draws_as_words_are_addressed(bits):
     whole = words.words(key(3, 9), 20, np.arange(50), bits, 6)
     stream = Stream(3, 20, bits=bits, step=9, use=6)
     drawn = [stream.draw(count) for count in (0, 1, 7, 30, 12)]
-    assert np.array_equal(np.concatenate(drawn), whole) and stream.vector == 50
+    assert np.array_equal(np.concatenate(drawn), whole) and stream.drawn == 50
     assert np.array_equal(Stream(3, 20, bits=bits, step=9, use=6, vector=31).draw(5), whole[31:36])
     assert whole.max() < 1 << bits
+    # Of rows of five vectors the last two, from row 2 on.
+    part = Stream(3, 20, bits=bits, step=9, use=6, vector=13, row=(2, 5))
+    assert np.array_equal(np.concatenate([part.draw(3), part.draw(4)]), whole[[13, 14, 18, 19, 23, 24, 28]])
 
 
 def test_a_use_ends_where_the_next_one_begins():
@@ -134,12 +137,12 @@ def test_what_has_no_address_is_refused(made):
 def windows(values, length=8):
     """Every window of bytes along the first axis of (n, lanes), as 64-bit integers."""
     return np.concatenate([np.lib.stride_tricks.sliding_window_view(lane, length).copy().view("<u8").ravel()
-                           for lane in values.T])
+                           for lane in values.astype(np.uint8).T])
 
 
 def test_no_lane_repeats_another_ones_words():
     """Of the seed whose lanes 7 and 15 were the same from draw 1,125 on, of neighbours, and of every use and step."""
-    parts = [words.words(key(3462), 64, np.arange(4000), 8)]
+    parts = [words.words(key(3462), 64, np.arange(4000), 8, 900)]
     parts += [words.words(key(seed, step), 16, np.arange(300), 8, use)
               for seed in (3461, 3462, 3463) for step in (0, 1, 2, 2**31) for use in (0, 1, 2, 255, 1023)]
     found = np.concatenate([windows(each) for each in parts])

@@ -49,9 +49,9 @@ delete */t:$check */t:$assert
 read_verilog proof.v
 hierarchy -check -top proof
 proc
-delete */c:lfsr
+delete */c:random
 flatten
-connect -set unit.weight.lfsr_words word
+connect -set unit.weight.random_words word
 setattr -unset init w:*
 techmap -map wires.v
 select -assert-none t:$dff* t:$sdff* t:$adff*

@@ -146,8 +146,19 @@ FAULTS = {
         "s6.negative[k] & magnitude.any()", "s6.negative[k]", CONVERTER),
     "converter: a group above the field does not saturate": (
         "(s6.above & s6.nonzero[k])", "C(0, 1)", CONVERTER),
-    "converter: the random words move on by a position too few": (
-        "lfsr.leap_matrix(self.bits)", "lfsr.leap_matrix(self.bits - 1)", CONVERTER),
+    "words: a rotation is by one place too many": (
+        "(left(s, 26) & left(t, 14))", "(left(s, 27) & left(t, 14))", CONVERTER),
+    "words: the registers begin a vector late": (
+        "init=STAGES)", "init=STAGES + 1)", CONVERTER),
+    "words: the bits of a word are the lowest of its byte": (
+        "everything[size * (lane + 1) - bits:size * (lane + 1)]", "everything[size * lane:size * lane + bits]",
+        [*CONVERTER, "--set", "random_bits=5"]),
+    "words: a key of a step is made from the one before": (
+        "m.d.sync += [key.eq(start), step.eq", "m.d.sync += [step.eq", ARRAY),
+    "words: the columns have the use of the rows": (
+        "payload.use ^ int(walker is columns)", "payload.use", ARRAY),
+    "words: a part of an operand has the vectors of the whole": (
+        "Mux(payload.pitch == 0, groups, payload.pitch)", "groups", ARRAY),
     "converter: NaN is not reported": (
         "invalid=advance & s6.valid & s6.nan", "invalid=C(0, 1)", CONVERTER),
     "fMAC: the last pass is merged without its weight": (
