@@ -12,6 +12,7 @@ import time
 from types import SimpleNamespace
 
 import experiments
+import numpy as np
 from experiments import HERE
 from narrowgauge import catalog
 from narrowgauge.catalog.array import FP16, LNS, NARROW
@@ -46,7 +47,10 @@ def products(image, features, model, hidden, batch):
         rows = batch * layer.positions
         found["forward"].append((rows, layer.outputs, layer.patch))
         if index:
-            found["input-gradient"].append((rows, layer.patch, layer.outputs))
+            gradient, weights = np.zeros((rows, layer.outputs)), np.zeros((layer.outputs, layer.patch))
+            for phase in layer.phases():
+                (m, k), n = phase.gradients(gradient).shape, phase.weights(weights).shape[1]
+                found["input-gradient"].append((m, n, k))
         found["weight-gradient"].append((layer.outputs, layer.patch, rows))
     return found
 

@@ -1,7 +1,7 @@
 """Layers of a network, each a GEMM: linear ones, and convolutions over patches; the models made of them."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from ...base.checks import require
 from ..datasets import Dataset
 
-__all__ = ["MAX_LAYERS", "MODELS", "Convolution", "Layer", "Linear", "convolutional", "perceptron"]
+__all__ = ["MAX_LAYERS", "MODELS", "Convolution", "Layer", "Linear", "Phase", "convolutional", "perceptron"]
 
 MAX_LAYERS = 32
 
@@ -35,9 +35,9 @@ class Linear:
         """Return the forward GEMM's first operand for features of shape (batch, inputs)."""
         return x
 
-    def fold(self, patches: np.ndarray) -> np.ndarray:
-        """Return the gradient of the features for that of what `unroll` made of them."""
-        return patches
+    def phases(self) -> Iterator["Phase"]:
+        """Yield the one part of the input gradient: a product of the gradient as it is and the weights as they are."""
+        yield Phase(lambda gradient: gradient, lambda weights: weights, lambda total, found: found)
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,11 @@ class Convolution:
     stride: int = 1
 
     @property
+    def inputs(self) -> int:
+        """Features of an example."""
+        return self.height * self.width * self.channels
+
+    @property
     def shape(self) -> tuple[int, int]:
         """Height and width of the output."""
         height, width = ((side - self.kernel) // self.stride + 1 for side in (self.height, self.width))
@@ -87,20 +92,56 @@ class Convolution:
         windows = windows[:, ::self.stride, ::self.stride].transpose(0, 1, 2, 4, 5, 3)
         return windows.reshape(len(x) * self.positions, self.patch)
 
-    def fold(self, patches: np.ndarray) -> np.ndarray:
-        """Return the gradient of the features for that of their patches.
+    def phases(self) -> Iterator["Phase"]:
+        """Yield the parts of the input gradient: one for each (y mod stride, x mod stride) of the input's pixels.
 
-        A pixel's is the sum over the patches that it is in, from +0 in rising order of its place in the patch, each
-        addition rounded to the dtype.
+        A pixel of phase (py, px) has the kernel's places ky = py, py + stride, .. and kx likewise. Its gradient is one
+        sum over (ky, kx, output channel) in rising order. Where no output is, the gradient counts as zero.
         """
-        height, width = self.shape
-        patches = patches.reshape(-1, height, width, self.kernel, self.kernel, self.channels)
-        total = np.zeros((len(patches), self.height, self.width, self.channels), patches.dtype)
-        for y, x in np.ndindex(self.kernel, self.kernel):
-            rows, columns = (slice(at, at + self.stride * (count - 1) + 1, self.stride)
-                             for at, count in ((y, height), (x, width)))
-            total[:, rows, columns] += patches[:, :, :, y, x]
-        return total.reshape(len(total), -1)
+        for py, px in np.ndindex(self.stride, self.stride):
+            if py < min(self.kernel, self.height) and px < min(self.kernel, self.width):
+                yield self._phase(py, px)
+
+    def _phase(self, py: int, px: int) -> "Phase":
+        (height, width), step = self.shape, self.stride
+        down, across = (len(range(start, self.kernel, step)) for start in (py, px))  # places of the kernel
+        rows, columns = len(range(py, self.height, step)), len(range(px, self.width, step))
+
+        def gradients(gradient: np.ndarray) -> np.ndarray:
+            images = gradient.reshape(-1, height, width, self.outputs)
+            halo = np.zeros((len(images), rows + down - 1, columns + across - 1, self.outputs), gradient.dtype)
+            halo[:, down - 1:down - 1 + height, across - 1:across - 1 + width] = images
+            windows = np.lib.stride_tricks.sliding_window_view(halo, (down, across), axis=(1, 2))[..., ::-1, ::-1]
+            return windows.transpose(0, 1, 2, 4, 5, 3).reshape(len(images) * rows * columns, -1)
+
+        def weights(codes: np.ndarray) -> np.ndarray:
+            kernels = codes.reshape(self.outputs, self.kernel, self.kernel, self.channels)[:, py::step, px::step]
+            return kernels.transpose(1, 2, 0, 3).reshape(-1, self.channels)
+
+        def place(total: np.ndarray, found: np.ndarray) -> np.ndarray:
+            images = total.reshape(-1, self.height, self.width, self.channels)
+            images[:, py::step, px::step] = found.reshape(len(images), rows, columns, self.channels)
+            return total
+
+        return Phase(gradients, weights, place)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of a layer's input gradient that is one product.
+
+    Parameters
+    ----------
+    gradients, weights : callable
+        Given those of the layer, (positions, outputs) and (outputs, patch), return the product's operands (M, K) and
+        (K, N).
+    place : callable
+        Given the gradient of the input so far and the product, return the former with the latter in it.
+    """
+
+    gradients: Callable[[np.ndarray], np.ndarray]
+    weights: Callable[[np.ndarray], np.ndarray]
+    place: Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 Layer = Linear | Convolution

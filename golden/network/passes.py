@@ -7,12 +7,14 @@ from the work-format copy. Source: numerics contract, sections 3 to 10; the seed
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from .. import softmax
 from ..floating import PlainSystem
+from ..logarithmic import Logs
 from ..number_system import Draws
 from ..precision import Control
 from ..recipes import Recipe
@@ -78,11 +80,13 @@ class Gemms:
         self.finite = True
         self._sums = PlainSystem(recipe.work, recipe.chunk)
 
-    def product(self, gemm: str, layer: int, x: Any, y: Any, step: int) -> np.ndarray:
+    def product(self, gemm: str, layer: int, x: Any, y: Any, step: int, whole: tuple[Any, Any] | None = None,
+                before: tuple[int, int] = (0, 0)) -> np.ndarray:
         """Return one GEMM of `GEMMS` in the work format, from operands as they are stored.
 
         `step` is that of `draws_of`. Weights may be logarithmic codes, which `logarithmic.narrowed` brings to the
-        operands' bits, under the same scale.
+        operands' bits, under the same scale. If the GEMM is made in several products, `whole` are the tensors whose
+        scales the operands have, and `before` are the vectors of the operands of the products before.
         """
         operands, training = [], step < MEASURED
         for side, ((kind, axis), array) in enumerate(zip(GEMMS[gemm], (x, y))):
@@ -91,11 +95,12 @@ class Gemms:
             # A product is of (M, K) and (K, N): the first operand reduces along axis 1, the second along 0.
             if axis == side:
                 array, axis = array.T, 1 - axis
-            mode = self.recipe.mode(kind, array)
+            mode = self.recipe.mode(kind, array if whole is None else whole[side])
             if self.control:
                 mode["precision"] = self.control.width(kind, layer, step if training else None, array, axis)
+            draws = draws_of(self.seed, layer, 2 * list(GEMMS).index(gemm) + side, step)
             operand, invalid, overflow = self.recipe.system.operand(
-                array, axis, mode, side, draws_of(self.seed, layer, 2 * list(GEMMS).index(gemm) + side, step))
+                array, axis, mode, side, replace(draws, vector=before[side]))
             self.invalid |= invalid
             self.overflow |= overflow
             operands.append(operand)
@@ -105,6 +110,20 @@ class Gemms:
         self.invalid |= invalid
         self.overflow |= overflow
         return found.astype(self.recipe.dtype)
+
+    def input_gradient(self, layer: Layer, number: int, delta: np.ndarray, weights: Any, step: int) -> np.ndarray:
+        """Return the gradient (batch, inputs) of a layer's input, from that of its result: see `Convolution.phases`."""
+        total = np.zeros((len(delta) // layer.positions, layer.inputs), delta.dtype)
+        before = (0, 0)
+        for phase in layer.phases():
+            x = phase.gradients(delta)
+            y = replace(weights, codes=phase.weights(weights.codes)) if isinstance(weights, Logs) else (
+                phase.weights(weights))
+            found = self.product("input-gradient", number, x, y, step, (delta, weights), before)
+            groups = -(-x.shape[1] // self.recipe.system.group)
+            before = (before[0] + len(x) * groups, before[1] + found.shape[1] * groups)
+            total = phase.place(total, found)
+        return total
 
     def watch(self, logits: np.ndarray) -> None:
         """Set `finite` and `invalid` from logits. The loss is finite where the logits are."""
@@ -279,7 +298,7 @@ def gradients(gemms: Gemms, layers: Sequence[Layer], parameters: Sequence[tuple]
         statistics.append(normalised and normalised[1])
         found.append((gemms.product("weight-gradient", i, delta, patches, step), *rest))
         if i > 0:
-            delta = layers[i].fold(gemms.product("input-gradient", i, delta, parameters[i][0], step))
+            delta = gemms.input_gradient(layers[i], i, delta, parameters[i][0], step)
             # relu's output is zero or below exactly where its input is.
             delta = np.where(inputs <= 0, delta.dtype.type(0), delta)
     return found[::-1], statistics[::-1]

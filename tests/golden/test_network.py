@@ -124,26 +124,77 @@ def test_convolution_by_patches_equals_its_definition(layer):
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=str)
-def test_fold_is_the_transpose_of_unroll(layer):
+def test_the_input_gradient_is_the_transpose_of_the_convolution(layer):
     rng = np.random.default_rng(11)
-    x = rng.integers(-9, 10, (3, layer.height * layer.width * layer.channels)).astype(f32)
-    patches = rng.integers(-9, 10, layer.unroll(x).shape).astype(f32)
-    folded = layer.fold(patches)
-    assert folded.shape == x.shape and np.sum(folded * x) == np.sum(patches * layer.unroll(x))
+    x = rng.integers(-9, 10, (3, layer.inputs)).astype(f32)
+    weights = rng.integers(-9, 10, (layer.outputs, layer.patch)).astype(f32)
+    delta = rng.integers(-9, 10, (3 * layer.positions, layer.outputs)).astype(f32)
+    found = network.Gemms(make("fp32"), 1).input_gradient(layer, 1, delta, weights, 0)
+    assert found.shape == x.shape
+    assert np.sum(found * x) == np.sum(naive_convolution(layer, weights, x).reshape(delta.shape) * delta)
 
 
-@pytest.mark.parametrize("dtype", [np.float16, f32])
-def test_fold_adds_in_rising_order_of_the_place_in_the_patch(dtype):
-    layer = Convolution(4, 4, 2, 1)
-    patches = np.random.default_rng(12).standard_normal((2 * layer.positions, layer.patch)).astype(dtype)
-    folded = layer.fold(patches).reshape(2, 4, 4, 2)
-    by_place = patches.reshape(2, 2, 2, 3, 3, 2)
-    for n, i, j, c in np.ndindex(folded.shape):
-        total = dtype(0)
-        for y, x in np.ndindex(3, 3):
-            if 0 <= i - y < 2 and 0 <= j - x < 2:
-                total = dtype(total + by_place[n, i - y, j - x, y, x, c])
-        assert folded[n, i, j, c] == total and folded.dtype == dtype
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
+@pytest.mark.parametrize("name", ["fp16", "fp32"])
+def test_a_pixels_gradient_is_one_sum_over_the_kernels_places_and_the_channels(layer, name):
+    """Each product of the work format added in the order of (ky, kx, output channel), in chunks where it has such."""
+    rng, (height, width) = np.random.default_rng(12), layer.shape
+    recipe = make(name, **({"chunk": None} if name == "fp16" else {}))
+    dtype = recipe.dtype.type
+    weights = rng.standard_normal((layer.outputs, layer.patch)).astype(dtype)
+    delta = rng.standard_normal((2 * layer.positions, layer.outputs)).astype(dtype)
+    found = network.Gemms(recipe, 1).input_gradient(layer, 1, delta, weights, 0)
+    kernels = weights.reshape(layer.outputs, layer.kernel, layer.kernel, layer.channels)
+    images = delta.reshape(2, height, width, layer.outputs)
+    for n, i, j, c in np.ndindex(2, layer.height, layer.width, layer.channels):
+        terms = []
+        for y, x in np.ndindex(layer.kernel, layer.kernel):
+            (row, down), (column, across) = divmod(i - y, layer.stride), divmod(j - x, layer.stride)
+            if down == across == 0 and 0 <= row < height and 0 <= column < width:
+                terms += [(images[n, row, column, o], kernels[o, y, x, c]) for o in range(layer.outputs)]
+        total = sum_of(terms, name)
+        assert found.reshape(2, layer.height, layer.width, -1)[n, i, j, c] == total, (n, i, j, c)
+
+
+def test_phases_have_random_words_of_their_own_and_share_the_scale_of_their_tensors(monkeypatch):
+    """Each operand begins where the one of the phase before ended; modes are those of the whole tensors."""
+    layer, calls = Convolution(6, 7, 3, 20, stride=2), []
+    recipe = make("bfp", group=4, weights_rounding="stochastic")
+    operand = type(recipe.system).operand
+
+    def kept(self, array, axis, mode, side, draws):
+        calls.append((side, draws, array.shape if axis == 1 else array.shape[::-1]))
+        return operand(self, array, axis, mode, side, draws)
+
+    monkeypatch.setattr(type(recipe.system), "operand", kept)
+    rng = np.random.default_rng(4)
+    delta = rng.standard_normal((2 * layer.positions, layer.outputs)).astype(f32)
+    weights = rng.standard_normal((layer.outputs, layer.patch)).astype(f32)
+    network.Gemms(recipe, 5).input_gradient(layer, 3, delta, weights, 9)
+    ends = [0, 0]
+    for side, draws, (rows, length) in calls:
+        assert draws == dataclasses.replace(network.draws_of(5, 3, 2 + side, 9), vector=ends[side])
+        ends[side] += rows * -(-length // 4)
+    assert len(calls) == 2 * 4
+    seen = []
+    int8 = make("system", system="int8")
+    monkeypatch.setattr(type(int8.system), "mode", lambda self, kind, array: seen.append(np.abs(array).max()) or {
+        "scale": 120})
+    network.Gemms(int8, 5).input_gradient(layer, 3, delta, weights, 9)
+    assert seen == [np.abs(delta).max(), np.abs(weights).max()] * 4
+
+
+def sum_of(terms, name):
+    """Return the sum from +0: of fp32 each product and each sum rounded; of fp16 each exact product added, rounded."""
+    total = f32(0) if name == "fp32" else Fraction(0)
+    for a, b in terms:
+        if name == "fp32":
+            total = total + a * b
+        else:
+            exact = total + Fraction(float(a)) * Fraction(float(b))
+            unit = max(Fraction(2) ** (math.frexp(float(exact))[1] - 11), Fraction(2) ** -24)
+            total = round(exact / unit) * unit
+    return float(total)
 
 
 def image_data(count=6):
@@ -600,7 +651,8 @@ def log_run(update="madam", epochs=2, **settings):
                          ids=str)
 def test_logarithmic_weights_keep_their_signs_and_bounds(settings):
     result, calls = log_run(**settings)
-    first = {layer: weights for step, layer, gemm, kind, weights, _ in calls if kind == "weights" and step == 0}
+    first = {layer: weights for step, layer, gemm, kind, weights, _ in calls
+             if kind == "weights" and step == 0 and gemm == "forward"}
     for i, (weights, *_) in enumerate(result.parameters):
         fmt = weights.format
         assert fmt.bits == settings.get("weights_bits", 16) and weights.scale == first[i].scale
@@ -638,7 +690,8 @@ def test_all_products_take_narrow_codes_of_the_stored_weights(monkeypatch):
     monkeypatch.setattr(logarithmic.system, "matmul", matmul)
     _, calls = log_run(epochs=1)  # accuracy is measured after all of the training
     weights = [(gemm, array) for _, _, gemm, kind, array, _ in calls if kind == "weights"]
-    assert len(weights) == 2 * 5 and {gemm for gemm, _ in weights} == {"forward", "input-gradient"}
+    # Forward three layers; the input gradient of a linear one, and of a convolution with stride 2 in four phases.
+    assert len(weights) == 2 * (3 + 1 + 4) and {gemm for gemm, _ in weights} == {"forward", "input-gradient"}
     assert all(array.format == PRESETS["lns16-update"] for _, array in weights)
     assert all(a.format == b.format == PRESETS["lns8"] for a, b in products)
     # The second operand of a product is its weights, rounded half up; forward has them transposed.
@@ -885,7 +938,8 @@ def test_everything_of_an_fp16_run_is_fp16():
                            record=lambda *call: calls.append(call))
     arrays = [array for call in calls for array in call if isinstance(array, np.ndarray)]
     arrays += [array for layer in (*result.parameters, *result.statistics[:-1]) for array in layer]
-    assert len(arrays) == 2 * 16 + 8 + 4 and {array.dtype for array in arrays} == {np.dtype(f16)}
+    # Of each of two steps, the operands of 3 + 3 products, and of 1 + 4 for the input gradient.
+    assert len(arrays) == 2 * 2 * 11 + 8 + 4 and {array.dtype for array in arrays} == {np.dtype(f16)}
 
 
 def test_running_statistics_follow_the_batches_and_serve_accuracy():
@@ -1305,9 +1359,9 @@ def test_few_epochs_teach_digits_to_narrower_numbers(name):
 
 
 @pytest.mark.parametrize(("name", "expected"), [
-    ("fp32", "f516fe82944dc49e722ee7e45d760f81f7f760799f26ebc238578202b61f1d20"),
-    ("fp16", "02cc5bcbaa9f8216cbbfe8a494ec030c95e8d1fd2d2096f345324452cc6455ac"),
-    ("mx", "80fbac9573366aa2190704b09f8a387c11a2d3718293e87656888f24f3851bc7"),
+    ("fp32", "d178057d27a2b8cd2e480da7ab7bdb8dad1295eda9e7af7e947023facb78c3a0"),
+    ("fp16", "e3d7ec5ed6832105215a3c3ccd7a5ca2a100bb96db3d775da59b2c7d03920f24"),
+    ("mx", "4909ef8cdaa8d1508a2edeabfa127ac12b734bb854c4ac956980aecbfa73c133"),
     ("lns-madam", "463cf8b541b2331d74efd206fbb292f121c1a2efef059270915292629cc4c11e"),
 ], ids=["fp32", "fp16", "mx", "lns-madam"])
 def test_digest_of_a_cnn_is_the_same_on_every_machine(name, expected):
