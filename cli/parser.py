@@ -93,6 +93,10 @@ def parser() -> argparse.ArgumentParser:
                       help="set one of the recipe's settings (repeatable), which `narrowgauge list recipes` shows: "
                            "mantissa=4, weights_precision='{\"policy\": \"cyclic\", \"low\": 3, \"high\": 8, "
                            "\"cycles\": 32}'")
+    verb.add_argument("--work", metavar="FORMAT",
+                      help="what every tensor is kept in and every operation is rounded to: fp32, fp16, bf16, or "
+                           "another format of at most 11 significant bits as JSON (default: the recipe's, mostly "
+                           "fp32); GEMMs then add in it too, unless --set accumulator says otherwise")
     verb.add_argument("--data", metavar="NAME", default="digits",
                       help="a name that `narrowgauge list data` shows, such as clusters-128 or idx:/folder (default "
                            "digits)")

@@ -21,17 +21,22 @@ def prepare(options: Namespace) -> Callable[[], None]:
     parameters = None if options.parameters is None else value(options.parameters)
     named = options.recipe or ("bfp" if options.system is None else "system")
     require(options.system is None or named == "system", "recipe", named, "system, because --system is given")
-    recipe = recipes.keep(recipes.make(named, **settings_of(options)), parameters, options.update)
+    settings = settings_of(options)
+    recipe = recipes.make(named, **settings)
+    if options.work is not None:
+        recipe = recipes.work_in(recipe, value(options.work), "accumulator" in settings)
+    recipe = recipes.keep(recipe, parameters, options.update)
     hidden = numbers("hidden", options.hidden, int, "sizes such as 32 or 64,32")
     examples = numbers("examples", options.examples, int, "numbers such as 8000 or 8000,2000") or ()
     require(len(examples) <= 2, "examples", options.examples, "numbers such as 8000 or 8000,2000")
     drops = numbers("lr-drops", options.lr_drops, float, "parts of the run such as 0.5 or 0.6,0.8") or ()
     data = datasets.load(options.data).first(*examples, *[None] * (2 - len(examples)))
     if options.softmax_bits is not None or options.softmax_rounding is not None:
-        head = SoftmaxParameters(classes=data.classes, bits=options.softmax_bits,
-                                 rounding=options.softmax_rounding or "nearest")
+        head = recipe.with_head(data.classes).softmax or SoftmaxParameters(classes=data.classes)
+        head = dataclasses.replace(head, bits=options.softmax_bits, rounding=options.softmax_rounding or "nearest")
         output.warn(options, head)
         recipe = dataclasses.replace(recipe, softmax=head)
+    recipe = recipe.with_head(data.classes)
     usual = {"model": options.model, "hidden": hidden, "batch_norm": options.batch_norm, "seed": options.seed,
              "epochs": options.epochs, "lr": data.lr if options.lr is None else options.lr, "lr_drops": drops,
              "momentum": options.momentum, "decay": options.decay, "batch": options.batch}
@@ -56,8 +61,8 @@ def _train(options: Namespace, recipe: recipes.Recipe, data: datasets.Dataset, u
         "chunk": recipe.chunk, "loss_scale": result.loss_scale,
         "skipped_steps": result.skipped, "diverged": result.diverged, "invalid": result.invalid,
         "overflow": result.overflow, "digest": result.digest,
-        "history": [{"epoch": row.epoch, "loss": row.loss, "train": row.train_accuracy, "test": row.test_accuracy}
-                    for row in result.history],
+        "history": [{"epoch": row.epoch, "loss": row.loss, "train": row.train_accuracy, "test": row.test_accuracy,
+                     **({} if row.head_loss is None else {"head_loss": row.head_loss})} for row in result.history],
         **({"precision": result.precision} if result.precision else {}),
         "tools": output.versions(),
     })

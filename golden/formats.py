@@ -1,6 +1,7 @@
 """Number formats: frozen descriptions shared by golden models, hardware, benches and synthesis."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -93,7 +94,7 @@ class Float(Format):
         """Exponent (floor of log2) of the largest finite value."""
         return max(self.max_code >> self.mantissa, 1) - self.bias
 
-    @property
+    @cached_property
     def max(self) -> float:
         """Largest finite value."""
         return float(self.decode(self.max_code))
@@ -166,7 +167,19 @@ class Float(Format):
 
     def round(self, values: ArrayLike, rounding: Rounding = NEAREST, random: ArrayLike | None = None) -> np.ndarray:
         """Round values to the format and return them as float64."""
-        return self.decode(self.encode(values, rounding, random))
+        if rounding != NEAREST or not self.mantissa:  # without mantissa bits, ties are decided by the hidden one
+            return self.decode(self.encode(values, rounding, random))
+        with np.errstate(invalid="ignore"):  # a signalling NaN
+            values = as_real("values", values, np.float64)
+        # A normal number is rounded by an addition to its code as float64. All else goes the long way.
+        magnitude, below = np.abs(values), 52 - self.mantissa
+        usual = (magnitude <= self.max) & ((magnitude >= 2.0**self.emin) | (magnitude == 0))
+        bits = np.ascontiguousarray(values).view(np.int64).reshape(values.shape)
+        bits = bits + ((1 << below - 1) - 1) + (bits >> below & 1) & -1 << below
+        rounded = bits.view(np.float64)
+        if usual.all():
+            return rounded
+        return np.where(usual, rounded, self.decode(self.encode(np.where(usual, 0.0, values))))
 
 
 @dataclass(frozen=True)

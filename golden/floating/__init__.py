@@ -1,5 +1,6 @@
 """Floating point of any width: the operations on codes, matrix products, the units' twins, and the number system."""
 
+from .arithmetic import Arithmetic, arithmetic, require_work
 from .operations import ORDERS, add, cast, compare, dot, fma, maximum, multiply, subtract
 from .products import matmul, matmul_fp32
 from .system import BF16System, FloatSystem, FP8System, PlainSystem
@@ -18,7 +19,8 @@ from .units import (
 )
 
 __all__ = [
-    "MULTIPLIERS", "ORDERS", "AdderParameters", "BF16System", "CastParameters", "FMAParameters", "FP8System",
-    "FloatSystem", "MACParameters", "MultiplierParameters", "PlainSystem", "add", "adder", "cast", "caster", "compare",
-    "dot", "fma", "fused", "mac", "matmul", "matmul_fp32", "maximum", "multiplier", "multiply", "subtract",
+    "MULTIPLIERS", "ORDERS", "AdderParameters", "Arithmetic", "BF16System", "CastParameters", "FMAParameters",
+    "FP8System", "FloatSystem", "MACParameters", "MultiplierParameters", "PlainSystem", "add", "adder", "arithmetic",
+    "cast", "caster", "compare", "dot", "fma", "fused", "mac", "matmul", "matmul_fp32", "maximum", "multiplier",
+    "multiply", "require_work", "subtract",
 ]

@@ -8,7 +8,8 @@ import numpy as np
 from ...base.checks import require, require_int
 from ..accumulator import two_sum
 from ..formats import PRESETS, Float
-from ..number_system import BankedSystem, Draws, Mode, NumberSystem
+from ..number_system import BankedSystem, Draws, Mode, NumberSystem, named
+from .arithmetic import require_work
 from .products import matmul, matmul_fp32
 from .units import CastParameters, MACParameters, caster, mac
 
@@ -115,12 +116,12 @@ class PlainSystem(NumberSystem):
     """The work format as it is, for training alone: no operand is rounded.
 
     fp32: every product and every sum is rounded, in ascending order. fp16: each product is added exactly, with one
-    rounding, in chunks; see `matmul`.
+    rounding, in chunks; see `matmul`. Any other format: likewise, in one sum.
 
     Parameters
     ----------
     work : Float
-        fp32 or fp16.
+        See `require_work`.
     chunk : int, optional
         With fp16, products that are summed apart before the sums are.
     """
@@ -133,8 +134,9 @@ class PlainSystem(NumberSystem):
     modes = {}
 
     def __post_init__(self) -> None:
-        require(self.work in (PRESETS["fp32"], PRESETS["fp16"]), "work", self.work, "fp32, fp16")
-        require(self.chunk is None or self.work == PRESETS["fp16"], "chunk", self.chunk, "None, because work is fp32")
+        require_work(self.work)
+        require(self.chunk is None or self.work == PRESETS["fp16"], "chunk", self.chunk,
+                f"None, because work is {named(self.work)}")
         if self.chunk is not None:
             require_int("chunk", self.chunk, 1, 10**6)
 
@@ -155,4 +157,8 @@ class PlainSystem(NumberSystem):
         """Return the product of arrays (M, K) and (K, N) in the work format."""
         if self.work == PRESETS["fp32"]:
             return matmul_fp32(a, b), False, False
-        return matmul(a, b, self.work, self.chunk), False, False
+        if self.work == PRESETS["fp16"]:
+            return matmul(a, b, self.work, self.chunk), False, False
+        system = FloatSystem(self.work, self.work, work=self.work)
+        sides = [system.operand(each, 1 - side, {}, side, Draws(0))[0] for side, each in enumerate((a, b))]
+        return system.product(*sides)[0], False, False

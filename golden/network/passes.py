@@ -1,6 +1,6 @@
 """The forward and the backward pass: products, statistics, ReLU, softmax, in the order that makes every bit.
 
-Tensors are kept in the work format, fp32 or fp16: weights (outputs, inputs), activations (batch, features), gradients
+Tensors are kept in the work format: weights (outputs, inputs), activations (batch, features), gradients
 (batch, features). The number system converts a GEMM's operands for that GEMM alone, each along its reduction axis and
 from the work-format copy. Source: numerics contract, sections 3 to 10; the seeds of streams are ours.
 """
@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from ...base.checks import require
 from .. import softmax
-from ..floating import PlainSystem
+from ..floating import PlainSystem, arithmetic
 from ..logarithmic import Logs
 from ..number_system import Draws
 from ..precision import Control
@@ -71,6 +72,8 @@ class Gemms:
         or became infinite.
     finite : bool
         Whether all logits were finite so far.
+    losses : list of (int, int)
+        Of each batch, the sum of the head's losses, as codes, and the number of them. The caller empties it.
     """
 
     def __init__(self, recipe: Recipe, seed: int, record: Callable | None = None, control: Control | None = None
@@ -78,6 +81,8 @@ class Gemms:
         self.recipe, self.seed, self.record, self.control = recipe, seed, record, control
         self.invalid = self.overflow = False
         self.finite = True
+        self.losses: list[tuple[int, int]] = []
+        self.arithmetic = arithmetic(recipe.work)
         self._sums = PlainSystem(recipe.work, recipe.chunk)
 
     def product(self, gemm: str, layer: int, x: Any, y: Any, step: int, whole: tuple[Any, Any] | None = None,
@@ -109,7 +114,7 @@ class Gemms:
         found, invalid, overflow = self.recipe.system.product(*operands)
         self.invalid |= invalid
         self.overflow |= overflow
-        return found.astype(self.recipe.dtype)
+        return self.arithmetic.number(found)
 
     def input_gradient(self, layer: Layer, number: int, delta: np.ndarray, weights: Any, step: int) -> np.ndarray:
         """Return the gradient (batch, inputs) of a layer's input, from that of its result: see `Convolution.phases`."""
@@ -134,8 +139,15 @@ class Gemms:
 
     def totals(self, x: np.ndarray, *factors: float) -> np.ndarray:
         """Return the sums over rows of factor * x, for each factor: GEMMs of the work format, in its order."""
-        rows = np.repeat(np.array(factors, self.recipe.dtype)[:, np.newaxis], len(x), axis=1)
-        return self._sums.product(rows, x)[0].astype(self.recipe.dtype)
+        rows = np.repeat(self.arithmetic.number(factors)[:, np.newaxis], len(x), axis=1)
+        return self.arithmetic.number(self._sums.product(rows, x)[0])
+
+    def head_loss(self) -> float | None:
+        """Return the mean of the head's `losses`, or None without a head."""
+        if self.recipe.softmax is None:
+            return None
+        total, count = map(sum, zip(*self.losses))
+        return total / count / (1 << self.recipe.softmax.fraction)
 
     def errors(self, logits: np.ndarray, y: np.ndarray, scale: int, layer: int, step: int) -> np.ndarray:
         """Return (p - y) * scale / batch from the recipe's softmax head.
@@ -144,13 +156,14 @@ class Gemms:
         multiplied by scale / batch there, a constant that is rounded to it. The random words are those of the last
         layer; see `Draws.rows`.
         """
-        parameters, number = self.recipe.softmax, self.recipe.dtype.type
+        parameters, work = self.recipe.softmax, self.arithmetic
         assert parameters is not None, "the recipe has no softmax head"
-        found, _, invalid, _ = softmax.gradient(
+        found, losses, invalid, _ = softmax.gradient(
             parameters, parameters.format.encode(logits), y,
             random=draws_of(self.seed, layer, HEAD, step).rows(logits.shape, parameters.random_bits))
         self.invalid |= bool(invalid.any())
-        return parameters.error.decode(found).astype(self.recipe.dtype) * number(scale / len(y))
+        self.losses.append((int(losses.sum()), len(losses)))
+        return work.multiply(work.number(parameters.error.decode(found)), work.number(scale / len(y)))
 
 
 def relu(z: np.ndarray) -> np.ndarray:
@@ -220,7 +233,7 @@ def normalise(gemms: Gemms, z: np.ndarray, gain: np.ndarray, shift: np.ndarray,
               running: tuple[np.ndarray, np.ndarray] | None = None) -> tuple[np.ndarray, tuple, tuple]:
     """Return (gain * (z - mean) / deviation + shift, what `normalise_gradient` needs, (mean, variance)).
 
-    Every operation is rounded to the dtype, in the order in which it is written here, sums as in `Gemms.totals`:
+    Every operation is rounded to the work format, in the order in which it is written here, sums as in `Gemms.totals`:
     mean = sum(part * z), d = z - mean, variance = sum(part * (d * d)), with part = 1 / rows rounded;
     inverse = 1 / sqrt(variance + `VARIANCE_FLOOR`), x = d * inverse, gain * x + shift.
 
@@ -231,14 +244,14 @@ def normalise(gemms: Gemms, z: np.ndarray, gain: np.ndarray, shift: np.ndarray,
     running : (mean, variance), optional
         Taken in place of z's own.
     """
-    number = z.dtype.type
-    part = number(1 / len(z))
+    work = gemms.arithmetic
+    part = work.number(1 / len(z))
     mean = gemms.totals(z, part)[0] if running is None else running[0]
-    d = z - mean
-    variance = gemms.totals(d * d, part)[0] if running is None else running[1]
-    inverse = number(1) / np.sqrt(variance + number(VARIANCE_FLOOR))
-    x = d * inverse
-    return gain * x + shift, (x, inverse), (mean, variance)
+    d = work.subtract(z, mean)
+    variance = gemms.totals(work.multiply(d, d), part)[0] if running is None else running[1]
+    inverse = work.divide(work.number(1), work.root(work.add(variance, work.number(VARIANCE_FLOOR))))
+    x = work.multiply(d, inverse)
+    return work.add(work.multiply(gain, x), shift), (x, inverse), (mean, variance)
 
 
 def normalise_gradient(gemms: Gemms, delta: np.ndarray, gain: np.ndarray, x: np.ndarray, inverse: np.ndarray
@@ -248,9 +261,13 @@ def normalise_gradient(gemms: Gemms, delta: np.ndarray, gain: np.ndarray, x: np.
     With part = 1 / rows rounded: the shift's is sum(delta), the gain's sum(delta * x), and z's is
     (gain * inverse) * ((delta - part * shift's) - x * (part * gain's)).
     """
-    part = delta.dtype.type(1 / len(delta))
-    by_shift, by_gain = gemms.totals(np.concatenate([delta, delta * x], axis=1), 1).reshape(2, -1)
-    return gain * inverse * ((delta - part * by_shift) - x * (part * by_gain)), by_gain, by_shift
+    work = gemms.arithmetic
+    part = work.number(1 / len(delta))
+    both = np.concatenate([delta, work.multiply(delta, x)], axis=1)
+    by_shift, by_gain = gemms.totals(both, 1).reshape(2, -1)
+    centred = work.subtract(delta, work.multiply(part, by_shift))
+    inner = work.subtract(centred, work.multiply(x, work.multiply(part, by_gain)))
+    return work.multiply(work.multiply(gain, inverse), inner), by_gain, by_shift
 
 
 def forward(gemms: Gemms, layers: Sequence[Layer], parameters: Sequence[tuple], x: np.ndarray, step: int,
@@ -266,7 +283,7 @@ def forward(gemms: Gemms, layers: Sequence[Layer], parameters: Sequence[tuple], 
         z = gemms.product("forward", i, patches, weights, step)
         normalised = None
         if len(rest) == 1:
-            z = z + rest[0]
+            z = gemms.arithmetic.add(z, rest[0])
         else:
             gain, shift = rest
             z, *normalised = normalise(gemms, z, gain, shift, running[i] if running else None)
@@ -284,6 +301,8 @@ def gradients(gemms: Gemms, layers: Sequence[Layer], parameters: Sequence[tuple]
     layer to the first: the normalisation's gradients, the weight gradient, then the input gradient, which the
     first has not. Statistics are (mean, variance), or None for a layer that has none.
     """
+    require(gemms.recipe.softmax is not None or gemms.arithmetic.native, "softmax", gemms.recipe.softmax,
+            "a head, because work is neither fp32 nor fp16: see `Recipe.with_head`")
     kept, logits = forward(gemms, layers, parameters, x, step)
     delta = (gemms.errors(logits, y, scale, len(layers) - 1, step) if gemms.recipe.softmax else
              softmax_gradient(logits, y, scale))

@@ -34,12 +34,15 @@ class Epoch:
         Mean cross-entropy over the training part. Only reported, so its last bits may be the machine's.
     train_accuracy, test_accuracy : float
         0 .. 1, from the recipe's own forward path.
+    head_loss : float, optional
+        With a softmax head, the mean of its own losses over the epoch's steps of training: exact.
     """
 
     epoch: int
     loss: float
     train_accuracy: float
     test_accuracy: float
+    head_loss: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,15 +163,16 @@ def train(recipe: Recipe, dataset: Dataset, *, seed: int = 1, epochs: int = 20, 
                    batch_norm=batch_norm, momentum=momentum, decay=decay, lr_drops=lr_drops)
     require_int("measure_every", measure_every, 1, 10**6)
     history, step, count, diverged = [], 0, len(dataset.train_x), None
-    steps = epochs * -(-count // batch)
+    steps, recipe = epochs * -(-count // batch), recipe.with_head(dataset.classes)
     control = Control(recipe, len(layers), steps) if recipe.policies else None
     gemms, rng = Gemms(recipe, seed, record, control), np.random.default_rng(seed)
-    state = State(recipe, initialise(layers, rng, recipe.dtype, batch_norm), seed, steps)
+    state = State(recipe, initialise(layers, rng, recipe.work, batch_norm), seed, steps)
     # The result tells of divergence; NumPy's warnings would repeat it.
     with np.errstate(all="ignore"):
-        train_x, test_x = (x.astype(recipe.dtype) for x in (dataset.train_x, dataset.test_x))
+        train_x, test_x = (gemms.arithmetic.number(x) for x in (dataset.train_x, dataset.test_x))
         for epoch in range(1, epochs + 1):
             order = np.argsort(rng.random(count), kind="stable")
+            gemms.losses.clear()
             for start in range(0, count, batch):
                 chosen = order[start:start + batch]
                 found = gradients(gemms, layers, state.parameters, train_x[chosen], dataset.train_y[chosen], step,
@@ -184,12 +188,12 @@ def train(recipe: Recipe, dataset: Dataset, *, seed: int = 1, epochs: int = 20, 
             _, test_accuracy = _evaluate(gemms, layers, state, test_x, dataset.test_y, batch, MEASURED + TESTED)
             if not (diverged or gemms.finite):
                 diverged = {"epoch": epoch, "step": step - 1}
-            history.append(Epoch(epoch, loss, train_accuracy, test_accuracy))
+            history.append(Epoch(epoch, loss, train_accuracy, test_accuracy, gemms.head_loss()))
             if progress:
                 progress(epoch, epochs, history[-1])
     flags = [gemms, *state.flags]
     return Result(recipe, seed, tuple(history), layers, tuple(state.parameters), tuple(state.statistics),
-                  digest(state.whole()), any(each.invalid for each in flags), state.skipped, state.scale,
+                  digest(state.whole(), recipe.work), any(each.invalid for each in flags), state.skipped, state.scale,
                   any(each.overflow for each in flags), control.report() if control else None, diverged)
 
 

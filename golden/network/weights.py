@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from .. import logarithmic, madam
 from .. import update as updates
-from ..formats import PRESETS
+from ..floating import arithmetic
+from ..formats import PRESETS, Float
 from ..logarithmic import Logs
 from ..number_system import vectors_of
 from ..recipes import LARGEST_SCALE, Kept, Recipe, Stored
@@ -24,32 +24,32 @@ __all__ = ["LogWeights", "Narrow", "Plain", "State", "descent", "digest", "initi
 RUNNING = 0.1  # the part of a batch's statistics in the running ones
 
 
-def initialise(layers: Sequence[Layer], rng: np.random.Generator, dtype: DTypeLike = np.float32,
+def initialise(layers: Sequence[Layer], rng: np.random.Generator, work: Float = PRESETS["fp32"],
                batch_norm: bool = False) -> list[tuple[np.ndarray, ...]]:
     """Return the parameters of each layer: (weights, bias), or (weights, gain, shift) before batch statistics.
 
     Weights are He-uniform, on +-sqrt(6 / patch), from ``rng.random()`` in layer order, row by
     row; biases and shifts are zero, gains one. With `batch_norm`, all layers but the last have statistics.
     """
-    parameters = []
+    parameters, numbers = [], arithmetic(work)
     for i, layer in enumerate(layers):
         bound = math.sqrt(6 / layer.patch)
         weights = (2.0 * rng.random((layer.outputs, layer.patch)) - 1.0) * bound
-        rest = [np.zeros(layer.outputs, dtype)]
+        rest = [np.zeros(layer.outputs, numbers.dtype)]
         if batch_norm and i < len(layers) - 1:
-            rest.insert(0, np.ones(layer.outputs, dtype))
-        parameters.append((weights.astype(dtype), *rest))
+            rest.insert(0, np.ones(layer.outputs, numbers.dtype))
+        parameters.append((numbers.number(weights), *rest))
     return parameters
 
 
 def descent(parameter: np.ndarray, velocity: np.ndarray, gradient: np.ndarray, lr: float, momentum: float,
-            scale: int = 1, decay: float = 0) -> tuple[np.ndarray, np.ndarray]:
+            scale: int = 1, decay: float = 0, work: Float | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Return (the change of the parameter, the next velocity): `sgd` but for its last sum."""
-    number = parameter.dtype.type
+    to = arithmetic(work or PRESETS["fp16" if parameter.dtype == np.float16 else "fp32"])
     if decay:
-        gradient = gradient + number(decay * scale) * parameter
-    velocity = number(momentum) * velocity + gradient
-    return -(number(lr) * velocity * number(1 / scale)), velocity
+        gradient = to.add(gradient, to.multiply(to.number(decay * scale), parameter))
+    velocity = to.add(to.multiply(to.number(momentum), velocity), gradient)
+    return -to.multiply(to.multiply(to.number(lr), velocity), to.number(1 / scale)), velocity
 
 
 def sgd(parameter: np.ndarray, velocity: np.ndarray, gradient: np.ndarray, lr: float, momentum: float, scale: int = 1,
@@ -116,6 +116,7 @@ class Narrow:
     ----------
     kept : recipes.Kept
     start : ndarray of float32 or float16
+    work : Float
 
     Attributes
     ----------
@@ -123,9 +124,9 @@ class Narrow:
         Of the format.
     """
 
-    def __init__(self, kept: Kept, start: np.ndarray) -> None:
-        work = PRESETS["fp32" if start.dtype == np.float32 else "fp16"]
-        self._kept, self._dtype, self.format = kept, start.dtype, kept.format or work
+    def __init__(self, kept: Kept, start: np.ndarray, work: Float) -> None:
+        self._kept, self._work = kept, work
+        self.format: Any = kept.format or work
         self.codes = self.format.encode(start)
         # The carry words of fixed point, or compensations; and velocities, which fixed point has in the work format.
         self._compensations = np.zeros_like(self.codes)
@@ -134,7 +135,7 @@ class Narrow:
     @property
     def values(self) -> np.ndarray:
         """The numbers in the work format; beyond its largest they are infinite."""
-        return self.format.decode(self.codes).astype(self._dtype)
+        return arithmetic(self._work).number(self.format.decode(self.codes))
 
     @property
     def kept(self) -> "Narrow":
@@ -149,7 +150,8 @@ class Narrow:
             assert words, "they are drawn"
             random, rounding = words(gradient.shape, kept.random_bits), stochastic(kept.random_bits)
         if kept.fixed:
-            changes, self._velocities = descent(self.values, self._velocities, gradient, lr, momentum, decay=decay)
+            changes, self._velocities = descent(self.values, self._velocities, gradient, lr, momentum, decay=decay,
+                                                work=self._work)
             self.codes, self._compensations = updates.extended(
                 fmt, kept.carry if kept.update == "kahan" else 0, self.codes, self._compensations, changes, rounding,
                 random)
@@ -261,18 +263,18 @@ class LogWeights:
 Holder = Plain | Narrow | LogWeights
 
 
-def digest(layers: Iterable[tuple]) -> str:
+def digest(layers: Iterable[tuple], work: Float | None = None) -> str:
     """Return the SHA-256 over all codes, little-endian, parameter by parameter in order.
 
-    They are the codes of the dtype's format, rather than the machine's bytes: a NaN has one code. The codes of other
-    formats take one, two or four bytes.
+    They are the codes of the work format (by default the dtype's), rather than the machine's bytes: a NaN has one code.
+    The codes of other formats take one, two or four bytes.
     """
     state = hashlib.sha256()
     for layer in layers:
         for parameter in layer:
             fmt = getattr(parameter, "format", None)  # of codes; an array has none
             if fmt is None:
-                fmt = PRESETS["fp16" if parameter.dtype == np.float16 else "fp32"]
+                fmt = work or PRESETS["fp16" if parameter.dtype == np.float16 else "fp32"]
                 codes = fmt.encode(parameter)
             else:
                 codes = parameter.codes
@@ -302,7 +304,7 @@ class State:
     """
 
     def __init__(self, recipe: Recipe, parameters: Sequence[tuple], seed: int = 0, steps: int = 0) -> None:
-        self.limits = recipe.scale
+        self.limits, self.arithmetic = recipe.scale, arithmetic(recipe.work)
         self.seed, self.steps = seed, 0
         self.held: list[list[Any]] = [self._holders(recipe, layer, steps) for layer in parameters]
         self.statistics: list = [(np.zeros_like(layer[1]), np.ones_like(layer[1])) if len(layer) == 3 else None
@@ -313,7 +315,9 @@ class State:
     @staticmethod
     def _holders(recipe: Recipe, layer: Sequence[np.ndarray], steps: int) -> list[Holder]:
         """Return what holds the parameters of a layer."""
-        held: list[Holder] = [Plain(start) if recipe.kept == Kept() else Narrow(recipe.kept, start) for start in layer]
+        native = arithmetic(recipe.work).native
+        held: list[Holder] = [Plain(start) if recipe.kept == Kept() and native else
+                              Narrow(recipe.kept, start, recipe.work) for start in layer]
         if recipe.stored:
             held[0] = LogWeights(recipe.stored, layer[0], steps)
         return held
@@ -350,8 +354,10 @@ class State:
                 held.move(slope, lr, momentum, part, random)
         for i, batch in enumerate(statistics):
             if batch:
-                self.statistics[i] = tuple(old + old.dtype.type(RUNNING) * (new - old)
-                                           for old, new in zip(self.statistics[i], batch))
+                to = self.arithmetic
+                self.statistics[i] = tuple(
+                    to.add(old, to.multiply(to.number(RUNNING), to.subtract(new, old)))
+                    for old, new in zip(self.statistics[i], batch))
         self.accepted += 1
         if self.limits and self.accepted == self.limits.interval:
             self.accepted = 0

@@ -247,6 +247,25 @@ def make(name: str, **settings: Any) -> Recipe:
     return RECIPES[name](**settings)
 
 
+def work_in(recipe: Recipe, work: object, accumulator: bool = False) -> Recipe:
+    """Return the recipe with another work format.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    work : Float, or a preset's name
+    accumulator : bool
+        Whether GEMMs keep the format that they add in. Else it becomes the work format.
+    """
+    fmt = _float("work", work)
+    if fmt == recipe.work:
+        return recipe
+    require(recipe.name != "fp16", "work", work, "fp16, because the recipe is fp16")
+    settings = [each.name for each in dataclasses.fields(recipe.system)]  # type: ignore[arg-type]  # it is a dataclass
+    own = {"work": fmt} | ({"accumulator": fmt} if "accumulator" in settings and not accumulator else {})
+    return replace(recipe, system=replace(recipe.system, **own))  # type: ignore[type-var]
+
+
 def keep(recipe: Recipe, parameters: object | None = None, update: str = "plain", **settings: Any) -> Recipe:
     """Return the recipe with another `Kept`.
 

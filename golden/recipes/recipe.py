@@ -1,12 +1,12 @@
 """A recipe: the number system of a training run, what keeps the parameters, the loss scale and the precision."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from ...base.checks import require, require_int
-from ..floating import PlainSystem
+from ..floating import PlainSystem, arithmetic, require_work
 from ..formats import PRESETS, Fixed, Float, Log
 from ..madam import MadamParameters
 from ..number_system import TENSORS, Mode, NumberSystem, named
@@ -152,9 +152,9 @@ class Recipe:
     ----------
     name : str
     system : NumberSystem
-        Of the operands and sums of GEMMs. Its work format, fp32 or fp16, is what every tensor is kept in between GEMMs,
-        except weights with `stored`, and what every other operation rounds to. Each value of its accumulator's format
-        is a number of the work format, so going back to that is exact.
+        Of the operands and sums of GEMMs. Its work format is what every tensor is kept in between GEMMs, except weights
+        with `stored`, and what every other operation rounds to; see `require_work`. A sum in the accumulator's format
+        is rounded to the work format.
     modes : dict
         {kind of tensor: modes of an operand}, where they are not what `NumberSystem.mode` says.
     scale : LossScale, optional
@@ -164,7 +164,8 @@ class Recipe:
     kept : Kept
         Of all parameters that are moved by SGD, except those of `stored`.
     softmax : SoftmaxParameters, optional
-        Of the unit that computes the errors p - y from the logits. None: they are computed in the work format.
+        Of the unit that computes the errors p - y from the logits. None: they are computed in the work format, or
+        where it is neither fp32 nor fp16 by the head that `with_head` gives.
     precision : precision.Policies, optional
         What chooses the mode ``precision`` of every operand in every step; `modes` have the greatest ones. None: they
         stay.
@@ -181,12 +182,10 @@ class Recipe:
 
     def __post_init__(self) -> None:
         acc, work = self.accumulator, self.work
-        require(work in (PRESETS["fp32"], PRESETS["fp16"]), "work", work, "fp32, fp16")
+        require_work(work)
         require(isinstance(acc, Float) and acc.specials == "ieee" and acc.overflow == "infinity" and
-                2 <= acc.mantissa <= work.mantissa and acc.emax <= work.emax and
-                acc.emin - acc.mantissa >= work.emin - work.mantissa, "accumulator", acc,
-                f"a Float with specials 'ieee', overflow 'infinity' and values within {named(work)}, such as "
-                + ("fp32, bf16, fp16" if work == PRESETS["fp32"] else "fp16"))
+                1 <= acc.mantissa <= 23 and acc.emax <= 127 and acc.emin - acc.mantissa >= -149, "accumulator", acc,
+                "a Float with specials 'ieee', overflow 'infinity' and values within fp32, such as fp32, bf16, fp16")
         for kind, mode in self.modes.items():
             require(kind in TENSORS, "tensor", kind, ", ".join(TENSORS))
             require(isinstance(mode, dict), f"modes of {kind}", mode, f"an object with {_modes_of(self.system)}")
@@ -195,6 +194,8 @@ class Recipe:
                 require_int(f"{name} of {kind}", value, 0, (1 << self.system.modes[name]) - 1)
         require(self.scale is None or self.kept == Kept(), "loss_scale", self.scale,
                 "None, because parameters have a format or an update of their own")
+        native = arithmetic(work).native
+        require(self.scale is None or native, "loss_scale", self.scale, "None, because work is neither fp32 nor fp16")
         if self.softmax is not None:
             require(isinstance(self.softmax, SoftmaxParameters), "softmax", self.softmax, "SoftmaxParameters, or None")
             # So that every error is a number of the work format.
@@ -242,8 +243,19 @@ class Recipe:
 
     @property
     def dtype(self) -> np.dtype:
-        """NumPy's type of the work format."""
-        return np.dtype(np.float32 if self.work == PRESETS["fp32"] else np.float16)
+        """NumPy's type of arrays of the work format's numbers."""
+        return arithmetic(self.work).dtype
+
+    def with_head(self, classes: int) -> "Recipe":
+        """Return the recipe with the softmax head that it has by default for so many classes.
+
+        A recipe that works in fp32 or fp16 has none. Another one takes logits in the work format, and as many bits for
+        an error as that can use, at most 16.
+        """
+        if self.softmax is not None or arithmetic(self.work).native:
+            return self
+        head = SoftmaxParameters(self.work, classes, min(16, self.work.mantissa + 2))
+        return replace(self, softmax=head)
 
     def mode(self, kind: str, array: Any = None) -> Mode:
         """Return the modes of an operand: a tensor of this kind, of zeros where none is given."""

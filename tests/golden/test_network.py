@@ -1078,7 +1078,7 @@ def test_the_narrow_way_of_a_plain_update_is_that_of_sgd():
     rng = np.random.default_rng(6)
     for dtype in (f32, f16):
         w, v = rng.standard_normal((2, 40)).astype(dtype)
-        narrow = network.Narrow(keep(make("fp32"), update="kahan").kept, w)
+        narrow = network.Narrow(keep(make("fp32"), update="kahan").kept, w, PRESETS["fp32" if dtype == f32 else "fp16"])
         narrow._kept = keep(make("fp32")).kept
         v = np.zeros_like(w)
         for gradient in rng.standard_normal((5, 40)).astype(dtype):

@@ -23,6 +23,9 @@ SETTINGS = {
     "mx, stochastic": {"system": "mx", "block": 8, "element": "fp6-e3m2", "rounding": "stochastic"},
     "lns, bins": {"system": "lns", "lanes": 4, "accumulation": "bins", "lsb": 2},
     "fp8-e4m3 in bf16": {"system": "fp8", "format": "fp8-e4m3", "accumulator": "bf16"},
+    "bfp in bf16": {"system": "bfp", "work": "bf16", "accumulator": "bf16", "gradients": {"rounding": 2}},
+    "float of 12 bits in itself": {"system": "float", **dict.fromkeys(("format", "accumulator", "work"), {
+        "type": "Float", "exponent": 5, "mantissa": 6})},
     "int8 in fp16": {"system": "int8", "lanes": 8, "work": "fp16", "accumulator": "fp16"},
 }
 
