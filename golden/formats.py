@@ -171,15 +171,22 @@ class Float(Format):
             return self.decode(self.encode(values, rounding, random))
         with np.errstate(invalid="ignore"):  # a signalling NaN
             values = as_real("values", values, np.float64)
-        # A normal number is rounded by an addition to its code as float64. All else goes the long way.
+        return self.nearest(np.ascontiguousarray(values).reshape(values.shape))
+
+    def nearest(self, values: np.ndarray) -> np.ndarray:
+        """Round a contiguous array of float64 to a format with mantissa bits, to nearest even: `round` without checks.
+
+        A normal number is rounded by an addition to its code as float64. All else goes the long way.
+        """
         magnitude, below = np.abs(values), 52 - self.mantissa
-        usual = (magnitude <= self.max) & ((magnitude >= 2.0**self.emin) | (magnitude == 0))
-        bits = np.ascontiguousarray(values).view(np.int64).reshape(values.shape)
-        bits = bits + ((1 << below - 1) - 1) + (bits >> below & 1) & -1 << below
-        rounded = bits.view(np.float64)
-        if usual.all():
-            return rounded
-        return np.where(usual, rounded, self.decode(self.encode(np.where(usual, 0.0, values))))
+        bits = values.view(np.int64)
+        rounded = (bits + ((1 << below - 1) - 1) + (bits >> below & 1) & -1 << below).view(np.float64)
+        unusual = magnitude < 2.0**self.emin
+        unusual &= magnitude != 0
+        unusual |= ~(magnitude <= self.max)
+        if unusual.any():
+            rounded[unusual] = self.decode(self.encode(values[unusual]))
+        return rounded
 
 
 @dataclass(frozen=True)

@@ -82,15 +82,16 @@ class FloatSystem(BankedSystem):
                 # A sum that is exactly zero is +0.
                 added, error = two_sum(column * row, total)
                 added += 0.0
-                odd = added.view(np.int64) & 1 == 1
-                added = np.where((error == 0) | odd, added, np.nextafter(added, np.copysign(np.inf, error)))
+                if error.any():
+                    odd = added.view(np.int64) & 1 == 1
+                    added = np.where((error == 0) | odd, added, np.nextafter(added, np.copysign(np.inf, error)))
                 total = self._rounded(added)
         return (total, False, False) if np.isfinite(total).all() else super().product(a, b)
 
     def _rounded(self, values: np.ndarray) -> np.ndarray:
         """Return values rounded to the accumulator's format, as float64."""
         dtype = {PRESETS["fp32"]: np.float32, PRESETS["fp16"]: np.float16}.get(self.accumulator)
-        return self.accumulator.round(values) if dtype is None else values.astype(dtype).astype(np.float64)
+        return self.accumulator.nearest(values) if dtype is None else values.astype(dtype).astype(np.float64)
 
 
 @dataclass(frozen=True)
