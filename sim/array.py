@@ -180,7 +180,7 @@ def array_vectors(parameters, multiply, elements, index, m, n, k, first, last, a
                                              "exceeded": 0}, describe, show)
 
 
-def instructions(parameters, products):
+def instructions(parameters, products, steps=None):
     """Return the Vectors of products alone, on a memory of zeros.
 
     Parameters
@@ -188,6 +188,8 @@ def instructions(parameters, products):
     parameters : ArrayParameters
     products : sequence of tuple
         Each is (m, n, k, modes of a, modes of b), and (first, last) if it is a part of a product.
+    steps : sequence of int, optional
+        Of their random words; all 0 if not given.
     """
     system, count = parameters.system, len(products)
     modes_of = [[[each[side][name] for name in system.modes] for each in products] for side in (3, 4)]
@@ -196,7 +198,8 @@ def instructions(parameters, products):
     sizes = np.array([each[:3] for each in products]).reshape(count, 3)
     parts = np.array([each[5] if len(each) > 5 else (True, True) for each in products]).reshape(count, 2)
     return array_vectors(parameters, np.ones(count, bool), np.zeros((count, system.group), int),
-                         np.zeros(count, int), *sizes.T, *parts.T, *sides, *np.zeros((5, count), int))
+                         np.zeros(count, int), *sizes.T, *parts.T, *sides, *np.array(
+                             [[0] * count, steps or [0] * count, *[[0] * count] * 3]))
 
 
 def timing(parameters, count=4, seed=1):

@@ -247,6 +247,26 @@ def test_train_takes_errors_from_the_softmax_head(capsys):
         "narrowgauge train: bits is 17; allowed: an integer from 2 to 16\n")
 
 
+def test_train_takes_a_work_format(capsys):
+    arguments = ("train", "--recipe", "fp32", "--examples", "90,20", "--epochs", "2", "--json", "-")
+    plain = json.loads(run(capsys, *arguments)[1])
+    status, out, err = run(capsys, *arguments, "--work", "bf16")
+    data = json.loads(out)
+    assert (status, err) == (0, "") and data["digest"] != plain["digest"]
+    assert data["system"]["work"] == data["formats"]["weights"]["format"] == "bf16"
+    assert data["formats"]["errors"]["format"] == {"type": "Fixed", "bits": 9, "fraction": 8}
+    assert data["formats"]["errors"]["logits"] == "bf16"
+    assert all(abs(row["head_loss"] - row["loss"]) < 1 for row in data["history"])
+    assert "head_loss" not in plain["history"][0] and plain["system"]["work"] == "fp32"
+    assert json.loads(run(capsys, *arguments, "--work", "fp32")[1])["digest"] == plain["digest"]
+    wide = run(capsys, "train", *arguments[3:], "--recipe", "bfp", "--work", "bf16", "--set", "accumulator=fp32")[1]
+    assert json.loads(wide)["system"]["accumulator"] == "fp32"
+    for work, message in (("fp33", "work is 'fp33'; allowed: fp32, fp16, bf16, "),
+                          ("fp8-e4m3", "work is Float(exponent=4, "), ("lns8", "work is Log(bits=8")):
+        status, out, err = run(capsys, *arguments, "--work", work)
+        assert (status, out) == (2, "") and err.startswith(f"narrowgauge train: {message}") and err.count("\n") == 1
+
+
 def test_generate_warns_of_too_few_bits_and_writes_all_the_same(capsys):
     status, out, err = run(capsys, "generate", "softmax-grad", "--set", "classes=1000", "--set", "bits=8")
     assert status == 0 and "module softmax_grad_bf16_n1000_b8(" in out

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from narrowgauge import catalog
 from narrowgauge.golden import array, network
+from narrowgauge.hw.array.path import Path
 from narrowgauge.sim import array as bench
 from narrowgauge.sim import recorded, runner
 from narrowgauge.sim.array import instructions
@@ -104,6 +105,21 @@ def test_cycles_of_a_product_in_parts(row):
     found = [outcome.spans[index][1] for index in emitting]
     assert np.diff(found).tolist() == np.diff([ends[index] for index in emitting]).tolist()
     assert array.cycles(parameters, *sizes, mode, mode) == ends[-1]
+
+
+@pytest.mark.parametrize("settings", [SMALL, SMALL | {"converters": 1}, {
+    "system": "mx", "rows": 1, "columns": 1, "block": 8, "lanes": 4, "rounding": "stochastic", "memory": 64,
+    "buffer": 64}], ids=["bfp", "one converter", "mx"])
+def test_a_product_of_another_step_waits_for_its_key(settings):
+    """Until the words of the vectors before are made, and as long again for the key; later ones of the step do not."""
+    parameters = ARRAY.configure(settings)
+    mode = dict.fromkeys(parameters.system.modes, 2)
+    outcome = run(ARRAY, parameters, instructions(parameters, [(1, 1, 1, mode, mode)] * 5, [0, 0, 7, 7, 2**32 - 1]),
+                  idle=0, busy=0)
+    gaps = np.diff([outcome.spans[at][0] for at in range(5)]).tolist()
+    wait = 2 * Path(parameters, 0).behind + 3
+    # A vector is requested one cycle behind its instruction; with one converter, the second one two.
+    assert gaps[1] == gaps[3] == wait + parameters.converters % 2 + 1 and gaps[0] == gaps[2] < 12
 
 
 def test_latency():
