@@ -1,12 +1,14 @@
 """Tests the random words with PractRand: makes streams of them; writes data/words.csv and the table of words.md.
 
 ``python docs/words.py list`` tells the streams, ``stream NAME`` writes one to standard output, and ``test --practrand
-PATH`` pipes them into PractRand's program RNG_test. ``tables`` tests nothing; ``speed`` measures the golden model.
+PATH`` pipes them into PractRand's program RNG_test. ``tables`` tests nothing; ``speed`` measures the golden model,
+``cost`` the circuit.
 """
 
 import argparse
 import contextlib
 import csv
+import json
 import re
 import statistics
 import subprocess
@@ -19,8 +21,11 @@ import experiments
 import numpy as np
 from experiments import HERE
 from narrowgauge.golden import words
+from narrowgauge.hw import verilog
+from narrowgauge.hw.words import CountedWords
+from narrowgauge.synth import flow
 
-RESULTS, PAGE = HERE / "data" / "words.csv", HERE / "words.md"
+RESULTS, COSTS, PAGE = HERE / "data" / "words.csv", HERE / "data" / "words-cost.csv", HERE / "words.md"
 SEED = 1
 CHUNK = 1 << 13  # blocks made at a time, few enough for the cache
 MOST = 1 << 29  # blocks of a test; a stream of single bits is short by it
@@ -260,7 +265,61 @@ def tables():
             totals = [sum(int(row[field]) for row in shown) for field in ("bytes", *COUNTS)]
             lines.append(f"| all | | {totals[0] / 2**20:,.0f} | {' | '.join(map(str, totals[1:]))} |")
         found[table] = "\n".join(lines)
-    return found
+    return found | {"generators": generators_table(), "units": units_table()}
+
+
+# What makes the words alone: lanes, bits. Units that take random words, as data/unit-costs.csv has them.
+GENERATORS = {"counted, 1 lane of 8 bits": (1, 8), "counted, 16 lanes of 8 bits": (16, 8),
+              "counted, 16 lanes of 16 bits": (16, 16), "counted, 64 lanes of 8 bits": (64, 8)}
+UNITS_OF_WORDS = (("bfp-converter", "{}"), ("madam-update", "{}"), ("sgd-update", "{}"),
+                  ("sgd-update", '{"schedule": "shared"}'),
+                  ("float-adder", '{"format": "bf16", "rounding": "stochastic"}'))
+COST_FIELDS = ("what", "settings", "lut", "ff", "min", "median", "max")
+
+
+def read_costs():
+    """Return the rows of costs by (what, settings). Those of LFSRs and units before are of commit fabc9cc."""
+    with COSTS.open(newline="") as file:
+        return {(row["what"], row["settings"]): row for row in csv.DictReader(file)}
+
+
+def cost():
+    """Synthesise, place and route what makes the words alone; write the rows and the tables."""
+    rows = read_costs()
+    for label, (lanes, bits) in GENERATORS.items():
+        component = CountedWords(seed=1, lanes=lanes, bits=bits)
+        found = flow.synthesise(verilog.emit(component, "counted"), "counted", verilog.ports_of(component), "ecp5")
+        rows[label, ""] = {"what": label, "settings": "", "lut": found["lut"], "ff": found["ff"],
+                           **{name: f"{found['fmax_mhz'][name]:.1f}" for name in ("min", "median", "max")}}
+        print(label, rows[label, ""]["lut"], rows[label, ""]["median"], flush=True)
+    experiments.save(COSTS, COST_FIELDS, [[row[field] for field in COST_FIELDS] for row in rows.values()])
+    experiments.fill(PAGE, tables())
+
+
+def _figures(row):
+    return f"{int(row['lut']):,} | {int(row['ff']):,} | {row['median']} ({row['min']} to {row['max']})"
+
+
+def generators_table():
+    """Return the table of generators: shift registers before, blocks now."""
+    lines = ["| | LUT | FF | Fmax, MHz |", "| --- | ---: | ---: | ---: |"]
+    lines += [f"| {what} | {_figures(row)} |" for (what, settings), row in read_costs().items() if not settings]
+    return "\n".join(lines)
+
+
+def units_table():
+    """Return the table of units: with an LFSR for each lane, with blocks, and the difference of LUTs."""
+    with (HERE / "data" / "unit-costs.csv").open(newline="") as file:
+        now = {(row["unit"], row["settings"]): row for row in csv.DictReader(file)}
+    before = read_costs()
+    lines = ["| unit | LUT, FF, MHz with LFSRs | | | with blocks | | | LUT |",
+             "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"]
+    for unit, settings in UNITS_OF_WORDS:
+        first, second = before[unit, settings], now[unit, settings]
+        more = int(second["lut"]) / int(first["lut"]) - 1
+        shown = ", ".join(f"{name}={value}" for name, value in json.loads(settings).items())
+        lines.append(f"| `{unit}` {shown} | {_figures(first)} | {_figures(second)} | {more:+.0%} |")
+    return "\n".join(lines)
 
 
 def speed():
@@ -296,6 +355,7 @@ def main():
     command.add_argument("names", nargs="*", metavar="NAME", help="(default: all)")
     commands.add_parser("tables", help="write the page's tables again")
     commands.add_parser("speed", help="measure the golden model")
+    commands.add_parser("cost", help="synthesise, place and route what makes the words")
     options = parser.parse_args()
     if options.command == "list":
         for name, source in EVERY.items():
@@ -315,6 +375,8 @@ def main():
         test(options.practrand, options.size, options.names)
     elif options.command == "tables":
         experiments.fill(PAGE, tables())
+    elif options.command == "cost":
+        cost()
     else:
         speed()
 

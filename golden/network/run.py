@@ -230,6 +230,8 @@ def check(dataset: Dataset, *, seed: int, epochs: int, lr: float, batch: int, mo
     require_int("epochs", epochs, 1, 10**6)
     require(type(lr) in (int, float) and 0 < lr <= 1e6, "lr", lr, "a number above 0, at most 1e6")
     require_int("batch", batch, 1, len(dataset.train_x))
+    most = MEASURED // -(-len(dataset.train_x) // batch)
+    require(epochs <= most, "epochs", epochs, f"at most {most}, of 2**31 steps in all")
     require(model in MODELS, "model", model, ", ".join(MODELS))
     require(type(batch_norm) is bool, "batch_norm", batch_norm, "true, false")
     require(type(momentum) in (int, float) and 0 <= momentum < 1, "momentum", momentum, "a number from 0 to below 1")

@@ -1230,6 +1230,38 @@ def test_measuring_accuracy_draws_none_of_trainings_words():
     assert not np.array_equal(training, evaluation)
 
 
+@pytest.mark.parametrize("name, alike", [("bfp", True), ("fp32", True), ("fp16", True), ("mx", True),
+                                         ("lns-madam", False)])
+def test_accuracies_are_those_of_batches_one_by_one(name, alike, monkeypatch):
+    """Where nothing tells batches apart, more are taken at once: with the same results."""
+    settings = {"epochs": 2, "batch": 4, "batch_norm": name != "lns-madam"}
+    recipe = make(name)
+    assert recipe.batches_alike == alike
+    monkeypatch.setattr(network.run, "EVALUATED", 50)  # of the layers' 6 and 32 elements: a few examples
+    few = network.train(recipe, small_data(), **settings)
+    monkeypatch.setattr(type(recipe), "batches_alike", False)
+    assert network.train(recipe, small_data(), **settings).history == few.history
+
+
+def test_measuring_has_the_words_of_its_own_steps_batch_by_batch(monkeypatch):
+    steps = []
+    recipe = make("bfp", group=4, activations_rounding="stochastic")
+    assert not recipe.batches_alike and not make("bfp", weights_rounding="stochastic").batches_alike
+    operand = type(recipe.system).operand
+
+    def kept(self, array, axis, mode, side, draws):
+        steps.append(draws.step)
+        return operand(self, array, axis, mode, side, draws)
+
+    monkeypatch.setattr(type(recipe.system), "operand", kept)
+    data = small_data()
+    network.train(recipe, data, epochs=2, batch=4)
+    train, test = (-(-len(x) // 4) for x in (data.train_x, data.test_x))
+    measured = [*range(2**31, 2**31 + train), *range(2**31 + 2**30, 2**31 + 2**30 + test)]
+    assert list(dict.fromkeys(steps)) == [*range(train), *measured, *range(train, 2 * train)]
+    assert steps.count(2**31) == 2 * 4 and steps.count(0) == 2 * (2 + 2 + 1)
+
+
 @pytest.mark.parametrize("settings", [{}, {"accumulator": "bf16"}, {"mantissa": 8, "accumulator": "fp16"}], ids=str)
 def test_gemms_return_accumulator_values(settings):
     rng = np.random.default_rng(9)
@@ -1309,6 +1341,14 @@ def test_diverging_run_ends_quietly_and_says_so():
 def test_bad_settings_are_named(settings, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
         network.train(make("fp32"), small_data(), **{"batch": 4, **settings})
+
+
+def test_a_run_has_a_step_for_every_key(monkeypatch):
+    monkeypatch.setattr(network.run, "MEASURED", 10)
+    data = small_data()
+    steps = -(-len(data.train_x) // 4)
+    with pytest.raises(ValueError, match=f"^epochs is {10 // steps + 1}; allowed: at most {10 // steps}, of 2"):
+        network.train(make("fp32"), data, batch=4, epochs=10 // steps + 1)
 
 
 @pytest.mark.parametrize(("settings", "message"), [
