@@ -128,9 +128,13 @@ def _operand(system, fields, vector):
     return golden.Operand(block, stride, bool(transposed), dict(zip(system.modes, mode, strict=True)), int(vector))
 
 
-def array_vectors(parameters, multiply, elements, index, m, n, k, first, last, a, b, use, step, pitch, *vectors):
-    """Return Vectors for ``array``: instructions in order, and what the golden model answers to them."""
+def array_vectors(parameters, multiply, elements, index, m, n, k, first, last, a, b, *address):
+    """Return Vectors for ``array``: instructions in order, and what the golden model answers to them.
+
+    `address` is what `addresses` returns; without it, all is 0.
+    """
     p, system = parameters, parameters.system
+    use, step, pitch, *vectors = address or np.zeros((5, len(multiply)), int)
     model = golden.ArrayModel(p)
     block = max((p.blocks - 1).bit_length(), 1)
     widths = (block, block, 1, *system.modes.values())

@@ -1243,6 +1243,17 @@ def test_accuracies_are_those_of_batches_one_by_one(name, alike, monkeypatch):
     assert network.train(recipe, small_data(), **settings).history == few.history
 
 
+def test_a_step_needs_none_before_it():
+    rng = np.random.default_rng(9)
+    recipe, layer = make("bfp", group=4, weights_rounding="stochastic"), Convolution(5, 6, 2, 3)
+    delta = rng.standard_normal((2 * layer.positions, layer.outputs)).astype(f32)
+    weights = rng.standard_normal((layer.outputs, layer.patch)).astype(f32)
+    late, gemms = network.Gemms(recipe, 3), network.Gemms(recipe, 3)
+    found = [gemms.input_gradient(layer, 2, delta, weights, step) for step in range(6)]
+    assert np.array_equal(late.input_gradient(layer, 2, delta, weights, 5), found[5])
+    assert not np.array_equal(found[4], found[5])
+
+
 def test_measuring_has_the_words_of_its_own_steps_batch_by_batch(monkeypatch):
     steps = []
     recipe = make("bfp", group=4, activations_rounding="stochastic")
