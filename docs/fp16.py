@@ -12,6 +12,7 @@ import experiments
 import numpy as np
 from experiments import HERE, SEEDS, save, values
 from narrowgauge.golden import datasets, network, recipes
+from narrowgauge.golden.formats import PRESETS
 
 RESULTS, PAGE, PLOT = HERE / "data" / "fp16.csv", HERE / "fp16.md", HERE / "fp16.svg"
 GRADIENTS, MOMENTS = HERE / "data" / "fp16-gradients.csv", HERE / "data" / "fp16-moments.csv"
@@ -95,7 +96,7 @@ def moments():
     data, _, settings = CASES["fashion-cnn"]
     data = datasets.load(data).first(settings["batch"], 1)
     layer, *_ = layers = network.convolutional(data, settings["hidden"])
-    (weights, gain, shift), *_ = network.initialise(layers, np.random.default_rng(1), np.float16, batch_norm=True)
+    (weights, gain, shift), *_ = network.initialise(layers, np.random.default_rng(1), PRESETS["fp16"], batch_norm=True)
     rows = []
     for chunk in (None, 64):
         gemms = network.Gemms(recipes.make("fp16", chunk=chunk), 1)
