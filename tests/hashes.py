@@ -47,6 +47,9 @@ TRAININGS = [*(f"--recipe {recipe} {more}".strip() for recipe in RECIPES for mor
         "lns-madam --set update=sgd --set weights_bits=12",
         "lns-madam --set accumulation=bins --set accumulator=24 --set lsb=13 --set constants=4",
         "lns-madam --set lanes=8 --batch-norm --softmax-bits 6",
+        "fp32 --work bf16 --batch-norm --model cnn --hidden 2,3",
+        """bfp --work '{"type": "Float", "exponent": 6, "mantissa": 8}' --softmax-rounding stochastic""",
+        "mx --work bf16 --update kahan --set accumulator=fp32",
     )), *(f"--system {system}" for system in SYSTEMS)]
 # Steps and examples of each: four, of which the last one is shorter.
 SHORT = "--data digits --examples 104,16 --epochs 1 --json -"
