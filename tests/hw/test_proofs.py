@@ -230,13 +230,13 @@ def test_a_waiting_choice_stays_as_it_is_for_ever(settings, tmp_path):
 
 
 @pytest.mark.parametrize("rule, depth", [
-    ("owed", 16), ("taken_in_time", 24), pytest.param("nothing_lost", 26, marks=pytest.mark.sweep)])
+    ("owed", 24), ("taken_in_time", 24), pytest.param("nothing_lost", 36, marks=pytest.mark.sweep)])
 def test_no_choice_comes_unasked_and_none_is_lost_or_late(rule, depth, tmp_path):
     assert prove(tmp_path, ADAPTIVE, CHOICE, [rule], "bmc", depth, within=within(CHOICE)) == set()
 
 
 @pytest.mark.parametrize("rule, depth", [
-    ("taken_in_time", 24), pytest.param("nothing_lost", 26, marks=pytest.mark.sweep)])
+    ("taken_in_time", 24), pytest.param("nothing_lost", 36, marks=pytest.mark.sweep)])
 def test_control_a_choice_in_a_cycle_less_is_too_early(rule, depth, tmp_path):
     assert prove(tmp_path, ADAPTIVE, CHOICE, [rule], "bmc", depth, early=1, within=within(CHOICE)) == {rule}
 
@@ -264,6 +264,6 @@ def test_control_a_fault_of_precision_control_is_refused(fault, tmp_path):
     unit, old, new, rules = FAULTS[fault]
     settings, bounds = (CHOICE, within(CHOICE)) if unit == ADAPTIVE else (CYCLES, None)
     entry = catalogue(tmp_path, (old, new)).find(unit)
-    depth = 26 if "nothing_lost" in rules else 10
+    depth = 36 if "nothing_lost" in rules else 20
     assert prove(tmp_path, unit, settings, sorted(rules), "bmc", depth, within=bounds,
                  text=entry.verilog(entry.configure(settings))) == rules
