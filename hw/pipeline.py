@@ -9,7 +9,7 @@ from amaranth.hdl import ShapeLike, ValueLike
 
 __all__ = ["UNCHECKED", "bits_of", "signals", "stage", "sticky_status"]
 
-# Of memories: no word is read, and used, while it is written, so that no circuit has to look out for it.
+# Attribute of a memory: nothing is used that was read from a word while it was written. No circuit need watch for it.
 UNCHECKED: dict[str, Any] = {"no_rw_check": 1}
 
 

@@ -111,9 +111,9 @@ class PrecisionAdaptive(StreamUnit):
         Cycles from an accepted last group to its answer, where all groups have one exponent. A tensor whose exponents
         span n + 1 codes, groups of zeros aside, is answered n cycles later.
     interval : int
-        Cycles between transfers: 1. The first group of a tensor waits for the walk of the tensor before, n + 1 cycles.
-        From the end of one tensor to that of the next there are at least n + `fraction` + 6 cycles, of the n of the
-        first one. After a reset the walk goes over all codes, to clear them.
+        Cycles between transfers: 1. After a tensor of n + 1 codes the first group of the next tensor waits n + 1
+        cycles, for the walk. The next tensor's last group follows that tensor's last after n + `fraction` + 6 cycles
+        or more. After a reset the walk goes over all codes, to clear them.
     """
 
     def __init__(self, parameters: AdaptiveParameters) -> None:
@@ -123,8 +123,7 @@ class PrecisionAdaptive(StreamUnit):
 
     @property
     def latency(self) -> int:
-        # A stage for the chunks and one for two levels of their sums; a step of the walk with its read and its sum;
-        # then the product, and a comparison.
+        # A stage for the chunks and one for two levels of their sums; the walk; the product; a comparison.
         return 1 + ((self.parameters.group - 1).bit_length() + 1) // 2 + WALK + (self.parameters.fraction + 1) + 1
 
     @property
@@ -164,11 +163,13 @@ class PrecisionAdaptive(StreamUnit):
         # The span of the tensor's exponents, groups of zeros aside. A walk moves its bottom up to its top. A reset
         # leaves the memory as it is: a walk over all codes, without an answer, clears it.
         walking, silent = signals("walking silent", init=1)
-        bottom, top = Signal(p.exponent), Signal(p.exponent, init=-1)
-        empty, busy = signals("empty busy")
-        ends = walking & (bottom == top)
-        enters = now.valid & ~walking & ~(now.last & busy)
-        m.d.comb += advance.eq(~now.valid | enters)
+        bottom, top = Signal(p.exponent), Signal(p.exponent, init=(1 << p.exponent) - 1)
+        busy, ends, enters = signals("busy ends enters")
+        empty = Signal(init=1)
+        m.d.comb += [
+            ends.eq(walking & (bottom == top)), enters.eq(now.valid & ~walking & ~(now.last & busy)),
+            advance.eq(~now.valid | enters),
+        ]
         with m.If(walking):
             m.d.sync += bottom.eq(bottom + 1)
             with m.If(ends):
@@ -190,8 +191,8 @@ class PrecisionAdaptive(StreamUnit):
         fetched = stage(m, moves, "fetched", valid=walking | enters, walks=walking, counts=walking & ~silent,
                         ends=ends & ~silent, code=read.addr, low=low, high=high)
 
-        # A sum of which the memory does not know yet when it is read again: `sums`, the one made last, is written now.
-        # A carry is kept beside it, and saturates it where it is used.
+        # The memory answers without the last three sums. `sums` was made last, and is written in this cycle. Its
+        # carries stay beside it and saturate it on use: an adder and the saturation take too long for one cycle.
         sums, older, newest, current = signals("sums older newest current", 2 * p.bits)
         carries = Signal(2)
         m.d.comb += newest.eq(sums | Cat(each.replicate(p.bits) for each in carries))

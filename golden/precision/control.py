@@ -15,8 +15,8 @@ from .policies import Adaptive
 
 __all__ = ["AXES", "Control", "array_of", "range_test"]
 
-# Along which axis of a tensor, as it is stored, the groups lie from which its width is decided: the reduction axis of
-# the forward GEMM, and for gradients that of the weight gradient.
+# The axis of a stored tensor along which the groups of the decision lie: the reduction axis of the forward GEMM, for
+# gradients the reduction axis of the weight gradient.
 AXES = {"weights": 1, "activations": 1, "gradients": 0}
 
 
@@ -71,9 +71,9 @@ class Control:
         return widths[-1]
 
     def _statistics(self, kind: str, layer: int, array: np.ndarray) -> tuple[int, int] | None:
-        """Return the sums that decide on a tensor in this step, None if there are none yet, and take those of `array`.
+        """Take the sums of a tensor; return the sums that decide on it in this step.
 
-        With a lag they are the sums that were taken in the step before.
+        With a lag these were taken in the step before: None in the first step.
         """
         policy = getattr(self._policies, kind)
         before = self._sums.get((kind, layer))

@@ -107,7 +107,7 @@ class AdaptiveParameters(Parameters):
 
     @property
     def total(self) -> int:
-        """Bits of a tensor's sums: one more than those of one exponent, as the others add less than as much again."""
+        """Bits of a tensor's sums. All smaller exponents together add less than the largest one can: one bit more."""
         return self.bits + 1 + self.guard
 
 
