@@ -230,7 +230,8 @@ def tables():
     return {"settings": experiments.settings_table(CASES),
             "aim": aim_table(rows, [variant for variant in VARIANTS if variant.startswith(("fast", "cpt"))]),
             "thresholds": aim_table(few, ["fast-nearest", *TRIED]),
-            "lag": lag_table(rows), "schedules": schedules_table(), **{case: results_table(rows, case) for case in CASES}}
+            "lag": lag_table(rows), "schedules": schedules_table(),
+            **{case: results_table(rows, case) for case in CASES}}
 
 
 def plot(rows):

@@ -421,26 +421,31 @@ def test_fast_decides_from_a_step_and_an_axis_that_are_pinned(lag):
 class Swapped(network.Gemms):
     """Makes the input gradient of a layer before its weight gradient."""
 
-    def __init__(self, *arguments, **settings):
-        super().__init__(*arguments, **settings)
-        self.weights, self.early, self.order = {}, {}, []
-
-    def product(self, gemm, layer, x, y, step=None):
-        if gemm == "forward":
-            self.weights[layer] = y
-        if gemm == "input-gradient":
-            return self.early.pop(layer)
+    def product(self, gemm, layer, x, y, *others):
         if gemm == "weight-gradient" and layer:
-            self.early[layer] = super().product("input-gradient", layer, x, self.weights[layer], step)
-        return super().product(gemm, layer, x, y, step)
+            self.owed = layer, x, y, *others
+            self.result = np.zeros((x.shape[1], y.shape[1]), x.dtype)
+            return self.result
+        return super().product(gemm, layer, x, y, *others)
+
+    def input_gradient(self, *arguments):
+        found = super().input_gradient(*arguments)
+        self.result[:] = super().product("weight-gradient", *self.owed)
+        return found
 
 
 @pytest.mark.parametrize("lag", [0, 1])
-def test_fast_is_the_same_with_the_products_of_the_backward_pass_swapped(lag, monkeypatch):
-    order, recipe = [], make("fast", group=4, alpha=0.4, beta=0.1, lag=lag)
-    plain = small_run(recipe)
+@pytest.mark.parametrize("model", ["mlp", "cnn"])
+def test_fast_is_the_same_with_the_products_of_the_backward_pass_swapped(model, lag, monkeypatch):
+    recipe = make("fast", group=4, alpha=0.4, beta=0.1, lag=lag)
+    rng, order = np.random.default_rng(6), []
+    x, y = rng.random((11, 49)).astype(np.float32), rng.integers(0, 3, 11)
+    data, settings = Dataset("small", x, y, x[:5], y[:5], 3, (7, 7)), {"epochs": 4, "batch": 4, "model": model}
+    settings["hidden"] = (5,) if model == "mlp" else (3, 2)
+    plain = network.train(recipe, data, **settings)
     monkeypatch.setattr(network.run, "Gemms", Swapped)
-    swapped = small_run(recipe, record=lambda step, layer, gemm, *_: order.append((step, layer, gemm)))
+    swapped = network.train(recipe, data, **settings,
+                            record=lambda step, layer, gemm, *_: order.append((step, layer, gemm)))
     assert order.index((0, 1, "input-gradient")) < order.index((0, 1, "weight-gradient"))
     assert swapped.digest == plain.digest and swapped.precision == plain.precision
     assert {"2", "4"} <= {width for each in plain.precision["steps"]["gradients"] for width in each}
