@@ -131,7 +131,7 @@ def fill(page, tables):
 def arguments(summary, cases, variants=None):
     """Return what the command line asks for: `cases`, `variants`, `all`, `tables`, `processes`.
 
-    A script that gives its `variants` takes names of them, to run these alone.
+    With `variants` the script takes some of their names, to run no others.
     """
     parser = argparse.ArgumentParser(description=summary)
     parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(cases))

@@ -196,7 +196,7 @@ def aim_table(rows, variants):
 def lag_table(rows):
     """Return the Markdown table of what a lag of one step does."""
     lines = ["| variant | lag | test accuracy, % | points from static-4 | array cycles saved, % "
-             "| of them spent to decide, % | saved in all, % |", "| --- |" + " ---: |" * 6]
+             "| cycles spent to decide, % | saved in all, % |", "| --- |" + " ---: |" * 6]
     for variant in ("fast-lag-0", "fast", "fast-nearest-lag-0", "fast-nearest"):
         test, _ = experiments.accuracy(rows, LAGGED, variant)
         saved = 100 - share(rows, LAGGED, variant, "static-4", "cycles")

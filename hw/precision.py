@@ -192,7 +192,7 @@ class PrecisionAdaptive(StreamUnit):
                         ends=ends & ~silent, code=read.addr, low=low, high=high)
 
         # The memory answers without the last three sums. `sums` was made last, and is written in this cycle. Its
-        # carries stay beside it and saturate it on use: an adder and the saturation take too long for one cycle.
+        # carries saturate it when it is used: addition and saturation take too long for one cycle.
         sums, older, newest, current = signals("sums older newest current", 2 * p.bits)
         carries = Signal(2)
         m.d.comb += newest.eq(sums | Cat(each.replicate(p.bits) for each in carries))

@@ -15,8 +15,8 @@ from .policies import Adaptive
 
 __all__ = ["AXES", "Control", "array_of", "range_test"]
 
-# The axis of a stored tensor along which the groups of the decision lie: the reduction axis of the forward GEMM, for
-# gradients the reduction axis of the weight gradient.
+# The axis of a stored tensor along which the groups of the decision lie. It is the reduction axis of the forward GEMM,
+# and for gradients the reduction axis of the weight gradient.
 AXES = {"weights": 1, "activations": 1, "gradients": 0}
 
 
@@ -71,7 +71,7 @@ class Control:
         return widths[-1]
 
     def _statistics(self, kind: str, layer: int, array: np.ndarray) -> tuple[int, int] | None:
-        """Take the sums of a tensor; return the sums that decide on it in this step.
+        """Take the sums of a tensor, and return the sums to decide from.
 
         With a lag these were taken in the step before: None in the first step.
         """
