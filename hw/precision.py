@@ -163,7 +163,8 @@ class PrecisionAdaptive(StreamUnit):
         # The span of the tensor's exponents, groups of zeros aside. A walk moves its bottom up to its top. A reset
         # leaves the memory as it is: a walk over all codes, without an answer, clears it.
         walking, silent = signals("walking silent", init=1)
-        bottom, top = Signal(p.exponent), Signal(p.exponent, init=(1 << p.exponent) - 1)
+        bottom = Signal(p.exponent)
+        top = Signal(p.exponent, init=(1 << p.exponent) - 1)
         busy, ends, enters = signals("busy ends enters")
         empty = Signal(init=1)
         m.d.comb += [
@@ -185,7 +186,8 @@ class PrecisionAdaptive(StreamUnit):
 
         # Read the sums of the group's or of the walk's code.
         m.submodules.memory = words = memory.Memory(shape=2 * p.bits, depth=1 << p.exponent, init=[], attrs=UNCHECKED)
-        read, write = words.read_port(), words.write_port()
+        read = words.read_port()
+        write = words.write_port()
         m.d.comb += [read.addr.eq(Mux(walking, bottom, now.code)), read.en.eq(1)]
         moves = C(1, 1)  # from here on nothing waits
         fetched = stage(m, moves, "fetched", valid=walking | enters, walks=walking, counts=walking & ~silent,

@@ -2,6 +2,7 @@
 """Precision control: its Verilog against golden, over whole schedules and training runs, under stalls."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from narrowgauge.golden.datasets import Dataset
 from narrowgauge.golden.recipes import make
 from narrowgauge.golden.rounding import TRUNCATE
 from narrowgauge.sim import precision as bench
-from units import cases, run
+from units import cases, run, text_of
 
 CYCLIC, ADAPTIVE = catalog.find("precision-cyclic"), catalog.find("precision-adaptive")
 
@@ -141,6 +142,15 @@ def test_a_sum_that_is_read_again_at_once_is_the_new_one(distance):
         vectors = bench.adaptive_vectors(parameters, exponents, elements, np.full(count, threshold), last)
         assert vectors.outputs == [expected]
         run(ADAPTIVE, parameters, vectors, idle=0, busy=0)
+
+
+def test_what_is_read_while_it_is_written_does_not_matter():
+    parameters = ADAPTIVE.configure({"group": 4})
+    text, last = text_of(ADAPTIVE, parameters), parameters.exponent
+    read = re.search(r"<= memory_words\[(\w+)\];", text)
+    wrong = f"<= written[{last}] && written[{last - 1}:0] == {read[1]} ? ~newest : memory_words[{read[1]}];"
+    vectors = ADAPTIVE.vectors(parameters, 2000, seed=61, record=False)
+    run(ADAPTIVE, parameters, vectors, text=text.replace(read[0], wrong), idle=0, busy=0)
 
 
 def test_no_order_of_groups_changes_an_answer():
