@@ -128,17 +128,26 @@ def fill(page, tables):
     write_whole(page, text)
 
 
-def arguments(summary, cases):
-    """Return what the command line asks for: `cases`, `all`, `tables`, `processes`."""
+def arguments(summary, cases, variants=None):
+    """Return what the command line asks for: `cases`, `variants`, `all`, `tables`, `processes`.
+
+    With `variants` the script takes some of their names, to run no others.
+    """
     parser = argparse.ArgumentParser(description=summary)
     parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(cases))
     parser.add_argument("--missing", action="store_false", dest="all", help="keep the rows that are there")
     parser.add_argument("--tables", action="store_true", help="train nothing")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="runs at a time (default: the cores)")
+    if variants:
+        parser.add_argument("--variants", type=lambda text: text.split(","), default=[], metavar="VARIANT,...",
+                            help="run these alone: " + ", ".join(variants))
     options = parser.parse_args()
-    for case in options.cases:
-        if case not in cases:
-            parser.error(f"CASE is {case!r}; allowed: {', '.join(cases)}")
+    if not variants:
+        options.variants = []
+    for name, given, allowed in (("CASE", options.cases, cases), ("VARIANT", options.variants, variants or ())):
+        for each in given:
+            if each not in allowed:
+                parser.error(f"{name} is {each!r}; allowed: {', '.join(allowed)}")
     return options
 
 
@@ -150,6 +159,7 @@ def work(options, run, path, fields, jobs, after=None):
     rows = read(path)
     # Seed by seed: a run that is cut short leaves comparable rows.
     wanted = [job for seed in SEEDS for job in jobs if job[2] == seed and job[0] in (options.cases or [job[0]])]
+    wanted = [job for job in wanted if job[1] in (options.variants or [job[1]])]
     wanted = [job for job in wanted if options.all or job not in rows]
     with multiprocessing.Pool(options.processes) as pool:
         for done, row in enumerate(pool.imap_unordered(run, wanted), 1):

@@ -1,6 +1,7 @@
 """What precision that changes during training costs and does: trains; writes data/precision*.csv, plots, page tables.
 
-`make experiments` runs it whole. ``python docs/precision.py CASE ...`` runs these cases again and keeps the other rows;
+`make experiments` runs it whole. ``python docs/precision.py CASE ...`` runs these cases again and keeps the other rows.
+``--variants fast,fast-lag-0`` runs these variants alone, of the cases named or of all.
 ``python docs/precision.py --tables`` trains nothing. Tables and plots are made from the CSV files alone.
 """
 
@@ -58,8 +59,12 @@ TRIED = {f"fast-{alpha}-{beta}": ("fast", {"alpha": alpha, "beta": beta} | NEARE
 TRIED["fast-wide-gradients"] = ("bfp", {f"{kind}_precision": {"policy": "adaptive"}
                                         for kind in ("weights", "activations")})
 FEW = SEEDS[:3]
-JOBS = [(case, variant, seed) for case in CASES for variant in VARIANTS | TRIED for seed in SEEDS
-        if variant in VARIANTS or seed in FEW]
+# FAST with widths from the step itself, in one case; the default takes them from the step before.
+LAGGED = "digits-mlp"
+LAGS = {"fast-lag-0": ("fast", {"lag": 0}), "fast-nearest-lag-0": ("fast", {"lag": 0} | NEAREST)}
+ALL = VARIANTS | TRIED | LAGS
+JOBS = [(case, variant, seed) for case in CASES for variant in ALL for seed in SEEDS
+        if variant in VARIANTS or variant in TRIED and seed in FEW or variant in LAGS and case == LAGGED]
 FIELDS = ("case", "variant", "seed", "test", "train", "loss", "operations", "passes", "digest", "products")
 MARKS = {"static-2": ("black", "v"), "static-3": ("black", "^"), "static-4": ("black", "s"), "static-8": ("black", "D"),
          "static-4-truncated": ("#888888", "s"), "fast": (ORANGE, "o"), "fast-reversed": (ORANGE, "x"),
@@ -89,19 +94,31 @@ def unpacked(text):
     return found
 
 
+def deciding(text):
+    """Return the cycles that an extra pass for FAST's decisions takes: a cycle for each group of every tensor."""
+    found = 0
+    for part in text.split(";") if text else ():
+        (gemm, m, n, k), counts = part.partition(":")[0].split(), part.partition(":")[2].split(",")
+        # Weights and activations are decided on along the forward product, gradients along the weight gradient.
+        rows = {"forward": int(m) + int(n), "weight-gradient": int(m)}.get(gemm, 0)
+        found += rows * -(-int(k) // 16) * sum(int(each.split()[1]) for each in counts)
+    return found
+
+
 def read():
     """Return the rows of the results, with the cycles that the array spends on their products."""
     rows = experiments.read(RESULTS)
     for row in rows.values():
         row["cycles"] = sum(count * array.cycles(array_of(16), m, n, k, {"precision": a}, {"precision": b})
                             for m, n, k, a, b, count in unpacked(row["products"])) or ""
+        row["deciding"] = deciding(row["products"]) if "lag-0" in row["variant"] else 0
     return rows
 
 
 def run(job):
     """Return the row of one training run. `operations` are in % of FP32's."""
     case, variant, seed = job
-    result = experiments.train(CASES[case], (VARIANTS | TRIED)[variant], seed)
+    result = experiments.train(CASES[case], ALL[variant], seed)
     last, told = result.history[-1], result.precision
     operations = 100 * told["bit_operations"]["used"] / told["bit_operations"]["fp32"] if told else 100
     return dict(zip(FIELDS, (
@@ -176,6 +193,21 @@ def aim_table(rows, variants):
     return "\n".join(lines)
 
 
+def lag_table(rows):
+    """Return the Markdown table of what a lag of one step does."""
+    lines = ["| variant | lag | test accuracy, % | points from static-4 | array cycles saved, % "
+             "| cycles spent to decide, % | saved in all, % |", "| --- |" + " ---: |" * 6]
+    for variant in ("fast-lag-0", "fast", "fast-nearest-lag-0", "fast-nearest"):
+        test, _ = experiments.accuracy(rows, LAGGED, variant)
+        saved = 100 - share(rows, LAGGED, variant, "static-4", "cycles")
+        decided, full = (values(rows, LAGGED, *each) for each in ((variant, "deciding"), ("static-4", "cycles")))
+        spent = statistics.mean(100 * decided[seed] / full[seed] for seed in decided)
+        lines.append(f"| {variant.removesuffix('-lag-0')} | {1 - variant.endswith('-0')} | {test} "
+                     f"| {spread(gaps(rows, LAGGED, variant, 'static-4'), '+.2f')} | {saved:.1f} | {spent:.1f} "
+                     f"| {saved - spent:.1f} |")
+    return "\n".join(lines)
+
+
 def schedules_table():
     """Return the Markdown table of what CPT's schedules save of 8 bits, in layers that have all three products."""
     steps, full = 64_000, (cost(8, 8), 3 * blockfloat.passes(8, 8))
@@ -198,7 +230,8 @@ def tables():
     return {"settings": experiments.settings_table(CASES),
             "aim": aim_table(rows, [variant for variant in VARIANTS if variant.startswith(("fast", "cpt"))]),
             "thresholds": aim_table(few, ["fast-nearest", *TRIED]),
-            "schedules": schedules_table(), **{case: results_table(rows, case) for case in CASES}}
+            "lag": lag_table(rows), "schedules": schedules_table(),
+            **{case: results_table(rows, case) for case in CASES}}
 
 
 def plot(rows):
@@ -252,7 +285,7 @@ def plot_course():
 
 def main():
     """Run what the command line asks for."""
-    options = experiments.arguments(__doc__.splitlines()[0], CASES)
+    options = experiments.arguments(__doc__.splitlines()[0], CASES, ALL)
     if not options.tables:
         experiments.work(options, run, RESULTS, FIELDS, JOBS, after=lambda pool: save(
             WIDTHS, ("variant", "tensor", "layer", "widths"), [row for rows in pool.map(course, SHOWN_VARIANTS)

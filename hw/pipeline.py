@@ -7,7 +7,10 @@ from typing import Any
 from amaranth import *
 from amaranth.hdl import ShapeLike, ValueLike
 
-__all__ = ["bits_of", "signals", "stage", "sticky_status"]
+__all__ = ["UNCHECKED", "bits_of", "signals", "stage", "sticky_status"]
+
+# Attribute of a memory: nothing is used that was read from a word while it was written. No circuit need watch for it.
+UNCHECKED: dict[str, Any] = {"no_rw_check": 1}
 
 
 def signals(names: str, shape: ShapeLike = 1, **settings: Any) -> list[Signal]:

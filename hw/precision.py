@@ -3,16 +3,18 @@
 from typing import Any
 
 from amaranth import *
+from amaranth.lib import memory
 
 from ..golden.precision import NARROW, WIDE, AdaptiveParameters, CyclicParameters, breakpoints
 from . import meanings
 from .formats import group_layout
-from .pipeline import signals, stage
+from .pipeline import UNCHECKED, signals, stage
 from .unit import StreamUnit
 
 __all__ = ["PrecisionAdaptive", "PrecisionCyclic"]
 
 WIDTH = 4  # bits of a width, 2 to 8
+WALK = 4  # cycles for a walk of one code: to begin, to read, to add, to combine
 
 
 class PrecisionCyclic(StreamUnit):
@@ -79,11 +81,12 @@ class PrecisionCyclic(StreamUnit):
 class PrecisionAdaptive(StreamUnit):
     """FAST's choice between 2 and 4 bits for a tensor, from its groups of 4 bits, truncated: a group per cycle.
 
-    Sums the lower chunks and the higher chunks of all elements, scaled by their groups' exponents, and answers 4 where
-    the lower ones' sum is the threshold times 4 times the higher ones' or more, else 2: r(X) against the threshold
-    without a divider, and without a multiplier, by an addition for each bit of the threshold. See
-    `golden.precision.sum_chunks` for what is dropped of groups with small exponents. Source: numerics contract,
-    section 3 (FAST).
+    A memory has two sums for each exponent code: of the lower chunks, and of the higher chunks, of all elements in
+    groups of that exponent. At the tensor's end a walk from its smallest exponent to its largest combines and clears
+    them. The answer is 4 where the sum of the lower chunks is at least threshold * 4 * that of the higher chunks, else
+    2. This is r(X) against the threshold without a divider, and without a multiplier: by an addition for each bit of
+    the threshold. The order of the groups does not matter. See `golden.precision.sum_chunks`. Source: numerics
+    contract, section 3 (FAST).
 
     Parameters
     ----------
@@ -105,10 +108,12 @@ class PrecisionAdaptive(StreamUnit):
     Attributes
     ----------
     latency : int
-        Cycles from an accepted last group to its answer.
+        Cycles from an accepted last group to its answer, where all groups have one exponent. A tensor whose exponents
+        span n + 1 codes, groups of zeros aside, is answered n cycles later.
     interval : int
-        Cycles between transfers: 1; but no less than `fraction` + 3 from one tensor's end to the next one's, and
-        n // 8 + n % 8 more for a group whose exponent is n above the tensor's largest so far.
+        Cycles between transfers: 1. After a tensor of n + 1 codes the first group of the next tensor waits n + 1
+        cycles, for the walk. The next tensor's last group follows that tensor's last after n + `fraction` + 6 cycles
+        or more. After a reset the walk goes over all codes, to clear them.
     """
 
     def __init__(self, parameters: AdaptiveParameters) -> None:
@@ -118,8 +123,8 @@ class PrecisionAdaptive(StreamUnit):
 
     @property
     def latency(self) -> int:
-        # A stage for the chunks, one for two levels of their sums, alignment, sum; then the product, and a comparison.
-        return 3 + ((self.parameters.group - 1).bit_length() + 1) // 2 + 1 + (self.parameters.fraction + 1) + 1
+        # A stage for the chunks and one for two levels of their sums; the walk; the product; a comparison.
+        return 1 + ((self.parameters.group - 1).bit_length() + 1) // 2 + WALK + (self.parameters.fraction + 1) + 1
 
     @property
     def meanings(self) -> dict[str, str]:
@@ -137,21 +142,9 @@ class PrecisionAdaptive(StreamUnit):
         advance = Signal()
         m.d.comb += self.i.ready.eq(advance)
 
-        # The largest exponent of the tensor so far: by how much it rises, and how far this group is below it.
-        top = Signal(p.exponent)
-        fresh = Signal(init=1)
-        exponent = payload.group.exponent
-        above, below = signals("above below", p.exponent + 1)
-        m.d.comb += [above.eq(exponent - top), below.eq(top - exponent)]
-        larger = fresh | below[-1]
-        with m.If(advance & self.i.valid):
-            m.d.sync += fresh.eq(payload.last)
-            with m.If(larger):
-                m.d.sync += top.eq(exponent)
         magnitudes = [element.magnitude for element in payload.group.elements]
         now = stage(m, advance, "chunks", valid=self.i.valid, low=[each[:2] for each in magnitudes],
-                    high=[each[2:4] for each in magnitudes], rise=above[:-1] & below[-1].replicate(p.exponent),
-                    gap=below[:-1] & (~larger).replicate(p.exponent), first=fresh, last=payload.last,
+                    high=[each[2:4] for each in magnitudes], code=payload.group.exponent, last=payload.last,
                     threshold=payload.threshold)
 
         # Sums of the group's chunks.
@@ -165,63 +158,94 @@ class PrecisionAdaptive(StreamUnit):
                     terms = [a + b for a, b in zip(terms[::2], terms[1::2])] + terms[len(terms) & ~1:]
                 added[name] = [Cat(each, C(0, bits))[:bits] for each in terms]
             now = stage(m, advance, f"level{level}", now, **added)
+        low, high = now.low[0], now.high[0]
 
-        # Aligned to the largest exponent, with guard bits below.
-        size = bits + p.guard
-        aligned: dict[str, Any] = {
-            name: shifted(Cat(C(0, p.guard), *getattr(now, name)), now.gap) for name in ("low", "high")}
-        now = stage(m, advance, "aligned", now, drop=("gap",), rising=(now.rise != 0) & ~now.first, **aligned)
-        assert all(len(getattr(now, name)) == size for name in aligned)
-
-        # The tensor's sums. Where the largest exponent rises they are shifted first, 8 places a cycle and then one.
-        rising, far = signals("rising far")
-        less = Signal(p.exponent)
+        # The span of the tensor's exponents, groups of zeros aside. A walk moves its bottom up to its top. A reset
+        # leaves the memory as it is: a walk over all codes, without an answer, clears it.
+        walking, silent = signals("walking silent", init=1)
+        bottom = Signal(p.exponent)
+        top = Signal(p.exponent, init=(1 << p.exponent) - 1)
+        busy, ends, enters = signals("busy ends enters")
+        empty = Signal(init=1)
         m.d.comb += [
-            rising.eq(now.valid & now.rising), far.eq(now.rise[3:].any()), less.eq(now.rise - Mux(far, 8, 1)),
+            ends.eq(walking & (bottom == top)), enters.eq(now.valid & ~walking & ~(now.last & busy)),
+            advance.eq(~now.valid | enters),
         ]
-        with m.If(rising):
-            m.d.sync += [now.rise.eq(less), now.rising.eq(less != 0)]
-        sums, overs = [], []
-        for name in ("low", "high"):
-            total, held = Signal(p.bits + 1, name=f"{name}_total"), Signal(p.bits, name=f"{name}_sum", reset_less=True)
-            before = held & (~now.first).replicate(p.bits)
-            m.d.comb += total.eq(before + getattr(now, name))
-            with m.If(rising):
-                m.d.sync += held.eq(Mux(far, held >> 8, held >> 1))
-            with m.Elif(advance & now.valid):
-                m.d.sync += held.eq(total[:-1] | total[-1].replicate(p.bits))
-            sums.append(held)
-            overs.append(total[-1])
-        self.report(m, overflow=advance & now.valid & Cat(overs).any())
-        ended = stage(m, advance, "ended", valid=now.valid & now.last, threshold=now.threshold)
+        with m.If(walking):
+            m.d.sync += bottom.eq(bottom + 1)
+            with m.If(ends):
+                m.d.sync += [bottom.eq(0), top.eq(0), empty.eq(1), walking.eq(0), silent.eq(0)]
+        with m.Elif(enters):
+            m.d.sync += walking.eq(now.last)
+            with m.If((low | high).any()):
+                m.d.sync += empty.eq(0)
+                with m.If(empty | (now.code < bottom)):
+                    m.d.sync += bottom.eq(now.code)
+                with m.If(empty | (now.code > top)):
+                    m.d.sync += top.eq(now.code)
+
+        # Read the sums of the group's or of the walk's code.
+        m.submodules.memory = words = memory.Memory(shape=2 * p.bits, depth=1 << p.exponent, init=[], attrs=UNCHECKED)
+        read = words.read_port()
+        write = words.write_port()
+        m.d.comb += [read.addr.eq(Mux(walking, bottom, now.code)), read.en.eq(1)]
+        moves = C(1, 1)  # from here on nothing waits
+        fetched = stage(m, moves, "fetched", valid=walking | enters, walks=walking, counts=walking & ~silent,
+                        ends=ends & ~silent, code=read.addr, low=low, high=high)
+
+        # The memory answers without the last three sums. `sums` was made last, and is written in this cycle. Its
+        # carries saturate it when it is used: addition and saturation take too long for one cycle.
+        sums, older, newest, current = signals("sums older newest current", 2 * p.bits)
+        carries = Signal(2)
+        m.d.comb += newest.eq(sums | Cat(each.replicate(p.bits) for each in carries))
+        added_to, written, seen = signals("added_to written seen", p.exponent + 1)
+        m.d.sync += [written.eq(added_to), seen.eq(written), older.eq(newest)]
+        wanted = Cat(fetched.code, 1)
+        held = stage(m, moves, "held", fetched, words=read.data, again=wanted == added_to,
+                     known=(wanted == written) | (wanted == seen), recent=Mux(wanted == written, newest, older))
+        m.d.comb += [
+            added_to.eq(Cat(held.code, held.valid)),
+            write.addr.eq(written[:-1]), write.en.eq(written[-1]), write.data.eq(newest),
+        ]
+
+        # Add the group's chunks, or clear what the walk has read.
+        m.d.comb += current.eq(Mux(held.again, newest, Mux(held.known, held.recent, held.words)))
+        for place, name in enumerate(("low", "high")):
+            total = Signal(p.bits + 1, name=f"{name}_total")
+            m.d.comb += total.eq(current.word_select(place, p.bits) + getattr(held, name))
+            m.d.sync += Cat(sums.word_select(place, p.bits), carries[place]).eq(total)
+        with m.If(held.walks):
+            m.d.sync += [sums.eq(0), carries.eq(0)]
+        self.report(m, overflow=written[-1] & carries.any())
+
+        # Combine: what was below is halved at each code.
+        totals = []
+        for place, name in enumerate(("numerator", "quarter")):
+            combined = Signal(p.total, name=name, reset_less=True)
+            with m.If(held.counts):
+                m.d.sync += combined.eq((combined >> 1) + (current.word_select(place, p.bits) << p.guard))
+            with m.Elif(enters & now.last):
+                m.d.sync += combined.eq(0)
+            totals.append(combined)
+        numerator, quarter = totals
 
         # The threshold times the higher chunks' sum, from the threshold's top bit down, while groups go on coming in.
-        busy = Signal()
+        multiplies = Signal()
         left = Signal(range(p.fraction + 2))
-        numerator, quarter = signals("numerator quarter", p.bits, reset_less=True)
         threshold = Signal(p.fraction + 1, reset_less=True)
-        product = Signal(p.bits + p.fraction + 1, reset_less=True)
-        # The group after an ended tensor is another one's first, which shifts nothing.
-        m.d.comb += advance.eq(~(ended.valid & busy) & ~rising)
-        with m.If(~busy):
+        product = Signal(p.total + p.fraction + 1, reset_less=True)
+        with m.If(enters & now.last):
+            m.d.sync += [threshold.eq(now.threshold), product.eq(0), left.eq(p.fraction + 1), busy.eq(1)]
+        m.d.sync += multiplies.eq(busy & (multiplies | held.ends))
+        with m.If(multiplies & (left != 0)):
             m.d.sync += [
-                numerator.eq(sums[0]), quarter.eq(sums[1]), threshold.eq(ended.threshold), product.eq(0),
-                left.eq(p.fraction + 1), busy.eq(ended.valid),
-            ]
-        with m.Elif(left != 0):
-            m.d.sync += [
-                product.eq((product << 1) + (quarter & threshold[-1].replicate(p.bits))),
+                product.eq((product << 1) + (quarter & threshold[-1].replicate(p.total))),
                 threshold.eq(threshold << 1), left.eq(left - 1),
             ]
         with m.If(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
-        with m.If(busy & (left == 0) & (~self.o.valid | self.o.ready)):
+        with m.If(multiplies & (left == 0) & (~self.o.valid | self.o.ready)):
             enough = Cat(C(0, p.fraction), numerator) >= Cat(C(0, 2), product)
-            m.d.sync += [self.o.valid.eq(1), self.o.payload.precision.eq(Mux(enough, WIDE, NARROW)), busy.eq(0)]
+            m.d.sync += [self.o.valid.eq(1), self.o.payload.precision.eq(Mux(enough, WIDE, NARROW)), busy.eq(0),
+                         multiplies.eq(0)]
         return m
-
-
-def shifted(value: Value, amount: Value) -> Value:
-    """Return `value` shifted right; any bit of `amount` beyond what the shift can use makes it zero."""
-    bits = min(len(value).bit_length(), len(amount))
-    return (value >> amount[:bits]) & (~amount[bits:].any()).replicate(len(value))

@@ -102,7 +102,7 @@ class Gemms:
                 array, axis = array.T, 1 - axis
             mode = self.recipe.mode(kind, array if whole is None else whole[side])
             if self.control:
-                mode["precision"] = self.control.width(kind, layer, step if training else None, array, axis)
+                mode["precision"] = self.control.width(kind, layer, step if training else None, (whole or (x, y))[side])
             draws = draws_of(self.seed, layer, 2 * list(GEMMS).index(gemm) + side, step)
             operand, invalid, overflow = self.recipe.system.operand(
                 array, axis, mode, side, replace(draws, vector=before[side]))

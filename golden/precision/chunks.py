@@ -35,10 +35,9 @@ def sum_chunks(exponents: np.ndarray, low: np.ndarray, high: np.ndarray, *, guar
                limit: int | None = None) -> tuple[int, int, bool]:
     """Return the sums (numerator, denominator / 4, saturated) of a tensor's groups, scaled by their exponents [ours].
 
-    Both sums are integers under one exponent, the largest one of the groups so far, with `guard` bits below the unit of
-    a group of that exponent. For each group in order: where its exponent is larger, both sums are shifted right by the
-    difference, else the group's are, which have `guard` bits added first; what is shifted out is dropped. So a sum is
-    low by less than one of its units, 2**-guard of that of the largest group, for each group and for each rise.
+    Groups of one exponent code are added exactly. Both sums are then brought under the largest code that has chunks
+    other than zero. They are rounded down once, to `guard` bits below the unit of a group of that code. The order of
+    the groups does not matter.
 
     Parameters
     ----------
@@ -46,27 +45,26 @@ def sum_chunks(exponents: np.ndarray, low: np.ndarray, high: np.ndarray, *, guar
         Of each group: its exponent code, and `chunk_sums`.
     guard : int
     limit : int, optional
-        Where sums saturate; see `sum_limit`.
+        Where the sums of one code saturate; see `sum_limit`.
     """
-    exponents = np.asarray(exponents, np.int64).reshape(-1)
-    top = np.maximum.accumulate(exponents)
-    shift = np.minimum(top - exponents, 62)
-    addends = [(np.asarray(each, np.int64) << guard) >> shift for each in (low, high)]
-    # While the exponent stays nothing is shifted, and numbers that are not negative saturate alike in any order.
-    starts = np.flatnonzero(np.diff(top, prepend=-1))
-    sums, saturated = [0, 0], False
-    for start, end in zip(starts, [*starts[1:], len(top)]):
-        rise = int(top[start] - top[start - 1]) if start else 0
-        sums = [(each >> rise) + int(part[start:end].sum()) for each, part in zip(sums, addends)]
-        if limit is not None:
-            saturated |= max(sums) > limit
-            sums = [min(each, limit) for each in sums]
+    codes, places = np.unique(np.asarray(exponents, np.int64).reshape(-1), return_inverse=True)
+    words = np.zeros((len(codes), 2), np.int64)
+    np.add.at(words, places.reshape(-1), np.stack([low, high], axis=-1).astype(np.int64).reshape(-1, 2))
+    saturated = limit is not None and bool((words > limit).any())
+    if limit is not None:
+        words = np.minimum(words, limit)
+    used = words.any(axis=1)
+    sums, before = [0, 0], 0
+    # To halve and round down from code to code gives what one rounding of the whole sum gives.
+    for code, pair in zip(codes[used].tolist(), words[used].tolist()):
+        sums = [(each >> (code - before)) + (word << guard) for each, word in zip(sums, pair)]
+        before = code
     return sums[0], sums[1], saturated
 
 
-def sum_limit(group: int, guard: int = GUARD, count: int = COUNT) -> int:
-    """Return the greatest sum that the unit holds: no less than that of 2**count groups of one exponent."""
-    return (1 << ((3 * group).bit_length() + guard + count)) - 1
+def sum_limit(group: int, count: int = COUNT) -> int:
+    """Return the greatest sum that the unit holds for a code: no less than that of 2**count groups."""
+    return (1 << ((3 * group).bit_length() + count)) - 1
 
 
 def threshold_code(threshold: Fraction | float, fraction: int = FRACTION) -> int:

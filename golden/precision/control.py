@@ -11,8 +11,13 @@ from .. import blockfloat
 from ..array import ArrayParameters, cycles
 from ..blockfloat import Blocks
 from .chunks import sums_of
+from .policies import Adaptive
 
-__all__ = ["Control", "array_of", "range_test"]
+__all__ = ["AXES", "Control", "array_of", "range_test"]
+
+# The axis of a stored tensor along which the groups of the decision lie. It is the reduction axis of the forward GEMM,
+# and for gradients the reduction axis of the weight gradient.
+AXES = {"weights": 1, "activations": 1, "gradients": 0}
 
 
 def array_of(group: int) -> ArrayParameters | None:
@@ -25,8 +30,8 @@ def array_of(group: int) -> ArrayParameters | None:
 class Control:
     """Decides on the width of every operand of a run, and keeps the account.
 
-    A tensor is decided on once a step, at its first use in it, along the axis of that use: weights and activations in
-    the forward GEMM, gradients in the weight gradient's. Later uses in the step have the same width [ours].
+    A tensor is decided on once a step, from groups along its axis of `AXES`. All products of the step that use the
+    tensor have the same width, in any order [ours].
 
     Parameters
     ----------
@@ -39,20 +44,42 @@ class Control:
         self._policies, self._system, self._layers, self._steps = recipe.policies, recipe.system, layers, steps
         self._widths = {(kind, layer): bytearray() for kind in vars(self._policies) for layer in range(layers)}
         self._decided = dict.fromkeys(self._widths)  # the step of the latest decision
+        self._sums: dict[tuple[str, int], tuple[int, int]] = {}  # of the latest step
         self._products: Counter[tuple] = Counter()
         self._kinds: dict[str, Sequence[str]] = {}
 
-    def width(self, kind: str, layer: int, step: int | None, array: np.ndarray, axis: int) -> int:
-        """Return the magnitude bits of a use of a tensor; `step` is None when accuracy is measured."""
+    def width(self, kind: str, layer: int, step: int | None, array: np.ndarray) -> int:
+        """Return the magnitude bits of a use of a tensor.
+
+        Parameters
+        ----------
+        kind : str
+        layer : int
+        step : int, optional
+            None when accuracy is measured.
+        array : ndarray
+            The tensor as it is stored, not transposed for the product.
+        """
         policy = getattr(self._policies, kind)
         widths = self._widths[kind, layer]
         if step is None:
             return policy.measured(widths[-1] if widths else None)
         if self._decided[kind, layer] != step:
-            fmt = self._system.format_of({"precision": policy.top})
-            widths.append(policy.width(layer, self._layers, step, self._steps, lambda: sums_of(array, fmt, axis)))
+            sums = self._statistics(kind, layer, array) if isinstance(policy, Adaptive) else None
+            widths.append(policy.width(layer, self._layers, step, self._steps, sums))
             self._decided[kind, layer] = step
         return widths[-1]
+
+    def _statistics(self, kind: str, layer: int, array: np.ndarray) -> tuple[int, int] | None:
+        """Take the sums of a tensor, and return the sums to decide from.
+
+        With a lag these were taken in the step before: None in the first step.
+        """
+        policy = getattr(self._policies, kind)
+        before = self._sums.get((kind, layer))
+        latest = sums_of(array, self._system.format_of({"precision": policy.top}), AXES[kind])
+        self._sums[kind, layer] = latest
+        return before if policy.lag else latest
 
     def count(self, gemm: str, kinds: Sequence[str], a: Blocks, b: Blocks) -> None:
         """Take a product of Blocks (M, K) and (K, N), of tensors of these kinds, into the account."""

@@ -3,13 +3,12 @@
 Source: numerics contract, section 3.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from typing import Any
 
 from ...base.checks import require, require_int
-from .chunks import WIDE, decide, threshold_code
+from .chunks import NARROW, WIDE, decide, threshold_code
 from .cycles import breakpoints
 
 __all__ = ["POLICIES", "Adaptive", "Constant", "Cyclic", "Policies", "Policy", "Rising", "parse"]
@@ -29,7 +28,7 @@ class Constant:
         """The greatest width."""
         return self.bits
 
-    def width(self, layer: int, layers: int, step: int, steps: int, sums: Callable[[], tuple[int, int]] | None = None
+    def width(self, layer: int, layers: int, step: int, steps: int, sums: tuple[int, int] | None = None
               ) -> int:
         """Return the width of a tensor of that layer (of `layers`, from 0) in that step (of `steps`, from 0)."""
         return self.bits
@@ -77,7 +76,7 @@ class Cyclic:
         """Return the steps of a cycle."""
         return max(steps // self.cycles, 1)
 
-    def width(self, layer: int, layers: int, step: int, steps: int, sums: Callable[[], tuple[int, int]] | None = None
+    def width(self, layer: int, layers: int, step: int, steps: int, sums: tuple[int, int] | None = None
               ) -> int:
         """Return the width, as `Constant.width`."""
         period = self.period(steps)
@@ -111,7 +110,7 @@ class Rising:
         """The greatest width."""
         return self.high
 
-    def width(self, layer: int, layers: int, step: int, steps: int, sums: Callable[[], tuple[int, int]] | None = None
+    def width(self, layer: int, layers: int, step: int, steps: int, sums: tuple[int, int] | None = None
               ) -> int:
         """Return the width, as `Constant.width`."""
         return min(self.low + step * (self.high - self.low + 1) // steps, self.high)
@@ -140,17 +139,22 @@ class Adaptive:
     reverse : bool
         Accurate first: the steps' thresholds in reverse order, ``alpha - beta * (steps - 1 - step) / steps - beta *
         layer / layers``. The threshold rises over the run; the layers' part stays [ours].
+    lag : int
+        1: a step has the sums of the step before and its own threshold, and the first step has 2 bits. 0: a step has
+        its own sums, for comparison [ours].
     """
 
     alpha: float = 0.6
     beta: float = 0.3
     reverse: bool = False
+    lag: int = 1
 
     def __post_init__(self) -> None:
         for name in ("alpha", "beta"):
             value = getattr(self, name)
             require(type(value) in (int, float) and 0 <= value < 2, name, value, "a number from 0 to below 2")
         require(type(self.reverse) is bool, "reverse", self.reverse, "true, false")
+        require_int("lag", self.lag, 0, 1)
 
     @property
     def top(self) -> int:
@@ -163,12 +167,12 @@ class Adaptive:
         step = steps - 1 - step if self.reverse else step
         return alpha - beta * Fraction(step, steps) - beta * Fraction(layer, layers)
 
-    def width(self, layer: int, layers: int, step: int, steps: int, sums: Callable[[], tuple[int, int]] | None = None
+    def width(self, layer: int, layers: int, step: int, steps: int, sums: tuple[int, int] | None = None
               ) -> int:
-        """Return the width, as `Constant.width`. `sums` is called for the tensor's `sum_chunks`."""
-        assert sums is not None, "an adaptive width is that of a tensor"
-        numerator, quarter = sums()
-        return decide(numerator, quarter, threshold_code(self.threshold(layer, layers, step, steps)))
+        """Return the width, as `Constant.width`. `sums` are the tensor's `sum_chunks`: None before there are any."""
+        if sums is None:
+            return NARROW
+        return decide(*sums, threshold_code(self.threshold(layer, layers, step, steps)))
 
     def measured(self, latest: int | None) -> int:
         """Return the width when accuracy is measured: the greatest [ours]."""
@@ -176,7 +180,8 @@ class Adaptive:
 
     def describe(self) -> dict:
         """Return the policy and its parameters: JSON-ready."""
-        return {"policy": "adaptive", "alpha": self.alpha, "beta": self.beta, "reverse": self.reverse}
+        return {"policy": "adaptive", "alpha": self.alpha, "beta": self.beta, "reverse": self.reverse,
+                "lag": self.lag}
 
 
 Policy = Constant | Cyclic | Rising | Adaptive

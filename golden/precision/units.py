@@ -63,9 +63,9 @@ class AdaptiveParameters(Parameters):
     exponent : int
         Width of the shared exponent, 3 to 8.
     guard : int
-        Bits of the sums below the unit of the largest group, 0 to 16; see `sum_chunks`.
+        Bits of the sums below the unit of the largest exponent, 0 to 16; see `sum_chunks`.
     count : int
-        A tensor of up to 2**count groups cannot saturate a sum; 1 to 24.
+        A tensor of up to 2**count groups of one exponent cannot saturate a sum; 1 to 24.
     fraction : int
         Bits of the threshold below the binary point, 1 to 16.
     """
@@ -97,13 +97,18 @@ class AdaptiveParameters(Parameters):
 
     @property
     def limit(self) -> int:
-        """Where a tensor's sums saturate."""
-        return sum_limit(self.group, self.guard, self.count)
+        """Where the sums of one exponent saturate."""
+        return sum_limit(self.group, self.count)
 
     @property
     def bits(self) -> int:
-        """Bits of a tensor's sums."""
+        """Bits of the sums of one exponent."""
         return self.limit.bit_length()
+
+    @property
+    def total(self) -> int:
+        """Bits of a tensor's sums. All smaller exponents together add less than the largest one can: one bit more."""
+        return self.bits + 1 + self.guard
 
 
 def cyclic(parameters: CyclicParameters, restart: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -77,14 +77,14 @@ def bfp(*, group: int = 16, mantissa: int = 4, exponent: int = 8, weights_mantis
 
 
 def fast(*, group: int = 16, exponent: int = 8, alpha: float = 0.6, beta: float = 0.3, reverse: bool = False,
-         weights_rounding: str = "truncate", activations_rounding: str = "truncate",
+         lag: int = 1, weights_rounding: str = "truncate", activations_rounding: str = "truncate",
          gradients_rounding: str = "stochastic", random_bits: int = 8, corrected: bool = False,
          accumulator: Any = "fp32") -> Recipe:
     """Block floating point of 2 or 4 bits, by tensor, layer and step, after FAST (numerics contract, section 3).
 
     Parameters
     ----------
-    alpha, beta, reverse
+    alpha, beta, reverse, lag
         As in `precision.Adaptive`.
     group, exponent, weights_rounding, activations_rounding, gradients_rounding, random_bits, corrected, accumulator
         As in `bfp`; the roundings are FAST's own.
@@ -92,7 +92,7 @@ def fast(*, group: int = 16, exponent: int = 8, alpha: float = 0.6, beta: float 
     base = bfp(group=group, mantissa=4, exponent=exponent, weights_rounding=weights_rounding,
                activations_rounding=activations_rounding, gradients_rounding=gradients_rounding,
                random_bits=random_bits, corrected=corrected, accumulator=accumulator)
-    policy = Adaptive(alpha, beta, reverse)
+    policy = Adaptive(alpha, beta, reverse, lag)
     return replace(base, name="fast", precision=Policies(policy, policy, policy))
 
 

@@ -1,16 +1,12 @@
 """Widths and layouts that the array's parts share."""
 
-from typing import Any
-
 from amaranth.lib import data
 
 from ...golden.array import ArrayParameters
 from ...golden.number_system import NumberSystem
+from ..pipeline import UNCHECKED
 
 __all__ = ["UNCHECKED", "mode_layout", "request_layout", "size_of"]
-
-# Of memories: no word is read, and used, while it is written, so that no circuit has to look out for it.
-UNCHECKED: dict[str, Any] = {"no_rw_check": 1}
 
 
 def size_of(count: int) -> int:

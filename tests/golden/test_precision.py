@@ -117,27 +117,24 @@ def test_range_test_takes_the_first_width_that_gains():
 
 
 def scalar_sums(x, group, guard):
-    """The sums of r in scalar integers, from the definition: quantise each group to 4 and to 2 bits."""
-    top, sums = None, [0, 0]
+    """The sums of r in fractions, from the definition: quantise each group to 4 and to 2 bits, round the sums down."""
+    sums, top = [Fraction(0), Fraction(0)], None
     for start in range(0, len(x), group):
         part = [Fraction(float(each)) for each in x[start:start + group]]
         largest = max(abs(each) for each in part)
         if not largest:
             continue
         exponent = math.floor(math.log2(largest))
-        wide = [math.floor(abs(each) / Fraction(2) ** (exponent - 3)) for each in part]
-        narrow = [math.floor(abs(each) / Fraction(2) ** (exponent - 1)) for each in part]
-        own = [sum(a - 4 * b for a, b in zip(wide, narrow)), sum(narrow)]
-        top = exponent if top is None else top
-        if exponent > top:
-            sums, top = [each >> (exponent - top) for each in sums], exponent
-        sums = [each + ((mine << guard) >> (top - exponent)) for each, mine in zip(sums, own)]
-    return tuple(sums)
+        wide, narrow = ([abs(each) // Fraction(2) ** (exponent - bits) for each in part] for bits in (3, 1))
+        sums[0] += sum(a - 4 * b for a, b in zip(wide, narrow)) * Fraction(2) ** exponent
+        sums[1] += sum(narrow) * Fraction(2) ** exponent
+        top = exponent if top is None else max(top, exponent)
+    return tuple(math.floor(each * Fraction(2) ** (guard - (top or 0))) for each in sums)
 
 
 @pytest.mark.parametrize("guard", [0, 3, 8])
-@pytest.mark.parametrize("spread", [0, 3, 20])
-def test_sums_are_those_of_the_definition(guard, spread):
+@pytest.mark.parametrize("spread", [0, 3, 20, 60])
+def test_sums_are_those_of_the_definition_rounded_down_once(guard, spread):
     rng = np.random.default_rng(spread)
     x = rng.standard_normal(16 * 60) * np.exp2(rng.integers(-spread, spread + 1, 60)).repeat(16)
     x[:40] = x[96:112] = 0
@@ -145,6 +142,23 @@ def test_sums_are_those_of_the_definition(guard, spread):
     magnitudes = np.abs(blocks.mantissas).reshape(-1, blocks.format.group)
     found = precision.sum_chunks(blocks.exponents, *precision.chunk_sums(magnitudes), guard=guard)
     assert found == (*scalar_sums(x, 16, guard), False)
+
+
+@pytest.mark.parametrize("limit", [None, 200])
+def test_no_order_of_groups_changes_the_sums(limit):
+    rng = np.random.default_rng(9)
+    exponents = rng.integers(90, 110, 200)
+    low, high = rng.integers(0, 49, (2, 200)) * (rng.random(200) < 0.9)
+    found = {precision.sum_chunks(exponents[order], low[order], high[order], guard=2, limit=limit)
+             for order in (rng.permutation(200) for _ in range(20))}
+    assert len(found) == 1 and found.pop()[2] == (limit is not None)
+
+
+def test_groups_of_zeros_have_no_exponent():
+    assert precision.sum_chunks([9, 4], [0, 5], [0, 2], guard=1) == (10, 4, False)
+    assert precision.sum_chunks([9, 4], [0, 0], [0, 0]) == precision.sum_chunks([], [], []) == (0, 0, False)
+    # A single lower chunk is enough.
+    assert precision.sum_chunks([9, 4], [1, 64], [0, 32], guard=0) == (3, 1, False)
 
 
 def test_without_truncation_r_is_the_quotient_of_both_quantisations():
@@ -155,11 +169,13 @@ def test_without_truncation_r_is_the_quotient_of_both_quantisations():
     assert precision.ratio(x, FMT) == exact  # groups within 2**8 of each other: nothing is dropped
 
 
-def test_sums_saturate_and_say_so():
+def test_the_sums_of_an_exponent_saturate_and_say_so():
     exponents, low, high = [5, 5, 6, 5], [40, 40, 40, 2], [9, 9, 9, 9]
     assert precision.sum_chunks(exponents, low, high, guard=0) == (81, 22, False)
-    assert precision.sum_chunks(exponents, low, high, guard=0, limit=63) == (63, 22, True)
-    assert precision.sum_limit(16, 8, 20) == 2 ** (6 + 8 + 20) - 1
+    # 82 becomes 63 before it is halved.
+    assert precision.sum_chunks(exponents, low, high, guard=0, limit=63) == (71, 22, True)
+    assert precision.sum_limit(16, 20) == 2 ** (6 + 20) - 1 >= 48 * 2**20
+    assert precision.AdaptiveParameters(group=64, count=24, guard=16).total == 8 + 24 + 1 + 16
 
 
 def expected_ratio(below, group=16):
@@ -209,7 +225,7 @@ def test_accurate_first_has_the_same_thresholds_in_reverse_order():
         assert thresholds[::-1] == [falling.threshold(layer, 3, step, 7) for step in range(7)]
         assert thresholds == sorted(set(thresholds))
     assert rising.threshold(1, 2, 0, 10) == Fraction(6, 10) - Fraction(3, 10) * Fraction(9, 10) - Fraction(3, 20)
-    assert [rising.width(0, 1, step, 10, lambda: (53, 25)) for step in range(10)] == [4] * 7 + [2] * 3
+    assert [rising.width(0, 1, step, 10, (53, 25)) for step in range(10)] == [4] * 7 + [2] * 3
 
 
 @pytest.mark.parametrize(("threshold", "fraction", "code"), [
@@ -229,9 +245,10 @@ def test_the_decision_needs_no_quotient():
 
 def test_adaptive_width_follows_the_tensor_the_layer_and_the_step():
     policy = Adaptive()
-    widths = [[policy.width(layer, 3, step, 10, lambda: (53, 25)) for step in range(10)] for layer in range(3)]
+    widths = [[policy.width(layer, 3, step, 10, (53, 25)) for step in range(10)] for layer in range(3)]
     # 0.6 - 0.03 * step - 0.1 * layer falls below 53 / (4 * 25) at step 3 of the first layer.
     assert widths == [[2, 2, 2, 4, 4, 4, 4, 4, 4, 4], [4] * 10, [4] * 10]
+    assert [policy.width(layer, 3, 0, 10) for layer in range(3)] == [2] * 3  # there are no sums yet
 
 
 # The units' golden functions.
@@ -263,7 +280,7 @@ def test_adaptive_unit_decides_as_the_policy_does():
     for step in range(30):
         x = rng.standard_normal((3, 40)) ** 3 * 2.0 ** rng.integers(-3, 3)
         blocks = blockfloat.quantise(x, FMT, rounding=TRUNCATE)
-        expected.append(Adaptive(0.9).width(1, 4, step, 30, lambda x=x: precision.chunks.sums_of(x, FMT, -1)))
+        expected.append(Adaptive(0.9).width(1, 4, step, 30, precision.chunks.sums_of(x, FMT, -1)))
         code = precision.threshold_code(Adaptive(0.9).threshold(1, 4, step, 30))
         arrays.append((blocks.exponents.reshape(-1), np.abs(blocks.mantissas).reshape(-1, 16), np.full(9, code),
                        np.arange(9) == 8))
@@ -358,7 +375,7 @@ def test_operands_have_the_widths_of_the_schedule(monkeypatch):
 
 def test_random_words_do_not_depend_on_widths():
     class Widths:
-        def width(self, kind, layer, step, array, axis):
+        def width(self, kind, layer, step, array):
             return (2, 5)[step] if kind == "gradients" else 4
 
         def count(self, gemm, kinds, a, b):
@@ -375,24 +392,69 @@ def test_random_words_do_not_depend_on_widths():
         assert np.array_equal(found, blockfloat.matmul(left, right))
 
 
-def test_fast_decides_once_a_step_from_the_first_use():
+PINNED = {"weights": "forward", "activations": "forward", "gradients": "weight-gradient"}
+
+
+@pytest.mark.parametrize("lag", [0, 1])
+def test_fast_decides_from_a_step_and_an_axis_that_are_pinned(lag):
     calls = []
-    recipe = make("fast", group=4, alpha=0.25, beta=0.1)
+    recipe = make("fast", group=4, alpha=0.25, beta=0.1, lag=lag)
     report = small_run(recipe, record=lambda *call: calls.append(call)).precision
-    first = {}
-    for step, layer, _, kind, array, axis in calls:
-        first.setdefault((kind, layer, step), (array, axis))
+    tensors = {(kind, layer, step): (array.copy(), axis) for step, layer, gemm, kind, array, axis in calls
+               if PINNED[kind] == gemm}
+    assert len(tensors) == 12 * 2 * 3
     seen = set()
-    for (kind, layer, step), (array, axis) in first.items():
-        threshold = Fraction("0.25") - Fraction("0.1") * (Fraction(step, 12) + Fraction(layer, 2))
-        rows = np.moveaxis(array, axis, 1)
-        rows = np.concatenate([rows, np.zeros((len(rows), -rows.shape[1] % 4))], axis=1)
-        numerator, quarter = scalar_sums(rows.ravel(), 4, 8)
-        width = 4 if Fraction(numerator) >= Fraction(round(threshold * 256), 256) * 4 * quarter else 2
+    for kind, layer, step in tensors:
+        width, threshold = 2, Fraction("0.25") - Fraction("0.1") * (Fraction(step, 12) + Fraction(layer, 2))
+        if step >= lag:
+            array, axis = tensors[kind, layer, step - lag]
+            rows = np.moveaxis(array, axis, 1)
+            rows = np.concatenate([rows, np.zeros((len(rows), -rows.shape[1] % 4))], axis=1)
+            numerator, quarter = scalar_sums(rows.ravel(), 4, 8)
+            width = 4 if Fraction(numerator) >= Fraction(round(threshold * 256), 256) * 4 * quarter else 2
         runs = report["widths"][kind][layer]
         assert [bits for start, bits in runs if start <= step][-1] == width
         seen.add((kind, width))
-    assert len(seen) >= 4  # both widths come up
+    assert len(seen) >= 5  # of nearly every tensor both widths come up
+
+
+class Swapped(network.Gemms):
+    """Makes the input gradient of a layer before its weight gradient."""
+
+    def product(self, gemm, layer, x, y, *others):
+        if gemm == "weight-gradient" and layer:
+            self.owed = layer, x, y, *others
+            self.result = np.zeros((x.shape[1], y.shape[1]), x.dtype)
+            return self.result
+        return super().product(gemm, layer, x, y, *others)
+
+    def input_gradient(self, *arguments):
+        found = super().input_gradient(*arguments)
+        self.result[:] = super().product("weight-gradient", *self.owed)
+        return found
+
+
+@pytest.mark.parametrize("lag", [0, 1])
+@pytest.mark.parametrize("model", ["mlp", "cnn"])
+def test_fast_is_the_same_with_the_products_of_the_backward_pass_swapped(model, lag, monkeypatch):
+    recipe = make("fast", group=4, alpha=0.4, beta=0.1, lag=lag)
+    rng, order = np.random.default_rng(6), []
+    x, y = rng.random((11, 49)).astype(np.float32), rng.integers(0, 3, 11)
+    data, settings = Dataset("small", x, y, x[:5], y[:5], 3, (7, 7)), {"epochs": 4, "batch": 4, "model": model}
+    settings["hidden"] = (5,) if model == "mlp" else (3, 2)
+    plain = network.train(recipe, data, **settings)
+    monkeypatch.setattr(network.run, "Gemms", Swapped)
+    swapped = network.train(recipe, data, **settings,
+                            record=lambda step, layer, gemm, *_: order.append((step, layer, gemm)))
+    assert order.index((0, 1, "input-gradient")) < order.index((0, 1, "weight-gradient"))
+    assert swapped.digest == plain.digest and swapped.precision == plain.precision
+    assert {"2", "4"} <= {width for each in plain.precision["steps"]["gradients"] for width in each}
+
+
+def test_a_lag_of_one_is_the_default_and_is_told():
+    assert make("fast") == make("fast", lag=1) != make("fast", lag=0)
+    assert [make("fast", lag=lag).formats()["weights"]["precision"]["lag"] for lag in (0, 1)] == [0, 1]
+    assert precision.parse({"policy": "adaptive"}).lag == 1
 
 
 def test_range_test_trains_a_network():
@@ -418,6 +480,7 @@ def test_range_test_trains_a_network():
     (lambda: Adaptive(alpha=2), "alpha is 2; allowed: a number from 0 to below 2"),
     (lambda: Adaptive(beta=True), "beta is True; allowed: a number from 0 to below 2"),
     (lambda: Adaptive(reverse=1), "reverse is 1; allowed: true, false"),
+    (lambda: Adaptive(lag=2), "lag is 2; allowed: an integer from 0 to 1"),
     (lambda: Policies(weights=4), "precision of weights is 4; allowed: a Constant, Cyclic, Rising or Adaptive"),
     (lambda: precision.CyclicParameters(iterations=0), "iterations is 0; allowed: an integer from 1 to 2147483647"),
     (lambda: precision.CyclicParameters(gradients=9), "gradients is 9; allowed: an integer from 2 to 8"),

@@ -92,7 +92,7 @@ def test_fast_chooses_for_every_tensor_and_has_the_papers_roundings():
     assert roundings_of(recipe) == [TRUNCATE, TRUNCATE, stochastic(8)]
     assert recipe.precision == Policies(*[Adaptive(0.5, 0.3)] * 3)
     assert recipe.formats()["gradients"]["precision"] == {
-        "policy": "adaptive", "alpha": 0.5, "beta": 0.3, "reverse": False}
+        "policy": "adaptive", "alpha": 0.5, "beta": 0.3, "reverse": False, "lag": 1}
 
 
 def test_cpt_cycles_weights_and_activations():
@@ -112,7 +112,7 @@ def test_each_tensor_takes_its_own_policy_and_its_greatest_width():
 
 
 @pytest.mark.parametrize("policies", [
-    Policies(Constant(5), Cyclic(2, 7, 9), Adaptive(0.5, 0.25, True)), Policies(Rising(3, 5), Adaptive(), Cyclic()),
+    Policies(Constant(5), Cyclic(2, 7, 9), Adaptive(0.5, 0.25, True, 0)), Policies(Rising(3, 5), Adaptive(), Cyclic()),
     make("fast").precision, make("cpt").precision], ids=["mixed", "others", "fast", "cpt"])
 def test_a_recipe_is_made_again_from_the_policies_that_its_formats_tell(policies):
     recipe = make("bfp", **{f"{tensor}_precision": policy for tensor, policy in vars(policies).items()})

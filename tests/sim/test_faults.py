@@ -96,8 +96,8 @@ FAULTS = {
         "read.addr.eq(index), read.en.eq(advance)", "read.addr.eq(index), read.en.eq(1)", SOFTMAX),
     "precision: a cycle is one iteration too long": (
         "now == period - 1", "now == period", CYCLIC),
-    "precision: the sums are not aligned when the exponent rises": (
-        "rising=(now.rise != 0) & ~now.first", "rising=C(0, 1)", ADAPTIVE),
+    "precision: the sums are not halved from code to code": (
+        "(combined >> 1) + ", "combined + ", ADAPTIVE),
     "converter: a sticky bit is dropped": (
         "rest_bits.any() | s4.sticky[k]", "rest_bits.any()", CONVERTER),
     "fMAC: a diagonal of chunk products is one place off": (
@@ -123,21 +123,24 @@ FAULTS = {
         "steps = [each + 1 - (1 << bits)", "steps = [each + 2 - (1 << bits)", MADAM),
     "precision: a restart is forgotten by the next iteration": (
         "Mux(now == period - 1, 0, now + 1)", "Mux(now == period - 1, 0, position + 1)", CYCLIC),
-    "precision: a group below the largest is not aligned": (
-        "getattr(now, name)), now.gap)", "getattr(now, name)), C(0, 1))", ADAPTIVE),
+    "precision: a group of zeros counts for the largest exponent": (
+        "(low | high).any()", "C(1, 1)", ADAPTIVE),
+    "precision: a sum that is made is not read": ("again=wanted == added_to", "again=C(0, 1)", ADAPTIVE),
+    "precision: a sum that is written is not read": ("known=(wanted == written) | ", "known=", ADAPTIVE),
+    "precision: a sum that was just written is not read": (" | (wanted == seen)", "", ADAPTIVE),
     "precision: a tensor begins with the sums of the one before": (
-        "& (~now.first).replicate(p.bits)", "", ADAPTIVE),
-    "precision: the exponent of the tensor before is kept": (
-        "larger = fresh | below[-1]", "larger = below[-1]", ADAPTIVE),
+        "with m.If(held.walks):", "with m.If(C(0, 1)):", ADAPTIVE),
+    "precision: the exponents of the tensor before are kept": (
+        "bottom.eq(0), top.eq(0), empty.eq(1), walking.eq(0)", "walking.eq(0)", ADAPTIVE),
     "precision: a ratio that is the threshold is not enough": (
         "numerator) >= Cat(", "numerator) > Cat(", ADAPTIVE),
     "precision: a sum wraps round": (
-        "held.eq(total[:-1] | total[-1].replicate(p.bits))", "held.eq(total[:-1])",
+        "newest.eq(sums | Cat(each.replicate(p.bits) for each in carries))", "newest.eq(sums)",
         (*ADAPTIVE, "--set", "count=1")),
-    "precision: an ended tensor is overwritten while another is compared": (
-        "advance.eq(~(ended.valid & busy) & ~rising)", "advance.eq(~rising)", ADAPTIVE),
-    "precision: sums are shifted by one place where it should be eight": (
-        "Mux(far, held >> 8, held >> 1)", "held >> 1", ADAPTIVE),
+    "precision: a tensor ends while another is compared": (
+        " & ~(now.last & busy)", "", ADAPTIVE),
+    "precision: a group enters while the sums are walked over": (
+        "now.valid & ~walking & ", "now.valid & ", ADAPTIVE),
     "converter: a carry-out is dropped": (
         "full.eq((q & ~Cat(mask, C(0, 1))).any() | (s6.above", "full.eq((s6.above", CONVERTER),
     "converter: lanes in the wrong order": (
