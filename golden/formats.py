@@ -12,7 +12,7 @@ from ..base.parameters import Named
 from .arrays import as_real
 from .rounding import NEAREST, Rounding, round_scaled
 
-__all__ = ["BlockFloat", "Fixed", "Float", "Format", "Log", "PRESETS", "name_of", "parse"]
+__all__ = ["BlockFloat", "Fixed", "Float", "Format", "Log", "PRESETS", "name_of", "of_dtype", "parse"]
 
 SPECIALS = ("ieee", "fn", "none")
 OVERFLOWS = ("infinity", "saturate")
@@ -171,10 +171,12 @@ class Float(Format):
             return self.decode(self.encode(values, rounding, random))
         with np.errstate(invalid="ignore"):  # a signalling NaN
             values = as_real("values", values, np.float64)
-        return self.nearest(np.ascontiguousarray(values).reshape(values.shape))
+        return self.nearest(np.ascontiguousarray(values).ravel()).reshape(values.shape)
 
     def nearest(self, values: np.ndarray) -> np.ndarray:
         """Round a contiguous array of float64 to a format with mantissa bits, to nearest even: `round` without checks.
+
+        The array has a dimension or more.
 
         A normal number is rounded by an addition to its code as float64. All else goes the long way.
         """
@@ -320,6 +322,11 @@ PRESETS: dict[str, Any] = {
 }
 
 _TYPES = {cls.__name__: cls for cls in (Float, BlockFloat, Log, Fixed)}
+
+
+def of_dtype(dtype: np.dtype) -> Float:
+    """Return the format of NumPy's float16, or else fp32."""
+    return PRESETS["fp16" if dtype == np.float16 else "fp32"]
 
 
 def name_of(fmt: object) -> str | None:
