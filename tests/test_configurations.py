@@ -59,6 +59,8 @@ def slowest(unit, parameters):
     transfers = list(bench.random(parameters, 60, 5))
     if unit == "bfp-fmac":  # at the greatest precision
         transfers[2][:] = transfers[5][:] = parameters.mantissa
+    if unit == "precision-adaptive":  # tensors of one group, and so of one exponent
+        transfers[-1][10:50] = True
     return bench.vectors(parameters, *transfers)
 
 
