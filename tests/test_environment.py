@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from narrowgauge.base import environment, files
+from narrowgauge.sim import runner
 
 ROOT = Path(__file__).parents[1]
 RUN = [sys.executable, "-m", "narrowgauge"]
@@ -118,12 +119,12 @@ def test_variables_do_not_change_the_verilog(odd, tmp_path):
 def test_a_simulator_is_built_in_odd_surroundings_and_from_a_harmed_cache(odd):
     folder, variables = odd
     # With a library that was cut when the machine went down.
-    shared = Path(os.environ.get("NARROWGAUGE_CACHE", ROOT / "build")) / "sim" / "runtime"
+    with runner.surroundings() as root:
+        library = runner.runtime(root)
     cache = folder / "build" / "sim" / "runtime"
-    if shared.exists():
-        shutil.copytree(shared, cache)
-        for path in cache.glob("*/*.a"):
-            path.write_bytes(path.read_bytes()[:1000])
+    shutil.copytree(library, cache / library.name)
+    path = cache / library.name / "libruntime.a"
+    path.write_bytes(path.read_bytes()[:1000])
     command = [*RUN, "simulate", "precision-cyclic", "--vectors", "50", "--json", "-"]
     done = subprocess.run(command, capture_output=True, text=True, env=variables, cwd=folder)
     assert (done.returncode, done.stderr) == (0, "")
