@@ -36,7 +36,6 @@ def prepare(options: Namespace) -> Callable[[], None]:
         head = dataclasses.replace(head, bits=options.softmax_bits, rounding=options.softmax_rounding or "nearest")
         output.warn(options, head)
         recipe = dataclasses.replace(recipe, softmax=head)
-    recipe = recipe.with_head(data.classes)
     usual = {"model": options.model, "hidden": hidden, "batch_norm": options.batch_norm, "seed": options.seed,
              "epochs": options.epochs, "lr": data.lr if options.lr is None else options.lr, "lr_drops": drops,
              "momentum": options.momentum, "decay": options.decay, "batch": options.batch}
@@ -51,6 +50,7 @@ def _train(options: Namespace, recipe: recipes.Recipe, data: datasets.Dataset, u
         (output.tell if options.verbose else output.progress)(line)
 
     result = network.train(recipe, data, progress=progress, **usual)
+    recipe = result.recipe
     output.done()
     accuracy, loss = result.accuracy, result.history[-1].loss
     output.write_json(options.json, {

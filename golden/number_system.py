@@ -43,7 +43,7 @@ class Draws:
     vector : int
         Number of the operand's first vector.
     row : (length, pitch), optional
-        Vectors of a row here, and those from a row to the next one in the whole operand, of which this is a part.
+        Of a part of an operand: the vectors of a row in the part, and of a row in the whole operand.
     """
 
     seed: int
@@ -103,6 +103,8 @@ class NumberSystem(Parameters):
         With a `recurrence` above 1: cycles from a transfer that a cell accepts to its addition.
     random : (lanes, bits), optional
         Of the words that a converter of the array takes for a vector, if it may round stochastically.
+    seed : int
+        Of the array's random words.
     adaptive : bool
         Whether the mode ``precision`` may change during training: see `precision`.
     """
@@ -111,6 +113,7 @@ class NumberSystem(Parameters):
     refusal: ClassVar[str] = "it has no hardware"
     adaptive: ClassVar[bool] = False
     random: tuple[int, int] | None = None
+    seed: int = 0
     work: Float
     accumulator: Float
     group: int

@@ -1,7 +1,7 @@
 """Random words by address: a block of 16 bytes for each (key, index), made without a state.
 
-A word belongs to (seed, step, use, vector, lane), not to a cycle or to an order: a run resumes at any step, and any
-schedule of a circuit makes the same words. Source: numerics contract, section 2; the function is ours.
+A word belongs to (seed, step, use, vector, lane), not to a cycle or to an order. So a run resumes at any step, and
+circuits of any schedule make the same words. Source: numerics contract, section 2; the function is ours.
 """
 
 from functools import lru_cache
@@ -14,11 +14,14 @@ __all__ = [
     "STAGES", "START", "USE", "VECTOR", "Stream", "blocks", "blocks_of", "chained", "counted", "key", "stages", "words",
 ]
 
-START = 0x243F6A8885A308D3  # pi's first bits, as are the two constants below
-U, V = 0xA4093822, 0x299F31D0
-VECTOR, USE = 22, 10  # bits of the number of a block in an operand, and of the operand's use: together an index
-STAGES = 7  # registers of the hardware, and states that `stages` tells
-SLAB = 1 << 13  # blocks worked on at a time, so that every intermediate array stays in the cache
+# Bits of pi.
+START, U, V = 0x243F6A8885A308D3, 0xA4093822, 0x299F31D0
+# Bits of an index: those of a block's number in its operand, and above them those of the use.
+VECTOR, USE = 22, 10
+# Registers of the hardware, one behind the other.
+STAGES = 7
+# Blocks that are made at a time, so that every intermediate array stays in the cache.
+SLAB = 1 << 13
 
 
 def _left(x: np.ndarray, places: int) -> np.ndarray:

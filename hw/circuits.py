@@ -19,9 +19,9 @@ class Circuits(Protocol):
     converter : type
         Component made from what the number system's ``converter`` returns, with an input stream ``i``, an output stream
         ``o``, ``status_clear``, and the sticky ``invalid`` and ``overflow``. It takes a vector a cycle. There is no
-        converter where the number system has none. One that may round stochastically (`NumberSystem.random`) is made
-        with ``addressed=True``: it has a port ``words`` then, and ``words_before`` is how many cycles before a vector
-        comes out its words are taken.
+        converter where the number system has none. If the system has `NumberSystem.random`, the converter is made with
+        ``addressed=True`` and has a port ``words``. It takes a vector's words ``words_before`` cycles before the vector
+        comes out.
     cell : type
         Component made from what the number system's ``cell`` returns, with an input stream ``i`` of ``a``, ``b``,
         ``first``, ``last`` and, if sums take turns, ``slot``; an output stream ``o`` of ``value``; and

@@ -83,7 +83,7 @@ class StreamUnit(wiring.Component):
 
 
 class DotUnit(StreamUnit):
-    """Unit that adds dot products of two vectors, one for each transfer, to one sum, and rounds it to a float.
+    """Unit with one sum, to which each transfer adds the dot product of two vectors. The result is rounded to a float.
 
     Parameters
     ----------

@@ -27,11 +27,11 @@ def lane_words(unit: Any, m: Module, draw: Value, *, seed: int, lanes: int, bits
         The vector moves on.
     seed, lanes, bits : int
     """
-    if unit.addressed:
-        return [unit.words[bits * lane:bits * (lane + 1)] for lane in range(lanes)]
-    m.submodules.random = random = CountedWords(seed=seed, lanes=lanes, bits=bits)
-    m.d.comb += random.draw.eq(draw)
-    return [random.word(lane) for lane in range(lanes)]
+    source: Any = unit
+    if not unit.addressed:
+        m.submodules.random = source = CountedWords(seed=seed, lanes=lanes, bits=bits)
+        m.d.comb += source.draw.eq(draw)
+    return [source.words.word_select(lane, bits) for lane in range(lanes)]
 
 
 def _words_of(block: list[Value], lanes: int, bits: int) -> Value:
@@ -108,7 +108,7 @@ class CountedWords(wiring.Component):
 
     def word(self, lane: int) -> Value:
         """Return the current word of one lane."""
-        return self.words[self.bits * lane:self.bits * (lane + 1)]
+        return self.words.word_select(lane, self.bits)
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()

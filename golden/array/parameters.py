@@ -201,7 +201,7 @@ class Product:
         """Return the address of the random words of a side's vectors, rows in order."""
         length = -(-self.k // parameters.system.group)
         operand = self.b if side else self.a
-        return Draws(getattr(parameters.system, "seed", 0), self.step, self.use ^ side, operand.vector,
+        return Draws(parameters.system.seed, self.step, self.use ^ side, operand.vector,
                      (length, self.pitch or length))
 
     def fits(self, parameters: ArrayParameters) -> None:

@@ -68,9 +68,8 @@ def quantise(x: ArrayLike, fmt: BlockFloat, *, axis: int = -1, rounding: Roundin
     rounding : Rounding
         The carry out of a magnitude saturates under each.
     random : Stream or array of int, optional
-        For a stochastic rounding: a stream of `group` lanes, from which one draw per group is
-        taken (groups in C order with the grouped axis last), or the words themselves, of shape
-        (..., groups, group).
+        For a stochastic rounding: a stream of `group` lanes, or the words themselves, of shape (..., groups, group).
+        The stream is drawn from once a group, in C order with the grouped axis last.
 
     Returns
     -------

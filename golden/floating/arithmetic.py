@@ -8,7 +8,7 @@ import numpy as np
 from ...base.checks import require
 from ..formats import PRESETS, Float
 
-__all__ = ["Arithmetic", "arithmetic", "require_work"]
+__all__ = ["NATIVE", "Arithmetic", "arithmetic", "require_work"]
 
 NATIVE = {PRESETS["fp32"]: np.float32, PRESETS["fp16"]: np.float16}
 MOST = 10  # mantissa bits of a format that is computed in float64 and rounded again

@@ -9,7 +9,7 @@ from ...base.checks import require, require_int
 from ..accumulator import two_sum
 from ..formats import PRESETS, Float
 from ..number_system import BankedSystem, Draws, Mode, NumberSystem, named
-from .arithmetic import require_work
+from .arithmetic import NATIVE, require_work
 from .products import matmul, matmul_fp32
 from .units import CastParameters, MACParameters, caster, mac
 
@@ -90,7 +90,7 @@ class FloatSystem(BankedSystem):
 
     def _rounded(self, values: np.ndarray) -> np.ndarray:
         """Return values rounded to the accumulator's format, as float64."""
-        dtype = {PRESETS["fp32"]: np.float32, PRESETS["fp16"]: np.float16}.get(self.accumulator)
+        dtype = NATIVE.get(self.accumulator)
         return self.accumulator.nearest(values) if dtype is None else values.astype(dtype).astype(np.float64)
 
 

@@ -3,14 +3,14 @@
 After LNS-Madam (arXiv 2106.13914). Source: numerics contract, section 6.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ...base.checks import require
-from ..formats import PRESETS, Float, Log
+from ..formats import Float, Log, of_dtype
 from .tables import thresholds
 
 __all__ = [
@@ -64,7 +64,7 @@ def largest(level: np.ndarray, some: np.ndarray, axis: int | None = None) -> Any
 
 def _special_level(x: np.ndarray, fmt: Log) -> int:
     """Return the level that Inf and NaN count as, in an array of float16 or float32."""
-    return fmt.gamma * (PRESETS["fp16" if x.dtype == np.float16 else "fp32"].emax + 1)
+    return fmt.gamma * (of_dtype(x.dtype).emax + 1)
 
 
 def scale_of_array(x: np.ndarray, fmt: Log) -> int:
@@ -102,7 +102,21 @@ class Logs:
     @property
     def T(self) -> "Logs":
         """The transposed array."""
-        return Logs(self.format, self.codes.T, self.scale, self.invalid)
+        return replace(self, codes=self.codes.T)
+
+    # As arrays have them.
+
+    def reshape(self, *shape: int) -> "Logs":
+        """Return the array in another shape."""
+        return replace(self, codes=self.codes.reshape(*shape))
+
+    def transpose(self, *axes: int) -> "Logs":
+        """Return the array with its axes in another order."""
+        return replace(self, codes=self.codes.transpose(*axes))
+
+    def __getitem__(self, index: Any) -> "Logs":
+        """Return a part of the array."""
+        return replace(self, codes=self.codes[index])
 
 
 def quantise(x: ArrayLike, fmt: Log, scale: int | None = None) -> Logs:

@@ -83,8 +83,8 @@ def quantise(x: ArrayLike, fmt: MX, *, axis: int = -1, rounding: Rounding = NEAR
     scale_rule : str
         See `scale_codes`.
     random : Stream or array of int, optional
-        For a stochastic rounding: a stream of `block` lanes, from which one draw per block is taken (blocks in C
-        order with the blocked axis last), or the words themselves, of shape (..., blocks, block).
+        For a stochastic rounding: a stream of `block` lanes, or the words themselves, of shape (..., blocks, block).
+        The stream is drawn from once a block, in C order with the blocked axis last.
 
     Returns
     -------

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -114,8 +115,8 @@ class Convolution:
             windows = np.lib.stride_tricks.sliding_window_view(halo, (down, across), axis=(1, 2))[..., ::-1, ::-1]
             return windows.transpose(0, 1, 2, 4, 5, 3).reshape(len(images) * rows * columns, -1)
 
-        def weights(codes: np.ndarray) -> np.ndarray:
-            kernels = codes.reshape(self.outputs, self.kernel, self.kernel, self.channels)[:, py::step, px::step]
+        def weights(stored: Any) -> Any:
+            kernels = stored.reshape(self.outputs, self.kernel, self.kernel, self.channels)[:, py::step, px::step]
             return kernels.transpose(1, 2, 0, 3).reshape(-1, self.channels)
 
         def place(total: np.ndarray, found: np.ndarray) -> np.ndarray:
@@ -134,13 +135,13 @@ class Phase:
     ----------
     gradients, weights : callable
         Given those of the layer, (positions, outputs) and (outputs, patch), return the product's operands (M, K) and
-        (K, N).
+        (K, N). Weights may be arrays or `logarithmic.Logs`.
     place : callable
         Given the gradient of the input so far and the product, return the former with the latter in it.
     """
 
     gradients: Callable[[np.ndarray], np.ndarray]
-    weights: Callable[[np.ndarray], np.ndarray]
+    weights: Callable[[Any], Any]
     place: Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 

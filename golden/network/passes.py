@@ -15,7 +15,6 @@ import numpy as np
 from ...base.checks import require
 from .. import softmax
 from ..floating import PlainSystem, arithmetic
-from ..logarithmic import Logs
 from ..number_system import Draws
 from ..precision import Control
 from ..recipes import Recipe
@@ -30,8 +29,10 @@ GEMMS = {
     "input-gradient": (("gradients", 1), ("weights", 0)),
     "weight-gradient": (("gradients", 0), ("activations", 0)),
 }
-UPDATE, HEAD = 6, 7  # slots of random words, beside the operands
-MEASURED = 1 << 31  # the first of the steps in which accuracy is measured
+# Slots of random words: 0 to 5 are those of operands.
+UPDATE, HEAD = 6, 7
+# The first of the steps in which accuracy is measured.
+MEASURED = 1 << 31
 VARIANCE_FLOOR = 2.0**-10  # added to a variance; a power of two, so that fp16 has it too
 
 
@@ -90,8 +91,8 @@ class Gemms:
         """Return one GEMM of `GEMMS` in the work format, from operands as they are stored.
 
         `step` is that of `draws_of`. Weights may be logarithmic codes, which `logarithmic.narrowed` brings to the
-        operands' bits, under the same scale. If the GEMM is made in several products, `whole` are the tensors whose
-        scales the operands have, and `before` are the vectors of the operands of the products before.
+        operands' bits, under the same scale. A GEMM may be made in several products: then `whole` are its tensors, by
+        which modes are chosen, and `before` are the vectors of the products before this one.
         """
         operands, training = [], step < MEASURED
         for side, ((kind, axis), array) in enumerate(zip(GEMMS[gemm], (x, y))):
@@ -100,9 +101,10 @@ class Gemms:
             # A product is of (M, K) and (K, N): the first operand reduces along axis 1, the second along 0.
             if axis == side:
                 array, axis = array.T, 1 - axis
-            mode = self.recipe.mode(kind, array if whole is None else whole[side])
+            tensor = (whole or (x, y))[side]
+            mode = self.recipe.mode(kind, tensor)
             if self.control:
-                mode["precision"] = self.control.width(kind, layer, step if training else None, (whole or (x, y))[side])
+                mode["precision"] = self.control.width(kind, layer, step if training else None, tensor)
             draws = draws_of(self.seed, layer, 2 * list(GEMMS).index(gemm) + side, step)
             operand, invalid, overflow = self.recipe.system.operand(
                 array, axis, mode, side, replace(draws, vector=before[side]))
@@ -122,9 +124,7 @@ class Gemms:
         before = (0, 0)
         for phase in layer.phases():
             x = phase.gradients(delta)
-            y = replace(weights, codes=phase.weights(weights.codes)) if isinstance(weights, Logs) else (
-                phase.weights(weights))
-            found = self.product("input-gradient", number, x, y, step, (delta, weights), before)
+            found = self.product("input-gradient", number, x, phase.weights(weights), step, (delta, weights), before)
             groups = -(-x.shape[1] // self.recipe.system.group)
             before = (before[0] + len(x) * groups, before[1] + found.shape[1] * groups)
             total = phase.place(total, found)
@@ -152,15 +152,15 @@ class Gemms:
     def errors(self, logits: np.ndarray, y: np.ndarray, scale: int, layer: int, step: int) -> np.ndarray:
         """Return (p - y) * scale / batch from the recipe's softmax head.
 
-        The logits are rounded to its format, to nearest even; its errors are exact in the work format, and each is
-        multiplied by scale / batch there, a constant that is rounded to it. The random words are those of the last
-        layer; see `Draws.rows`.
+        The logits are rounded to the head's format, to nearest even. Its errors are exact in the work format. Each is
+        multiplied there by the constant scale / batch, which is rounded to the work format. The random words are those
+        of the last layer; see `Draws.rows`.
         """
         parameters, work = self.recipe.softmax, self.arithmetic
         assert parameters is not None, "the recipe has no softmax head"
-        found, losses, invalid, _ = softmax.gradient(
-            parameters, parameters.format.encode(logits), y,
-            random=draws_of(self.seed, layer, HEAD, step).rows(logits.shape, parameters.random_bits))
+        words = (draws_of(self.seed, layer, HEAD, step).rows(logits.shape, parameters.random_bits)
+                 if parameters.rounding == "stochastic" else None)
+        found, losses, invalid, _ = softmax.gradient(parameters, parameters.format.encode(logits), y, random=words)
         self.invalid |= bool(invalid.any())
         self.losses.append((int(losses.sum()), len(losses)))
         return work.multiply(work.number(parameters.error.decode(found)), work.number(scale / len(y)))
@@ -233,9 +233,9 @@ def normalise(gemms: Gemms, z: np.ndarray, gain: np.ndarray, shift: np.ndarray,
               running: tuple[np.ndarray, np.ndarray] | None = None) -> tuple[np.ndarray, tuple, tuple]:
     """Return (gain * (z - mean) / deviation + shift, what `normalise_gradient` needs, (mean, variance)).
 
-    Every operation is rounded to the work format, in the order in which it is written here, sums as in `Gemms.totals`:
-    mean = sum(part * z), d = z - mean, variance = sum(part * (d * d)), with part = 1 / rows rounded;
-    inverse = 1 / sqrt(variance + `VARIANCE_FLOOR`), x = d * inverse, gain * x + shift.
+    Every operation is rounded to the work format. Sums are those of `Gemms.totals`, and part is 1 / rows, rounded. The
+    operations are, in this order: mean = sum(part * z); d = z - mean; variance = sum(part * (d * d)); inverse = 1 /
+    sqrt(variance + `VARIANCE_FLOOR`); x = d * inverse; gain * x + shift.
 
     Parameters
     ----------

@@ -18,8 +18,10 @@ from .weights import State, digest, initialise
 __all__ = ["MAX_SEED", "Epoch", "Result", "check", "precision_range", "train"]
 
 MAX_SEED = (1 << 31) - 1
-TESTED = 1 << 30  # steps from those in which the training part is measured to those of the test part
-EVALUATED = 1 << 22  # elements of a layer's patches at a time, when accuracy is measured
+# Accuracy is measured on the training part in steps from `MEASURED` on, and on the test part so many steps later.
+TESTED = 1 << 30
+# Elements of a layer's patches that are measured at a time.
+EVALUATED = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -128,8 +130,8 @@ def train(recipe: Recipe, dataset: Dataset, *, seed: int = 1, epochs: int = 20, 
     recipe : Recipe
     dataset : Dataset
     seed : int
-        0 .. 2**31 - 1. One generator, ``default_rng(seed)``, gives first the weights and then,
-        at the start of each epoch, one number per example, whose order is the epoch's order.
+        0 .. 2**31 - 1. One generator, ``default_rng(seed)``, gives the weights first. At the start of each epoch it
+        gives one number per example. Examples are taken in the order of their numbers.
     epochs, batch : int
         The last batch of an epoch may be smaller; its gradient is divided by its own size.
     lr, momentum, decay : float

@@ -11,7 +11,7 @@ import numpy as np
 from .. import logarithmic, madam
 from .. import update as updates
 from ..floating import arithmetic
-from ..formats import PRESETS, Float
+from ..formats import PRESETS, Float, of_dtype
 from ..logarithmic import Logs
 from ..number_system import vectors_of
 from ..recipes import LARGEST_SCALE, Kept, Recipe, Stored
@@ -45,7 +45,7 @@ def initialise(layers: Sequence[Layer], rng: np.random.Generator, work: Float = 
 def descent(parameter: np.ndarray, velocity: np.ndarray, gradient: np.ndarray, lr: float, momentum: float,
             scale: int = 1, decay: float = 0, work: Float | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Return (the change of the parameter, the next velocity): `sgd` but for its last sum."""
-    to = arithmetic(work or PRESETS["fp16" if parameter.dtype == np.float16 else "fp32"])
+    to = arithmetic(work or of_dtype(parameter.dtype))
     if decay:
         gradient = to.add(gradient, to.multiply(to.number(decay * scale), parameter))
     velocity = to.add(to.multiply(to.number(momentum), velocity), gradient)
@@ -274,7 +274,7 @@ def digest(layers: Iterable[tuple], work: Float | None = None) -> str:
         for parameter in layer:
             fmt = getattr(parameter, "format", None)  # of codes; an array has none
             if fmt is None:
-                fmt = work or PRESETS["fp16" if parameter.dtype == np.float16 else "fp32"]
+                fmt = work or of_dtype(parameter.dtype)
                 codes = fmt.encode(parameter)
             else:
                 codes = parameter.codes

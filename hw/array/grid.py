@@ -79,9 +79,9 @@ class CellArray(wiring.Component):
         of block ``a.block``, or with ``a.transposed`` into that column. A product is of ``m`` vectors of operand ``a``
         and ``n`` of operand ``b``, each ``k`` long: see `golden.array.Operand`. If one of these is 0 nothing is done.
         ``first``: its sums start from +0, and do not go on from the product before; ``last``: there are results.
-        If vectors may be rounded stochastically, their words are those of ``step`` and ``use`` (operand b: with the
-        other lowest bit), of the vectors from ``a.vector`` or ``b.vector`` on, ``pitch`` from row to row; see
-        `golden.array.Product`. A product of another step than the one before waits until a new key is made.
+        ``step``, ``use``, ``pitch``, ``a.vector`` and ``b.vector``, if vectors may be rounded stochastically: the
+        address of their random words; see `golden.array.Product`. A product of another step than the one before waits
+        until a new key is made.
     o : Out(stream)
         ``values``: of each cell a code of the accumulator's format, row by row; cells without a result repeat one.
         ``row``, ``column``: the result of cell (r, c) is that of row ``row * rows + r`` and column

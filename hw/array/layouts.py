@@ -17,8 +17,8 @@ def size_of(count: int) -> int:
 def request_layout(parameters: ArrayParameters) -> data.StructLayout:
     """Return the layout of a vector that is to be read: where it is, how it is converted, and where it goes.
 
-    ``of`` is the side it is for, ``arrived`` whether it completes what a tile needs, and ``random`` the index of its
-    random words, where it may need any.
+    ``of`` is the side that the vector is for. ``arrived`` tells whether it completes what a tile needs. ``random`` is
+    the index of its random words, if it may need any.
     """
     system = parameters.system
     low = max(system.group.bit_length() - 1, 1)

@@ -159,7 +159,7 @@ def random_key(m: Module, parameters: ArrayParameters, payload: data.View, wante
         A vector is requested.
     paths : sequence of Path
     """
-    seed = parameters.system.seed  # type: ignore[attr-defined]  # each system with random words has one
+    seed = parameters.system.seed
     start = words.chained(words.START, seed)
     key, step = Signal(64, name="key", init=words.key(seed)), Signal(32, name="step")
     behind = paths[0].behind

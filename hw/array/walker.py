@@ -30,10 +30,16 @@ class Walker(wiring.Component):
     Members
     -------
     start : In(1)
-        Begin with the operand that is at ``rows``, ``groups`` (vectors a row), ``tail`` (elements of the last one, 0
-        for all), ``block``, ``down`` (blocks from one to the next along the operand's rows), ``along`` (along the
-        reduction axis), ``transposed`` and ``mode``. If vectors may need random words: those of ``use``, from
-        ``number`` on, and ``pitch`` is how many vectors behind a row's first one the next row's is.
+        Begin with the operand that the following inputs describe.
+    rows, groups, tail : In
+        Rows; vectors of a row; elements of a row's last vector, 0 for all.
+    block, down, along, transposed : In
+        The first block; blocks from one to the next along the operand's rows, and along the reduction axis; whether
+        the rows are the columns of what is stored.
+    mode : In
+        See `mode_layout`.
+    use, number, pitch : In
+        If vectors may need random words: the use; the first vector's number; numbers from row to row.
     idle : Out(1)
         All vectors were read; the next operand may begin.
     begun : Out(1)
