@@ -1,9 +1,12 @@
 """The number systems by name."""
 
 import dataclasses
+import json
+from typing import Self
 
 from ..base.checks import require
 from ..base.classes import imported
+from ..base.parameters import Parameters
 from .blockfloat import BFPSystem
 from .floating import BF16System, FloatSystem, FP8System, PlainSystem
 from .integer import INT8System
@@ -11,7 +14,7 @@ from .logarithmic import LNSSystem
 from .mx import MXSystem
 from .number_system import NumberSystem
 
-__all__ = ["SYSTEMS", "find", "name_of", "register"]
+__all__ = ["SYSTEMS", "SystemParameters", "find", "name_of", "register"]
 
 SYSTEMS: dict[str, type[NumberSystem]] = {
     "bfp": BFPSystem, "mx": MXSystem, "lns": LNSSystem, "float": FloatSystem, "bf16": BF16System, "fp8": FP8System,
@@ -51,3 +54,43 @@ def register(path: str) -> str:
     require(SYSTEMS.get(own, kind) is kind, "system", own, f"another name than those of {', '.join(SYSTEMS)}")
     SYSTEMS[own] = kind
     return own
+
+
+class SystemParameters(Parameters):
+    """Mixin for parameters of a unit that is made for a number system, the field ``system``.
+
+    The name of one means its defaults. In JSON, and among the settings of the command line, the system's own settings
+    stand beside the unit's: ``{"system": "bfp", "rows": 4, "mantissa": 2, "accumulator": "bf16"}``.
+    """
+
+    system: NumberSystem
+
+    def resolve(self) -> None:
+        """Put the number system in the place of its name; ValueError where it has no hardware."""
+        if not isinstance(self.system, NumberSystem):
+            object.__setattr__(self, "system", find(self.system)())
+        require(self.system.circuits is not None, "system", self.name, "one that has an array: " + self.system.refusal)
+
+    @property
+    def name(self) -> str:
+        """The name of the number system."""
+        return name_of(self.system)
+
+    def to_json(self) -> dict:
+        """Return the parameters as a dict of plain JSON values, the system's among them."""
+        own = super().to_json()
+        return own | {"system": self.name} | self.system.to_json()
+
+    @classmethod
+    def from_json(cls, data: dict | str) -> Self:
+        """Make the object from `to_json`'s dict, or from that dict as JSON text."""
+        data = json.loads(data) if isinstance(data, str) else data
+        require(isinstance(data, dict), "parameters", data, "a JSON object")
+        own = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]  # a dataclass derives from it
+        kind = find(data.get("system", "bfp"))
+        names = own + [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+        for name in data:
+            require(name in names, "parameter", name, ", ".join(names))
+        rest = {name: value for name, value in data.items() if name in own and name != "system"}
+        system = kind.from_json({name: value for name, value in data.items() if name not in own})
+        return super().from_json({"system": system, **rest})

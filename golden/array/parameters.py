@@ -1,14 +1,11 @@
 """Parameters of the array, its products and their operands, and what fits."""
 
 import dataclasses
-import json
 from dataclasses import dataclass
-from typing import Self
 
 from ...base.checks import require, require_int
-from ...base.parameters import Parameters
-from .. import systems
 from ..number_system import Draws, Mode, NumberSystem
+from ..systems import SystemParameters
 from ..words import USE, VECTOR
 
 __all__ = ["FETCH", "QUEUE", "RESULT", "SIZE", "ArrayParameters", "Operand", "Product", "split"]
@@ -21,7 +18,7 @@ RESULT = 2  # cycles from a result of the cells to its transfer, if nothing wait
 
 
 @dataclass(frozen=True)
-class ArrayParameters(Parameters):
+class ArrayParameters(SystemParameters):
     """Parameters of the unit ``array``.
 
     Parameters
@@ -53,10 +50,7 @@ class ArrayParameters(Parameters):
     buffer: int = 8192
 
     def __post_init__(self) -> None:
-        if not isinstance(self.system, NumberSystem):
-            object.__setattr__(self, "system", systems.find(self.system)())
-        named = systems.name_of(self.system)
-        require(self.system.circuits is not None, "system", named, "one that has an array: " + self.system.refusal)
+        self.resolve()
         require_int("rows", self.rows, 1, 16)
         require_int("columns", self.columns, 1, 16)
         require(type(self.sums) is int and self.sums in (2, 4, 8, 16), "sums", self.sums, "2, 4, 8, 16")
@@ -70,29 +64,6 @@ class ArrayParameters(Parameters):
             require(type(value) is int and least <= value <= most and value & (value - 1) == 0, name, value,
                     f"a power of two from {least} to {most}")
         self.system.cell(self.sums), self.system.converter(0), self.system.converter(1)
-
-    @property
-    def name(self) -> str:
-        """The name of the number system."""
-        return systems.name_of(self.system)
-
-    def to_json(self) -> dict:
-        """Return the parameters as a dict of plain JSON values, the system's among them."""
-        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return own | {"system": self.name} | self.system.to_json()
-
-    @classmethod
-    def from_json(cls, data: dict | str) -> Self:
-        """Make the object from `to_json`'s dict, or from that dict as JSON text."""
-        data = json.loads(data) if isinstance(data, str) else data
-        require(isinstance(data, dict), "parameters", data, "a JSON object")
-        own = [field.name for field in dataclasses.fields(cls)]
-        kind = systems.find(data.get("system", "bfp"))
-        names = own + [field.name for field in dataclasses.fields(kind)]
-        for name in data:
-            require(name in names, "parameter", name, ", ".join(names))
-        rest = {name: value for name, value in data.items() if name in own and name != "system"}
-        return cls(kind.from_json({name: value for name, value in data.items() if name not in own}), **rest)
 
     @property
     def words(self) -> int:
@@ -242,7 +213,7 @@ def split(parameters: ArrayParameters, m: int, n: int, k: int) -> list[tuple[tup
     if down * groups <= p.words and columns:
         return [((min(SIZES, m - top), min(columns, SIZES, n - left), k), True, True)
                 for left in range(0, n, min(columns, SIZES)) for top in range(0, m, SIZES)]
-    down, across = p.open_tile
+    down, across = (min(each, p.words) for each in p.open_tile)
     part = min(p.words // max(down, across) * group, SIZES // group * group)
     return [((min(p.rows * down, m - top), min(p.columns * across, n - left), min(part, k - start)),
              start == 0, start + part >= k)

@@ -18,6 +18,7 @@ from .passes import (
     normalise,
     normalise_gradient,
     relu,
+    shifted,
     softmax_gradient,
 )
 from .run import MAX_SEED, Epoch, Result, check, precision_range, train
@@ -27,5 +28,5 @@ __all__ = [
     "GEMMS", "HEAD", "MAX_LAYERS", "MAX_SEED", "MEASURED", "MODELS", "UPDATE", "Convolution", "Epoch", "Gemms",
     "Linear", "LogWeights", "Narrow", "Plain", "Result", "State", "check", "convolutional", "digest", "draws_of",
     "forward", "gradients", "initialise", "normalise", "normalise_gradient", "perceptron", "precision_range", "relu",
-    "sgd", "softmax_gradient", "train",
+    "sgd", "shifted", "softmax_gradient", "train",
 ]

@@ -232,6 +232,16 @@ def test_split_covers_a_product_once_and_each_part_fits(name, sizes):
     assert whole >= np.prod(sizes)
 
 
+@pytest.mark.parametrize("buffer", [32, 64])
+def test_split_makes_tiles_as_small_as_the_buffers(buffer):
+    """A row of cells that holds fewer vectors than it has sums gets fewer rows of a tile."""
+    p = ArrayParameters("bfp", buffer=buffer)
+    parts = array.split(p, 35, 20, 70)
+    for part, first, last in parts:
+        Product(*part, first=first, last=last).fits(p)
+    assert sum(m * n * k for (m, n, k), _, _ in parts) == 35 * 20 * 70
+
+
 @pytest.mark.parametrize("name", ["bfp", "lns", "float", "int8"])
 def test_parts_of_a_product_make_the_product(name):
     p = ArrayParameters(name)

@@ -1,0 +1,257 @@
+"""The training core, to the bit: an interpreter of its programs.
+
+Source: numerics contract, section 15; every operation is one of the sections before it.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any, Protocol
+
+import numpy as np
+
+from ...base.checks import require
+from .. import softmax, update
+from ..floating import PlainSystem, arithmetic
+from ..number_system import Draws, Mode, NumberSystem, vectors_of
+from ..rounding import NEAREST, stochastic
+from ..update import METHODS
+from .parameters import TrainerParameters
+from .program import Program
+from .sequencer import Issue, Part, Sequencer, View
+
+__all__ = ["Core", "Host"]
+
+# By the slot of a GEMM's random words: kinds of its operands. See `network.draws_of`.
+OPERANDS = {0: ("activations", "weights"), 2: ("gradients", "weights"), 4: ("gradients", "activations")}
+UPDATE = 6
+PLANES = 3  # numbers that there may be for each one of W: itself, a velocity, a compensation
+
+
+class Host(Protocol):
+    """What is at the other end of the core's streams."""
+
+    def read(self, count: int) -> np.ndarray:
+        """Return the next codes that the host sends."""
+
+    def write(self, codes: np.ndarray) -> None:
+        """Take codes that the core sends."""
+
+
+@lru_cache(1024)
+def _places(view: View, group: int) -> np.ndarray:
+    """Return the places of a view's elements in its memory, shape (rows, columns). Labels follow each other."""
+    if view.memory == "L":
+        return view.block * 256 + np.arange(view.rows * view.columns).reshape(view.rows, view.columns)
+    row, column = np.arange(view.top, view.top + view.rows), np.arange(view.left, view.left + view.columns)
+    down = (view.block + row // group * view.stride) * group * group + row % group * group
+    return down[:, np.newaxis] + (column // group * group * group + column % group)
+
+
+class Core:
+    """A training core: its memories, and what instructions do to them.
+
+    Parameters
+    ----------
+    parameters : TrainerParameters
+    table : array of int, optional
+        Codes of the work format for the 8-bit codes of memory E.
+
+    Attributes
+    ----------
+    memories : dict of str to ndarray of uint32
+        Flat. W has `PLANES` of them: parameters, velocities, compensations.
+    invalid, overflow : int or None
+        Sticky: the step of training in which a NaN was met, and in which a sum or an operand was beyond the range.
+    losses : list of (int, int)
+        Sum and number of the head's losses in a step of training, as codes. The caller empties it.
+    """
+
+    def __init__(self, parameters: TrainerParameters, table: np.ndarray | None = None) -> None:
+        self.parameters, self.table = parameters, table
+        self.group, self.system = parameters.system.group, parameters.system
+        self.memories = {
+            name: np.zeros((PLANES if name == "W" else 1) * count * (256 if name == "L" else self.group**2), np.uint32)
+            for name, count in parameters.blocks.items()}
+        self.arithmetic = arithmetic(parameters.work)
+        self._rows = PlainSystem(parameters.work, getattr(self.system, "chunk", None))
+        self.invalid: int | None = None
+        self.overflow: int | None = None
+        self.losses: list[tuple[int, int]] = []
+        self._parts: list[tuple[Any, Any]] = []
+
+    def run(self, program: Program, host: Host, watch: Callable[[Issue], None] | None = None) -> None:
+        """Execute a program; `watch` is called after every instruction of a unit."""
+        require(len(program.instructions) <= self.parameters.program, "instructions", len(program.instructions),
+                f"at most {self.parameters.program}: program={self.parameters.program}")
+        with np.errstate(all="ignore"):
+            for issue in Sequencer(self.group, program).issues():
+                self.execute(issue, host)
+                if watch:
+                    watch(issue)
+
+    def execute(self, issue: Issue, host: Host) -> None:
+        """Do what an instruction of a unit means. Tokens mean nothing here, where one follows the other."""
+        if issue.instruction.name not in ("signal", "wait", "sync"):
+            getattr(self, f"_{issue.instruction.name}")(issue, host)
+
+    # Memories.
+
+    def read(self, view: View, plane: int = 0) -> np.ndarray:
+        """Return the codes of a view, shape (rows, columns); of memory W those of a plane."""
+        return self.memories[view.memory][self._where(view, plane)]
+
+    def write(self, view: View, codes: np.ndarray, plane: int = 0) -> None:
+        """Put codes of shape (rows, columns) into a view."""
+        self.memories[view.memory][self._where(view, plane)] = codes
+
+    def _where(self, view: View, plane: int) -> np.ndarray:
+        places, size = _places(view, self.group), len(self.memories[view.memory])
+        size //= PLANES if view.memory == "W" else 1
+        require(plane == 0 or view.memory == "W" and plane <= self.parameters.planes, "plane", plane,
+                f"0, or for a tensor in W at most {self.parameters.planes}")
+        require(int(places[-1, -1]) < size, f"end of a tensor in {view.memory}", int(places[-1, -1]) + 1,
+                f"at most {size} elements")
+        return places + plane * size
+
+    def values(self, view: View) -> np.ndarray:
+        """Return the numbers of a view in the work format."""
+        codes = self.read(view)
+        if view.memory == "E":
+            require(self.table is not None, "table", None, "one, because there are examples as 8-bit codes")
+            assert self.table is not None
+            codes = self.table[codes]
+        fmt = self.parameters.stored if view.memory == "W" else self.parameters.work
+        return self.arithmetic.number(fmt.decode(codes))
+
+    def store(self, view: View, numbers: np.ndarray) -> None:
+        """Put numbers of the work format into a view of X or D."""
+        require(view.memory in "XD", "memory of a result", view.memory, "X, D")
+        self.write(view, self.parameters.work.encode(numbers))
+
+    def _flag(self, issue: Issue, invalid: bool, overflow: bool = False) -> None:
+        step = issue.registers["training"]
+        self.invalid = step if invalid and self.invalid is None else self.invalid
+        self.overflow = step if overflow and self.overflow is None else self.overflow
+
+    # Instructions.
+
+    def _gemm(self, issue: Issue, host: Host) -> None:
+        each, views = issue.instruction, issue.views
+        layer, slot = each.use >> 3, each.use & 7
+        require(slot in OPERANDS, "use", each.use, "8 * layer + 0, 2 or 4")
+        sides = []
+        for side, (name, across) in enumerate((("a", each.across_a), ("b", each.across_b))):
+            stored = self.values(views[name])
+            mode = self._mode(issue, OPERANDS[slot][side], layer, stored)
+            array = stored.T if across else stored  # vectors are rows
+            part = issue.parts.get(name, Part())
+            length = -(-array.shape[1] // self.group)
+            draws = Draws(issue.registers["seed"], issue.registers["step"], each.use + side, part.vector,
+                          (length, part.pitch or length))
+            sides.append((array if side == 0 else array.T, 1 - side, mode, side, draws))
+        found = self._product(issue, sides)
+        if found is None:
+            return
+        if each.biased:
+            found = self.arithmetic.add(found, self.values(views["bias"])[0])
+        if each.relu:
+            found = np.where(found <= 0, found.dtype.type(0), found)
+        if each.masked:
+            found = np.where(self.values(views["mask"]) <= 0, found.dtype.type(0), found)
+        if each.update:
+            self._move(issue, views["to"], found, layer, issue.registers["decay"],
+                       issue.parts.get("to", Part()))
+        else:
+            self.store(views["to"], found)
+
+    def _product(self, issue: Issue, sides: list) -> np.ndarray | None:
+        """Return a product in the work format, or None of a part that is not the last one along k."""
+        each = issue.instruction
+        whole = not each.continued and not each.open
+        kind: Any = self.system if whole else NumberSystem
+        own = () if whole else (self.system,)
+        operands = []
+        for arguments in sides:
+            operand, invalid, overflow = kind.operand(*own, *arguments)
+            self._flag(issue, invalid, overflow)
+            operands.append(operand)
+        if not whole:
+            self._parts = (self._parts if each.continued else []) + [tuple(operands)]
+            if each.open:
+                return None
+            operands = [type(pair[0])(tuple(np.concatenate(found, axis=1) for found in zip(
+                *(part.arrays for part in pair)))) for pair in zip(*self._parts)]
+            self._parts = []
+        found, invalid, overflow = kind.product(*own, *operands)
+        self._flag(issue, invalid, overflow)
+        return self.arithmetic.number(found)
+
+    def _mode(self, issue: Issue, kind: str, layer: int, tensor: np.ndarray) -> Mode:
+        """Return an operand's modes: those of the program, packed in the order of the number system's."""
+        packed = issue.modes.get((kind, layer))
+        if packed is None:
+            return self.system.mode(kind, tensor)
+        mode = {}
+        for name, bits in self.system.modes.items():
+            mode[name], packed = packed & ((1 << bits) - 1), packed >> bits
+        return mode
+
+    def _move(self, issue: Issue, view: View, gradient: np.ndarray, layer: int, decay: int, part: Part) -> None:
+        """Move parameters by gradients in the work format."""
+        p, registers = self.parameters, issue.registers
+        method, fmt = METHODS[registers["method"]], p.stored
+        require(view.memory == "W", "memory of parameters", view.memory, "W")
+        require(method in p.updates, "method", method, ", ".join(p.updates))
+        random, rounding = None, NEAREST
+        if method == "stochastic":
+            rows, columns = gradient.shape
+            pitch = part.pitch or vectors_of(columns)
+            length = vectors_of(part.lane + columns)
+            draws = Draws(registers["seed"], registers["step"], 8 * layer + UPDATE, part.vector, (length, pitch))
+            words = draws.stream(16, p.update_bits).draw(rows * length)
+            random = words.reshape(rows, length * 16)[:, part.lane:part.lane + columns]
+            rounding = stochastic(p.update_bits)
+        planes = range(1 + p.planes)
+        kept = [self.read(view, plane) for plane in planes]
+        weights, velocities, compensations = kept + [np.zeros_like(kept[0])] * (2 - p.planes)
+        found = update.step(fmt, method, weights, velocities, compensations, fmt.encode(gradient), registers["rate"],
+                            registers["momentum"], decay, random, rounding)
+        for plane, codes in zip(planes, found):
+            self.write(view, codes, plane)
+
+    def _sums(self, issue: Issue, host: Host) -> None:
+        """Move biases by sums over rows, in their order, from +0. Nothing decays."""
+        array = self.values(issue.views["a"])
+        ones = np.ones((1, len(array)), self.arithmetic.dtype)
+        found = self.arithmetic.number(self._rows.product(ones, array)[0])
+        self._move(issue, issue.views["to"], found, issue.instruction.use >> 3, 0, issue.parts.get("to", Part()))
+
+    def _head(self, issue: Issue, host: Host) -> None:
+        views, registers = issue.views, issue.registers
+        p, work = self.parameters.softmax, self.arithmetic
+        logits = self.values(views["a"])
+        labels = self.read(views["labels"])[0].astype(np.int64)
+        words = None
+        if p.rounding == "stochastic":
+            part = issue.parts.get("a", Part())
+            words = replace(Draws(registers["seed"], registers["step"], issue.instruction.use),
+                            vector=part.vector).rows(logits.shape, p.random_bits)
+        found, losses, invalid, _ = softmax.gradient(p, p.format.encode(logits), labels, random=words)
+        self._flag(issue, bool(invalid.any()))
+        self.losses.append((int(losses.sum()), len(losses)))
+        scale = self.arithmetic.number(self.parameters.work.decode(registers["scale"]))
+        self.store(views["to"], work.multiply(work.number(p.error.decode(found)), scale))
+
+    def _fill(self, issue: Issue, host: Host) -> None:
+        view = issue.views["to"]
+        self.write(view, np.full((view.rows, view.columns), issue.instruction.value, np.uint32),
+                   issue.instruction.plane)
+
+    def _in(self, issue: Issue, host: Host) -> None:
+        view = issue.views["to"]
+        self.write(view, host.read(view.rows * view.columns).reshape(view.rows, view.columns),
+                   issue.instruction.plane)
+
+    def _out(self, issue: Issue, host: Host) -> None:
+        host.write(self.read(issue.views["a"], issue.instruction.plane))

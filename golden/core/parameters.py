@@ -1,0 +1,161 @@
+"""Parameters of a training core: capacities, never a network or a run."""
+
+from dataclasses import dataclass
+
+from ...base.checks import require, require_int
+from ..array import ArrayParameters
+from ..floating import require_work
+from ..formats import Float
+from ..number_system import NumberSystem
+from ..rounding import KINDS
+from ..softmax import SoftmaxParameters
+from ..systems import SystemParameters
+from ..update import METHODS
+from .instructions import FIELDS
+
+__all__ = ["BANK", "TrainerParameters"]
+
+BANK = 1024  # elements of a bank that is one block RAM; a memory has as many banks as a group has elements
+POLICIES = ("constant", "cyclic", "adaptive")
+
+
+@dataclass(frozen=True)
+class TrainerParameters(SystemParameters):
+    """Parameters of the unit ``trainer``.
+
+    Parameters
+    ----------
+    system : NumberSystem
+        As in `ArrayParameters`.
+    rows, columns, sums, converters, buffer : int
+        Of the array: as in `ArrayParameters`.
+    vectors : int
+        Vectors that each side converts in a cycle: 1 or 2.
+    examples : int
+        Elements of memory E, which keeps examples as 8-bit codes. 0: there is none, and examples lie in X.
+    activations, errors, weights : int
+        Elements of the memories X, D and W: blocks of group * group, and above `BANK` elements a bank multiples of
+        that. M has as many numbers of each kind as W: velocities, and compensations where a method has them.
+    labels : int
+        Of memory L, 256 to 65,536, in steps of 256.
+    merged : bool
+        X, D and W are one memory, of their elements together, with one read port: for one converter.
+    parameters : Float, optional
+        Format of W and M: None is the work format.
+    updates : tuple of str
+        Methods that parameters can be moved by: of `update.METHODS`.
+    update_bits : int
+        Random bits of the stochastic update.
+    lanes : int
+        Parameters that are moved in a cycle: 1, 2, 4, 8 or 16.
+    classes, error_bits, error_rounding : int, int, str
+        Of the softmax head: see `SoftmaxParameters`. By default the errors have as many bits as the work format can
+        use.
+    logits : Float, optional
+        The format in which the head takes logits: None is the work format.
+    head : int
+        Logits that the head takes in a cycle: 1, 2 or 4.
+    policies : tuple of str
+        What may choose precisions: of constant, cyclic, adaptive.
+    program : int
+        Instructions: a power of two from 64 to 4,096.
+    stream : int
+        Elements that the host's streams bring in a cycle: 1 to 16.
+    """
+
+    system: NumberSystem = "bfp"  # type: ignore[assignment]  # a NumberSystem, once made
+    rows: int = 4
+    columns: int = 4
+    sums: int = 16
+    converters: int = 2
+    buffer: int = 8192
+    vectors: int = 1
+    examples: int = 0
+    activations: int = 16384
+    errors: int = 16384
+    weights: int = 16384
+    labels: int = 1024
+    merged: bool = False
+    parameters: Float = None  # type: ignore[assignment]  # None is the work format
+    updates: tuple[str, ...] = ("plain", "stochastic")
+    update_bits: int = 8
+    lanes: int = 1
+    classes: int = 10
+    error_bits: int | None = None
+    error_rounding: str = "nearest"
+    logits: Float = None  # type: ignore[assignment]  # likewise
+    head: int = 1
+    policies: tuple[str, ...] = ("constant",)
+    program: int = 512
+    stream: int = 4
+
+    def __post_init__(self) -> None:
+        self.resolve()
+        for name in ("updates", "policies"):
+            if isinstance(getattr(self, name), list):
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        require_work(self.work)
+        self.array  # noqa: B018  # its own checks
+        require(self.vectors in (1, 2) and type(self.vectors) is int, "vectors", self.vectors, "1, 2")
+        block = self.system.group**2
+        for name in ("examples", "activations", "errors", "weights"):
+            value, bank = getattr(self, name), BANK * self.system.group
+            require(type(value) is int and value % (block if value <= bank else bank) == 0
+                    and (value > 0 or name == "examples" and value == 0) and value // block <= 1 << FIELDS["block"][0],
+                    name, value, f"a multiple of {block} up to {bank}, or of {bank} up to "
+                    f"{block << FIELDS['block'][0]}" + (", or 0" if name == "examples" else ""))
+        require(type(self.labels) is int and 256 <= self.labels <= 65536 and self.labels % 256 == 0, "labels",
+                self.labels, "a multiple of 256 from 256 to 65536")
+        require(type(self.merged) is bool, "merged", self.merged, "true, false")
+        require(not self.merged or self.converters == 1, "converters", self.converters,
+                "1, because the memories are merged and have one read port")
+        require_work(self.stored)
+        require(isinstance(self.updates, tuple) and len(self.updates) > 0 and
+                all(each in METHODS for each in self.updates), "updates", self.updates,
+                f"some of {', '.join(METHODS)}")
+        require_int("update_bits", self.update_bits, 1, 16)
+        require(type(self.lanes) is int and self.lanes in (1, 2, 4, 8, 16), "lanes", self.lanes, "1, 2, 4, 8, 16")
+        require(self.error_rounding in KINDS, "error_rounding", self.error_rounding, ", ".join(KINDS))
+        require(self.softmax.bits <= self.work.mantissa + 2, "error_bits", self.softmax.bits,
+                f"at most {self.work.mantissa + 2}, so that each is a number of the work format")
+        require(type(self.head) is int and self.head in (1, 2, 4), "head", self.head, "1, 2, 4")
+        require(isinstance(self.policies, tuple) and all(each in POLICIES for each in self.policies) and
+                "constant" in self.policies, "policies", self.policies, "constant, and some of cyclic, adaptive")
+        require(self.policies == ("constant",) or self.system.adaptive, "policies", self.policies,
+                "constant, because the number system has no precision that may change")
+        require(type(self.program) is int and 64 <= self.program <= 4096 and self.program & (self.program - 1) == 0,
+                "program", self.program, "a power of two from 64 to 4096")
+        require_int("stream", self.stream, 1, 16)
+
+    @property
+    def work(self) -> Float:
+        """The format of X and D."""
+        return self.system.work
+
+    @property
+    def stored(self) -> Float:
+        """The format of W and M."""
+        return self.parameters or self.work
+
+    @property
+    def array(self) -> ArrayParameters:
+        """The array in the core. Its memory is the core's, so that its size means nothing."""
+        return ArrayParameters(self.system, self.rows, self.columns, self.sums, self.converters, buffer=self.buffer)
+
+    @property
+    def softmax(self) -> SoftmaxParameters:
+        """The head."""
+        bits = min(16, self.work.mantissa + 2) if self.error_bits is None else self.error_bits
+        return SoftmaxParameters(self.logits or self.work, self.classes, bits, self.error_rounding)
+
+    @property
+    def blocks(self) -> dict[str, int]:
+        """Blocks of each memory: of group * group elements, of L of 256 labels."""
+        block = self.system.group**2
+        return {"E": self.examples // block, "X": self.activations // block, "D": self.errors // block,
+                "W": self.weights // block, "L": self.labels // 256}
+
+    @property
+    def planes(self) -> int:
+        """Planes of M: velocities, and compensations where a method keeps them."""
+        return 2 if {"kahan", "grow"} & set(self.updates) else 1

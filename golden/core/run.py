@@ -1,0 +1,135 @@
+"""The host of a training core: it sends parameters and examples, and reads logits and parameters back."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import numpy as np
+
+from ...base.checks import require
+from ..datasets import Dataset
+from ..network import Epoch, digest, initialise, shifted
+from .compiler import Run, compiled
+from .model import Core
+from .parameters import TrainerParameters
+from .program import Program
+from .sequencer import Issue
+
+__all__ = ["CoreResult", "train"]
+
+
+@dataclass(frozen=True, eq=False)
+class CoreResult:
+    """What a run in a core ends with.
+
+    Parameters
+    ----------
+    digest, state_digest : str
+        Of parameters, and of velocities and compensations: those of `network.train`.
+    history : tuple of Epoch
+        As `network.train` tells it.
+    invalid, overflow : int, optional
+        The step of training in which a NaN was met, or a number was beyond its range.
+    program : Program
+    """
+
+    digest: str
+    state_digest: str
+    history: tuple[Epoch, ...]
+    invalid: int | None
+    overflow: int | None
+    program: Program
+
+
+class _Host:
+    """Sends what the program of `compiled` reads, in its order, and keeps what it writes."""
+
+    def __init__(self, parameters: TrainerParameters, run: Run, data: Dataset) -> None:
+        self.parameters, self.run, self.data = parameters, run, data
+        self.written: list[np.ndarray] = []
+        self._feed = self._codes()
+
+    def read(self, count: int) -> np.ndarray:
+        """Return the next codes."""
+        found = next(self._feed)
+        require(found.size == count, "codes that the core reads", count, f"{found.size}")
+        return found.ravel()
+
+    def write(self, codes: np.ndarray) -> None:
+        """Keep codes."""
+        self.written.append(codes)
+
+    def _codes(self) -> Iterator[np.ndarray]:
+        p, run, data = self.parameters, self.run, self.data
+        rng = np.random.default_rng(run.seed)
+        for start in (each for layer in initialise(run.layers, rng, p.work) for each in layer):
+            yield p.stored.encode(start)
+            yield from [np.zeros(start.shape, np.uint32)] * p.planes
+        train_x, test_x = (p.work.encode(x) for x in (data.train_x, data.test_x))
+        for epoch in range(1, run.epochs + 1):
+            order = np.argsort(rng.random(len(train_x)), kind="stable")
+            for first in range(0, len(order), run.batch):
+                chosen = order[first:first + run.batch]
+                yield train_x[chosen]
+                yield data.train_y[chosen]
+            if epoch % run.measure_every and epoch < run.epochs:
+                continue
+            for x in (train_x, test_x):
+                for first in range(0, len(x), run.batch):
+                    yield x[first:first + run.batch]
+
+
+def train(parameters: TrainerParameters, run: Run, data: Dataset, progress: Callable | None = None,
+          watch: Callable[[Issue, Core], None] | None = None) -> CoreResult:
+    """Train in the model of a core; its digest is that of `network.train` with the same settings.
+
+    Parameters
+    ----------
+    parameters : TrainerParameters
+    run : Run
+    data : Dataset
+        Of the run's numbers of examples.
+    progress : callable, optional
+        Called after each measured epoch with (epoch, epochs, Epoch).
+    watch : callable, optional
+        Called after every instruction of a unit, with it and the core.
+    """
+    require((run.train, run.test) == (len(data.train_x), len(data.test_x)), "examples", (run.train, run.test),
+            f"{len(data.train_x)}, {len(data.test_x)}, those of the data set")
+    program, host, core = compiled(parameters, run), _Host(parameters, run, data), Core(parameters)
+    history: list[Epoch] = []
+    parts = [math.ceil(len(x) / run.batch) for x in (data.train_x, data.test_x)]
+    epochs = [epoch for epoch in range(1, run.epochs + 1) if not epoch % run.measure_every or epoch == run.epochs]
+
+    def after(issue: Issue) -> None:
+        if watch:
+            watch(issue, core)
+        if issue.instruction.name != "out" or len(history) == len(epochs) or len(host.written) < sum(parts):
+            return
+        logits = [np.concatenate(host.written[:parts[0]]), np.concatenate(host.written[parts[0]:])]
+        host.written.clear()
+        (loss, train_accuracy), (_, test_accuracy) = (
+            _measured(parameters.work.decode(each), y) for each, y in zip(logits, (data.train_y, data.test_y)))
+        # The head's loss is that of the latest epoch.
+        total, count = map(sum, zip(*core.losses[-parts[0]:]))
+        core.losses.clear()
+        history.append(Epoch(epochs[len(history)], loss, train_accuracy, test_accuracy,
+                             total / count / (1 << parameters.softmax.fraction)))
+        if progress:
+            progress(history[-1].epoch, run.epochs, history[-1])
+
+    core.run(program, host, after)
+    planes = parameters.planes + 1
+    tensors = [host.written[start:start + planes] for start in range(0, len(host.written), planes)]
+    kept = [tuple(SimpleNamespace(format=parameters.stored, codes=codes) for codes in each) for each in tensors]
+    return CoreResult(digest(each[:1] for each in kept), digest(each[1:] for each in kept), tuple(history),
+                      core.invalid, core.overflow, program)
+
+
+def _measured(logits: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Return (mean cross-entropy, accuracy), as `network.train` reports them."""
+    logits = logits.astype(np.float32)
+    z, total, _ = shifted(logits)
+    losses = np.log(total) - z[np.arange(len(y)), y]
+    return math.fsum(losses) / len(y), float(np.count_nonzero(logits.argmax(axis=1) == y) / len(y))

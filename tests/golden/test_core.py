@@ -1,0 +1,270 @@
+"""The training core in golden: programs as words and text, tokens, and runs with the digest of `network.train`."""
+
+import dataclasses
+import random
+from collections import Counter, defaultdict, deque
+
+import numpy as np
+import pytest
+from narrowgauge.golden import core, datasets, network, recipes
+from narrowgauge.golden.core import Instruction, Program, Run, Sequencer, TrainerParameters, assemble
+from narrowgauge.golden.core.instructions import OPERATIONS, UNITS, WORD, widths
+from narrowgauge.golden.core.run import _Host
+from narrowgauge.golden.core.tokens import require_ordered
+from narrowgauge.golden.formats import PRESETS
+from narrowgauge.golden.number_system import TENSORS
+
+DIGITS = datasets.load("digits").first(140, 45)
+
+
+def recipe_of(name, work="bf16", update="plain", parameters=None, **settings):
+    made = recipes.work_in(recipes.make(name, **settings), work)
+    return recipes.keep(made, parameters, update).with_head(10)
+
+
+def runs(recipe, hidden=(20,), data=DIGITS, **settings):
+    """Return (the run of a core, the same for `network.train`)."""
+    usual = {"seed": 3, "epochs": 2, "batch": 32, "lr": 0.1} | settings
+    run = Run(recipe, network.perceptron(data, hidden), len(data.train_x), len(data.test_x), **usual)
+    return run, {"hidden": hidden} | usual
+
+
+SPREAD = {
+    "bfp": (recipe_of("bfp", mantissa=2), {}, {}),
+    "bfp, truncated": (recipe_of("bfp", gradients_rounding="truncate"), {"hidden": ()}, {}),
+    "int8": (recipe_of("system", system="int8"), {}, {"rows": 2}),
+    "bf16": (recipe_of("system", system="bf16"), {"hidden": (7, 5)}, {"columns": 3}),
+    "fp8": (recipe_of("system", system="fp8"), {}, {"lanes": 4}),
+    "lns": (recipe_of("system", system="lns"), {"batch": 45}, {"vectors": 2}),
+    "mx": (recipe_of("system", system="mx"), {}, {"converters": 1, "merged": True}),
+    "stochastic": (recipe_of("bfp", update="stochastic"), {"batch": 31, "hidden": (18, 17)}, {}),
+    "kahan, drops, decay": (recipe_of("bfp", update="kahan"), {"lr_drops": (0.3, 0.7), "decay": 0.01}, {}),
+    "grow, fp32 parameters": (recipe_of("bfp", update="grow", parameters="fp32"), {"epochs": 3, "measure_every": 2},
+                              {"updates": ("plain", "grow")}),
+    "cut along n": (recipe_of("bfp", update="stochastic"), {}, {"buffer": 128, "program": 1024}),
+    "cut along k, 3 x 5": (recipe_of("bfp", update="stochastic"), {"epochs": 1, "batch": 35},
+                           {"buffer": 32, "rows": 3, "columns": 5, "program": 4096}),
+    "cut along k, 2 x 2": (recipe_of("bfp", update="stochastic"), {"epochs": 1, "batch": 35, "hidden": (5,)},
+                           {"buffer": 64, "rows": 2, "columns": 2, "sums": 4, "program": 4096}),
+    "wider core": (recipe_of("bfp", mantissa=2), {}, {"system": recipe_of("bfp", mantissa=4).system, "classes": 16}),
+}
+
+
+@pytest.mark.parametrize("name", SPREAD)
+def test_digest_is_that_of_training(name):
+    recipe, settings, sizes = SPREAD[name]
+    run, usual = runs(recipe, **settings)
+    expected = network.train(recipe, DIGITS, **usual)
+    parameters = core.trainer_of(run, **sizes)
+    found = core.train(parameters, run, DIGITS)
+    assert (found.digest, found.history) == (expected.digest, expected.history)
+    require_ordered(Sequencer(parameters.system.group, found.program).issues(), parameters.system.group)
+
+
+def test_operands_lie_in_the_memories_that_a_gemm_names():
+    """Every tensor that training multiplies is in the core's memories when its GEMM begins."""
+    recipe, settings, sizes = SPREAD["stochastic"]
+    run, usual = runs(recipe, **settings)
+    recorded = []
+    network.train(recipe, DIGITS, **usual, record=lambda step, layer, gemm, kind, array, axis: recorded.append(
+        ((step, layer, gemm), kind, array.copy())))
+    expected, found = defaultdict(dict), Counter()
+    for key, kind, array in recorded:
+        expected[key][kind] = array
+    model = core.Core(parameters := core.trainer_of(run, **sizes))
+    execute = model.execute
+
+    def watched(issue, host):
+        each = issue.instruction
+        if each.name == "gemm" and not issue.registers["measured"]:
+            gemm = list(network.GEMMS)[(each.use & 7) // 2]
+            tensors = expected[issue.registers["step"], each.use >> 3, gemm]
+            for (kind, _), side in zip(network.GEMMS[gemm], "ab"):
+                np.testing.assert_array_equal(model.values(issue.views[side]), tensors[kind])
+                found[kind] += 1
+        execute(issue, host)
+
+    model.execute = watched
+    model.run(core.compiled(parameters, run), _Host(parameters, run, DIGITS))
+    assert set(found) == set(TENSORS) and sum(found.values()) == len(recorded)
+
+
+def shuffled(parameters, run, seed, depth):
+    """Execute a run's program with units that work side by side, in an order drawn; return the core and the host.
+
+    Each unit has a queue of `depth` instructions. A unit is drawn, and does its next instruction if it may.
+    """
+    model, host, draw = core.Core(parameters), _Host(parameters, run, DIGITS), random.Random(seed)
+    issues = Sequencer(parameters.system.group, core.compiled(parameters, run)).issues()
+    queues, tokens, offered = {unit: deque() for unit in UNITS[1:]}, Counter(), next(issues)
+    while offered or any(queues.values()):
+        ready = [unit for unit, queue in queues.items() if queue and not (
+            queue[0].instruction.name == "wait" and not tokens[queue[0].instruction.semaphore])]
+        if offered and offered.instruction.name == "sync":
+            issue = not any(queues.values())
+        else:
+            issue = bool(offered) and len(queues[offered.unit]) < depth
+        assert ready or issue, "the units wait for each other"
+        if issue and (not ready or draw.random() < 0.5):
+            if offered.instruction.name != "sync":
+                queues[offered.unit].append(offered)
+            offered = next(issues, None)
+            continue
+        if not ready:
+            continue
+        done = queues[draw.choice(ready)].popleft()
+        if done.instruction.name in ("signal", "wait"):
+            tokens[done.instruction.semaphore] += 1 if done.instruction.name == "signal" else -1
+        with np.errstate(all="ignore"):
+            model.execute(done, host)
+    assert not any(tokens.values()), "tokens are left"
+    return model, host
+
+
+@pytest.mark.parametrize("seed, depth, name", [(1, 1, "kahan, drops, decay"), (2, 2, "stochastic"), (3, 8, "bf16"),
+                                               (4, 8, "cut along k, 3 x 5")])
+def test_units_side_by_side_end_with_the_same_memories(seed, depth, name):
+    recipe, settings, sizes = SPREAD[name]
+    run, _ = runs(recipe, **settings | {"epochs": 1})
+    parameters = core.trainer_of(run, **sizes)
+    model, host = shuffled(parameters, run, seed, depth)
+    expected, told = core.Core(parameters), _Host(parameters, run, DIGITS)
+    expected.run(core.compiled(parameters, run), told)
+    for memory in "XDWL":
+        np.testing.assert_array_equal(model.memories[memory], expected.memories[memory])
+    np.testing.assert_array_equal(np.concatenate([each.ravel() for each in host.written]),
+                                  np.concatenate([each.ravel() for each in told.written]))
+
+
+def test_a_missing_token_is_found():
+    """Without any one semaphore of a loop, the order is not assured, or another semaphore assures it as well."""
+    run, _ = runs(recipe_of("bfp"), epochs=1)
+    program = core.compiled(core.trainer_of(run), run)
+    numbers = {each.semaphore for each in program.instructions if each.name == "wait"}
+    found = set()
+    for number in numbers:
+        rest = tuple(each for each in program.instructions
+                     if each.name not in ("wait", "signal") or each.semaphore != number)
+        try:
+            require_ordered(Sequencer(16, Program(rest)).issues(), 16)
+        except ValueError as error:
+            assert "order of instruction" in str(error)
+            found.add(number)
+    assert len(found) >= len(numbers) - 3
+    unsignalled = tuple(each for each in program.instructions if each.name != "signal")
+    with pytest.raises(ValueError, match="semaphore 0 is 'without a token'"):
+        list(Sequencer(16, Program(unsignalled)).issues())
+    early = tuple(Instruction("gemm", **each.fields | {"early": 1}) if each.name == "gemm" else each
+                  for each in program.instructions)
+    with pytest.raises(ValueError, match="flag early of instruction"):
+        require_ordered(Sequencer(16, Program(early)).issues(), 16)
+
+
+def test_words_and_text_come_back():
+    for name in ("stochastic", "cut along k, 3 x 5"):
+        recipe, settings, sizes = SPREAD[name]
+        run, _ = runs(recipe, **settings)
+        program = core.compiled(core.trainer_of(run, **sizes), run)
+        words = program.words()
+        assert max(words) < 1 << WORD
+        assert Program.from_words(words).instructions == program.instructions
+        again = assemble(program.text())
+        assert again.instructions == program.instructions and again.text() == program.text()
+    assert max(widths().values()) <= WORD
+
+
+def test_word_of_an_instruction():
+    """Codes follow the order of docs/units/core.md; fields lie above the code, the first one lowest."""
+    assert core.encode(Instruction("halt")) == 0
+    assert core.encode(Instruction("loop", count=9)) == list(OPERATIONS).index("loop") | 9 << 5
+    fields = {"a": 1, "b": 2, "to": 3, "bias": 4, "mask": 5, "use": 6, "across_a": 1, "biased": 1, "open": 1}
+    flags = 1 << 40 | 1 << 42 | 1 << 47
+    assert core.encode(Instruction("gemm", **fields)) == (
+        list(OPERATIONS).index("gemm") | (1 | 2 << 6 | 3 << 12 | 4 << 18 | 5 << 24 | 6 << 30 | flags) << 5)
+    for word, text in ((31, "operation is 31"), (1 << 5, "bits above the fields of halt is '0x1'"),
+                       (1 << 96, "word is")):
+        with pytest.raises(ValueError, match=text):
+            core.decode(word)
+
+
+@pytest.mark.parametrize("text, error", [
+    ("jump 3", "line 1: instruction is 'jump'"),
+    ("halt\nset rat value=1", "line 2: register is 'rat'"),
+    ("loop count=3 count=4", "line 1: field of loop is 'count'"),
+    ("loop 3x", "line 1: count is '3x'"),
+    ("gemm a=x b=y to=z relu=2", "line 1: relu of gemm is 2"),
+    ("loop 3\nhalt", "loops without an end is 1"),
+    ("end\nhalt", "loops around instruction 0 is -1"),
+    ("sync", "last instruction is 'sync'"),
+    ("wait sequencer\nhalt", "line 1: unit is 'sequencer'"),
+])
+def test_bad_text_is_one_line(text, error):
+    with pytest.raises(ValueError) as found:
+        assemble(text)
+    assert str(found.value).startswith(error) and "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize("sizes, error", [
+    ({"activations": 1024}, "activations is 1024; allowed: 3584 elements or more, which memory X needs"),
+    ({"errors": 512}, "errors is 512; allowed: 1536 elements or more, which memory D needs"),
+    ({"weights": 1792}, "weights is 1792; allowed: 3072 elements or more, which memory W needs"),
+    ({"program": 64}, "instructions is "),
+    ({"updates": ("kahan",)}, "updates is ('kahan',); allowed: plain among them"),
+    ({"parameters": PRESETS["fp16"]}, "parameters is Float("),
+    ({"error_bits": 5}, "head of the core is SoftmaxParameters("),
+    ({"classes": 9}, "head of the core is SoftmaxParameters("),
+    ({"classes": 17}, "head of the core is SoftmaxParameters("),
+    ({"system": recipe_of("bfp", mantissa=3).system}, "mantissa is 3; allowed: 4 or more, which the recipe has"),
+    ({"system": recipe_of("bfp", exponent=5).system}, "system is BFPSystem("),
+])
+def test_what_does_not_fit_is_told(sizes, error):
+    run, _ = runs(recipe_of("bfp"))
+    with pytest.raises(ValueError) as found:
+        core.train(core.trainer_of(run, **sizes), run, DIGITS)
+    assert str(found.value).startswith(error) and "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize("recipe, error", [
+    (recipes.make("bfp"), "softmax is None; allowed: a head: give --softmax-bits"),
+    (recipe_of("bfp", parameters={"type": "Fixed", "bits": 16, "fraction": 12}), "parameters is Fixed("),
+])
+def test_recipes_that_have_no_core(recipe, error):
+    run, _ = runs(recipe)
+    parameters = TrainerParameters(recipe.system, error_bits=9)
+    with pytest.raises(ValueError) as found:
+        core.compiled(parameters, run)
+    assert str(found.value).startswith(error)
+
+
+@pytest.mark.parametrize("settings, error", [
+    ({"vectors": 3}, "vectors is 3"), ({"lanes": 3}, "lanes is 3"), ({"activations": 1000}, "activations is 1000"),
+    ({"activations": 16384 + 256}, "activations is 16640"), ({"labels": 100}, "labels is 100"),
+    ({"merged": True}, "converters is 2"), ({"updates": ("sgd",)}, "updates is ('sgd',)"),
+    ({"policies": ("cyclic",)}, "policies is ('cyclic',)"), ({"program": 100}, "program is 100"),
+    ({"stream": 0}, "stream is 0"), ({"head": 3}, "head is 3"), ({"error_rounding": "up"}, "error_rounding is 'up'"),
+    ({"system": "plain"}, "system is 'plain'"), ({"rows": 17}, "rows is 17"),
+    ({"system": "int8", "policies": ("constant", "cyclic")}, "policies is ('constant', 'cyclic')"),
+])
+def test_bad_parameters_are_one_line(settings, error):
+    with pytest.raises(ValueError) as found:
+        TrainerParameters.from_json(settings)
+    assert str(found.value).startswith(error) and "\n" not in str(found.value)
+
+
+def test_parameters_come_back_from_json():
+    parameters = TrainerParameters(recipe_of("bfp").system, parameters=PRESETS["fp32"], updates=("kahan", "plain"))
+    told = parameters.to_json()
+    assert told["mantissa"] == 4 and told["work"] == "bf16" and told["parameters"] == "fp32"
+    assert TrainerParameters.from_json(told) == parameters
+
+
+def test_a_nan_and_an_overflow_stick_with_their_step():
+    """A number of the third batch that is NaN is met in step 2, and training goes on."""
+    run, _ = runs(recipe_of("bfp"), epochs=1, batch=35)
+    x = DIGITS.train_x.copy()
+    order = np.random.default_rng(3)
+    network.initialise(run.layers, order, run.recipe.work)
+    chosen = np.argsort(order.random(len(x)), kind="stable")
+    x[chosen[70], 5] = np.nan
+    found = core.train(core.trainer_of(run), run, dataclasses.replace(DIGITS, train_x=x))
+    assert (found.invalid, found.overflow) == (2, None)
