@@ -1,157 +1,36 @@
-"""From layers, recipe and batch to a program: where tensors lie, what a step does, and what does not fit."""
+"""From layers, recipe and batch to a program: what a step does, and in which parts."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ...base.checks import require, require_int
 from ..array import split
 from ..floating import arithmetic
-from ..network import HEAD, MEASURED, Linear
+from ..network import HEAD, MEASURED, Convolution
 from ..number_system import vectors_of
-from ..recipes import Recipe
 from ..update import METHODS, rate_code
-from .instructions import COUNTERS, FIELDS, KINDS, MEMORIES, REGISTERS, SIDES, TENSORS, Instruction
-from .parameters import BANK, TrainerParameters
+from .instructions import COUNTERS, KINDS, MEMORIES, REGISTERS, SIDES, TENSORS, Instruction
+from .layout import Layout, Run, require_runs
+from .parameters import TrainerParameters
 from .program import Program
 from .sequencer import Sequencer
 from .tokens import synchronised
+from .views import Window
 
-__all__ = ["Run", "compiled", "require_runs", "trainer_of"]
+__all__ = ["compiled"]
 
 TESTED = 1 << 30  # accuracy of the test part is measured in steps so far behind those of the training part
 FORWARD, INPUT, WEIGHT = 0, 2, 4  # slots of random words: see `network.draws_of`
 
 
-@dataclass(frozen=True)
-class Run:
-    """What a program is made for: everything of a training run that is not the core's own.
-
-    Parameters
-    ----------
-    recipe : Recipe
-    layers : tuple of Linear
-    train, test : int
-        Examples.
-    seed, epochs, batch, lr, momentum, decay, lr_drops, measure_every
-        As in `network.train`.
-    """
-
-    recipe: Recipe
-    layers: tuple[Any, ...]
-    train: int
-    test: int = 0
-    seed: int = 1
-    epochs: int = 1
-    batch: int = 32
-    lr: float = 0.1
-    momentum: float = 0.9
-    decay: float = 0
-    lr_drops: tuple[float, ...] = ()
-    measure_every: int = 1
-
-    @property
-    def steps(self) -> int:
-        """Steps of the whole run."""
-        return self.epochs * -(-self.train // self.batch)
-
-
-def require_runs(parameters: TrainerParameters, run: Run) -> None:
-    """Raise ValueError, in one line, where a recipe or a network cannot run in a core, or not in this one."""
-    p, recipe = parameters, run.recipe
-    system: Any = p.system
-    alike = system.adaptive and type(system) is type(recipe.system)
-    wide: dict[str, Any] = {"mantissa": system.mantissa} if alike else {}
-    if "seed" in vars(system):
-        wide["seed"] = system.seed  # a run has its own
-    own = replace(recipe.system, **wide)  # type: ignore[type-var]  # it is a dataclass
-    require(own == system, "system", system, f"{own}, the recipe's")
-    if alike:
-        least = vars(recipe.system)["mantissa"]
-        require(least <= system.mantissa, "mantissa", system.mantissa, f"{least} or more, which the recipe has")
-    require(recipe.softmax is not None, "softmax", None, "a head: give --softmax-bits, because a core has no float64")
-    head = recipe.softmax
-    assert head is not None  # for mypy
-    require(replace(p.softmax, classes=head.classes, seed=head.seed) == head and p.softmax.guard == head.guard
-            and p.classes >= run.layers[-1].outputs, "head of the core", p.softmax,
-            f"{head}, the recipe's, or one of as many bits for the sum")
-    require(recipe.scale is None, "loss_scale", recipe.scale, "None: a core does not skip steps yet")
-    require(recipe.stored is None, "stored", recipe.stored, "None: a core does not keep logarithmic weights yet")
-    require(not recipe.kept.fixed, "parameters", recipe.kept.format, "a Float: fixed-point parameters have no core")
-    require((recipe.kept.format or recipe.work) == p.stored, "parameters", p.stored,
-            f"{recipe.kept.format or recipe.work}, the recipe's")
-    require(recipe.kept.update in p.updates, "updates", p.updates, f"{recipe.kept.update} among them")
-    require(recipe.kept.update != "stochastic" or recipe.kept.random_bits == p.update_bits, "update_bits",
-            p.update_bits, f"{recipe.kept.random_bits}, the recipe's")
-    for kind, policy in vars(recipe.policies).items() if recipe.policies else ():
-        require(policy.describe()["policy"] == "constant", f"precision of {kind}", policy.describe()["policy"],
-                "constant: a core does not change precision yet")
-    for number, layer in enumerate(run.layers):
-        require(isinstance(layer, Linear), f"layer {number + 1}", type(layer).__name__,
-                "Linear: a core has no convolutions yet")
-    require_int("layers", len(run.layers), 1, 1 << FIELDS["layer"][0])
-    require_int("batch", run.batch, 1, 65535)
-
-
-def trainer_of(run: Run, **settings: Any) -> TrainerParameters:
-    """Return the parameters of a core that the run fits: the recipe's numbers, and memories just as large as needed.
-
-    Parameters
-    ----------
-    run : Run
-    **settings
-        Others of `TrainerParameters`, in place of these.
-    """
-    recipe = run.recipe
-    require(recipe.softmax is not None, "softmax", None, "a head: give --softmax-bits, because a core has no float64")
-    assert recipe.softmax is not None
-    head, group = recipe.softmax, recipe.system.group
-    usual: dict[str, Any] = {
-        "system": recipe.system, "classes": head.classes, "error_bits": head.bits, "error_rounding": head.rounding,
-        "logits": None if head.format == recipe.work else head.format, "parameters": recipe.kept.format,
-        "updates": (recipe.kept.update,), "update_bits": recipe.kept.random_bits,
-    }
-    layout = _Layout(run, group)
-    needed = layout.needed[0] + layout.x[1], *layout.needed[1:]  # with room for the next batch
-    for name, blocks in zip(("activations", "errors", "weights"), needed):
-        size, bank = blocks * group * group, BANK * group
-        usual[name] = size if size <= bank else -(-size // bank) * bank
-    usual["labels"] = 2 * -(-run.batch // 256) * 256
-    return TrainerParameters(**usual | settings)
-
-
-class _Layout:
-    """Where tensors lie: of each memory, the blocks that are needed, and of each tensor the first block."""
-
-    def __init__(self, run: Run, group: int) -> None:
-        def blocks(rows: int, columns: int) -> int:
-            return -(-rows // group) * -(-columns // group)
-
-        sizes = [run.layers[0].inputs, *(layer.outputs for layer in run.layers)]
-        self.stride = [-(-size // group) for size in sizes]
-        self.x, at = [], 0
-        for size in sizes:
-            self.x.append(at)
-            at += blocks(run.batch, size)
-        x_end = at
-        # Errors of two layers at a time are alive: those of odd layers begin at 0, and those of even ones behind.
-        halves = [max((blocks(run.batch, size) for size in sizes[1:][half::2]), default=0) for half in (0, 1)]
-        self.d = [(number % 2) * halves[0] for number in range(len(run.layers))]
-        self.w, at = [], 0
-        for layer in run.layers:
-            self.w.append(at)
-            at += blocks(layer.outputs, layer.inputs)
-        # Biases lie in rows of blocks that they share.
-        widest = max(self.stride[1:])
-        self.b = [(at + number // group * widest, number % group) for number in range(len(run.layers))]
-        self.needed = x_end, sum(halves), at + -(-len(run.layers) // group) * widest
-
-
 class _Compiler:
-    def __init__(self, parameters: TrainerParameters, run: Run) -> None:
+    def __init__(self, parameters: TrainerParameters, run: Run, parts: int, blocks: int) -> None:
+        self.pieces, self.cut, self.scaled = parts, blocks, "scale" in parameters.system.modes
+        require(parts == blocks == 1 or not self.scaled, "parts and blocks", (parts, blocks),
+                "1: operands have a scale of the whole tensor")
         self.p, self.run, self.group = parameters, run, parameters.system.group
-        self.layout = _Layout(run, self.group)
+        self.layout = Layout(run, self.group)
         self.names: dict[str, int] = {}
         self.shapes: dict[str, dict[str, int]] = {}
         self.code: list[Instruction] = []
@@ -208,7 +87,7 @@ class _Compiler:
         self.rows = rows
         layout, layers, blocks = self.layout, self.run.layers, self.p.blocks
         for i in range(len(layers) + 1):
-            size = layers[0].inputs if i == 0 else layers[i - 1].outputs
+            size = self.layout.sizes[i]
             # The next batch comes in meanwhile, where there is room for it.
             other = layout.needed[0] if i == 0 and blocks["X"] >= layout.needed[0] + layout.x[1] else layout.x[i]
             self.tensor(f"x{i}", "X", layout.x[i], layout.stride[i], rows, size, other=other)
@@ -217,37 +96,41 @@ class _Compiler:
         labels = -(-self.run.batch // 256)
         self.tensor("y", "L", 0, 1, 1, rows, other=labels if blocks["L"] >= 2 * labels else 0)
 
-    def gemm(self, layer: int, slot: int, a: str, b: str, to: str, sizes: tuple[int, int, int], **flags: Any) -> None:
-        """Emit a product, in parts if it does not fit the buffers."""
+    def gemm(self, layer: int, slot: int, a: str, b: str, to: str, sizes: tuple[int, int, int], row: int = 0,
+             column: int = 0, before: tuple[int, int] = (0, 0), **flags: Any) -> None:
+        """Emit a product, in parts if it does not fit the buffers.
+
+        `row` and `column` are its first ones in the product of whole tensors, of which it may be a part. `before` are
+        the vectors of each side in the products before, where a product of whole tensors is made in several.
+        """
         bias, mask = flags.pop("bias", None), flags.pop("mask", None)
         across = [slot == WEIGHT, slot != FORWARD]
         common = {"use": 8 * layer + slot, "across_a": int(across[0]), "across_b": int(across[1]),
                   "biased": int(bias is not None), "masked": int(mask is not None), **flags}
         m, n, k = sizes
-        parts = self.parts(m, n, k)
-        if len(parts) == 1:
-            self.emit("gemm", a=self.number(a), b=self.number(b), to=self.number(to),
-                      bias=self.number(bias) if bias else 0, mask=self.number(mask) if mask else 0, **common)
-            return
-        require(not hasattr(self.p.system, "lanes") or "scale" not in self.p.system.modes, "buffer", self.p.buffer,
+        parts, pitch = self.parts(m, n, k), -(-k // self.group)
+        require(len(parts) == 1 or not self.scaled, "buffer", self.p.buffer,
                 "more: operands with a scale of the whole tensor are not cut")
-        pitch, start = -(-k // self.group), 0
         for (rows, columns, depth), top, left, start, first, last in parts:
-            for side, (name, tensor, turned, vectors, at) in enumerate((("va", a, across[0], rows, top),
-                                                                       ("vb", b, across[1], columns, left))):
-                self.view(name, tensor, *((depth, vectors, start, at) if turned else (vectors, depth, at, start)))
-                self.emit("part", side=side, vector=at * pitch + start // self.group, pitch=pitch)
-            self.view("vto", to, rows, columns, top, left)
-            if flags.get("update"):
-                whole = vectors_of(n)
-                self.emit("part", side=SIDES.index("to"), vector=top * whole + left // 16, lane=left % 16, pitch=whole)
-            if bias:
-                self.view("vbias", bias, 1, columns, 0, left)
-            if mask:
-                self.view("vmask", mask, rows, columns, top, left)
-            self.emit("gemm", a=self.number("va"), b=self.number("vb"), to=self.number("vto"),
-                      continued=int(not first), open=int(not last), bias=self.number("vbias") if bias else 0,
-                      mask=self.number("vmask") if mask else 0, **common)
+            names = a, b, to, bias, mask
+            if len(parts) > 1:
+                self.view("va", a, *((depth, rows, start, top) if across[0] else (rows, depth, top, start)))
+                self.view("vb", b, *((depth, columns, start, left) if across[1] else (columns, depth, left, start)))
+                self.view("vto", to, rows, columns, top, left)
+                if bias:
+                    self.view("vbias", bias, 1, columns, 0, left)
+                if mask:
+                    self.view("vmask", mask, rows, columns, top, left)
+                names = "va", "vb", "vto", bias and "vbias", mask and "vmask"
+            for side, at in enumerate((row + top, column + left)):
+                if (at or start or depth < k or before[side]) and self.p.system.random:
+                    self.emit("part", side=side, vector=before[side] + at * pitch + start // self.group, pitch=pitch)
+            if flags.get("update") and (row or column or len(parts) > 1):
+                whole, at = vectors_of(self.run.layers[layer].patch), column + left
+                self.emit("part", side=SIDES.index("to"), vector=(row + top) * whole + at // 16, lane=at % 16,
+                          pitch=whole)
+            fields = {field: self.number(name) for field, name in zip(("a", "b", "to", "bias", "mask"), names) if name}
+            self.emit("gemm", **fields, continued=int(not first), open=int(not last), **common)
 
     def view(self, name: str, of: str, rows: int, columns: int, row: int, column: int) -> None:
         self.emit("view", number=self.number(name), of=self.number(of), row=row, column=column, rows=rows,
@@ -263,33 +146,144 @@ class _Compiler:
                 top, left = (top, left + columns) if left + columns < n else (top + rows, 0)
         return found
 
-    def forward(self) -> None:
-        for i, layer in enumerate(self.run.layers):
-            self.gemm(i, FORWARD, f"x{i}", f"w{i + 1}", f"x{i + 1}", (self.rows, layer.outputs, layer.inputs),
-                      bias=f"b{i + 1}", relu=int(i + 1 < len(self.run.layers)))
+    def pipelined(self, stages: int) -> Iterator[tuple[int, int, int]]:
+        """Yield (stage, first row, rows) of each part of a batch in each stage: a part follows the one before it."""
+        size = -(-self.rows // self.pieces)
+        size = -(-size // self.group) * self.group
+        starts = range(0, self.rows, size)
+        for time in range(len(starts) + stages - 1):
+            for stage in range(stages):
+                if 0 <= time - stage < len(starts):
+                    start = starts[time - stage]
+                    yield stage, start, min(size, self.rows - start)
+
+    def part_of(self, tensor: str, row: int, rows: int, column: int = 0, columns: int = 0) -> str:
+        """Return the name of a part of a tensor, which is defined here unless it is all of it.
+
+        No `columns` means all of them.
+        """
+        shape = self.shapes[tensor]
+        columns = columns or shape["columns"]
+        if (rows, columns) == (shape["rows"], shape["columns"]):
+            return tensor
+        # Only parts of examples and outputs have numbers of their own: they are used again and again.
+        name = f"{tensor}_{row or column}" if "_" not in tensor else f"{tensor.split('_')[0]}_part"
+        self.view(name, tensor, rows, columns, row, column)
+        self.shapes[name] = shape | {"rows": rows, "columns": columns}
+        return name
+
+    def blocks(self) -> Iterator[tuple[int, int]]:
+        """Yield (first, number) of the first layer's outputs that are moved, and used, apart from others."""
+        outputs = self.run.layers[0].outputs
+        size = -(-outputs // (self.cut * self.group)) * self.group
+        yield from ((start, min(size, outputs - start)) for start in range(0, outputs, size))
+
+    def forward(self, head: bool = False) -> None:
+        """Emit the forward pass, and with `head` the errors of the last layer, part by part."""
+        layers, last = self.run.layers, len(self.run.layers)
+        for i, start, rows in self.pipelined(last + head):
+            x = self.part_of(f"x{i}", start, rows)
+            if i == last:
+                if start and self.p.error_rounding == "stochastic":
+                    self.emit("part", vector=start * vectors_of(layers[-1].outputs))
+                self.emit("head", a=self.number(x), labels=self.number(self.part_of("y", 0, 1, start, rows)),
+                          to=self.number(self.part_of(f"d{last}", start, rows)), use=8 * (last - 1) + HEAD)
+                continue
+            layer, z = layers[i], self.pixels(i, self.part_of(f"x{i + 1}", start, rows))
+            x, m = self.patches(i, x), rows * layer.positions
+            for left, outputs in [(0, layer.outputs)] if i else self.blocks():
+                self.gemm(i, FORWARD, x, self.part_of(f"w{i + 1}", left, outputs),
+                          self.part_of(z, 0, m, left, outputs), (m, outputs, layer.patch), start * layer.positions,
+                          left, bias=self.part_of(f"b{i + 1}", 0, 1, left, outputs), relu=int(i + 1 < last))
+
+    def window(self, name: str, of: str, **fields: int) -> str:
+        """Define a window on a tensor, and return its name."""
+        name = f"{of.split('_')[0]}_{name}"
+        view = Window(**dict.fromkeys(Window.__dataclass_fields__, 0) | fields)
+        rows, columns = view.size(self.shapes[of]["rows"], self.shapes[of]["columns"])
+        self.emit("window", number=self.number(name), of=self.number(of), **vars(view))
+        self.shapes[name] = self.shapes[of] | {"rows": rows, "columns": columns}
+        return name
+
+    def patches(self, i: int, x: str) -> str:
+        """Return the name of a layer's patches: what its forward product multiplies."""
+        layer = self.run.layers[i]
+        if not isinstance(layer, Convolution):
+            return x
+        (down, across), kernel = layer.shape, layer.kernel
+        return self.window("patches", x, height=layer.height, width=layer.width, channels=layer.channels,
+                           down=down, across=across, taps_y=kernel, taps_x=kernel, step=layer.stride)
+
+    def pixels(self, i: int, tensor: str) -> str:
+        """Return the name of a layer's result, or of its gradient, with a row for each pixel."""
+        layer = self.run.layers[i]
+        if not isinstance(layer, Convolution):
+            return tensor
+        down, across = layer.shape
+        return self.window("pixels", tensor, height=down, width=across, channels=layer.outputs, down=down,
+                           across=across, taps_y=1, taps_x=1, step=1)
+
+    def backward(self, i: int) -> None:
+        """Emit the input gradient of a layer, part by part; of a convolution, phase by phase."""
+        layer, before = self.run.layers[i], (0, 0)
+        if not isinstance(layer, Convolution):
+            for _, start, rows in self.pipelined(1):
+                d, to, mask = (self.part_of(name, start, rows) for name in (f"d{i + 1}", f"d{i}", f"x{i}"))
+                self.gemm(i, INPUT, d, f"w{i + 1}", to, (rows, layer.inputs, layer.outputs), start, mask=mask)
+            return
+        step, kernel, (height, width) = layer.stride, layer.kernel, layer.shape
+        if step > kernel:  # pixels that no place of the kernel meets
+            self.emit("fill", to=self.number(f"d{i}"))
+        for py in range(min(step, kernel, layer.height)):
+            for px in range(min(step, kernel, layer.width)):
+                taps_y, taps_x = (len(range(start, kernel, step)) for start in (py, px))
+                down, across = len(range(py, layer.height, step)), len(range(px, layer.width, step))
+                name = f"w{i + 1}_taps"
+                self.emit("taps", number=self.number(name), of=self.number(f"w{i + 1}"), kernel=kernel,
+                          channels=layer.channels, taps_y=taps_y, taps_x=taps_x, step=step, shift_y=py, shift_x=px)
+                k, places = taps_y * taps_x * layer.outputs, down * across
+                groups = -(-k // self.group)
+                for _, start, rows in self.pipelined(1):
+                    d, to, mask = (self.part_of(each, start, rows) for each in (f"d{i + 1}", f"d{i}", f"x{i}"))
+                    d = self.window("phase", d, height=height, width=width, channels=layer.outputs, down=down,
+                                    across=across, taps_y=taps_y, taps_x=taps_x, step=1, reverse=1)
+                    to, mask = (self.window("phase", each, height=layer.height, width=layer.width,
+                                            channels=layer.channels, down=down, across=across, taps_y=1, taps_x=1,
+                                            step=step, shift_y=py, shift_x=px) for each in (to, mask))
+                    self.gemm(i, INPUT, d, name, to, (rows * places, layer.channels, k), start * places, mask=mask,
+                              before=before)
+                before = before[0] + self.rows * places * groups, before[1] + layer.channels * groups
+
+    def move(self, i: int, first: int, outputs: int) -> None:
+        """Emit the weight gradient of some outputs of a layer, by which their weights move."""
+        layer = self.run.layers[i]
+        m = self.rows * layer.positions
+        d = self.part_of(self.pixels(i, f"d{i + 1}"), 0, m, first, outputs)
+        self.gemm(i, WEIGHT, d, self.patches(i, f"x{i}"), self.part_of(f"w{i + 1}", first, outputs),
+                  (outputs, layer.patch, m), first, update=1)
 
     def train(self) -> None:
         """Emit a step of training."""
-        rows, layers = self.rows, self.run.layers
+        layers = self.run.layers
         for part in sorted(self.run.lr_drops):
             since = math.ceil(part * self.run.steps)
             drops = sum(since >= each * self.run.steps for each in self.run.lr_drops)
             self.set("rate", self.rate(drops), since)
         self.emit("in", to=self.number("x0"))
         self.emit("in", to=self.number("y"))
-        self.forward()
-        last = len(layers)
-        self.emit("head", a=self.number(f"x{last}"), labels=self.number("y"), to=self.number(f"d{last}"),
-                  use=8 * (last - 1) + HEAD)
-        for i in reversed(range(last)):
-            if i:
-                self.gemm(i, INPUT, f"d{i + 1}", f"w{i + 1}", f"d{i}", (rows, layers[i].inputs, layers[i].outputs),
-                          mask=f"x{i}")
-            self.emit("part", side=SIDES.index("to"), vector=layers[i].outputs * vectors_of(layers[i].inputs),
+        self.forward(head=True)
+        for i in reversed(range(len(layers))):
+            self.emit("part", side=SIDES.index("to"), vector=layers[i].outputs * vectors_of(layers[i].patch),
                       pitch=vectors_of(layers[i].outputs))
-            self.emit("sums", a=self.number(f"d{i + 1}"), to=self.number(f"b{i + 1}"), use=8 * i + WEIGHT)
-            self.gemm(i, WEIGHT, f"d{i + 1}", f"x{i}", f"w{i + 1}", (layers[i].outputs, layers[i].inputs, rows),
-                      update=1)
+            self.emit("sums", a=self.number(self.pixels(i, f"d{i + 1}")), to=self.number(f"b{i + 1}"),
+                      use=8 * i + WEIGHT)
+            if i:
+                self.backward(i)
+        # The next step needs the first layer's weights first. While their last block drains, others are multiplied.
+        *most, last = [(0, *block) for block in self.blocks()]
+        others = [(i, 0, layer.outputs) for i, layer in enumerate(layers)][1:]
+        for block in [*most, *others, last] if most else [last, *others]:
+            self.move(*block)
         self.emit("step", counter=COUNTERS.index("training"), next=1)
         self.flip("x0")
         self.flip("y")
@@ -340,7 +334,7 @@ class _Compiler:
         self.modes()
         planes = range(self.p.planes + 1)
         for i, layer in enumerate(run.layers):
-            self.tensor(f"w{i + 1}", "W", layout.w[i], layout.stride[i], layer.outputs, layer.inputs)
+            self.tensor(f"w{i + 1}", "W", layout.w[i], layout.pitch[i], layer.outputs, layer.patch)
             block, top = layout.b[i]
             self.tensor(f"b{i + 1}", "W", block, 1, 1, layer.outputs, top)
             for name in (f"w{i + 1}", f"b{i + 1}"):
@@ -366,7 +360,7 @@ class _Compiler:
     def modes(self) -> None:
         """Emit the modes of every operand, but those that depend on the tensor's numbers."""
         system, recipe = self.p.system, self.run.recipe
-        if "scale" in system.modes:
+        if self.scaled:
             return
         for kind in KINDS:
             packed, place = 0, 0
@@ -377,9 +371,23 @@ class _Compiler:
                 self.emit("mode", kind=KINDS.index(kind), layer=layer, value=packed)
 
 
-def compiled(parameters: TrainerParameters, run: Run) -> Program:
-    """Return the program of a run in a core; ValueError, in one line, where it does not fit."""
+def compiled(parameters: TrainerParameters, run: Run, parts: int = 1, blocks: int = 1) -> Program:
+    """Return the program of a run in a core; ValueError, in one line, where it does not fit.
+
+    Parameters
+    ----------
+    parameters : TrainerParameters
+    run : Run
+    parts : int
+        Parts of a batch that follow each other through the forward pass, the head and the input gradients: while one is
+        in the head, the array works on the next one. 1 to 8.
+    blocks : int
+        Parts of the first layer's outputs, 1 to 8: the next step uses the first ones while the last ones move. No bit
+        depends on either number.
+    """
     require_runs(parameters, run)
-    compiler = _Compiler(parameters, run)
+    require_int("parts", parts, 1, 8)
+    require_int("blocks", blocks, 1, 8)
+    compiler = _Compiler(parameters, run, parts, blocks)
     compiler.whole()
     return Program(tuple(compiler.code), {number: name for name, number in compiler.names.items()})

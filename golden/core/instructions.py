@@ -31,7 +31,8 @@ SIDES = ("a", "b", "to")
 FIELDS: Mapping[str, tuple[int, tuple[str, ...]]] = MappingProxyType({
     "flag": (1, ()), "tensor": (6, ()), "memory": (3, MEMORIES), "block": (13, ()), "offset": (6, ()),
     "stride": (12, ()), "size": (16, ()), "use": (10, ()), "plane": (2, ()), "value": (32, ()), "count": (24, ()),
-    "register": (5, REGISTERS), "counter": (1, COUNTERS), "kind": (2, KINDS), "layer": (5, ()), "side": (2, SIDES),
+    "register": (5, REGISTERS), "counter": (1, COUNTERS), "kind": (2, KINDS), "layer": (5, ()), "operand": (2, SIDES),
+    "side": (8, ()), "taps": (4, ()), "channels": (14, ()),
     "vector": (22, ()), "lane": (4, ()), "unit": (3, UNITS), "semaphore": (4, ()),
 })
 
@@ -57,6 +58,13 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType({
                          top="offset", left="offset", rows="size", columns="size"),
     "view": _operation("sequencer", "a tensor that is a part of another one", number="tensor", of="tensor", row="size",
                        column="size", rows="size", columns="size"),
+    "window": _operation("sequencer", "a matrix of the places of a window on images", number="tensor", of="tensor",
+                         height="side", width="side", channels="channels", down="side", across="side",
+                         taps_y="taps", taps_x="taps", step="taps", reverse="flag", shift_y="taps", shift_x="taps",
+                         pad="taps"),
+    "taps": _operation("sequencer", "a matrix of some taps of kernels", number="tensor", of="tensor", kernel="taps",
+                       channels="channels", taps_y="taps", taps_x="taps", step="taps", shift_y="taps",
+                       shift_x="taps"),
     "flip": _operation("sequencer", "a tensor changes places with its other half", number="tensor"),
     "set": _operation("sequencer", "a register has this value, from a step of training on",
                       register="register", value="value", since="value"),
@@ -71,7 +79,7 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType({
     "wait": _operation("", "for a token, before all after it in this unit", unit="unit", semaphore="semaphore"),
     "part": _operation("sequencer", "the next GEMM's operand or result is a part of a tensor: its first vector, the "
                        "first number of that, and the vectors of a whole row",
-                       side="side", vector="vector", lane="lane", pitch="vector"),
+                       side="operand", vector="vector", lane="lane", pitch="vector"),
     "gemm": _operation("array", "a product of matrices, with what is done to its results", a="tensor", b="tensor",
                        to="tensor", bias="tensor", mask="tensor", use="use", across_a="flag", across_b="flag",
                        biased="flag", masked="flag", relu="flag", update="flag", continued="flag", open="flag",

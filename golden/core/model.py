@@ -5,7 +5,6 @@ Source: numerics contract, section 15; every operation is one of the sections be
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,9 +17,10 @@ from ..rounding import NEAREST, stochastic
 from ..update import METHODS
 from .parameters import TrainerParameters
 from .program import Program
-from .sequencer import Issue, Part, Sequencer, View
+from .sequencer import Issue, Part, Sequencer
+from .views import View, places
 
-__all__ = ["Core", "Host"]
+__all__ = ["OPERANDS", "Core", "Host", "unpacked"]
 
 # By the slot of a GEMM's random words: kinds of its operands. See `network.draws_of`.
 OPERANDS = {0: ("activations", "weights"), 2: ("gradients", "weights"), 4: ("gradients", "activations")}
@@ -38,14 +38,12 @@ class Host(Protocol):
         """Take codes that the core sends."""
 
 
-@lru_cache(1024)
-def _places(view: View, group: int) -> np.ndarray:
-    """Return the places of a view's elements in its memory, shape (rows, columns). Labels follow each other."""
-    if view.memory == "L":
-        return view.block * 256 + np.arange(view.rows * view.columns).reshape(view.rows, view.columns)
-    row, column = np.arange(view.top, view.top + view.rows), np.arange(view.left, view.left + view.columns)
-    down = (view.block + row // group * view.stride) * group * group + row % group * group
-    return down[:, np.newaxis] + (column // group * group * group + column % group)
+def unpacked(system: NumberSystem, packed: int) -> Mode:
+    """Return an operand's modes from the value of a ``mode``: the first one lies lowest."""
+    mode = {}
+    for name, bits in system.modes.items():
+        mode[name], packed = packed & ((1 << bits) - 1), packed >> bits
+    return mode
 
 
 class Core:
@@ -63,8 +61,9 @@ class Core:
         Flat. W has `PLANES` of them: parameters, velocities, compensations.
     invalid, overflow : int or None
         Sticky: the step of training in which a NaN was met, and in which a sum or an operand was beyond the range.
-    losses : list of (int, int)
-        Sum and number of the head's losses in a step of training, as codes. The caller empties it.
+    losses : list of (int, int, int)
+        Of each batch or part of one: the step, the sum of the head's losses as codes, and their number. The caller
+        empties it.
     """
 
     def __init__(self, parameters: TrainerParameters, table: np.ndarray | None = None) -> None:
@@ -77,7 +76,7 @@ class Core:
         self._rows = PlainSystem(parameters.work, getattr(self.system, "chunk", None))
         self.invalid: int | None = None
         self.overflow: int | None = None
-        self.losses: list[tuple[int, int]] = []
+        self.losses: list[tuple[int, int, int]] = []
         self._parts: list[tuple[Any, Any]] = []
 
     def run(self, program: Program, host: Host, watch: Callable[[Issue], None] | None = None) -> None:
@@ -98,21 +97,26 @@ class Core:
     # Memories.
 
     def read(self, view: View, plane: int = 0) -> np.ndarray:
-        """Return the codes of a view, shape (rows, columns); of memory W those of a plane."""
-        return self.memories[view.memory][self._where(view, plane)]
+        """Return the codes of a view, shape (rows, columns), 0 outside an image; of memory W those of a plane."""
+        where, start = self._where(view, plane)
+        found = self.memories[view.memory][where + start]
+        return np.where(where < 0, np.uint32(0), found) if view.shape else found
 
     def write(self, view: View, codes: np.ndarray, plane: int = 0) -> None:
         """Put codes of shape (rows, columns) into a view."""
-        self.memories[view.memory][self._where(view, plane)] = codes
+        where, start = self._where(view, plane)
+        require(view.shape is None or int(where.min()) >= 0, "place of a result", -1, "one in the image")
+        self.memories[view.memory][where + start] = codes
 
-    def _where(self, view: View, plane: int) -> np.ndarray:
-        places, size = _places(view, self.group), len(self.memories[view.memory])
+    def _where(self, view: View, plane: int) -> tuple[np.ndarray, int]:
+        """Return the places of a view in a plane, and where the plane begins."""
+        where, size = places(view, self.group), len(self.memories[view.memory])
         size //= PLANES if view.memory == "W" else 1
         require(plane == 0 or view.memory == "W" and plane <= self.parameters.planes, "plane", plane,
                 f"0, or for a tensor in W at most {self.parameters.planes}")
-        require(int(places[-1, -1]) < size, f"end of a tensor in {view.memory}", int(places[-1, -1]) + 1,
-                f"at most {size} elements")
-        return places + plane * size
+        last = int(where.max())
+        require(last < size, f"end of a tensor in {view.memory}", last + 1, f"at most {size} elements")
+        return where, plane * size
 
     def values(self, view: View) -> np.ndarray:
         """Return the numbers of a view in the work format."""
@@ -143,7 +147,9 @@ class Core:
         sides = []
         for side, (name, across) in enumerate((("a", each.across_a), ("b", each.across_b))):
             stored = self.values(views[name])
-            mode = self._mode(issue, OPERANDS[slot][side], layer, stored)
+            # A scale is of the whole tensor where a product is made in phases.
+            tensor = self.values(views[name].tensor) if slot == 2 else stored
+            mode = self._mode(issue, OPERANDS[slot][side], layer, tensor)
             array = stored.T if across else stored  # vectors are rows
             part = issue.parts.get(name, Part())
             length = -(-array.shape[1] // self.group)
@@ -192,10 +198,7 @@ class Core:
         packed = issue.modes.get((kind, layer))
         if packed is None:
             return self.system.mode(kind, tensor)
-        mode = {}
-        for name, bits in self.system.modes.items():
-            mode[name], packed = packed & ((1 << bits) - 1), packed >> bits
-        return mode
+        return unpacked(self.system, packed)
 
     def _move(self, issue: Issue, view: View, gradient: np.ndarray, layer: int, decay: int, part: Part) -> None:
         """Move parameters by gradients in the work format."""
@@ -239,7 +242,7 @@ class Core:
                             vector=part.vector).rows(logits.shape, p.random_bits)
         found, losses, invalid, _ = softmax.gradient(p, p.format.encode(logits), labels, random=words)
         self._flag(issue, bool(invalid.any()))
-        self.losses.append((int(losses.sum()), len(losses)))
+        self.losses.append((registers["step"], int(losses.sum()), len(losses)))
         scale = self.arithmetic.number(self.parameters.work.decode(registers["scale"]))
         self.store(views["to"], work.multiply(work.number(p.error.decode(found)), scale))
 

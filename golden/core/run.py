@@ -10,7 +10,8 @@ import numpy as np
 from ...base.checks import require
 from ..datasets import Dataset
 from ..network import Epoch, digest, initialise, shifted
-from .compiler import Run, compiled
+from .compiler import compiled
+from .layout import Run
 from .model import Core
 from .parameters import TrainerParameters
 from .program import Program
@@ -80,8 +81,8 @@ class _Host:
                     yield x[first:first + run.batch]
 
 
-def train(parameters: TrainerParameters, run: Run, data: Dataset, progress: Callable | None = None,
-          watch: Callable[[Issue, Core], None] | None = None) -> CoreResult:
+def train(parameters: TrainerParameters, run: Run, data: Dataset, parts: int = 1, blocks: int = 1,
+          progress: Callable | None = None, watch: Callable[[Issue, Core], None] | None = None) -> CoreResult:
     """Train in the model of a core; its digest is that of `network.train` with the same settings.
 
     Parameters
@@ -90,6 +91,8 @@ def train(parameters: TrainerParameters, run: Run, data: Dataset, progress: Call
     run : Run
     data : Dataset
         Of the run's numbers of examples.
+    parts, blocks : int
+        As for `compiled`.
     progress : callable, optional
         Called after each measured epoch with (epoch, epochs, Epoch).
     watch : callable, optional
@@ -97,22 +100,23 @@ def train(parameters: TrainerParameters, run: Run, data: Dataset, progress: Call
     """
     require((run.train, run.test) == (len(data.train_x), len(data.test_x)), "examples", (run.train, run.test),
             f"{len(data.train_x)}, {len(data.test_x)}, those of the data set")
-    program, host, core = compiled(parameters, run), _Host(parameters, run, data), Core(parameters)
+    program, host, core = compiled(parameters, run, parts, blocks), _Host(parameters, run, data), Core(parameters)
     history: list[Epoch] = []
-    parts = [math.ceil(len(x) / run.batch) for x in (data.train_x, data.test_x)]
+    batches = [math.ceil(len(x) / run.batch) for x in (data.train_x, data.test_x)]
     epochs = [epoch for epoch in range(1, run.epochs + 1) if not epoch % run.measure_every or epoch == run.epochs]
 
     def after(issue: Issue) -> None:
         if watch:
             watch(issue, core)
-        if issue.instruction.name != "out" or len(history) == len(epochs) or len(host.written) < sum(parts):
+        if issue.instruction.name != "out" or len(history) == len(epochs) or len(host.written) < sum(batches):
             return
-        logits = [np.concatenate(host.written[:parts[0]]), np.concatenate(host.written[parts[0]:])]
+        logits = [np.concatenate(host.written[:batches[0]]), np.concatenate(host.written[batches[0]:])]
         host.written.clear()
         (loss, train_accuracy), (_, test_accuracy) = (
             _measured(parameters.work.decode(each), y) for each, y in zip(logits, (data.train_y, data.test_y)))
         # The head's loss is that of the latest epoch.
-        total, count = map(sum, zip(*core.losses[-parts[0]:]))
+        first = core.losses[-1][0] - batches[0]
+        total, count = map(sum, zip(*((total, count) for step, total, count in core.losses if step > first)))
         core.losses.clear()
         history.append(Epoch(epochs[len(history)], loss, train_accuracy, test_accuracy,
                              total / count / (1 << parameters.softmax.fraction)))

@@ -2,28 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 from ...base.checks import require
 from .instructions import COUNTERS, FIELDS, KINDS, MEMORIES, OPERATIONS, REGISTERS, SIDES, UNITS, Instruction
 from .program import UNUSED, Program
+from .views import Taps, View, Window
 
-__all__ = ["Issue", "Part", "Sequencer", "View"]
-
-
-@dataclass(frozen=True)
-class View:
-    """A matrix in a memory: rows lie along `stride` blocks of group * group elements."""
-
-    memory: str
-    block: int
-    other: int
-    stride: int
-    top: int
-    left: int
-    rows: int
-    columns: int
+__all__ = ["Issue", "Part", "Sequencer"]
 
 
 @dataclass(frozen=True)
@@ -149,27 +135,27 @@ class Sequencer:
         return Issue(number, each)
 
     def _tensor(self, number: int, each: Instruction) -> None:
-        values: dict[str, Any] = {name: getattr(each, name) for name in View.__dataclass_fields__}
-        view = View(**values | {"memory": MEMORIES[each.memory]})
-        require(view.rows > 0 and view.columns > 0, "rows and columns", (view.rows, view.columns), "1 or more")
-        self.tensors[each.number] = view
+        require(each.rows > 0 and each.columns > 0, "rows and columns", (each.rows, each.columns), "1 or more")
+        self.tensors[each.number] = View(MEMORIES[each.memory], each.block, each.other, each.stride, each.top,
+                                         each.left, each.rows, each.columns)
 
     def _view(self, number: int, each: Instruction) -> None:
-        whole, group = self.view(each.of), self.group
-        require(each.rows > 0 and each.columns > 0 and each.row + each.rows <= whole.rows
-                and each.column + each.columns <= whole.columns, "end of a view",
-                (each.row + each.rows, each.column + each.columns), f"at most {(whole.rows, whole.columns)}")
-        down, right = whole.top + each.row, whole.left + each.column
-        offset = down // group * whole.stride + right // group
-        self.tensors[each.number] = View(whole.memory, whole.block + offset, whole.other + offset, whole.stride,
-                                         down % group, right % group, each.rows, each.columns)
+        self.tensors[each.number] = self.view(each.of).part(each.row, each.column, each.rows, each.columns, self.group)
+
+    def _window(self, number: int, each: Instruction) -> None:
+        self.tensors[each.number] = self.view(each.of).shaped(
+            Window(*(getattr(each, name) for name in Window.__dataclass_fields__)))
+
+    def _taps(self, number: int, each: Instruction) -> None:
+        self.tensors[each.number] = self.view(each.of).shaped(
+            Taps(*(getattr(each, name) for name in Taps.__dataclass_fields__)))
 
     def _halt(self, number: int, each: Instruction) -> None:
         pass
 
     def _flip(self, number: int, each: Instruction) -> None:
         view = self.view(each.number)
-        self.tensors[each.number] = View(**vars(view) | {"block": view.other, "other": view.block})
+        self.tensors[each.number] = replace(view, block=view.other, other=view.block)
 
     def _set(self, number: int, each: Instruction) -> None:
         if self.registers["training"] >= each.since:

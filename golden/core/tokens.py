@@ -10,24 +10,16 @@ All before it are done, so its token was given. One unit alone takes tokens of a
 from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from ...base.checks import require
 from .instructions import SEMAPHORES, UNITS, Instruction
-from .sequencer import Issue, Sequencer, View
+from .sequencer import Issue, Sequencer
+from .views import blocks_of
 
 __all__ = ["access", "require_ordered", "synchronised"]
 
 Place = tuple[str, int, int]  # memory, plane, block
 PLANES = 3
-
-
-@lru_cache(4096)
-def _blocks(view: View, group: int) -> frozenset[int]:
-    if view.memory == "L":
-        return frozenset(range(view.block, view.block + (view.rows * view.columns - 1) // 256 + 1))
-    down, right = (view.top + view.rows - 1) // group + 1, (view.left + view.columns - 1) // group + 1
-    return frozenset(view.block + row * view.stride + column for row in range(down) for column in range(right))
 
 
 def access(issue: Issue, group: int) -> tuple[set[Place], set[Place]]:
@@ -36,7 +28,7 @@ def access(issue: Issue, group: int) -> tuple[set[Place], set[Place]]:
 
     def places(name: str, *planes: int) -> set[Place]:
         view = views[name]
-        return {(view.memory, plane, block) for plane in planes or (0,) for block in _blocks(view, group)}
+        return {(view.memory, plane, block) for plane in planes or (0,) for block in blocks_of(view, group)}
 
     if each.name in ("signal", "wait", "sync"):
         return set(), set()

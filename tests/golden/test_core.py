@@ -6,8 +6,8 @@ from collections import Counter, defaultdict, deque
 
 import numpy as np
 import pytest
-from narrowgauge.golden import core, datasets, network, recipes
-from narrowgauge.golden.core import Instruction, Program, Run, Sequencer, TrainerParameters, assemble
+from narrowgauge.golden import array, core, datasets, network, recipes
+from narrowgauge.golden.core import Instruction, Program, Run, Sequencer, TrainerParameters, assemble, cycles
 from narrowgauge.golden.core.instructions import OPERATIONS, UNITS, WORD, widths
 from narrowgauge.golden.core.run import _Host
 from narrowgauge.golden.core.tokens import require_ordered
@@ -25,10 +25,18 @@ def recipe_of(name, work="bf16", update="plain", parameters=None, **settings):
 def runs(recipe, hidden=(20,), data=DIGITS, **settings):
     """Return (the run of a core, the same for `network.train`)."""
     usual = {"seed": 3, "epochs": 2, "batch": 32, "lr": 0.1} | settings
-    run = Run(recipe, network.perceptron(data, hidden), len(data.train_x), len(data.test_x), **usual)
-    return run, {"hidden": hidden} | usual
+    model = usual.pop("model", "mlp")
+    layers = network.MODELS[model][0](data, hidden)
+    return Run(recipe, layers, len(data.train_x), len(data.test_x), **usual), usual | {"hidden": hidden, "model": model}
 
 
+def cut(sizes):
+    """Return (how a program is cut, what a core is made of)."""
+    return ({name: value for name, value in sizes.items() if name in ("parts", "blocks")},
+            {name: value for name, value in sizes.items() if name not in ("parts", "blocks")})
+
+
+CNN = {"model": "cnn", "hidden": (8, 16), "epochs": 1, "batch": 35}
 SPREAD = {
     "bfp": (recipe_of("bfp", mantissa=2), {}, {}),
     "bfp, truncated": (recipe_of("bfp", gradients_rounding="truncate"), {"hidden": ()}, {}),
@@ -46,6 +54,12 @@ SPREAD = {
                            {"buffer": 32, "rows": 3, "columns": 5, "program": 4096}),
     "cut along k, 2 x 2": (recipe_of("bfp", update="stochastic"), {"epochs": 1, "batch": 35, "hidden": (5,)},
                            {"buffer": 64, "rows": 2, "columns": 2, "sums": 4, "program": 4096}),
+    "parts and blocks": (recipe_of("bfp", update="stochastic"), {"hidden": (36, 20), "batch": 50},
+                         {"parts": 2, "blocks": 2}),
+    "convolutions": (recipe_of("bfp", mantissa=2, update="stochastic"), CNN, {}),
+    "convolutions, parts, cut": (recipe_of("bfp", mantissa=2), CNN | {"hidden": (20, 18)},
+                                 {"parts": 2, "blocks": 2, "buffer": 512, "program": 2048}),
+    "convolutions, int8": (recipe_of("system", system="int8"), CNN, {"buffer": 65536}),
     "wider core": (recipe_of("bfp", mantissa=2), {}, {"system": recipe_of("bfp", mantissa=4).system, "classes": 16}),
 }
 
@@ -55,8 +69,9 @@ def test_digest_is_that_of_training(name):
     recipe, settings, sizes = SPREAD[name]
     run, usual = runs(recipe, **settings)
     expected = network.train(recipe, DIGITS, **usual)
+    parts, sizes = cut(sizes)
     parameters = core.trainer_of(run, **sizes)
-    found = core.train(parameters, run, DIGITS)
+    found = core.train(parameters, run, DIGITS, **parts)
     assert (found.digest, found.history) == (expected.digest, expected.history)
     require_ordered(Sequencer(parameters.system.group, found.program).issues(), parameters.system.group)
 
@@ -69,8 +84,8 @@ def test_operands_lie_in_the_memories_that_a_gemm_names():
     network.train(recipe, DIGITS, **usual, record=lambda step, layer, gemm, kind, array, axis: recorded.append(
         ((step, layer, gemm), kind, array.copy())))
     expected, found = defaultdict(dict), Counter()
-    for key, kind, array in recorded:
-        expected[key][kind] = array
+    for key, kind, tensor in recorded:
+        expected[key][kind] = tensor
     model = core.Core(parameters := core.trainer_of(run, **sizes))
     execute = model.execute
 
@@ -268,3 +283,33 @@ def test_a_nan_and_an_overflow_stick_with_their_step():
     x[chosen[70], 5] = np.nan
     found = core.train(core.trainer_of(run), run, dataclasses.replace(DIGITS, train_x=x))
     assert (found.invalid, found.overflow) == (2, None)
+
+
+@pytest.mark.parametrize("converters", [1, 2])
+@pytest.mark.parametrize("bits", [2, 4])
+def test_cycles_of_a_product_are_those_of_the_array(bits, converters):
+    """The model of whole tiles is within 1.3 % and 1 cycle of the array's, which is exact to the cycle."""
+    parameters = TrainerParameters(recipe_of("bfp").system, converters=converters)
+    interval = parameters.array.interval(*[{"precision": bits}] * 2)
+    for sizes in ((64, 64, 64), (32, 10, 32), (10, 32, 32), (50, 32, 784), (32, 784, 50), (5000, 8, 9), (1, 1, 1)):
+        timeline = cycles.Timeline(parameters)
+        timeline._product(*sizes, interval, 0, False, False, False)
+        exact = array.cycles(parameters.array, *sizes, *[{"precision": bits}] * 2)
+        assert abs(timeline.free["array"] - cycles.STORE - exact) <= max(1, 0.013 * exact), sizes
+
+
+def test_cycles_of_a_step():
+    """What costs nothing in the ideal costs cycles: fewer lanes, a slower head, a host that is slow."""
+    run, _ = runs(recipe_of("bfp", mantissa=2), hidden=(32,))
+    found = {name: cycles.step_cycles(core.trainer_of(run, **{"lanes": 8, "vectors": 2, "head": 4} | sizes), run, parts)
+             for name, sizes, parts in (("best", {}, 2), ("whole", {}, 1), ("lanes", {"lanes": 1}, 2),
+                                        ("head", {"head": 1}, 2), ("host", {"stream": 1}, 2))}
+    # Products of a step: forward and weight gradient of both layers, and one input gradient.
+    assert all(each.macs == 32 * (2 * 64 * 32 + 3 * 32 * 10) for each in found.values())
+    best = found.pop("best")
+    assert all(each.cycles > best.cycles for each in found.values())
+    # A parameter a cycle: all weights and biases, one after the other.
+    assert found["lanes"].cycles > 64 * 32 + 32 * 10
+    assert found["host"].busy["in"] > 0.99 and found["host"].cycles > 32 * 64
+    assert best.utilisation == pytest.approx(best.macs / 256 / best.cycles)
+    assert best.utilisation < best.ceiling < 1

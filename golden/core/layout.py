@@ -1,0 +1,144 @@
+"""What runs in a core, and where its tensors lie."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ...base.checks import require, require_int
+from ..network import Convolution, Linear
+from ..recipes import Recipe
+from .instructions import FIELDS
+from .parameters import BANK, TrainerParameters
+
+__all__ = ["Layout", "Run", "require_runs", "trainer_of"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a program is made for: everything of a training run that is not the core's own.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    layers : tuple of Linear or Convolution
+    train, test : int
+        Examples.
+    seed, epochs, batch, lr, momentum, decay, lr_drops, measure_every
+        As in `network.train`.
+    """
+
+    recipe: Recipe
+    layers: tuple[Any, ...]
+    train: int
+    test: int = 0
+    seed: int = 1
+    epochs: int = 1
+    batch: int = 32
+    lr: float = 0.1
+    momentum: float = 0.9
+    decay: float = 0
+    lr_drops: tuple[float, ...] = ()
+    measure_every: int = 1
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole run."""
+        return self.epochs * -(-self.train // self.batch)
+
+
+def require_runs(parameters: TrainerParameters, run: Run) -> None:
+    """Raise ValueError, in one line, where a recipe or a network cannot run in a core, or not in this one."""
+    p, recipe = parameters, run.recipe
+    system: Any = p.system
+    alike = system.adaptive and type(system) is type(recipe.system)
+    wide: dict[str, Any] = {"mantissa": system.mantissa} if alike else {}
+    if "seed" in vars(system):
+        wide["seed"] = system.seed  # a run has its own
+    own = replace(recipe.system, **wide)  # type: ignore[type-var]  # it is a dataclass
+    require(own == system, "system", system, f"{own}, the recipe's")
+    if alike:
+        least = vars(recipe.system)["mantissa"]
+        require(least <= system.mantissa, "mantissa", system.mantissa, f"{least} or more, which the recipe has")
+    require(recipe.softmax is not None, "softmax", None, "a head: give --softmax-bits, because a core has no float64")
+    head = recipe.softmax
+    assert head is not None  # for mypy
+    require(replace(p.softmax, classes=head.classes, seed=head.seed) == head and p.softmax.guard == head.guard
+            and p.classes >= run.layers[-1].outputs, "head of the core", p.softmax,
+            f"{head}, the recipe's, or one of as many bits for the sum")
+    require(recipe.scale is None, "loss_scale", recipe.scale, "None: a core does not skip steps yet")
+    require(recipe.stored is None, "stored", recipe.stored, "None: a core does not keep logarithmic weights yet")
+    require(not recipe.kept.fixed, "parameters", recipe.kept.format, "a Float: fixed-point parameters have no core")
+    require((recipe.kept.format or recipe.work) == p.stored, "parameters", p.stored,
+            f"{recipe.kept.format or recipe.work}, the recipe's")
+    require(recipe.kept.update in p.updates, "updates", p.updates, f"{recipe.kept.update} among them")
+    require(recipe.kept.update != "stochastic" or recipe.kept.random_bits == p.update_bits, "update_bits",
+            p.update_bits, f"{recipe.kept.random_bits}, the recipe's")
+    for kind, policy in vars(recipe.policies).items() if recipe.policies else ():
+        require(policy.describe()["policy"] == "constant", f"precision of {kind}", policy.describe()["policy"],
+                "constant: a core does not change precision yet")
+    for number, layer in enumerate(run.layers):
+        require(isinstance(layer, (Linear, Convolution)), f"layer {number + 1}", type(layer).__name__,
+                "Linear, Convolution")
+        if isinstance(layer, Convolution):
+            for name, most in (("height", 255), ("width", 255), ("kernel", 15), ("stride", 15)):
+                require_int(f"{name} of layer {number + 1}", getattr(layer, name), 1, most)
+        rows = run.batch * max(layer.positions, layer.inputs // layer.patch if number else 0)
+        require_int(f"rows of a product in layer {number + 1}", rows, 1, 65535)
+    require_int("layers", len(run.layers), 1, 1 << FIELDS["layer"][0])
+    require_int("batch", run.batch, 1, 65535)
+
+
+def trainer_of(run: Run, **settings: Any) -> TrainerParameters:
+    """Return the parameters of a core that the run fits: the recipe's numbers, and memories just as large as needed.
+
+    Parameters
+    ----------
+    run : Run
+    **settings
+        Others of `TrainerParameters`, in place of these.
+    """
+    recipe = run.recipe
+    require(recipe.softmax is not None, "softmax", None, "a head: give --softmax-bits, because a core has no float64")
+    assert recipe.softmax is not None
+    head, group = recipe.softmax, recipe.system.group
+    usual: dict[str, Any] = {
+        "system": recipe.system, "classes": head.classes, "error_bits": head.bits, "error_rounding": head.rounding,
+        "logits": None if head.format == recipe.work else head.format, "parameters": recipe.kept.format,
+        "updates": (recipe.kept.update,), "update_bits": recipe.kept.random_bits,
+    }
+    layout = Layout(run, group)
+    needed = layout.needed[0] + layout.x[1], *layout.needed[1:]  # with room for the next batch
+    for name, blocks in zip(("activations", "errors", "weights"), needed):
+        size, bank = blocks * group * group, BANK * group
+        usual[name] = size if size <= bank else -(-size // bank) * bank
+    usual["labels"] = 2 * -(-run.batch // 256) * 256
+    return TrainerParameters(**usual | settings)
+
+
+class Layout:
+    """Where tensors lie: of each memory, the blocks that are needed, and of each tensor the first block."""
+
+    def __init__(self, run: Run, group: int) -> None:
+        def blocks(rows: int, columns: int) -> int:
+            return -(-rows // group) * -(-columns // group)
+
+        self.sizes = sizes = [run.layers[0].inputs, *(layer.positions * layer.outputs for layer in run.layers)]
+        self.pitch = [-(-layer.patch // group) for layer in run.layers]  # blocks of a row of weights
+        self.stride = [-(-size // group) for size in sizes]
+        self.x, at = [], 0
+        for size in sizes:
+            self.x.append(at)
+            at += blocks(run.batch, size)
+        x_end = at
+        self.d, at = [], 0
+        for size in sizes[1:]:
+            self.d.append(at)
+            at += blocks(run.batch, size)
+        d_end = at
+        self.w, at = [], 0
+        for layer in run.layers:
+            self.w.append(at)
+            at += blocks(layer.outputs, layer.patch)
+        # Biases lie in rows of blocks that they share.
+        widest = max(-(-layer.outputs // group) for layer in run.layers)
+        self.b = [(at + number // group * widest, number % group) for number in range(len(run.layers))]
+        self.needed = x_end, d_end, at + -(-len(run.layers) // group) * widest
