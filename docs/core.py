@@ -1,19 +1,120 @@
-"""Writes the tables of units/core.md: the instructions, and a program as an example."""
+"""Writes the tables of units/core.md: the instructions, a program, and cycles of a step by golden's model.
 
+``python docs/core.py`` takes half a minute. No figure is of a circuit: block RAMs are counted from the sizes of the
+memories, and LUTs are sums of the units' in data/unit-costs.csv and data/array-cost.csv.
+"""
+
+import csv
+import json
 import sys
+from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 from experiments import HERE, fill
 from narrowgauge.golden import core, datasets, network, recipes
 from narrowgauge.golden.core.instructions import FIELDS, OPERATIONS
 
 PAGE = HERE / "units" / "core.md"
+FASHION = SimpleNamespace(image=(28, 28), classes=10, features=784)
+
+
+def mlp(*sizes):
+    """Return the layers of a perceptron."""
+    return tuple(network.Linear(inputs, outputs) for inputs, outputs in zip(sizes, sizes[1:]))
+
+
+NETWORKS = {
+    "digits 64-32-10, batch 32": (mlp(64, 32, 10), 32),
+    "Fashion-MNIST 784-32-10, 50": (mlp(784, 32, 10), 50),
+    "784-32-10, 64": (mlp(784, 32, 10), 64),
+    "784-128-10, 64": (mlp(784, 128, 10), 64),
+    "digits CNN, 32": (network.convolutional(datasets.load("digits"), (8, 16)), 32),
+    "Fashion-MNIST CNN, 32": (network.convolutional(FASHION, (8, 16)), 32),
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An architecture: parameters of a core, and how its programs are cut."""
+
+    name: str
+    core: dict = field(default_factory=dict)
+    program: dict = field(default_factory=dict)
+
+
+def choices():
+    """Return the choices, each with one thing more than the one before; the last ones go back."""
+    found, made, cut = [], {}, {}
+    for name, settings, program in (
+            ("one instruction at a time", {}, {"serial": True}), ("units side by side", {}, {"serial": False}),
+            ("4 lanes", {"lanes": 4}, {}), ("8 lanes", {"lanes": 8}, {}), ("4 logits a cycle", {"head": 4}, {}),
+            ("2 vectors a cycle", {"vectors": 2}, {}), ("8 adders", {"adders": 8}, {}),
+            ("16 adders", {"adders": 16}, {}), ("2 parts of a batch", {}, {"parts": 2}),
+            ("tiles fitted", {}, {"fitted": True}), ("2 blocks of outputs", {}, {"blocks": 2}),
+            ("16 lanes", {"lanes": 16}, {}), ("buffers of 16,384", {"buffer": 16384}, {})):
+        made, cut = made | settings, cut | program
+        found.append(Choice(name, made, cut))
+    small = {"lanes": 2, "head": 1, "adders": 2, "merged": True, "converters": 1}
+    return [*found, Choice("small: memories merged, one converter, 2 lanes and adders", small,
+                           {"parts": 2, "fitted": True})]
+
+
+def run_of(name, bits):
+    """Return the run of a network in block floating point."""
+    layers, batch = NETWORKS[name]
+    recipe = recipes.work_in(recipes.make("bfp", mantissa=bits), "bf16").with_head(10)
+    return core.Run(recipe, layers, 20 * batch, batch=batch)
+
+
+def cycles_table(bits):
+    """Return the Markdown table of the share of the peak over whole steps."""
+    lines = ["| | " + " | ".join(NETWORKS) + " |", "| --- |" + " ---: |" * len(NETWORKS)]
+    ceilings = dict.fromkeys(NETWORKS, 0)
+    for choice in choices():
+        cells = []
+        for name in NETWORKS:
+            run = run_of(name, bits)
+            found = core.step_cycles(core.trainer_of(run, program=4096, **choice.core), run, **choice.program)
+            cells.append(f"{100 * found.utilisation:.1f}")
+            ceilings[name] = max(ceilings[name], found.ceiling)
+        lines.append(f"| {choice.name} | " + " | ".join(cells) + " |")
+    lines.append("| *cells that never wait* | " + " | ".join(
+        f"{100 * ceilings[name]:.1f}" for name in NETWORKS) + " |")
+    return "\n".join(lines)
+
+
+def costs(settings):
+    """Return the estimated LUTs of a core: measured units, added up."""
+    with (HERE / "data" / "unit-costs.csv").open(newline="") as file:
+        units = {(row["unit"], row["settings"]): int(row["lut"]) for row in csv.DictReader(file)}
+    with (HERE / "data" / "array-cost.csv").open(newline="") as file:
+        array = next(int(row["lut"]) for row in csv.DictReader(file) if row["label"] == "BFP 4 x 4, one converter")
+    adder = units["float-adder", json.dumps({"format": "bf16"})]
+    return (array + (settings.get("converters", 2) * settings.get("vectors", 1) - 1) * units["bfp-converter", "{}"]
+            + settings.get("lanes", 1) * units["sgd-update", "{}"] + 2 * settings.get("adders", 4) * adder
+            + settings.get("head", 1) * units["softmax-grad", "{}"])
+
+
+def costs_table():
+    """Return the Markdown table of block RAMs and LUTs."""
+    names = ["digits 64-32-10, batch 32", "784-32-10, 64", "Fashion-MNIST CNN, 32"]
+    lines = ["| | LUTs, about | block RAMs: " + " | ".join(names) + " |", "| --- |" + " ---: |" * (1 + len(names))]
+    seen = []
+    for choice in choices():
+        if choice.core in seen:
+            continue
+        seen.append(choice.core)
+        rams = [sum(core.trainer_of(run_of(name, 4), program=512, **choice.core).block_rams.values())
+                for name in names]
+        lines.append(f"| {choice.name} | {costs(choice.core):,} | " + " | ".join(map(str, rams)) + " |")
+    return "\n".join(lines)
 
 
 def example():
-    """Return a program that trains digits, and its run."""
+    """Return a program that trains digits."""
     recipe = recipes.work_in(recipes.make("bfp"), "bf16").with_head(10)
-    run = core.Run(recipe, network.perceptron(datasets.load("digits"), (32,)), 1437, 360, epochs=20)
-    return core.compiled(core.trainer_of(run), run), run
+    run = core.Run(recipe, mlp(64, 32, 10), 1437, 360, epochs=20)
+    return core.compiled(core.trainer_of(run), run)
 
 
 def instructions_table():
@@ -28,7 +129,7 @@ def instructions_table():
 
 def step():
     """Return the loop over the full batches of the example, as text."""
-    lines = example()[0].text().splitlines()
+    lines = example().text().splitlines()
     first = next(number for number, line in enumerate(lines) if line.split()[:2] == ["loop", "44"])
     last = next(number for number in range(first, len(lines)) if lines[number].strip() == "end")
     return "\n".join(["```", *(line[8:] for line in lines[first:last + 1]), "```"])
@@ -36,7 +137,8 @@ def step():
 
 def main():
     """Write the tables."""
-    fill(PAGE, {"instructions": instructions_table(), "step": step()})
+    fill(PAGE, {"instructions": instructions_table(), "step": step(), "cycles-2": cycles_table(2),
+                "cycles-4": cycles_table(4), "costs": costs_table()})
 
 
 if __name__ == "__main__":

@@ -180,6 +180,11 @@ class INT8System(ScaledSystem):
         """Return the cell's parameters."""
         return INT8DotParameters(self.lanes, self.accumulator)
 
+    @property
+    def vector_bits(self) -> int:
+        """Bits of a converted vector: its integers."""
+        return self.lanes * 8
+
     def converter(self, side: int) -> INT8ConverterParameters:
         """Return the parameters of a side's converter."""
         return INT8ConverterParameters(self.work, self.lanes)

@@ -138,6 +138,11 @@ class NumberSystem(Parameters):
         """
         raise NotImplementedError
 
+    @property
+    def vector_bits(self) -> int:
+        """Bits of a converted vector, as the array's buffers keep it."""
+        return self.group * self.work.width
+
     def interval(self, a: Mode, b: Mode) -> int:
         """Return the cycles that a transfer takes in a cell, for the modes of both operands."""
         return 1

@@ -72,6 +72,11 @@ class BFPSystem(BankedSystem):
         return BFPConverterParameters(self.group, self.mantissa, self.exponent, self.work, self.random_bits,
                                       self.corrected, self.seed)
 
+    @property
+    def vector_bits(self) -> int:
+        """Bits of a converted vector: an exponent, and signs and magnitudes."""
+        return self.exponent + self.group * (1 + self.mantissa)
+
     def interval(self, a: Mode, b: Mode) -> int:
         """Return the cycles that a transfer takes."""
         return passes(*(self.format_of(mode).mantissa for mode in (a, b))) if self.cell(2).serial else 1

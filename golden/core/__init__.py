@@ -4,16 +4,19 @@ Source: numerics contract, section 15.
 """
 
 from .compiler import compiled
+from .cycles import Cycles, Timeline, step_cycles
 from .instructions import Instruction, decode, encode
 from .layout import Run, require_runs, trainer_of
 from .model import Core, Host
 from .parameters import TrainerParameters
+from .plan import Plan, plan
 from .program import Program, assemble
 from .run import CoreResult, train
 from .sequencer import Issue, Sequencer
 from .views import Taps, View, Window
 
 __all__ = [
-    "Core", "CoreResult", "Host", "Instruction", "Issue", "Program", "Run", "Sequencer", "Taps", "TrainerParameters",
-    "View", "Window", "assemble", "compiled", "decode", "encode", "require_runs", "train", "trainer_of",
+    "Core", "CoreResult", "Cycles", "Host", "Instruction", "Issue", "Plan", "Program", "Run", "Sequencer", "Taps",
+    "Timeline", "TrainerParameters", "View", "Window", "assemble", "compiled", "decode", "encode", "plan",
+    "require_runs", "step_cycles", "train", "trainer_of",
 ]

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..array import FETCH, RESULT, peak
 from .compiler import compiled
-from .instructions import UNITS
+from .instructions import UNITS, Instruction
 from .layout import Run
 from .model import OPERANDS, unpacked
 from .parameters import TrainerParameters
@@ -21,7 +21,6 @@ __all__ = ["Cycles", "Timeline", "step_cycles"]
 # a parameter it moves; from a row of logits to its last error.
 START, STORE, MOVE, SOFTMAX = 4, 8, 30, 60
 RESULTS = 2  # tiles of results that wait to be taken
-ADDERS = 4  # errors that the vector unit adds in a cycle
 
 
 @dataclass(frozen=True)
@@ -82,6 +81,8 @@ class Timeline:
     parameters : TrainerParameters
     fitted : bool
         See `tile`.
+    serial : bool
+        Every instruction waits until all others are done, for comparison.
 
     Attributes
     ----------
@@ -95,6 +96,7 @@ class Timeline:
 
     parameters: TrainerParameters
     fitted: bool = False
+    serial: bool = False
     free: dict[str, float] = field(default_factory=lambda: dict.fromkeys(UNITS, 0.0))
     busy: dict[str, float] = field(default_factory=lambda: dict.fromkeys(UNITS, 0.0))
     macs: int = 0
@@ -115,6 +117,8 @@ class Timeline:
     def add(self, issue: Issue) -> float:
         """Take an instruction; return when it is done."""
         each, unit = issue.instruction, issue.unit
+        if self.serial:
+            self._gate = dict.fromkeys(UNITS, max(self.free.values()))
         if each.name == "sync":
             self._gate = dict.fromkeys(UNITS, max(self.free.values()))
         elif each.name == "signal":
@@ -149,7 +153,7 @@ class Timeline:
 
     def _sums(self, issue: Issue) -> float:
         view = issue.views["a"]
-        return view.rows * -(-view.columns // ADDERS) + -(-view.columns // self.parameters.lanes)
+        return view.rows * -(-view.columns // self.parameters.adders) + -(-view.columns // self.parameters.lanes)
 
     def _gemm(self, issue: Issue) -> None:
         each, p = issue.instruction, self.parameters
@@ -166,7 +170,8 @@ class Timeline:
         # An early one waits for all but the GEMM before it.
         start = max(self._gate["array"], self._before if each.early else self.free["array"]) + START
         self._before = self.free["array"]
-        self._product(m, n, k, interval, start, bool(each.update), bool(each.open), bool(each.masked))
+        rate = p.lanes if each.update else p.adders if each.biased else p.rows * p.columns
+        self._product(m, n, k, interval, start, rate, each)
 
     def tile(self, rows: int, columns: int) -> tuple[int, int]:
         """Return the sums of a cell, down and across, in the tiles of a product of so many rows and columns of cells.
@@ -180,16 +185,14 @@ class Timeline:
             across = min(columns, self.parameters.sums // down)
         return down, across
 
-    def _product(self, m: int, n: int, k: int, interval: int, start: float, moves: bool, opened: bool, masked: bool
-                 ) -> None:
-        """Take a product: vectors are loaded, tiles are multiplied, results are drained, all at the same time."""
+    def _product(self, m: int, n: int, k: int, interval: int, start: float, rate: int, gemm: Instruction) -> None:
+        """Take a product: vectors are loaded, tiles are multiplied, `rate` results a cycle are drained, all at once."""
         p = self.parameters
         groups, lanes = -(-k // p.system.group), (p.rows, p.columns)
         rows, columns = -(-m // p.rows), -(-n // p.columns)
         down, across = self.tile(rows, columns)
-        rate = p.lanes if moves else p.rows * p.columns
         # A memory with one port is also read for masks, and for what moves.
-        extra = -(-m * n // p.system.group) * (masked + moves * (1 + p.planes)) if p.merged else 0
+        extra = -(-m * n // p.system.group) * (gemm.masked + gemm.update * (1 + p.planes)) if p.merged else 0
         loaded, shared = self._loaded, p.converters == 1
         if shared:
             loaded[0] = loaded[1] = max(loaded)
@@ -220,7 +223,7 @@ class Timeline:
                 # Results wait in a ring; when it is full, the cells wait.
                 self._cells = max(begin + spent, self._drained[0])
                 self.busy["array"] += spent
-                if opened:
+                if gemm.open:
                     continue
                 # The last sum gets its last group before the cells may add to the first one again.
                 last = self._cells - spent // groups + sums * interval + self._latency
@@ -232,11 +235,11 @@ class Timeline:
         self._rings[1].release(len(there), self._cells)
         if extra:
             loaded[0] = loaded[1] = max(loaded) + extra
-        self.free["array"] = (self._cells if opened else end) + (MOVE if moves else STORE)
+        self.free["array"] = (self._cells if gemm.open else end) + (MOVE if gemm.update else STORE)
 
 
 def step_cycles(parameters: TrainerParameters, run: Run, parts: int = 1, blocks: int = 1, fitted: bool = False,
-                iterations: int = 8) -> Cycles:
+                serial: bool = False, iterations: int = 8) -> Cycles:
     """Return what a step on a full batch takes, once the units work side by side.
 
     Parameters
@@ -246,14 +249,14 @@ def step_cycles(parameters: TrainerParameters, run: Run, parts: int = 1, blocks:
         Its examples and epochs do not matter.
     parts, blocks : int
         As for `compiled`.
-    fitted : bool
+    fitted, serial : bool
         As for `Timeline`.
     iterations : int
         Steps that are looked at; the first half of them only fills the queues.
     """
     run = replace(run, train=run.batch * iterations, test=0, epochs=1, lr_drops=())
     program = compiled(parameters, run, parts, blocks)
-    timeline = Timeline(parameters, fitted)
+    timeline = Timeline(parameters, fitted, serial)
     last = max(number for number, each in enumerate(program.instructions) if each.name == "gemm" and each.update)
     marks: list[tuple[float, int, float, dict[str, float]]] = []
     for issue in Sequencer(parameters.system.group, program).issues():

@@ -11,11 +11,12 @@ from ..rounding import KINDS
 from ..softmax import SoftmaxParameters
 from ..systems import SystemParameters
 from ..update import METHODS
-from .instructions import FIELDS
+from .instructions import FIELDS, WORD
 
 __all__ = ["BANK", "TrainerParameters"]
 
 BANK = 1024  # elements of a bank that is one block RAM; a memory has as many banks as a group has elements
+DISTRIBUTED = 64  # words of a bank that is made of LUTs
 POLICIES = ("constant", "cyclic", "adaptive")
 
 
@@ -48,6 +49,8 @@ class TrainerParameters(SystemParameters):
         Random bits of the stochastic update.
     lanes : int
         Parameters that are moved in a cycle: 1, 2, 4, 8 or 16.
+    adders : int
+        Results that get their bias in a cycle, and errors that are summed in one: 1, 2, 4, 8 or 16.
     classes, error_bits, error_rounding : int, int, str
         Of the softmax head: see `SoftmaxParameters`. By default the errors have as many bits as the work format can
         use.
@@ -80,6 +83,7 @@ class TrainerParameters(SystemParameters):
     updates: tuple[str, ...] = ("plain", "stochastic")
     update_bits: int = 8
     lanes: int = 1
+    adders: int = 4
     classes: int = 10
     error_bits: int | None = None
     error_rounding: str = "nearest"
@@ -114,7 +118,9 @@ class TrainerParameters(SystemParameters):
                 all(each in METHODS for each in self.updates), "updates", self.updates,
                 f"some of {', '.join(METHODS)}")
         require_int("update_bits", self.update_bits, 1, 16)
-        require(type(self.lanes) is int and self.lanes in (1, 2, 4, 8, 16), "lanes", self.lanes, "1, 2, 4, 8, 16")
+        for name in ("lanes", "adders"):
+            value = getattr(self, name)
+            require(type(value) is int and value in (1, 2, 4, 8, 16), name, value, "1, 2, 4, 8, 16")
         require(self.error_rounding in KINDS, "error_rounding", self.error_rounding, ", ".join(KINDS))
         require(self.softmax.bits <= self.work.mantissa + 2, "error_bits", self.softmax.bits,
                 f"at most {self.work.mantissa + 2}, so that each is a number of the work format")
@@ -159,3 +165,27 @@ class TrainerParameters(SystemParameters):
     def planes(self) -> int:
         """Planes of M: velocities, and compensations where a method keeps them."""
         return 2 if {"kahan", "grow"} & set(self.updates) else 1
+
+    @property
+    def block_rams(self) -> dict[str, int]:
+        """Block RAMs of 18 kbit, 1,024 x 18 or 512 x 36, that each memory takes.
+
+        A bank of 64 words or fewer is made of LUTs. ``array`` are the buffers of converted vectors and the ring of
+        results.
+        """
+        group, work, kept = self.system.group, self.work.width, self.stored.width
+
+        def rams(words: int, bits: int) -> int:
+            return 0 if words <= DISTRIBUTED else min(-(-words // BANK) * -(-bits // 18),
+                                                      -(-words // (BANK // 2)) * -(-bits // 36))
+
+        banked = {"E": (self.examples, 8), "X": (self.activations, work), "D": (self.errors, work),
+                  "W": (self.weights, kept), "M": (self.weights, self.planes * kept)}
+        found = {name: group * rams(size // group, bits) for name, (size, bits) in banked.items()}
+        if self.merged:
+            wide = max(work, kept)
+            found |= {"X": group * rams((self.activations + self.errors + self.weights) // group, wide), "D": 0, "W": 0}
+        cells = self.rows * self.columns
+        return found | {"L": rams(self.labels, 16), "program": rams(self.program, WORD),
+                        "array": (self.rows + self.columns) * rams(self.array.words, self.system.vector_bits) + rams(
+                            BANK // 2, cells * self.system.accumulator.width)}

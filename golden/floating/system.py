@@ -44,6 +44,11 @@ class FloatSystem(BankedSystem):
         """Return the cell's parameters."""
         return MACParameters(self.format, self.accumulator, sums, self.multiplier)
 
+    @property
+    def vector_bits(self) -> int:
+        """Bits of a converted number."""
+        return self.format.width
+
     def converter(self, side: int) -> CastParameters | None:
         """Return the parameters of a side's converter, if there is one."""
         return CastParameters(self.work, result=self.format) if self.work != self.format else None

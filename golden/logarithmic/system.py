@@ -57,6 +57,11 @@ class LNSSystem(ScaledSystem):
         return LNSDotParameters(self.format, self.lanes, self.accumulation, self.sum_bits,  # type: ignore[arg-type]
                                 self.lsb, self.constants, self.fraction, self.accumulator)  # type: ignore[arg-type]
 
+    @property
+    def vector_bits(self) -> int:
+        """Bits of a converted vector: its codes."""
+        return self.lanes * self.format.bits
+
     def converter(self, side: int) -> LNSConverterParameters:
         """Return the parameters of a side's converter."""
         return LNSConverterParameters(self.format, self.work, self.lanes)

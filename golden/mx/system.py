@@ -113,6 +113,11 @@ class MXSystem(WithElement, BankedSystem):
         return MXConverterParameters(self.element, self.block, self.scale_rule, self.rounding, self.random_bits,
                                      self.corrected, self.seed, self.work)
 
+    @property
+    def vector_bits(self) -> int:
+        """Bits of a converted vector: a scale, and elements."""
+        return 8 + self.block * self.element.width
+
     def interval(self, a: Mode, b: Mode) -> int:
         """Return the cycles that a transfer takes."""
         return self.block // self.lanes

@@ -293,7 +293,7 @@ def test_cycles_of_a_product_are_those_of_the_array(bits, converters):
     interval = parameters.array.interval(*[{"precision": bits}] * 2)
     for sizes in ((64, 64, 64), (32, 10, 32), (10, 32, 32), (50, 32, 784), (32, 784, 50), (5000, 8, 9), (1, 1, 1)):
         timeline = cycles.Timeline(parameters)
-        timeline._product(*sizes, interval, 0, False, False, False)
+        timeline._product(*sizes, interval, 0, 16, Instruction("gemm"))
         exact = array.cycles(parameters.array, *sizes, *[{"precision": bits}] * 2)
         assert abs(timeline.free["array"] - cycles.STORE - exact) <= max(1, 0.013 * exact), sizes
 
@@ -307,6 +307,8 @@ def test_cycles_of_a_step():
     # Products of a step: forward and weight gradient of both layers, and one input gradient.
     assert all(each.macs == 32 * (2 * 64 * 32 + 3 * 32 * 10) for each in found.values())
     best = found.pop("best")
+    serial = cycles.step_cycles(core.trainer_of(run, lanes=8, vectors=2, head=4), run, serial=True)
+    assert serial.cycles > found["whole"].cycles + 32 * 64 / 4  # the examples do not come in meanwhile
     assert all(each.cycles > best.cycles for each in found.values())
     # A parameter a cycle: all weights and biases, one after the other.
     assert found["lanes"].cycles > 64 * 32 + 32 * 10

@@ -1,0 +1,67 @@
+"""Whether a run fits a core, and how fast it is there: told without training."""
+
+from dataclasses import dataclass
+
+from .cycles import Cycles, step_cycles
+from .layout import Layout, Run, require_runs
+from .parameters import TrainerParameters
+
+__all__ = ["Plan", "plan"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `plan` tells.
+
+    Parameters
+    ----------
+    misfit : str, optional
+        What does not fit, in one line; None where all does.
+    memories : dict of str to (int, int, int)
+        Of each memory: elements that the run uses, elements that there are, and block RAMs of 18 kbit. The array's
+        buffers and the program have block RAMs alone.
+    step : Cycles, optional
+        Of a step on a full batch; None where the run does not fit.
+    steps : int
+        Of an epoch.
+    """
+
+    misfit: str | None
+    memories: dict[str, tuple[int, int, int]]
+    step: Cycles | None
+    steps: int
+
+    def seconds(self, mhz: float) -> float | None:
+        """Return the time of an epoch of training at a clock; accuracy is measured apart."""
+        return self.steps * self.step.cycles / mhz / 1e6 if self.step else None
+
+
+def plan(parameters: TrainerParameters, run: Run, parts: int = 1, blocks: int = 1) -> Plan:
+    """Return whether a run fits a core, and what a step takes there.
+
+    Parameters
+    ----------
+    parameters : TrainerParameters
+    run : Run
+    parts, blocks : int
+        As for `compiled`.
+
+    Raises
+    ------
+    ValueError
+        A core cannot run the recipe at all, whatever its size.
+    """
+    require_runs(parameters, run)
+    block = parameters.system.group**2
+    needed = dict(zip("XDW", Layout(run, parameters.system.group).needed))
+    rams, sizes = parameters.block_rams, parameters.blocks
+    memories = {name: (used * block, sizes[name] * block, rams[name]) for name, used in needed.items()}
+    memories["M"] = (memories["W"][0] * parameters.planes, memories["W"][1] * parameters.planes, rams["M"])
+    memories["L"] = (run.batch, parameters.labels, rams["L"])
+    memories |= {name: (0, 0, rams[name]) for name in ("array", "program")}
+    misfit, step = None, None
+    try:
+        step = step_cycles(parameters, run, parts, blocks)
+    except ValueError as error:
+        misfit = str(error)
+    return Plan(misfit, memories, step, -(-run.train // run.batch))
