@@ -51,6 +51,10 @@ def test_command(command, tmp_path, monkeypatch, capsys):
     words = shlex.split(command)
     if words[0] == "train":
         words += SHORT
+    for option in {"--resume", "--start"}.intersection(words):
+        # The file is that of an earlier command.
+        at = words.index(option)
+        cli.prepare([*words[:at], *words[at + 2:], "--save", words[at + 1]])()
     try:
         work = cli.prepare(words)
     except MissingExtra as error:
