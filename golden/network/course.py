@@ -191,7 +191,7 @@ class Course:
         return 3 if self.gemms.recipe.softmax is None else 4
 
     def start(self, path: str | os.PathLike) -> None:
-        """Take the parameters and statistics of a saved run, whose layers and formats are those of this run."""
+        """Take the parameters and statistics of a saved run with the same layers and formats."""
         with reading(path) as saved:
             for name in ("layers", "batch_norm", "formats"):
                 saved.require_same({name: self._configured[name]}, {name: saved.run["configuration"][name]})
@@ -200,7 +200,7 @@ class Course:
         self.given = digest(self.state.whole(), self.gemms.recipe.work)
 
     def resume(self, path: str | os.PathLike) -> None:
-        """Take all of a saved run whose configuration is that of this run.
+        """Take all of a saved run with the same configuration.
 
         The number of epochs may be another one where nothing depends on it.
         """

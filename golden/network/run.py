@@ -144,7 +144,7 @@ def train(recipe: Recipe, dataset: Dataset, *, seed: int = 1, epochs: int = 20, 
         it is stored, and never changed later. A convolution's activations are patches, and stored codes are `Logs`.
     save : path, optional
         Of a file that gets the run's state after each epoch, whole or not at all. A KeyboardInterrupt saves the state
-        after the last whole step, and goes on with a message.
+        after the last whole step, and is raised again with a message.
     resume : path, optional
         Of a saved run to go on with, in the same settings. `epochs` is the total; it may be another one where nothing
         depends on the number of steps. The result is that of a run that never stopped.

@@ -71,7 +71,8 @@ def describe(value: Any) -> Any:
 def _difference(mine: Any, theirs: Any, name: str) -> tuple[str, Any, Any] | None:
     """Return the first value in which two descriptions differ: (name, mine, theirs)."""
     if isinstance(mine, dict) and isinstance(theirs, dict):
-        pairs = [(mine.get(key), theirs.get(key), f"{name}.{key}".lstrip(".")) for key in mine | theirs]
+        # A key of the file may be any text.
+        pairs = [(mine.get(key), theirs.get(key), f"{name}.{_shown(key)[1:-1]}".lstrip(".")) for key in mine | theirs]
     elif isinstance(mine, list) and isinstance(theirs, list) and any(isinstance(each, dict) for each in mine):
         if len(mine) != len(theirs):
             return f"number of {name}", len(mine), len(theirs)
@@ -162,12 +163,12 @@ class Reader:
             self.differ(name, value, _shown(saved))
 
     def differ(self, name: str, value: Any, allowed: str, reason: str = "") -> NoReturn:
-        """Raise ValueError that names a setting of this run, and what the file allows."""
+        """Raise ValueError with a setting of this run, and the value in the file."""
         raise _Refused(f"{name} is {_shown(value)}; allowed: {allowed}, as in {self.path}{reason and ', because '}"
                        f"{reason}")
 
     def require_members(self, names: Iterable[str]) -> None:
-        """Refuse the file unless it has these arrays and no other."""
+        """Refuse the file if it has other arrays than these."""
         members = set(self._archive.namelist())
         for name in sorted({f"{name}.npy" for name in (RUN, *names)} ^ members):
             self.refuse(f"it has {'a foreign' if name in members else 'no'} {_shown(name)}")

@@ -96,7 +96,7 @@ class Control:
         return dict(self._sums), Counter(self._products)
 
     def saved(self, mark: tuple[dict, Counter], step: int) -> tuple[np.ndarray, dict]:
-        """Return what is saved for a step to come, from the mark that was taken before it.
+        """Return the state before a step, from the mark of this moment.
 
         Returns
         -------

@@ -218,10 +218,10 @@ def test_another_total_is_refused_where_something_depends_on_it(recipe, settings
     refused(path, f"epochs is 3; allowed: 2, as in {{path}}, because {reason}", recipe, epochs=3, **settings)
 
 
-@pytest.mark.parametrize("recipe", [
-    make("fp16"), make("fast", beta=0), make("cpt", low=8), make("lns-madam", rate_drops=[]), head(make("fp32"))],
-    ids=["fp16", "fast", "cpt", "lns-madam", "head"])
-@pytest.mark.parametrize("stop", [3, 4, 6])
+@pytest.mark.parametrize("recipe, stop", [
+    (make("fp16"), 3), (make("fp16"), 4), (make("fp16"), 6), (make("fast", beta=0), 4), (make("cpt", low=8), 4),
+    (make("lns-madam", rate_drops=[]), 4), (head(make("fp32")), 3)],
+    ids=["fp16-3", "fp16-4", "fp16-6", "fast", "cpt", "lns-madam", "head"])
 def test_a_run_goes_on_to_another_total_where_nothing_depends_on_it(recipe, stop, tmp_path):
     path = tmp_path / "run.npz"
 
@@ -279,6 +279,16 @@ def test_another_configuration_is_refused_by_what_differs_first(recipe, dataset,
         network.train(recipe or make("bfp"), dataset or data(), resume=path, save=path, **{**RUN, **settings})
     assert str(error.value).startswith(message) and str(error.value).endswith(f", as in {path}")
     assert path.read_bytes() == before
+
+
+def test_a_setting_of_the_file_alone_is_told_in_one_line(path):
+    run = run_of(path)
+    run["configuration"]["recipe"]["two\nlines"] = "more\nlines" * 100
+    rewrite(path, run=run)
+    match = r"^recipe\.two\\nlines is None; allowed: 'more\\nlines.*\.\.\., as in "
+    with pytest.raises(ValueError, match=match) as error:
+        resume(path)
+    assert one_line(error, path)
 
 
 def test_other_values_of_the_same_shape_are_other_data(path):
@@ -462,8 +472,8 @@ def test_junk_among_the_numbers_is_refused(path):
               ("configuration", "recipe", "system"), ("configuration", "data", "sha256")]
     refusals = 0
     for number, place in enumerate(tried):
-        # Five kinds of junk at a place; all kinds at every second one.
-        for junk in JUNK[number % 2::2]:
+        # Two kinds of junk at a place, all kinds at every fifth one.
+        for junk in JUNK[number % 5::5]:
             harmed = json.loads(json.dumps(run))
             inner = harmed
             for key in place[:-1]:
@@ -478,7 +488,7 @@ def test_junk_among_the_numbers_is_refused(path):
             else:
                 # What a run may have, and no products at all.
                 assert type(junk) is type(before) and junk in (None, True, []), (place, junk)
-    assert refusals > 4.5 * len(tried)
+    assert refusals > 1.7 * len(tried)
 
 
 @pytest.mark.parametrize("case, name, value", [
