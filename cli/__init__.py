@@ -40,8 +40,8 @@ def _run(arguments: list[str] | None) -> Any:
         return _prepare(options)() or 0
     except (ValueError, MissingExtra, OSError, RuntimeError) as error:
         return _fail(name, error)
-    except KeyboardInterrupt:
-        return _fail(name, "interrupted", 130)
+    except KeyboardInterrupt as error:
+        return _fail(name, str(error) or "interrupted", 130)
 
 
 def _fail(name: str, error: object, status: int = 2) -> int:

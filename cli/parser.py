@@ -128,6 +128,12 @@ def parser() -> argparse.ArgumentParser:
                       help="in which parameters, velocities and compensations are kept: bf16, fp16, fp32, ..., or JSON "
                            "(default: what the recipe works in)")
     verb.add_argument("--decay", metavar="D", type=float, default=0.0, help="weight decay of SGD (default 0)")
+    verb.add_argument("--save", metavar="FILE",
+                      help="save the run's state (npz) after each epoch, and when it is interrupted")
+    verb.add_argument("--resume", metavar="FILE",
+                      help="go on with a saved run, with the options that it was given; --epochs is the total")
+    verb.add_argument("--start", metavar="FILE",
+                      help="begin with the parameters of a saved run, which has the same layers and formats")
     verb.add_argument("--verbose", action="store_true", help="print a line per epoch to standard error")
     add_json(verb)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..base.checks import require
+from ..base.files import same
 from ..golden import datasets, network, recipes, systems
 from ..golden.softmax import SoftmaxParameters
 from . import output
@@ -17,7 +18,10 @@ __all__ = ["prepare"]
 
 def prepare(options: Namespace) -> Callable[[], None]:
     """Check the options and return the work."""
-    output.check(("--json", options.json))
+    output.check(("--json", options.json), ("--save", options.save))
+    for option, path in (("--resume", options.resume), ("--start", options.start)):
+        require(path is None or options.json in (None, "-") or not same(options.json, path), "--json", options.json,
+                f"another file than that of {option}")
     parameters = None if options.parameters is None else value(options.parameters)
     named = options.recipe or ("bfp" if options.system is None else "system")
     require(options.system is None or named == "system", "recipe", named, "system, because --system is given")
@@ -49,7 +53,8 @@ def _train(options: Namespace, recipe: recipes.Recipe, data: datasets.Dataset, u
                 f"test {row.test_accuracy:.4f}")
         (output.tell if options.verbose else output.progress)(line)
 
-    result = network.train(recipe, data, progress=progress, **usual)
+    result = network.train(recipe, data, progress=progress, save=options.save, resume=options.resume,
+                           start=options.start, **usual)
     recipe = result.recipe
     output.done()
     accuracy, loss = result.accuracy, result.history[-1].loss
@@ -60,7 +65,8 @@ def _train(options: Namespace, recipe: recipes.Recipe, data: datasets.Dataset, u
         "system": {"name": systems.name_of(recipe.system), **recipe.system.to_json()}, "formats": recipe.formats(),
         "chunk": recipe.chunk, "loss_scale": result.loss_scale,
         "skipped_steps": result.skipped, "diverged": result.diverged, "invalid": result.invalid,
-        "overflow": result.overflow, "digest": result.digest,
+        "overflow": result.overflow, "digest": result.digest, "state_digest": result.state_digest,
+        **({"start": result.start} if result.start else {}),
         "history": [{"epoch": row.epoch, "loss": row.loss, "train": row.train_accuracy, "test": row.test_accuracy,
                      **({} if row.head_loss is None else {"head_loss": row.head_loss})} for row in result.history],
         **({"precision": result.precision} if result.precision else {}),

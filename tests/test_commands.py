@@ -51,6 +51,10 @@ def test_command(command, tmp_path, monkeypatch, capsys):
     words = shlex.split(command)
     if words[0] == "train":
         words += SHORT
+    for option in {"--resume", "--start"}.intersection(words):
+        # The file is that of an earlier command.
+        at = words.index(option)
+        cli.prepare([*words[:at], *words[at + 2:], "--save", words[at + 1]])()
     try:
         work = cli.prepare(words)
     except MissingExtra as error:
@@ -174,6 +178,39 @@ def test_verbose_prints_a_line_per_epoch(capsys):
     assert all(re.fullmatch(r"epoch ./3: loss \d\.\d{4}, train 0\.\d{4}, test 0\.\d{4}", line) for line in lines)
 
 
+def test_a_run_that_is_interrupted_is_resumed(capsys, tmp_path, monkeypatch):
+    from narrowgauge.golden import network
+    monkeypatch.chdir(tmp_path)
+    usual = train(capsys, "--epochs", "3", "--recipe", "fp32")[1]
+    assert usual["state_digest"] != usual["digest"] and "start" not in usual
+    with monkeypatch.context() as patch:
+        steps, real = [], network.run.gradients
+
+        def gradients(*arguments):
+            steps.append(arguments[6])
+            if len(steps) == 4:
+                raise KeyboardInterrupt
+            return real(*arguments)
+
+        patch.setattr(network.run, "gradients", gradients)
+        status, result, err = train(capsys, "--epochs", "3", "--recipe", "fp32", "--save", "run.npz")
+    assert (status, result) == (130, None)
+    assert err == "narrowgauge train: interrupted after 3 of 6 steps; resume from run.npz\n"
+    resumed = train(capsys, "--epochs", "3", "--recipe", "fp32", "--resume", "run.npz", "--save", "run.npz")
+    assert resumed == (0, usual, "")
+    started = train(capsys, "--recipe", "bfp", "--start", "run.npz")[1]
+    assert started["start"] == usual["digest"] and len(started["history"]) == 1
+    status, result, err = train(capsys, "--recipe", "bfp", "--epochs", "3", "--resume", "run.npz")
+    assert status == 2 and err == "narrowgauge train: recipe.name is 'bfp'; allowed: 'fp32', as in run.npz\n"
+    for option in ("--resume", "--start"):
+        assert cli.main(["train", option, "run.npz", "--json", "./run.npz"]) == 2
+        assert capsys.readouterr().err == (f"narrowgauge train: --json is './run.npz'; allowed: another file than that "
+                                           f"of {option}\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(network.run, "gradients", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert train(capsys) == (130, None, "narrowgauge train: interrupted\n")
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
     (["--momentum", "1"], "momentum is 1.0; allowed: a number from 0 to below 1"),
     (["--lr-drops", "half"], "lr-drops is 'half'; allowed: parts of the run such as 0.5 or 0.6,0.8"),
@@ -191,12 +228,14 @@ def test_what_train_does_not_take_is_told_before_any_work(arguments, message, ca
 
 
 @pytest.mark.parametrize("arguments", [
-    ["train", "--json", "no/such/run.json"], ["simulate", "float-adder", "--waves", "no/such/waves.vcd"],
+    ["train", "--json", "no/such/run.json"], ["train", "--save", "no/such/run.npz"],
+    ["simulate", "float-adder", "--waves", "no/such/waves.vcd"],
     ["simulate", "float-adder", "--json", "no/such/run.json"],
     ["synth", "float-adder", "--target", "ecp5", "--json", "."],
     ["list", "--json", "no/such/list.json"], ["report", "--output", "file/folder"], ["report", "--output", "occupied"],
     ["generate", "float-adder", "-o", ""], ["report", "--output", ""],
     ["simulate", "float-adder", "--waves", "run.vcd", "--json", "./run.vcd"],
+    ["train", "--json", "run.npz", "--save", "./run.npz"],
 ], ids=" ".join)
 def test_every_output_is_checked_before_any_work(arguments, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -13,7 +13,9 @@ from ..systems import SystemParameters
 from ..update import METHODS
 from .instructions import FIELDS, WORD
 
-__all__ = ["BANK", "TrainerParameters"]
+__all__ = ["BANK", "COMPENSATED", "TrainerParameters"]
+
+COMPENSATED = ("kahan", "grow")  # methods that keep a compensation
 
 BANK = 1024  # elements of a bank that is one block RAM; a memory has as many banks as a group has elements
 DISTRIBUTED = 64  # words of a bank that is made of LUTs
@@ -164,7 +166,7 @@ class TrainerParameters(SystemParameters):
     @property
     def planes(self) -> int:
         """Planes of M: velocities, and compensations where a method keeps them."""
-        return 2 if {"kahan", "grow"} & set(self.updates) else 1
+        return 2 if set(COMPENSATED) & set(self.updates) else 1
 
     @property
     def block_rams(self) -> dict[str, int]:

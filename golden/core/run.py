@@ -13,7 +13,7 @@ from ..network import Epoch, digest, initialise, shifted
 from .compiler import compiled
 from .layout import Run
 from .model import Core
-from .parameters import TrainerParameters
+from .parameters import COMPENSATED, TrainerParameters
 from .program import Program
 from .sequencer import Issue
 
@@ -127,7 +127,8 @@ def train(parameters: TrainerParameters, run: Run, data: Dataset, parts: int = 1
     planes = parameters.planes + 1
     tensors = [host.written[start:start + planes] for start in range(0, len(host.written), planes)]
     kept = [tuple(SimpleNamespace(format=parameters.stored, codes=codes) for codes in each) for each in tensors]
-    return CoreResult(digest(each[:1] for each in kept), digest(each[1:] for each in kept), tuple(history),
+    moments = 1 + (run.recipe.kept.update in COMPENSATED)  # the others leave the compensations as they are
+    return CoreResult(digest(each[:1] for each in kept), digest(each[1:1 + moments] for each in kept), tuple(history),
                       core.invalid, core.overflow, program)
 
 

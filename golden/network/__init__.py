@@ -22,7 +22,8 @@ from .passes import (
     softmax_gradient,
 )
 from .run import MAX_SEED, Epoch, Result, check, precision_range, train
-from .weights import LogWeights, Narrow, Plain, State, digest, initialise, sgd
+from .state import State, digest
+from .weights import LogWeights, Narrow, Plain, initialise, sgd
 
 __all__ = [
     "GEMMS", "HEAD", "MAX_LAYERS", "MAX_SEED", "MEASURED", "MODELS", "UPDATE", "Convolution", "Epoch", "Gemms",

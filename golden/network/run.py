@@ -1,6 +1,7 @@
 """A training run: batches, epochs, measured accuracies, and the digest that it ends with."""
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,9 +12,11 @@ from ...base.checks import require, require_int
 from ..datasets import Dataset
 from ..precision import Control, Policies, Rising, range_test
 from ..recipes import Recipe
+from .course import Course, Epoch, configuration
 from .layers import MODELS, Layer
 from .passes import MEASURED, Gemms, forward, gradients, shifted
-from .weights import State, digest, initialise
+from .state import State, digest
+from .weights import initialise
 
 __all__ = ["MAX_SEED", "Epoch", "Result", "check", "precision_range", "train"]
 
@@ -22,29 +25,6 @@ MAX_SEED = (1 << 31) - 1
 TESTED = 1 << 30
 # Elements of a layer's patches that are measured at a time.
 EVALUATED = 1 << 22
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """How a run stood after an epoch.
-
-    Parameters
-    ----------
-    epoch : int
-        From 1.
-    loss : float
-        Mean cross-entropy over the training part. Only reported, so its last bits may be the machine's.
-    train_accuracy, test_accuracy : float
-        0 .. 1, from the recipe's own forward path.
-    head_loss : float, optional
-        With a softmax head, the mean of its own losses over the epoch's steps of training: exact.
-    """
-
-    epoch: int
-    loss: float
-    train_accuracy: float
-    test_accuracy: float
-    head_loss: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +57,10 @@ class Result:
     diverged : dict, optional
         ``{"epoch", "step"}`` of the first step with a logit (and so a loss), a parameter or a running statistic that
         is not finite. Epochs count from 1, steps of the whole run from 0.
+    state_digest : str
+        See `digest`: of each parameter, its velocity and compensation, or its second moments; see `State.moments`.
+    start : str, optional
+        The digest of the parameters and statistics that the run was given to begin with.
     """
 
     recipe: Recipe
@@ -92,6 +76,8 @@ class Result:
     overflow: bool = False
     precision: dict | None = None
     diverged: dict | None = None
+    state_digest: str = ""
+    start: str | None = None
 
     @property
     def accuracy(self) -> dict[str, float]:
@@ -122,7 +108,8 @@ def _evaluate(gemms: Gemms, layers: Sequence[Layer], state: State, x: np.ndarray
 def train(recipe: Recipe, dataset: Dataset, *, seed: int = 1, epochs: int = 20, lr: float | None = None,
           batch: int = 32, model: str = "mlp", hidden: Sequence[int] | None = None, batch_norm: bool = False,
           momentum: float = 0.9, decay: float = 0, lr_drops: tuple[float, ...] = (), measure_every: int = 1,
-          progress: Callable | None = None, record: Callable | None = None) -> Result:
+          progress: Callable | None = None, record: Callable | None = None, save: str | os.PathLike | None = None,
+          resume: str | os.PathLike | None = None, start: str | os.PathLike | None = None) -> Result:
     """Train a multilayer perceptron or a small convolutional network.
 
     Parameters
@@ -155,48 +142,73 @@ def train(recipe: Recipe, dataset: Dataset, *, seed: int = 1, epochs: int = 20, 
         Called before each GEMM of training, once per operand, with (step, layer, gemm, kind, array, axis). The gemm is
         a key of `GEMMS`, the kind one of `TENSORS`, the axis the reduction axis. The array is in the work format, as
         it is stored, and never changed later. A convolution's activations are patches, and stored codes are `Logs`.
+    save : path, optional
+        Of a file that gets the run's state after each epoch, whole or not at all. A KeyboardInterrupt saves the state
+        after the last whole step, and is raised again with a message.
+    resume : path, optional
+        Of a saved run to go on with, in the same settings. `epochs` is the total; it may be another one where nothing
+        depends on the number of steps. The result is that of a run that never stopped.
+    start : path, optional
+        Of a saved run whose parameters and running statistics the run begins with. Layers and formats are the same. The
+        generator gives its weights all the same, so orders do not change.
 
     Returns
     -------
     Result
+
+    Raises
+    ------
+    ValueError
+        An argument, or a saved run, is not allowed; one line.
+    OSError
+        A file cannot be read or written.
     """
     lr = dataset.lr if lr is None else lr
     layers = check(dataset, seed=seed, epochs=epochs, lr=lr, batch=batch, model=model, hidden=hidden,
                    batch_norm=batch_norm, momentum=momentum, decay=decay, lr_drops=lr_drops)
     require_int("measure_every", measure_every, 1, 10**6)
-    history, step, count, diverged = [], 0, len(dataset.train_x), None
-    steps, recipe = epochs * -(-count // batch), recipe.with_head(dataset.classes)
+    require(resume is None or start is None, "start", start, "None, because the run is resumed")
+    count, steps = len(dataset.train_x), epochs * -(-len(dataset.train_x) // batch)
+    recipe = recipe.with_head(dataset.classes)
     control = Control(recipe, len(layers), steps) if recipe.policies else None
     gemms, rng = Gemms(recipe, seed, record, control), np.random.default_rng(seed)
     state = State(recipe, initialise(layers, rng, recipe.work, batch_norm), seed, steps)
+    course = Course(gemms, state, rng, configuration(
+        recipe, dataset, layers, state, contents=(save or resume) is not None, seed=seed, batch=batch, lr=lr,
+        lr_drops=lr_drops, momentum=momentum, decay=decay, batch_norm=batch_norm, measure_every=measure_every,
+        epochs=epochs), save)
+    if resume is not None:
+        course.resume(resume)
+    if start is not None:
+        course.start(start)
     # The result tells of divergence; NumPy's warnings would repeat it.
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), course.saving():
         train_x, test_x = (gemms.arithmetic.number(x) for x in (dataset.train_x, dataset.test_x))
-        for epoch in range(1, epochs + 1):
-            order = np.argsort(rng.random(count), kind="stable")
-            gemms.losses.clear()
-            for start in range(0, count, batch):
-                chosen = order[start:start + batch]
+        for epoch in range(max(1, -(-state.steps // course.per_epoch)), epochs + 1):
+            for chosen in course.batches(count, batch, epoch):
+                step = state.steps
                 found = gradients(gemms, layers, state.parameters, train_x[chosen], dataset.train_y[chosen], step,
                                   state.scale)
                 state.step(*found, lr * 0.5 ** sum(step >= part * steps for part in lr_drops), momentum,
                            decay)
-                if not (diverged or gemms.finite and state.finite()):
-                    diverged = {"epoch": epoch, "step": step}
-                step += 1
-            if epoch % measure_every and epoch < epochs:
-                continue
-            loss, train_accuracy = _evaluate(gemms, layers, state, train_x, dataset.train_y, batch, MEASURED)
-            _, test_accuracy = _evaluate(gemms, layers, state, test_x, dataset.test_y, batch, MEASURED + TESTED)
-            if not (diverged or gemms.finite):
-                diverged = {"epoch": epoch, "step": step - 1}
-            history.append(Epoch(epoch, loss, train_accuracy, test_accuracy, gemms.head_loss()))
-            if progress:
-                progress(epoch, epochs, history[-1])
+                if not (course.diverged or gemms.finite and state.finite()):
+                    course.diverged = {"epoch": epoch, "step": step}
+                course.note()
+            if course.unmeasured(epoch):
+                loss, train_accuracy = _evaluate(gemms, layers, state, train_x, dataset.train_y, batch, MEASURED)
+                _, test_accuracy = _evaluate(gemms, layers, state, test_x, dataset.test_y, batch, MEASURED + TESTED)
+                if not (course.diverged or gemms.finite):
+                    course.diverged = {"epoch": epoch, "step": state.steps - 1}
+                course.history.append(Epoch(epoch, loss, train_accuracy, test_accuracy, gemms.head_loss()))
+                course.note()
+                if progress:
+                    progress(epoch, epochs, course.history[-1])
+            course.write()
     flags = [gemms, *state.flags]
-    return Result(recipe, seed, tuple(history), layers, tuple(state.parameters), tuple(state.statistics),
+    return Result(recipe, seed, tuple(course.history), layers, tuple(state.parameters), tuple(state.statistics),
                   digest(state.whole(), recipe.work), any(each.invalid for each in flags), state.skipped, state.scale,
-                  any(each.overflow for each in flags), control.report() if control else None, diverged)
+                  any(each.overflow for each in flags), control.report() if control else None, course.diverged,
+                  digest(state.moments(), recipe.work), course.given)
 
 
 def precision_range(recipe: Recipe, dataset: Dataset, *, threshold: float = 0.1, low: int = 2, high: int = 8,

@@ -1,27 +1,26 @@
 """Parameters as they are kept from step to step, and how a step moves them: SGD, in a format of their own, Madam."""
 
-import hashlib
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...base.checks import require
 from .. import logarithmic, madam
 from .. import update as updates
 from ..floating import arithmetic
-from ..formats import PRESETS, Float, of_dtype
-from ..logarithmic import Logs
+from ..formats import PRESETS, Float, Log, of_dtype
+from ..logarithmic import SCALE_MAX, SCALE_MIN, Logs
 from ..number_system import vectors_of
-from ..recipes import LARGEST_SCALE, Kept, Recipe, Stored
+from ..recipes import Kept, Stored
 from ..rounding import NEAREST, stochastic
 from .layers import Layer
 from .passes import UPDATE, draws_of
+from .saved import Field
 
-__all__ = ["LogWeights", "Narrow", "Plain", "State", "descent", "digest", "initialise", "sgd"]
-
-RUNNING = 0.1  # the part of a batch's statistics in the running ones
+__all__ = ["Codes", "Holder", "LayerWords", "LogWeights", "Narrow", "Plain", "descent", "initialise", "sgd"]
 
 
 def initialise(layers: Sequence[Layer], rng: np.random.Generator, work: Float = PRESETS["fp32"],
@@ -67,7 +66,7 @@ def sgd(parameter: np.ndarray, velocity: np.ndarray, gradient: np.ndarray, lr: f
 Words = Callable[[tuple[int, ...], int], np.ndarray]
 
 
-class _Words:
+class LayerWords:
     """The random words of a layer's update in one step: a call gives those of a parameter, for a shape and bits.
 
     Parameters follow each other in the layer's order; see `Draws.rows`.
@@ -82,6 +81,13 @@ class _Words:
         return found
 
 
+class Codes(NamedTuple):
+    """Codes of so many bits."""
+
+    codes: np.ndarray
+    width: int
+
+
 class Plain:
     """One parameter in the work format, and its velocity, which SGD moves.
 
@@ -92,6 +98,7 @@ class Plain:
 
     def __init__(self, start: np.ndarray) -> None:
         self.values, self.velocity = start, np.zeros_like(start)
+        self.format = of_dtype(start.dtype)
 
     def next(self, gradient: np.ndarray, lr: float, momentum: float, decay: float, scale: int
              ) -> tuple[np.ndarray, np.ndarray]:
@@ -107,6 +114,23 @@ class Plain:
     def kept(self) -> np.ndarray:
         """What the digest is of."""
         return self.values
+
+    @property
+    def moments(self) -> tuple[np.ndarray]:
+        """What the state digest is of: the velocity."""
+        return (self.velocity,)
+
+    def fields(self) -> dict[str, Field]:
+        """Return what is saved. The machine's bits of a number are its code, and a NaN keeps its own."""
+        codes = self.values.view(f"u{self.values.itemsize}").astype(np.uint32)
+        return {"parameter": Field(codes, (0, (1 << self.format.width) - 1)), "velocity": Field(self.velocity)}
+
+    def restore(self, found: Mapping[str, np.ndarray], step: int) -> None:
+        """Take arrays of `fields`, all or some, as they were before a step."""
+        if "parameter" in found:
+            bits = found["parameter"].astype(f"u{self.values.itemsize}")
+            self.values = bits.view(self.values.dtype)
+        self.velocity = found.get("velocity", self.velocity)
 
 
 class Narrow:
@@ -141,6 +165,29 @@ class Narrow:
     def kept(self) -> "Narrow":
         """What the digest is of: codes and their format."""
         return self
+
+    @property
+    def moments(self) -> tuple:
+        """What the state digest is of: the velocity, and the compensation or carry word of an update that has some."""
+        width = self.format.width
+        velocity = self._velocities if self._kept.fixed else Codes(self._velocities, width)
+        if self._kept.update not in ("kahan", "grow"):
+            return (velocity,)
+        return velocity, Codes(self._compensations, self._kept.carry if self._kept.fixed else width)
+
+    def fields(self) -> dict[str, Field]:
+        """Return what is saved."""
+        saved = {"parameter": Field(self.codes, (0, (1 << self.format.width) - 1))}
+        for name, each in zip(("velocity", "compensation"), self.moments):
+            saved[name] = (Field(each.codes, (0, (1 << each.width) - 1)) if isinstance(each, Codes) else
+                           Field(each, self._work))
+        return saved
+
+    def restore(self, found: Mapping[str, np.ndarray], step: int) -> None:
+        """Take arrays of `fields`, all or some, as they were before a step."""
+        self.codes = found.get("parameter", self.codes)
+        self._velocities = found.get("velocity", self._velocities)
+        self._compensations = found.get("compensation", self._compensations)
 
     def move(self, gradient: np.ndarray, lr: float, momentum: float, decay: float, words: Words | None = None
              ) -> None:
@@ -204,9 +251,49 @@ class LogWeights:
         self.values, self._state = self.start, self.first()
 
     @property
+    def format(self) -> Log:
+        """Of the codes."""
+        return self.stored.format
+
+    @property
     def kept(self) -> Logs:
         """What the digest is of."""
         return self.values
+
+    @property
+    def moments(self) -> tuple[Codes]:
+        """What the state digest is of: the velocity of SGD in fp32, or Madam's second moments."""
+        if self._state.dtype == np.float32:
+            return (Codes(PRESETS["fp32"].encode(self._state), 32),)
+        assert self.stored.madam, "SGD has a velocity"
+        return (Codes(self._state, self.stored.madam.second_bits),)
+
+    def fields(self) -> dict[str, Field]:
+        """Return what is saved."""
+        p, fmt = self.stored.madam, self.stored.format
+        flags = {name: Field(np.array(getattr(self, name))) for name in ("invalid", "overflow")}
+        saved = {"parameter": Field(self.values.codes, (0, (1 << fmt.bits) - 1)),
+                 "bound": Field(np.array(self.bound), (1, fmt.top)),
+                 "scale": Field(np.array(self.values.scale), (SCALE_MIN, SCALE_MAX)), **flags}
+        if p is None:
+            return saved | {"velocity": Field(self._state)}
+        if self.stored.second == "log":
+            return saved | {"second": Field(self._state.astype(np.uint32), (0, p.second_top))}
+        return saved | {"second": Field(self._state, (0, math.inf)), "start_part": Field(np.array(self._kept), (0, 1))}
+
+    def restore(self, found: Mapping[str, np.ndarray], step: int) -> None:
+        """Take arrays of `fields`, all or some, as they were before a step."""
+        self.step = step
+        codes, scale = found.get("parameter", self.values.codes), int(found.get("scale", self.values.scale))
+        self.values, self.bound = Logs(self.stored.format, codes, scale), int(found.get("bound", self.bound))
+        t = codes & self.stored.format.top
+        require(self.stored.madam is None or bool(((t >= 1) & (t <= self.bound)).all()), "weights",
+                (int(t.min()), int(t.max())), f"codes from 1 to {self.bound}")
+        self._state = found.get("second", found.get("velocity", self._state))
+        self.invalid = bool(found.get("invalid", self.invalid))
+        self.overflow = bool(found.get("overflow", self.overflow))
+        if "start_part" in found:
+            self._kept = float(found["start_part"])
 
     def move(self, gradient: np.ndarray, lr: float, momentum: float, decay: float, words: Words | None = None
              ) -> None:
@@ -261,128 +348,3 @@ class LogWeights:
 
 
 Holder = Plain | Narrow | LogWeights
-
-
-def digest(layers: Iterable[tuple], work: Float | None = None) -> str:
-    """Return the SHA-256 over all codes, little-endian, parameter by parameter in order.
-
-    They are the codes of the work format (by default the dtype's), rather than the machine's bytes: a NaN has one code.
-    The codes of other formats take one, two or four bytes.
-    """
-    state = hashlib.sha256()
-    for layer in layers:
-        for parameter in layer:
-            fmt = getattr(parameter, "format", None)  # of codes; an array has none
-            if fmt is None:
-                fmt = work or of_dtype(parameter.dtype)
-                codes = fmt.encode(parameter)
-            else:
-                codes = parameter.codes
-            width = next(each for each in (8, 16, 32) if fmt.width <= each)
-            state.update(codes.astype(f"<u{width // 8}").tobytes())
-    return state.hexdigest()
-
-
-class State:
-    """What steps change: parameters, running statistics, loss scale.
-
-    Parameters
-    ----------
-    recipe : Recipe
-    parameters : list of tuple of ndarray
-        The initial ones of each layer.
-    seed, steps : int
-        The run's seed, and how many steps it has.
-
-    Attributes
-    ----------
-    held : list of list
-        Of each layer, the holders of its parameters (`Plain`, `Narrow` or `LogWeights`): their ``values`` are what the
-        passes take, ``move`` takes the gradient of a step, and ``kept`` is what the digest is of.
-    statistics : list of None or (mean, variance)
-    steps, scale, skipped : int
-    """
-
-    def __init__(self, recipe: Recipe, parameters: Sequence[tuple], seed: int = 0, steps: int = 0) -> None:
-        self.limits, self.arithmetic = recipe.scale, arithmetic(recipe.work)
-        self.seed, self.steps = seed, 0
-        self.held: list[list[Any]] = [self._holders(recipe, layer, steps) for layer in parameters]
-        self.statistics: list = [(np.zeros_like(layer[1]), np.ones_like(layer[1])) if len(layer) == 3 else None
-                                 for layer in parameters]
-        self.scale = recipe.scale.start if recipe.scale else 1
-        self.skipped = self.accepted = 0
-
-    @staticmethod
-    def _holders(recipe: Recipe, layer: Sequence[np.ndarray], steps: int) -> list[Holder]:
-        """Return what holds the parameters of a layer."""
-        native = arithmetic(recipe.work).native
-        held: list[Holder] = [Plain(start) if recipe.kept == Kept() and native else
-                              Narrow(recipe.kept, start, recipe.work) for start in layer]
-        if recipe.stored:
-            held[0] = LogWeights(recipe.stored, layer[0], steps)
-        return held
-
-    @property
-    def parameters(self) -> list[tuple]:
-        """Of each layer a tuple: what the passes take."""
-        return [tuple(each.values for each in layer) for layer in self.held]
-
-    @property
-    def flags(self) -> list:
-        """The holders that have a status of their own: ``invalid`` and ``overflow``."""
-        return [each for layer in self.held for each in layer if hasattr(each, "invalid")]
-
-    def step(self, slopes: Sequence[tuple], statistics: Sequence, lr: float, momentum: float, decay: float = 0) -> None:
-        """Take the gradients of one batch, which carry the scale, and its statistics. Weights alone decay."""
-        words = [_Words(self.seed, i, self.steps) for i in range(len(self.held))]
-        self.steps += 1
-        moves = [(held, slope, 0 if k else decay, words[i]) for i, (layer, found) in enumerate(zip(self.held, slopes))
-                 for k, (held, slope) in enumerate(zip(layer, found))]
-        if self.limits:
-            found = [held.next(slope, lr, momentum, part, self.scale) for held, slope, part, _ in moves]
-            # An Inf or NaN in a gradient is one in its velocity.
-            if not _finite(velocity for _, velocity in found):
-                self.skipped += 1
-                self.accepted = 0
-                if self.scale > 1:
-                    self._rescale(0.5)
-                return
-            for (held, *_), (values, velocity) in zip(moves, found):
-                held.values, held.velocity = values, velocity
-        else:
-            for held, slope, part, random in moves:
-                held.move(slope, lr, momentum, part, random)
-        for i, batch in enumerate(statistics):
-            if batch:
-                to = self.arithmetic
-                self.statistics[i] = tuple(
-                    to.add(old, to.multiply(to.number(RUNNING), to.subtract(new, old)))
-                    for old, new in zip(self.statistics[i], batch))
-        self.accepted += 1
-        if self.limits and self.accepted == self.limits.interval:
-            self.accepted = 0
-            if self.scale < LARGEST_SCALE:
-                self._rescale(2)
-
-    def whole(self) -> list[tuple]:
-        """Return what the digest is of: of each layer, its parameters as they are kept, and then its statistics."""
-        return [(*(each.kept for each in layer), *(running or ()))
-                for layer, running in zip(self.held, self.statistics)]
-
-    def finite(self) -> bool:
-        """Return whether all parameters and statistics are finite. Logarithmic ones always are."""
-        arrays = [each.values for layer in self.held for each in layer if not hasattr(each.values, "codes")]
-        return _finite(arrays) and _finite(each for running in self.statistics if running for each in running)
-
-    def _rescale(self, factor: float) -> None:
-        """Multiply the scale and the velocities, unless one of those would become Inf."""
-        held = [each for layer in self.held for each in layer]
-        velocities = [each.velocity * each.velocity.dtype.type(factor) for each in held]
-        if _finite(velocities):
-            self.scale = int(self.scale * factor)
-            for each, velocity in zip(held, velocities):
-                each.velocity = velocity
-
-
-def _finite(arrays: Iterable[np.ndarray]) -> bool:
-    return all(np.isfinite(array).all() for array in arrays)

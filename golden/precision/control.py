@@ -2,11 +2,12 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from ...base.checks import require, require_int, require_lengths
 from .. import blockfloat
 from ..array import ArrayParameters, cycles
 from ..blockfloat import Blocks
@@ -46,7 +47,6 @@ class Control:
         self._decided = dict.fromkeys(self._widths)  # the step of the latest decision
         self._sums: dict[tuple[str, int], tuple[int, int]] = {}  # of the latest step
         self._products: Counter[tuple] = Counter()
-        self._kinds: dict[str, Sequence[str]] = {}
 
     def width(self, kind: str, layer: int, step: int | None, array: np.ndarray) -> int:
         """Return the magnitude bits of a use of a tensor.
@@ -83,9 +83,68 @@ class Control:
 
     def count(self, gemm: str, kinds: Sequence[str], a: Blocks, b: Blocks) -> None:
         """Take a product of Blocks (M, K) and (K, N), of tensors of these kinds, into the account."""
-        self._kinds[gemm] = kinds
         widths = (a.format.mantissa, b.format.mantissa)
-        self._products[gemm, len(a.exponents), len(b.exponents), a.length, *widths] += 1
+        self._products[gemm, tuple(kinds), len(a.exponents), len(b.exponents), a.length, *widths] += 1
+
+    @property
+    def tensors(self) -> int:
+        """Tensors with a width: those of each kind and layer."""
+        return len(self._widths)
+
+    def mark(self) -> tuple[dict, Counter]:
+        """Return the latest sums and the account as they are now; widths, to which steps only add, need no mark."""
+        return dict(self._sums), Counter(self._products)
+
+    def saved(self, mark: tuple[dict, Counter], step: int) -> tuple[np.ndarray, dict]:
+        """Return the state before a step, from the mark of this moment.
+
+        Returns
+        -------
+        widths : ndarray of uint8, shape (kinds * layers, step)
+        account : dict
+            JSON-ready: the ``sums`` of each kind of tensor and layer, or None, and the counted ``products``.
+        """
+        sums, products = mark
+        widths = np.stack([np.frombuffer(bytes(found[:step]), np.uint8) for found in self._widths.values()])
+        return widths, {"sums": [sums.get(key) for key in self._widths],
+                        "products": [[*key, count] for key, count in sorted(products.items())]}
+
+    def restore(self, step: int, widths: np.ndarray, account: dict, gemms: Mapping[str, Sequence[str]]) -> None:
+        """Take what was `saved` before a step.
+
+        Parameters
+        ----------
+        step : int
+        widths, account
+            Of `saved`.
+        gemms : mapping of str to sequence of str
+            The kinds of the operands of each GEMM.
+
+        Raises
+        ------
+        ValueError
+            A run cannot have these.
+        """
+        require(widths.shape == (len(self._widths), step), "shape of widths", widths.shape,
+                str((len(self._widths), step)))
+        require_lengths(sums=account["sums"], tensors=self._widths)
+        for (key, found), row, sums in zip(self._widths.items(), widths, account["sums"]):
+            policy = getattr(self._policies, key[0])
+            require(step == 0 or row.min() >= 2 and row.max() <= policy.top, "widths", key, f"2 to {policy.top}")
+            found[:] = row.tobytes()
+            require((sums is not None) == (step > 0 and isinstance(policy, Adaptive)), "sums", sums, "those of a step")
+            if sums is not None:
+                numerator, quarter = sums
+                require_int("sum", numerator, 0, 1 << 64)
+                require_int("sum", quarter, 0, 1 << 64)
+                self._sums[key] = numerator, quarter
+        for gemm, kinds, *numbers in account["products"]:
+            require(gemm in gemms and tuple(kinds) == tuple(gemms[gemm]), "product", gemm, ", ".join(gemms))
+            *sizes, a, b, count = numbers
+            for number, low, high in (*((each, 1, 1 << 40) for each in (*sizes, count)), (a, 2, 8), (b, 2, 8)):
+                require_int("number of products", number, low, high)
+            m, n, k = sizes
+            self._products[gemm, tuple(kinds), m, n, k, a, b] = count
 
     def report(self) -> dict:
         """Return the account: JSON-ready.
@@ -112,8 +171,8 @@ class Control:
         operations, passes = {"used": 0, "fp32": 0, "static": 0}, {"used": 0, "static": 0}
         array = array_of(self._system.group)
         spent: dict[str, Any] = dict.fromkeys(("used", "static"), 0 if array else None)
-        for (gemm, m, n, k, *used), count in self._products.items():
-            static = [getattr(self._policies, kind).top for kind in self._kinds[gemm]]
+        for (_, kinds, m, n, k, *used), count in self._products.items():
+            static = [getattr(self._policies, kind).top for kind in kinds]
             pairs = count * m * n * -(-k // self._system.group)
             for name, bits in (("used", used), ("fp32", (32, 32)), ("static", static)):
                 operations[name] += count * m * n * k * math.prod(bits)
@@ -121,8 +180,8 @@ class Control:
                 passes[name] += pairs * blockfloat.passes(*bits)
                 if array:
                     spent[name] += count * cycles(array, m, n, k, *({"precision": each} for each in bits))
-        products = [dict(zip(("gemm", "m", "n", "k", "a", "b"), key)) | {"count": count}
-                    for key, count in sorted(self._products.items())]
+        products = [dict(zip(("gemm", "m", "n", "k", "a", "b"), (gemm, *sizes))) | {"count": count}
+                    for (gemm, _, *sizes), count in sorted(self._products.items())]
         return {"widths": widths, "steps": steps, "bit_operations": operations, "passes": passes, "cycles": spent,
                 "products": products}
 

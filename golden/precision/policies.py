@@ -37,6 +37,11 @@ class Constant:
         """Return the width when accuracy is measured, given that of the latest step (None before the first)."""
         return self.top
 
+    @property
+    def timed(self) -> bool:
+        """Whether a width depends on the number of the run's steps."""
+        return False
+
     def describe(self) -> dict:
         """Return the policy and its parameters: JSON-ready."""
         return {"policy": "constant", "bits": self.bits}
@@ -86,6 +91,11 @@ class Cyclic:
         """Return the width when accuracy is measured: the greatest [ours]."""
         return self.top
 
+    @property
+    def timed(self) -> bool:
+        """Whether a width depends on the number of the run's steps."""
+        return self.low < self.high
+
     def describe(self) -> dict:
         """Return the policy and its parameters: JSON-ready."""
         return {"policy": "cyclic", "low": self.low, "high": self.high, "cycles": self.cycles}
@@ -118,6 +128,11 @@ class Rising:
     def measured(self, latest: int | None) -> int:
         """Return the width when accuracy is measured."""
         return self.low if latest is None else latest
+
+    @property
+    def timed(self) -> bool:
+        """Whether a width depends on the number of the run's steps."""
+        return self.low < self.high
 
     def describe(self) -> dict:
         """Return the policy and its parameters: JSON-ready."""
@@ -177,6 +192,11 @@ class Adaptive:
     def measured(self, latest: int | None) -> int:
         """Return the width when accuracy is measured: the greatest [ours]."""
         return self.top
+
+    @property
+    def timed(self) -> bool:
+        """Whether a width depends on the number of the run's steps."""
+        return self.beta != 0
 
     def describe(self) -> dict:
         """Return the policy and its parameters: JSON-ready."""
