@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from typing import Any
 
 from ...base.checks import require, require_int
@@ -9,12 +10,13 @@ from ..array import split
 from ..floating import arithmetic
 from ..network import HEAD, MEASURED, Convolution
 from ..number_system import vectors_of
+from ..precision import FRACTION, Adaptive, Cyclic, breakpoints
 from ..update import METHODS, rate_code
-from .instructions import COUNTERS, KINDS, MEMORIES, REGISTERS, SIDES, TENSORS, Instruction
+from .instructions import COUNTERS, FIELDS, KINDS, MEMORIES, REGISTERS, SIDES, TENSORS, Instruction
 from .layout import Layout, Run, require_runs
 from .parameters import TrainerParameters
 from .program import Program
-from .sequencer import Sequencer
+from .sequencer import CODE, Sequencer
 from .tokens import synchronised
 from .views import Window
 
@@ -26,6 +28,8 @@ FORWARD, INPUT, WEIGHT = 0, 2, 4  # slots of random words: see `network.draws_of
 
 class _Compiler:
     def __init__(self, parameters: TrainerParameters, run: Run, parts: int, blocks: int) -> None:
+        policies = vars(run.recipe.policies).items() if run.recipe.policies else ()
+        self.adaptive = [kind for kind, policy in policies if isinstance(policy, Adaptive)]
         self.pieces, self.cut, self.scaled = parts, blocks, "scale" in parameters.system.modes
         require(parts == blocks == 1 or not self.scaled, "parts and blocks", (parts, blocks),
                 "1: operands have a scale of the whole tensor")
@@ -129,8 +133,18 @@ class _Compiler:
                 whole, at = vectors_of(self.run.layers[layer].patch), column + left
                 self.emit("part", side=SIDES.index("to"), vector=(row + top) * whole + at // 16, lane=at % 16,
                           pitch=whole)
+            counts = self.counts(slot, row, column + left)
             fields = {field: self.number(name) for field, name in zip(("a", "b", "to", "bias", "mask"), names) if name}
-            self.emit("gemm", **fields, continued=int(not first), open=int(not last), **common)
+            self.emit("gemm", **fields, **counts, continued=int(not first), open=int(not last), **common)
+
+    def counts(self, slot: int, row: int, column: int) -> dict[str, int]:
+        """Return which operands' groups are counted for their precision: each of a tensor once.
+
+        Activations and weights have their groups along the forward product, gradients along the weight gradient.
+        """
+        kinds = {FORWARD: ("activations", "weights"), WEIGHT: ("gradients", "")}.get(slot, ("", ""))
+        return {f"count_{side}": int(kind in self.adaptive and not other)
+                for side, kind, other in zip("ab", kinds, (column, row))}
 
     def view(self, name: str, of: str, rows: int, columns: int, row: int, column: int) -> None:
         self.emit("view", number=self.number(name), of=self.number(of), row=row, column=column, rows=rows,
@@ -369,6 +383,31 @@ class _Compiler:
                 place += system.modes[name]
             for layer in range(len(self.run.layers) if system.modes else 0):
                 self.emit("mode", kind=KINDS.index(kind), layer=layer, value=packed)
+        for kind, policy in vars(recipe.policies).items() if recipe.policies else ():
+            if isinstance(policy, Cyclic):
+                period = policy.period(self.run.steps)
+                self.emit("cyclic", kind=KINDS.index(kind), low=policy.low, period=period)
+                for edge in breakpoints(policy.low, policy.high, period):
+                    self.emit("edge", kind=KINDS.index(kind), value=edge)
+            if isinstance(policy, Adaptive):
+                self.thresholds(KINDS.index(kind), policy)
+
+    def thresholds(self, kind: int, policy: Adaptive) -> None:
+        """Emit a policy's thresholds as whole codes and rests, which fall by a slope from step to step.
+
+        A code is ``floor(threshold * 2**FRACTION + 1/2)``, and its rest counts parts of a code. All is exact.
+        """
+        layers, steps = len(self.run.layers), self.run.steps
+        starts = [policy.threshold(layer, layers, 0, steps) * (1 << FRACTION) + Fraction(1, 2)
+                  for layer in range(layers)]
+        slope = (policy.threshold(0, layers, 0, steps) - policy.threshold(0, layers, 1, steps)) * (1 << FRACTION)
+        divisor = math.lcm(slope.denominator, *(each.denominator for each in starts))
+        require(divisor < 1 << FIELDS["wide"][0], "steps", steps, "fewer, because thresholds are too fine for a core")
+        self.emit("divisor", kind=kind, rest=divisor)
+        for name, each, fields in [*(("adaptive", start, {"layer": layer}) for layer, start in enumerate(starts)),
+                                   ("slope", slope, {})]:
+            code, rest = divmod(int(each * divisor), divisor)
+            self.emit(name, kind=kind, code=code + CODE, rest=rest, **fields)
 
 
 def compiled(parameters: TrainerParameters, run: Run, parts: int = 1, blocks: int = 1) -> Program:

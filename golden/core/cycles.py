@@ -163,7 +163,10 @@ class Timeline:
         modes = []
         for kind in OPERANDS[each.use & 7]:
             packed = issue.modes.get((kind, each.use >> 3))
-            modes.append(None if packed is None else unpacked(p.system, packed))
+            mode = None if packed is None else unpacked(p.system, packed)
+            if mode and kind in issue.widths:
+                mode["precision"] = issue.widths[kind]
+            modes.append(mode)
         interval = p.array.interval(*modes)
         self.macs += m * n * k
         self.peak += m * n * k / peak(p.array, *modes)

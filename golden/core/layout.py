@@ -73,8 +73,10 @@ def require_runs(parameters: TrainerParameters, run: Run) -> None:
     require(recipe.kept.update != "stochastic" or recipe.kept.random_bits == p.update_bits, "update_bits",
             p.update_bits, f"{recipe.kept.random_bits}, the recipe's")
     for kind, policy in vars(recipe.policies).items() if recipe.policies else ():
-        require(policy.describe()["policy"] == "constant", f"precision of {kind}", policy.describe()["policy"],
-                "constant: a core does not change precision yet")
+        named = policy.describe()["policy"]
+        require(named in p.policies, f"precision of {kind}", named,
+                f"{', '.join(p.policies)}, the core's policies")
+        require(getattr(policy, "lag", 1) == 1, f"lag of {kind}", 0, "1: a core takes a tensor's sums as it multiplies")
     for number, layer in enumerate(run.layers):
         require(isinstance(layer, (Linear, Convolution)), f"layer {number + 1}", type(layer).__name__,
                 "Linear, Convolution")
@@ -100,9 +102,11 @@ def trainer_of(run: Run, **settings: Any) -> TrainerParameters:
     require(recipe.softmax is not None, "softmax", None, "a head: give --softmax-bits, because a core has no float64")
     assert recipe.softmax is not None
     head, group = recipe.softmax, recipe.system.group
+    policies = [each.describe()["policy"] for each in vars(recipe.policies).values()] if recipe.policies else []
     usual: dict[str, Any] = {
         "system": recipe.system, "classes": head.classes, "error_bits": head.bits, "error_rounding": head.rounding,
         "logits": None if head.format == recipe.work else head.format, "parameters": recipe.kept.format,
+        "policies": tuple(dict.fromkeys(["constant", *policies])),
         "updates": (recipe.kept.update,), "update_bits": recipe.kept.random_bits,
     }
     layout = Layout(run, group)

@@ -13,6 +13,7 @@ from ...base.checks import require
 from .. import softmax, update
 from ..floating import PlainSystem, arithmetic
 from ..number_system import Draws, Mode, NumberSystem, vectors_of
+from ..precision import NARROW, chunks_of, decide, sum_chunks, sum_limit
 from ..rounding import NEAREST, stochastic
 from ..update import METHODS
 from .parameters import TrainerParameters
@@ -78,6 +79,10 @@ class Core:
         self.overflow: int | None = None
         self.losses: list[tuple[int, int, int]] = []
         self._parts: list[tuple[Any, Any]] = []
+        # Of each kind of tensor and layer: the groups counted in this step, and the step of the latest decision with
+        # the precision.
+        self._counted: dict[tuple[str, int], list] = {}
+        self._decided: dict[tuple[str, int], tuple[int, int]] = {}
 
     def run(self, program: Program, host: Host, watch: Callable[[Issue], None] | None = None) -> None:
         """Execute a program; `watch` is called after every instruction of a unit."""
@@ -149,8 +154,13 @@ class Core:
             stored = self.values(views[name])
             # A scale is of the whole tensor where a product is made in phases.
             tensor = self.values(views[name].tensor) if slot == 2 else stored
-            mode = self._mode(issue, OPERANDS[slot][side], layer, tensor)
+            kind = OPERANDS[slot][side]
+            mode = self._mode(issue, kind, layer, tensor)
             array = stored.T if across else stored  # vectors are rows
+            if (kind, layer) in issue.thresholds:
+                mode["precision"] = self._width(issue, kind, layer)
+                if getattr(each, f"count_{name}"):
+                    self._counted[kind, layer].append(chunks_of(array, self.system.format_of(mode), 1))
             part = issue.parts.get(name, Part())
             length = -(-array.shape[1] // self.group)
             draws = Draws(issue.registers["seed"], issue.registers["step"], each.use + side, part.vector,
@@ -198,7 +208,22 @@ class Core:
         packed = issue.modes.get((kind, layer))
         if packed is None:
             return self.system.mode(kind, tensor)
-        return unpacked(self.system, packed)
+        mode = unpacked(self.system, packed)
+        if kind in issue.widths:
+            mode["precision"] = issue.widths[kind]
+        return mode
+
+    def _width(self, issue: Issue, kind: str, layer: int) -> int:
+        """Return the precision of a tensor from the groups that were counted in the step before; at first 2 bits."""
+        key, step = (kind, layer), issue.registers["step"]
+        if self._decided.get(key, (None, 0))[0] != step:
+            counted, self._counted[key] = self._counted.get(key), []
+            width = NARROW
+            if counted:
+                sums = sum_chunks(*map(np.concatenate, zip(*counted)), limit=sum_limit(self.group))
+                width = decide(*sums[:2], issue.thresholds[key])
+            self._decided[key] = step, width
+        return self._decided[key][1]
 
     def _move(self, issue: Issue, view: View, gradient: np.ndarray, layer: int, decay: int, part: Part) -> None:
         """Move parameters by gradients in the work format."""

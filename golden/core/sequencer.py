@@ -5,11 +5,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from ...base.checks import require
+from ..precision import FRACTION
 from .instructions import COUNTERS, FIELDS, KINDS, MEMORIES, OPERATIONS, REGISTERS, SIDES, UNITS, Instruction
 from .program import UNUSED, Program
 from .views import Taps, View, Window
 
-__all__ = ["Issue", "Part", "Sequencer"]
+__all__ = ["CODE", "Issue", "Part", "Sequencer"]
+
+CODE = 1 << 11  # the field of a threshold's code has so much more than it means
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,11 @@ class Issue:
     modes : dict of (kind, layer) to int
     parts : dict of str to Part
         Of a GEMM, by side.
+    widths : dict of str to int
+        By kind, precisions that follow cycles.
+    thresholds : dict of (kind, layer) to int
+        Of precisions that are chosen by the tensor: see `precision.decide`. When accuracy is measured, there are
+        neither widths nor thresholds.
     """
 
     number: int
@@ -45,11 +53,18 @@ class Issue:
     registers: Mapping[str, int] = field(default_factory=dict)
     modes: Mapping[tuple[str, int], int] = field(default_factory=dict)
     parts: Mapping[str, Part] = field(default_factory=dict)
+    widths: Mapping[str, int] = field(default_factory=dict)
+    thresholds: Mapping[tuple[str, int], int] = field(default_factory=dict)
 
     @property
     def unit(self) -> str:
         """What executes it."""
         return self.instruction.unit
+
+
+def rounded(code: int, rest: int) -> int:
+    """Return a threshold code from a sum that a half was added to: a tie goes to the even code. 0 to below 2."""
+    return min(max(code - (rest == 0 and code % 2), 0), (2 << FRACTION) - 1)
 
 
 class Sequencer:
@@ -75,6 +90,10 @@ class Sequencer:
         self.tensors: dict[int, View] = {}
         self.modes: dict[tuple[str, int], int] = {}
         self.tokens: Counter[int] = Counter()
+        self.thresholds: dict[tuple[str, int], tuple[int, int]] = {}
+        self._cycles: dict[str, tuple[int, int, tuple[int, ...]]] = {}
+        self._slopes: dict[str, tuple[int, int]] = {}
+        self._divisors: dict[str, int] = {}
         self._counter = COUNTERS[0]
         self._parts: dict[str, Part] = {}
 
@@ -122,8 +141,10 @@ class Sequencer:
             if parts:
                 self._parts = {}
             step = self.registers[self._counter]
-            return Issue(number, each, views, self.registers | {"step": step, "measured": int(
-                self._counter == COUNTERS[1])}, self.modes, parts)
+            measured = self._counter == COUNTERS[1]
+            codes = {key: rounded(*found) for key, found in self.thresholds.items()}
+            return Issue(number, each, views, self.registers | {"step": step, "measured": int(measured)},
+                         self.modes, parts, {} if measured else self._widths(), {} if measured else codes)
         return getattr(self, f"_{each.name}")(number, each)
 
     def view(self, tensor: int) -> View:
@@ -164,6 +185,34 @@ class Sequencer:
     def _step(self, number: int, each: Instruction) -> None:
         self._counter = COUNTERS[each.counter]
         self.registers[self._counter] = (self.registers[self._counter] + each.next) % (1 << FIELDS["value"][0])
+        if each.next and self._counter == COUNTERS[0]:
+            for (kind, layer), (code, rest) in self.thresholds.items():
+                down, part = self._slopes.get(kind, (0, 0))
+                borrow = rest < part
+                self.thresholds[kind, layer] = (code - down - borrow,
+                                                rest - part + borrow * self._divisors.get(kind, 0))
+
+    def _widths(self) -> dict[str, int]:
+        """Return the precisions of this step of training that follow cycles."""
+        return {kind: low + sum(self.registers[COUNTERS[0]] % period >= each for each in edges)
+                for kind, (low, period, edges) in self._cycles.items()}
+
+    def _cyclic(self, number: int, each: Instruction) -> None:
+        require(each.period > 0, "period", each.period, "1 or more")
+        self._cycles[KINDS[each.kind]] = each.low, each.period, ()
+
+    def _edge(self, number: int, each: Instruction) -> None:
+        low, period, edges = self._cycles[KINDS[each.kind]]
+        self._cycles[KINDS[each.kind]] = low, period, (*edges, each.value)
+
+    def _adaptive(self, number: int, each: Instruction) -> None:
+        self.thresholds[KINDS[each.kind], each.layer] = each.code - CODE, each.rest
+
+    def _slope(self, number: int, each: Instruction) -> None:
+        self._slopes[KINDS[each.kind]] = each.code - CODE, each.rest
+
+    def _divisor(self, number: int, each: Instruction) -> None:
+        self._divisors[KINDS[each.kind]] = each.rest
 
     def _mode(self, number: int, each: Instruction) -> None:
         self.modes = self.modes | {(KINDS[each.kind], each.layer): each.value}

@@ -5,7 +5,18 @@ Source: numerics contract, section 3: constant, cyclic after CPT (arXiv 2101.098
 integers: the change is ours.
 """
 
-from .chunks import NARROW, WIDE, chunk_sums, decide, ratio, sum_chunks, sum_limit, threshold_code
+from .chunks import (
+    FRACTION,
+    NARROW,
+    WIDE,
+    chunk_sums,
+    chunks_of,
+    decide,
+    ratio,
+    sum_chunks,
+    sum_limit,
+    threshold_code,
+)
 from .control import Control, array_of, range_test
 from .costs import cost, saving
 from .cycles import breakpoints
@@ -13,7 +24,8 @@ from .policies import POLICIES, Adaptive, Constant, Cyclic, Policies, Policy, Ri
 from .units import AdaptiveParameters, CyclicParameters, adaptive, cyclic
 
 __all__ = [
-    "NARROW", "POLICIES", "WIDE", "Adaptive", "AdaptiveParameters", "Constant", "Control", "Cyclic", "CyclicParameters",
-    "Policies", "Policy", "Rising", "adaptive", "array_of", "breakpoints", "chunk_sums", "cost", "cyclic", "decide",
-    "parse", "range_test", "ratio", "saving", "sum_chunks", "sum_limit", "threshold_code",
+    "FRACTION", "NARROW", "POLICIES", "WIDE", "Adaptive", "AdaptiveParameters", "Constant", "Control", "Cyclic",
+    "CyclicParameters", "Policies", "Policy", "Rising", "adaptive", "array_of", "breakpoints", "chunk_sums",
+    "chunks_of", "cost", "cyclic", "decide", "parse", "range_test", "ratio", "saving", "sum_chunks", "sum_limit",
+    "threshold_code",
 ]

@@ -14,8 +14,8 @@ from .. import blockfloat
 from ..formats import BlockFloat
 from ..rounding import TRUNCATE
 
-__all__ = ["COUNT", "FRACTION", "GUARD", "NARROW", "WIDE", "chunk_sums", "decide", "ratio", "sum_chunks", "sum_limit",
-           "sums_of", "threshold_code"]
+__all__ = ["COUNT", "FRACTION", "GUARD", "NARROW", "WIDE", "chunk_sums", "chunks_of", "decide", "ratio", "sum_chunks",
+           "sum_limit", "sums_of", "threshold_code"]
 
 NARROW, WIDE = 2, 4  # the widths that FAST chooses from
 GUARD, COUNT, FRACTION = 8, 20, 8  # the defaults of `AdaptiveParameters`
@@ -77,11 +77,15 @@ def decide(numerator: int, quarter: int, code: int, fraction: int = FRACTION) ->
     return WIDE if numerator << fraction >= 4 * code * quarter else NARROW
 
 
+def chunks_of(array: ArrayLike, fmt: BlockFloat, axis: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the exponent codes of an array's groups along that axis, and their `chunk_sums`: each of shape (n,)."""
+    blocks = blockfloat.quantise(array, replace(fmt, mantissa=WIDE), axis=axis, rounding=TRUNCATE)
+    return blocks.exponents.reshape(-1), *chunk_sums(np.abs(blocks.mantissas).reshape(-1, fmt.group))
+
+
 def sums_of(array: ArrayLike, fmt: BlockFloat, axis: int) -> tuple[int, int]:
     """Return (numerator, denominator / 4) of a tensor's r, from groups along that axis."""
-    blocks = blockfloat.quantise(array, replace(fmt, mantissa=WIDE), axis=axis, rounding=TRUNCATE)
-    low, high = chunk_sums(np.abs(blocks.mantissas).reshape(-1, fmt.group))
-    return sum_chunks(blocks.exponents, low, high, limit=sum_limit(fmt.group))[:2]
+    return sum_chunks(*chunks_of(array, fmt, axis), limit=sum_limit(fmt.group))[:2]
 
 
 def ratio(array: ArrayLike, fmt: BlockFloat, axis: int = -1) -> float:

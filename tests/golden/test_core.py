@@ -13,6 +13,7 @@ from narrowgauge.golden.core.run import _Host
 from narrowgauge.golden.core.tokens import require_ordered
 from narrowgauge.golden.formats import PRESETS
 from narrowgauge.golden.number_system import TENSORS
+from narrowgauge.golden.precision import threshold_code
 
 DIGITS = datasets.load("digits").first(140, 45)
 
@@ -36,7 +37,7 @@ def cut(sizes):
             {name: value for name, value in sizes.items() if name not in ("parts", "blocks")})
 
 
-CNN = {"model": "cnn", "hidden": (8, 16), "epochs": 1, "batch": 35}
+CNN = {"model": "cnn", "hidden": (8, 16), "epochs": 1, "batch": 70}
 SPREAD = {
     "bfp": (recipe_of("bfp", mantissa=2), {}, {}),
     "bfp, truncated": (recipe_of("bfp", gradients_rounding="truncate"), {"hidden": ()}, {}),
@@ -51,16 +52,20 @@ SPREAD = {
                               {"updates": ("plain", "grow")}),
     "plain, where others compensate": (recipe_of("bfp"), {"epochs": 1}, {"updates": ("plain", "kahan")}),
     "cut along n": (recipe_of("bfp", update="stochastic"), {}, {"buffer": 128, "program": 1024}),
-    "cut along k, 3 x 5": (recipe_of("bfp", update="stochastic"), {"epochs": 1, "batch": 35},
+    "cut along k, 3 x 5": (recipe_of("bfp", update="stochastic"), {"epochs": 1, "batch": 35, "hidden": (9,)},
                            {"buffer": 32, "rows": 3, "columns": 5, "program": 4096}),
     "cut along k, 2 x 2": (recipe_of("bfp", update="stochastic"), {"epochs": 1, "batch": 35, "hidden": (5,)},
                            {"buffer": 64, "rows": 2, "columns": 2, "sums": 4, "program": 4096}),
     "parts and blocks": (recipe_of("bfp", update="stochastic"), {"hidden": (36, 20), "batch": 50},
                          {"parts": 2, "blocks": 2}),
     "convolutions": (recipe_of("bfp", mantissa=2, update="stochastic"), CNN, {}),
-    "convolutions, parts, cut": (recipe_of("bfp", mantissa=2), CNN | {"hidden": (20, 18)},
+    "convolutions, parts, cut": (recipe_of("bfp", mantissa=2), CNN | {"hidden": (18, 7)},
                                  {"parts": 2, "blocks": 2, "buffer": 512, "program": 2048}),
     "convolutions, int8": (recipe_of("system", system="int8"), CNN, {"buffer": 65536}),
+    "cycles of precision": (recipe_of("cpt", cycles=3), {"epochs": 3}, {}),
+    "adaptive precision": (recipe_of("fast"), {"epochs": 4, "hidden": (20, 20)}, {}),
+    "adaptive precision, cut": (recipe_of("fast", alpha=0.9, beta=0.7, reverse=True), {"epochs": 3, "batch": 50},
+                                {"buffer": 128, "program": 2048, "parts": 2}),
     "wider core": (recipe_of("bfp", mantissa=2), {}, {"system": recipe_of("bfp", mantissa=4).system, "classes": 16}),
 }
 
@@ -139,7 +144,7 @@ def shuffled(parameters, run, seed, depth):
 
 
 @pytest.mark.parametrize("seed, depth, name", [(1, 1, "kahan, drops, decay"), (2, 2, "stochastic"), (3, 8, "bf16"),
-                                               (4, 8, "cut along k, 3 x 5")])
+                                               (4, 8, "cut along n")])
 def test_units_side_by_side_end_with_the_same_memories(seed, depth, name):
     recipe, settings, sizes = SPREAD[name]
     run, _ = runs(recipe, **settings | {"epochs": 1})
@@ -242,12 +247,14 @@ def test_what_does_not_fit_is_told(sizes, error):
 
 
 @pytest.mark.parametrize("recipe, error", [
+    (recipe_of("fast", lag=0), "lag of weights is 0; allowed: 1"),
+    (recipe_of("cpt"), "precision of weights is 'cyclic'; allowed: constant, adaptive, the core's policies"),
     (recipes.make("bfp"), "softmax is None; allowed: a head: give --softmax-bits"),
     (recipe_of("bfp", parameters={"type": "Fixed", "bits": 16, "fraction": 12}), "parameters is Fixed("),
 ])
 def test_recipes_that_have_no_core(recipe, error):
     run, _ = runs(recipe)
-    parameters = TrainerParameters(recipe.system, error_bits=9)
+    parameters = TrainerParameters(recipe.system, error_bits=9, policies=("constant", "adaptive"))
     with pytest.raises(ValueError) as found:
         core.compiled(parameters, run)
     assert str(found.value).startswith(error)
@@ -273,6 +280,23 @@ def test_parameters_come_back_from_json():
     told = parameters.to_json()
     assert told["mantissa"] == 4 and told["work"] == "bf16" and told["parameters"] == "fp32"
     assert TrainerParameters.from_json(told) == parameters
+
+
+@pytest.mark.parametrize("alpha, beta, reverse, layers, steps", [
+    (0.6, 0.3, False, 3, 100), (0.6, 0.3, True, 2, 37), (1.9, 1.99, False, 5, 11), (0.5, 0.25, False, 2, 64),
+    (0.123456789, 0.987654321, True, 7, 1000)])
+def test_thresholds_of_every_step(alpha, beta, reverse, layers, steps):
+    """The sequencer's sums give the codes that fractions give, ties and both ends included."""
+    recipe = recipe_of("fast", alpha=alpha, beta=beta, reverse=reverse)
+    run, _ = runs(recipe, hidden=(4,) * (layers - 1), epochs=steps, batch=140)
+    program = core.compiled(core.trainer_of(run, program=1024), run)
+    policy = recipe.policies.weights
+    found = defaultdict(dict)
+    for issue in Sequencer(16, program).issues():
+        if issue.instruction.name == "gemm" and not issue.registers["measured"]:
+            found[issue.registers["step"]] |= issue.thresholds
+    assert found == {step: {(kind, layer): threshold_code(policy.threshold(layer, layers, step, steps))
+                            for kind in TENSORS for layer in range(layers)} for step in range(steps)}
 
 
 def test_a_nan_and_an_overflow_stick_with_their_step():
