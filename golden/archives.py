@@ -66,10 +66,9 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, where: str) -> np.
         stored = member.file_size - file.tell()
         if stored != size:
             raise ValueError(f"{where}: {stored} bytes; expected {size} for shape {shape} of {dtype}")
-        content = file.read(size)
+        content = file.read(size)  # its checksum is compared at the end
         if len(content) != size:
             raise ValueError(f"{where}: {len(content)} bytes; expected {size} for shape {shape} of {dtype}")
-        file.read(1)  # the file's end, where its checksum is compared
     return np.frombuffer(content, dtype).reshape(shape, order="F" if by_columns else "C")
 
 
