@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from narrowgauge.golden import network
+from narrowgauge.golden import core, network
 from narrowgauge.golden.datasets import Dataset, load
 from narrowgauge.golden.network import Convolution, Linear, Pool
 from narrowgauge.golden.recipes import make, work_in
@@ -88,6 +88,29 @@ def test_activations_of_products_are_pooled_and_padded():
     assert shapes[1, "forward", "activations"] == (8 * 2 * 2, 2 * 2 * 4)  # of 3 x 3 pooled pixels, padded
     assert shapes[2, "forward", "activations"] == (8, 3)
     assert shapes[0, "weight-gradient", "gradients"] == (8 * 6 * 7, 4)  # those of the maxima, and zeros
+
+
+def test_a_run_of_a_models_own_is_saved_and_goes_on(tmp_path):
+    recipe, path, settings = make("fp32"), tmp_path / "run.npz", {"batch": 3, "model": OWN}
+    network.train(recipe, images(), epochs=1, save=path, **settings)
+    whole, resumed = (network.train(recipe, images(), epochs=2, resume=resume, **settings) for resume in (None, path))
+    assert whole.state_digest == resumed.state_digest
+    other = model(OWN.entries[0] | {"padding": 0}, *OWN.entries[1:])
+    with pytest.raises(ValueError, match=r"layers\.0\.padding"):
+        network.train(recipe, images(), epochs=2, resume=path, batch=3, model=other)
+
+
+@pytest.mark.parametrize(("entry", "message"), [
+    (convolution(4, padding=1), "padding of layer 1 is 1; allowed: 0: a core has none yet"),
+    (convolution(4, batch_norm=True), "batch statistics of layer 1 is True; allowed: false: a core has none yet"),
+    (convolution(4), r"pooling of layer 1 is Pool\(.*\); allowed: None: a core has none yet"),
+])
+def test_a_core_refuses_what_it_does_not_have_yet(entry, message):
+    recipe = work_in(make("bfp"), "bf16").with_head(3)
+    plain, own = (core.Run(recipe, model(*entries).layers(images()), 8, batch=4) for entries in (
+        (convolution(4), linear()), (entry, *([pooling("max", 2)] if "Pool" in message else []), linear())))
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        core.compiled(core.trainer_of(plain), own)
 
 
 # Files.
