@@ -98,14 +98,14 @@ def parser() -> argparse.ArgumentParser:
                            "another format of at most 11 significant bits as JSON (default: the recipe's, mostly "
                            "fp32); GEMMs then add in it too, unless --set accumulator says otherwise")
     verb.add_argument("--data", metavar="NAME", default="digits",
-                      help="a name that `narrowgauge list data` shows, such as clusters-128 or idx:/folder (default "
-                           "digits)")
+                      help="a name that `narrowgauge list data` shows, such as clusters-128, idx:/folder or "
+                           "npz:/file.npz (default digits)")
     verb.add_argument("--examples", metavar="N[,N]", help="only the first N training (and test) examples")
     verb.add_argument("--seed", metavar="S", type=_natural, default=1, help="default 1")
     verb.add_argument("--epochs", metavar="N", type=_count, default=20, help="default 20")
     verb.add_argument("--lr", metavar="R", type=float,
                       help="learning rate of SGD; lns-madam's weights have their own, see rate (default: the data "
-                           "set's usual one, 0.1, or 0.02 for fashion-mnist and idx:)")
+                           "set's usual one, 0.1, or 0.02 for fashion-mnist, idx: and npz:)")
     verb.add_argument("--lr-drops", metavar="PART[,PART...]",
                       help="parts of the run after which that rate halves, such as 0.6,0.8; lns-madam's weights have "
                            "rate_drops (default: none)")
@@ -113,15 +113,18 @@ def parser() -> argparse.ArgumentParser:
                       help="of SGD, from 0 to below 1 (default 0.9)")
     verb.add_argument("--batch", metavar="N", type=_count, default=32, help="default 32")
     verb.add_argument("--model", metavar="NAME", default="mlp",
-                      help="mlp, or cnn: two 3x3 convolutions and a linear layer (default mlp)")
+                      help="mlp; cnn: two 3x3 convolutions and a linear layer; or a file of layers, whose name ends in "
+                           ".toml or .json (default mlp)")
     verb.add_argument("--hidden", metavar="N[,N...]",
-                      help="sizes of the hidden layers (default 32), or channels of the convolutions (default 8,16)")
+                      help="sizes of the hidden layers (default 32), or channels of the convolutions (default 8,16); "
+                           "not for a file")
     verb.add_argument("--softmax-bits", metavar="B", type=_count,
                       help="take the errors p - y from the unit softmax-grad, in B bits (2 to 16)")
     verb.add_argument("--softmax-rounding", metavar="KIND",
                       help="of those errors: nearest, truncate or stochastic (default nearest); without "
                            "--softmax-bits, in as many bits as the number of classes needs")
-    verb.add_argument("--batch-norm", action="store_true", help="normalise hidden layers by the batch's statistics")
+    verb.add_argument("--batch-norm", action="store_true", help="normalise hidden layers by the batch's statistics; "
+                      "a file says it layer by layer")
     verb.add_argument("--update", metavar="KIND", default="plain",
                       help="how SGD moves parameters: plain, stochastic, kahan, grow (default plain)")
     verb.add_argument("--parameters", metavar="FORMAT",

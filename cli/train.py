@@ -40,9 +40,9 @@ def prepare(options: Namespace) -> Callable[[], None]:
         head = dataclasses.replace(head, bits=options.softmax_bits, rounding=options.softmax_rounding or "nearest")
         output.warn(options, head)
         recipe = dataclasses.replace(recipe, softmax=head)
-    usual = {"model": options.model, "hidden": hidden, "batch_norm": options.batch_norm, "seed": options.seed,
-             "epochs": options.epochs, "lr": data.lr if options.lr is None else options.lr, "lr_drops": drops,
-             "momentum": options.momentum, "decay": options.decay, "batch": options.batch}
+    usual = {"model": network.find_model(options.model), "hidden": hidden, "batch_norm": options.batch_norm,
+             "seed": options.seed, "epochs": options.epochs, "lr": data.lr if options.lr is None else options.lr,
+             "lr_drops": drops, "momentum": options.momentum, "decay": options.decay, "batch": options.batch}
     network.check(data, **usual)
     return lambda: _train(options, recipe, data, usual)
 
@@ -60,7 +60,7 @@ def _train(options: Namespace, recipe: recipes.Recipe, data: datasets.Dataset, u
     accuracy, loss = result.accuracy, result.history[-1].loss
     output.write_json(options.json, {
         "recipe": recipe.name, "data": data.name, "examples": {"train": len(data.train_x), "test": len(data.test_x)},
-        **usual, "hidden": list(usual["hidden"] or network.MODELS[options.model][1]), "update": options.update,
+        **usual, **_model(usual), "update": options.update,
         "accuracy": accuracy, "loss": loss,
         "system": {"name": systems.name_of(recipe.system), **recipe.system.to_json()}, "formats": recipe.formats(),
         "chunk": recipe.chunk, "loss_scale": result.loss_scale,
@@ -97,3 +97,11 @@ def _train(options: Namespace, recipe: recipes.Recipe, data: datasets.Dataset, u
     elif loss > 2 * guess:
         output.tell(f"narrowgauge train: warning: the run did not learn: its loss is {loss:.4g}, that of guessing "
                     f"{guess:.4g}")
+
+
+def _model(usual: dict[str, Any]) -> dict[str, Any]:
+    """Return what the JSON tells of the model: a file has layers, a built-in one has hidden sizes."""
+    model, hidden = usual["model"], usual["hidden"]
+    if isinstance(model, network.Model):
+        return {"model": model.name, "layers": list(model.entries), "hidden": None, "batch_norm": None}
+    return {"hidden": list(hidden or network.MODELS[model][1])}

@@ -41,7 +41,7 @@ SHOWN = {"forward": "forward", "input-gradient": "input gradient", "weight-gradi
 
 def products(image, features, model, hidden, batch):
     """Return {gemm: [(m, n, k), ...]} of a training step, by layer; the first layer has no input gradient."""
-    data = SimpleNamespace(image=image, features=features, classes=10)
+    data = SimpleNamespace(image=image, channels=1, features=features, classes=10)
     found = {name: [] for name in network.GEMMS}
     for index, layer in enumerate(network.MODELS[model][0](data, hidden)):
         rows = batch * layer.positions

@@ -6,11 +6,13 @@ import os
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 from narrowgauge import catalog, cli
 from narrowgauge.cli.listing import KINDS
-from narrowgauge.golden import datasets, formats, mx, recipes, systems
+from narrowgauge.golden import datasets, formats, mx, network, recipes, systems
 from narrowgauge.synth import flow
 from narrowgauge.synth.targets import TARGETS
 
@@ -105,6 +107,7 @@ def test_generate_replaces_a_file_only_by_a_whole_one(capsys, tmp_path):
     assert path.read_text() == "precious"
 
 
+EXAMPLE = str(Path(__file__).parents[1] / "examples" / "digits.toml")
 REFUSALS = {
     "unknown kind": (("list", "boards"), "KIND is 'boards'; allowed: units, recipes, formats, systems, targets, data"),
     "unknown unit": (("generate", "bfp-fma"), "unit is 'bfp-fma'; allowed: array, bfp-converter, bfp-fmac, "),
@@ -135,7 +138,15 @@ REFUSALS = {
     "data folder that is not there": (("train", "--data", "idx:/nowhere"), "/nowhere"),
     "learning rate below zero": (("train", "--lr", "-1", "--epochs", "1"), "lr is -1.0"),
     "hidden sizes that are no numbers": (("train", "--hidden", "32,x"), "hidden is '32,x'"),
-    "unknown model": (("train", "--model", "rnn"), "model is 'rnn'; allowed: mlp, cnn"),
+    "unknown model": (("train", "--model", "rnn"), "model is 'rnn'; allowed: mlp, cnn, or a file whose"),
+    "model file that is not there": (("train", "--model", "no/net.toml"), "no/net.toml: No such file or directory;"),
+    "hidden sizes beside a model file": (("train", "--model", EXAMPLE, "--hidden", "3"),
+                                         "hidden is (3,); allowed: none, because the model is a file"),
+    "batch statistics beside a model file": (("train", "--model", EXAMPLE, "--batch-norm"),
+                                             "batch_norm is True; allowed: false, because the model is a file"),
+    "images for a model that are none": (("train", "--model", EXAMPLE, "--data", "clusters-3"),
+                                         "digits.toml: layer 1: type is 'convolution'; allowed: linear, because"),
+    "arrays that are not there": (("train", "--data", "npz:/nowhere.npz"), "/nowhere.npz: No such file or directory;"),
     "three numbers of examples": (("train", "--examples", "9,9,9"), "examples is '9,9,9'; allowed: numbers such as"),
     "more examples than there are": (("train", "--examples", "9999"), "train examples is 9999; allowed: an integer"),
 }
@@ -206,6 +217,23 @@ def test_train_tells_what_the_loss_scale_did(capsys):
     assert data["loss_scale"] == 1024 * 2 ** 4 and data["skipped_steps"] == 0
     assert {tensor["format"] for tensor in data["formats"].values()} == {"fp16"}
     assert "loss scale 16384, 0 steps skipped" in run(capsys, *arguments)[1]
+
+
+def test_train_takes_a_network_and_data_of_ones_own(capsys, tmp_path):
+    rng, data, net = np.random.default_rng(1), str(tmp_path / "own.npz"), str(tmp_path / "net.json")
+    x, y = rng.integers(0, 256, (24, 5, 4, 3), np.uint8), np.arange(24) % 3
+    np.savez(data, train_x=x, train_y=y, test_x=x[:6], test_y=y[:6])
+    layers = [{"type": "convolution", "outputs": 4, "padding": 1, "batch_norm": True},
+              {"type": "mean-pool", "size": "global"}, {"type": "linear"}]
+    Path(net).write_text(json.dumps({"layer": layers}))
+    status, out, _ = run(capsys, "train", "--recipe", "fp16", "--data", f"npz:{data}", "--model", net, "--epochs", "2",
+                         "--batch", "8", "--json", "-")
+    found = json.loads(out)
+    assert (status, found["model"], found["hidden"], found["batch_norm"]) == (0, net, None, None)
+    assert found["layers"] == [layers[0] | {"kernel": 3, "stride": 1}, layers[1],
+                               layers[2] | {"batch_norm": False}]
+    assert found["digest"] == network.train(recipes.make("fp16"), datasets.load(f"npz:{data}"), epochs=2, batch=8,
+                                            model=network.read_model(net)).digest
 
 
 def test_train_takes_the_settings_of_logarithmic_weights(capsys):

@@ -45,6 +45,7 @@ def test_the_commands_are_found():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_command(command, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     # What --system brings is taken away again.
     monkeypatch.setattr(systems, "SYSTEMS", dict(systems.SYSTEMS))
     monkeypatch.setattr(sys, "path", [*sys.path])

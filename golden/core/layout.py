@@ -80,7 +80,11 @@ def require_runs(parameters: TrainerParameters, run: Run) -> None:
     for number, layer in enumerate(run.layers):
         require(isinstance(layer, (Linear, Convolution)), f"layer {number + 1}", type(layer).__name__,
                 "Linear, Convolution")
+        require(not layer.normalised, f"batch statistics of layer {number + 1}", layer.normalised,
+                "false: a core has none yet")
+        require(layer.pool is None, f"pooling of layer {number + 1}", layer.pool, "None: a core has none yet")
         if isinstance(layer, Convolution):
+            require(layer.padding == 0, f"padding of layer {number + 1}", layer.padding, "0: a core has none yet")
             for name, most in (("height", 255), ("width", 255), ("kernel", 15), ("stride", 15)):
                 require_int(f"{name} of layer {number + 1}", getattr(layer, name), 1, most)
         rows = run.batch * max(layer.positions, layer.inputs // layer.patch if number else 0)

@@ -1,26 +1,32 @@
-"""Layers of a network, each a GEMM: linear ones, and convolutions over patches; the models made of them."""
+"""Layers of a network, each a GEMM and what follows it: linear ones, and convolutions over patches."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from ...base.checks import require
-from ..datasets import Dataset
+from .pooling import Pool
 
-__all__ = ["MAX_LAYERS", "MODELS", "Convolution", "Layer", "Linear", "Phase", "convolutional", "perceptron"]
-
-MAX_LAYERS = 32
+__all__ = ["Convolution", "Layer", "Linear", "Phase"]
 
 
 @dataclass(frozen=True)
 class Linear:
-    """A layer that takes every feature of an example to each of its outputs."""
+    """A layer that takes every feature of an example to each of its outputs.
+
+    Parameters
+    ----------
+    inputs, outputs : int
+    normalised : bool
+        Whether the layer has batch statistics in place of its bias.
+    """
 
     inputs: int
     outputs: int
+    normalised: bool = False
+    pool: ClassVar[None] = None
 
     @property
     def patch(self) -> int:
@@ -43,7 +49,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class Convolution:
-    """A convolution with square kernels and no padding, as a GEMM over unrolled patches.
+    """A convolution with square kernels, as a GEMM over unrolled patches.
 
     An example's features lie row by row, in a row pixel by pixel, in a pixel channel by channel;
     the columns of the weights (outputs, patch) lie in the same order.
@@ -56,6 +62,12 @@ class Convolution:
         Channels of the output.
     kernel, stride : int
         The same in both directions.
+    padding : int
+        Rows or columns of zeros on each side of the image, fewer than the kernel has.
+    normalised : bool
+        Whether the layer has batch statistics in place of its bias.
+    pool : Pool, optional
+        Of the layer's output, behind its ReLU.
     """
 
     height: int
@@ -64,6 +76,9 @@ class Convolution:
     outputs: int
     kernel: int = 3
     stride: int = 1
+    padding: int = 0
+    normalised: bool = False
+    pool: Pool | None = None
 
     @property
     def inputs(self) -> int:
@@ -72,8 +87,9 @@ class Convolution:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Height and width of the output."""
-        height, width = ((side - self.kernel) // self.stride + 1 for side in (self.height, self.width))
+        """Height and width of the output, before its pooling."""
+        height, width = ((side + 2 * self.padding - self.kernel) // self.stride + 1
+                         for side in (self.height, self.width))
         return height, width
 
     @property
@@ -88,7 +104,9 @@ class Convolution:
 
     def unroll(self, x: np.ndarray) -> np.ndarray:
         """Return the patches (batch * positions, patch) of features (batch, height * width * channels)."""
-        images = x.reshape(len(x), self.height, self.width, self.channels)
+        images, edge = x.reshape(len(x), self.height, self.width, self.channels), (self.padding, self.padding)
+        if self.padding:
+            images = np.pad(images, ((0, 0), edge, edge, (0, 0)))
         windows = np.lib.stride_tricks.sliding_window_view(images, (self.kernel, self.kernel), axis=(1, 2))
         windows = windows[:, ::self.stride, ::self.stride].transpose(0, 1, 2, 4, 5, 3)
         return windows.reshape(len(x) * self.positions, self.patch)
@@ -96,27 +114,31 @@ class Convolution:
     def phases(self) -> Iterator["Phase"]:
         """Yield the parts of the input gradient: one for each (y mod stride, x mod stride) of the input's pixels.
 
-        A pixel of phase (py, px) has the kernel's places ky = py, py + stride, .. and kx likewise. Its gradient is one
-        sum over (ky, kx, output channel) in rising order. Where no output is, the gradient counts as zero.
+        A pixel of phase (py, px) has the kernel's places ky = (py + padding) mod stride, and every stride-th from there
+        on; kx likewise. Its gradient is one sum over (ky, kx, output channel) in rising order. Where no output is, the
+        gradient counts as zero.
         """
-        for py, px in np.ndindex(self.stride, self.stride):
-            if py < min(self.kernel, self.height) and px < min(self.kernel, self.width):
+        for py, px in np.ndindex(min(self.stride, self.height), min(self.stride, self.width)):
+            if all((start + self.padding) % self.stride < self.kernel for start in (py, px)):
                 yield self._phase(py, px)
 
     def _phase(self, py: int, px: int) -> "Phase":
-        (height, width), step = self.shape, self.stride
-        down, across = (len(range(start, self.kernel, step)) for start in (py, px))  # places of the kernel
+        step, shape = self.stride, self.shape
+        ky, kx = ((start + self.padding) % step for start in (py, px))
+        down, across = (len(range(start, self.kernel, step)) for start in (ky, kx))  # places of the kernel
         rows, columns = len(range(py, self.height, step)), len(range(px, self.width, step))
+        outputs_y, halo_y = _overlap((py + self.padding) // step - down + 1, rows + down - 1, shape[0])
+        outputs_x, halo_x = _overlap((px + self.padding) // step - across + 1, columns + across - 1, shape[1])
 
         def gradients(gradient: np.ndarray) -> np.ndarray:
-            images = gradient.reshape(-1, height, width, self.outputs)
+            images = gradient.reshape(-1, *shape, self.outputs)
             halo = np.zeros((len(images), rows + down - 1, columns + across - 1, self.outputs), gradient.dtype)
-            halo[:, down - 1:down - 1 + height, across - 1:across - 1 + width] = images
+            halo[:, halo_y, halo_x] = images[:, outputs_y, outputs_x]
             windows = np.lib.stride_tricks.sliding_window_view(halo, (down, across), axis=(1, 2))[..., ::-1, ::-1]
             return windows.transpose(0, 1, 2, 4, 5, 3).reshape(len(images) * rows * columns, -1)
 
         def weights(stored: Any) -> Any:
-            kernels = stored.reshape(self.outputs, self.kernel, self.kernel, self.channels)[:, py::step, px::step]
+            kernels = stored.reshape(self.outputs, self.kernel, self.kernel, self.channels)[:, ky::step, kx::step]
             return kernels.transpose(1, 2, 0, 3).reshape(-1, self.channels)
 
         def place(total: np.ndarray, found: np.ndarray) -> np.ndarray:
@@ -125,6 +147,12 @@ class Convolution:
             return total
 
         return Phase(gradients, weights, place)
+
+
+def _overlap(first: int, count: int, size: int) -> tuple[slice, slice]:
+    """Return which of numbers 0 .. size - 1 are among `count` from `first` on, and their places among these."""
+    start, stop = max(first, 0), max(min(first + count, size), first, 0)
+    return slice(start, stop), slice(start - first, stop - first)
 
 
 @dataclass(frozen=True)
@@ -146,36 +174,3 @@ class Phase:
 
 
 Layer = Linear | Convolution
-
-
-def perceptron(dataset: Dataset, hidden: Sequence[int]) -> tuple[Layer, ...]:
-    """Return the layers of a multilayer perceptron with these sizes of hidden layers."""
-    require(isinstance(hidden, (tuple, list)) and len(hidden) < MAX_LAYERS and
-            all(type(size) is int and 1 <= size <= 65536 for size in hidden), "hidden", hidden,
-            f"at most {MAX_LAYERS - 1} integers from 1 to 65536")
-    sizes = (dataset.features, *hidden, dataset.classes)
-    return tuple(Linear(inputs, outputs) for inputs, outputs in zip(sizes, sizes[1:]))
-
-
-def convolutional(dataset: Dataset, hidden: Sequence[int]) -> tuple[Layer, ...]:
-    """Return the layers of a network of two 3x3 convolutions, with these channels, and a linear layer.
-
-    The second one has stride 2; so has the first, for images of more than 16 pixels in height or width.
-    """
-    require(dataset.image is not None and min(dataset.image) >= 5, "image", dataset.image,
-            "a data set of images of 5x5 pixels or more, because the model is cnn")
-    assert dataset.image is not None  # for mypy
-    require(isinstance(hidden, (tuple, list)) and len(hidden) == 2 and
-            all(type(size) is int and 1 <= size <= 4096 for size in hidden), "hidden", hidden,
-            "two integers from 1 to 4096, the channels of the convolutions, because the model is cnn")
-    height, width = dataset.image
-    first = Convolution(height, width, 1, hidden[0], stride=2 if max(height, width) > 16 else 1)
-    require(min(first.shape) >= 3, "image", dataset.image, "one that leaves 3x3 pixels to the second convolution")
-    second = Convolution(*first.shape, hidden[0], hidden[1], stride=2)
-    return first, second, Linear(second.positions * second.outputs, dataset.classes)
-
-
-# By name: what makes the layers, and the default of `hidden`.
-MODELS: dict[str, tuple[Callable[[Dataset, Sequence[int]], tuple[Layer, ...]], tuple[int, ...]]] = {
-    "mlp": (perceptron, (32,)), "cnn": (convolutional, (8, 16)),
-}

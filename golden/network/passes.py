@@ -1,4 +1,4 @@
-"""The forward and the backward pass: products, statistics, ReLU, softmax, in the order that makes every bit.
+"""The forward and the backward pass: products, statistics, ReLU, pooling, softmax, in the order that makes every bit.
 
 Tensors are kept in the work format: weights (outputs, inputs), activations (batch, features), gradients
 (batch, features). The number system converts a GEMM's operands for that GEMM alone, each along its reduction axis and
@@ -275,7 +275,7 @@ def forward(gemms: Gemms, layers: Sequence[Layer], parameters: Sequence[tuple], 
     """Return (what `gradients` needs of each layer, logits) for examples (batch, features) in the work format.
 
     `step` as in `draws_of`. `running` are the statistics of each layer, (mean, variance) or None, to be taken in
-    place of the batch's own. Of each layer are kept its input, the patches of that, and its normalisation.
+    place of the batch's own. Of each layer are kept its patches, its normalisation, and what its ReLU gives.
     """
     kept = []
     for i, (layer, (weights, *rest)) in enumerate(zip(layers, parameters)):
@@ -287,8 +287,10 @@ def forward(gemms: Gemms, layers: Sequence[Layer], parameters: Sequence[tuple], 
         else:
             gain, shift = rest
             z, *normalised = normalise(gemms, z, gain, shift, running[i] if running else None)
-        kept.append((x, patches, normalised))
         x = relu(z).reshape(len(x), -1)
+        kept.append((patches, normalised, x))
+        if layer.pool:
+            x = layer.pool.forward(x, gemms.arithmetic)
     gemms.watch(z)
     return kept, z
 
@@ -298,8 +300,8 @@ def gradients(gemms: Gemms, layers: Sequence[Layer], parameters: Sequence[tuple]
     """Return the gradients of the mean cross-entropy times `scale`, as `parameters`, and each layer's statistics.
 
     A bias' gradient is summed in the work format over the rows in rising order, from +0. From the last
-    layer to the first: the normalisation's gradients, the weight gradient, then the input gradient, which the
-    first has not. Statistics are (mean, variance), or None for a layer that has none.
+    layer to the first: the gradients of pooling and ReLU, the normalisation's, the weight gradient, then the input
+    gradient, which the first has not. Statistics are (mean, variance), or None for a layer that has none.
     """
     require(gemms.recipe.softmax is not None or gemms.arithmetic.native, "softmax", gemms.recipe.softmax,
             "a head, because work is neither fp32 nor fp16: see `Recipe.with_head`")
@@ -308,7 +310,12 @@ def gradients(gemms: Gemms, layers: Sequence[Layer], parameters: Sequence[tuple]
              softmax_gradient(logits, y, scale))
     found, statistics = [], []
     for i in reversed(range(len(layers))):
-        inputs, patches, normalised = kept[i]
+        patches, normalised, active = kept[i]
+        if i < len(layers) - 1:
+            pool = layers[i].pool
+            delta = pool.gradient(delta, active, gemms.arithmetic) if pool else delta
+            # relu's output is zero or below exactly where its input is.
+            delta = np.where(active <= 0, delta.dtype.type(0), delta)
         delta = delta.reshape(len(patches), layers[i].outputs)
         if normalised:
             delta, *rest = normalise_gradient(gemms, delta, parameters[i][1], *normalised[0])
@@ -318,6 +325,4 @@ def gradients(gemms: Gemms, layers: Sequence[Layer], parameters: Sequence[tuple]
         found.append((gemms.product("weight-gradient", i, delta, patches, step), *rest))
         if i > 0:
             delta = gemms.input_gradient(layers[i], i, delta, parameters[i][0], step)
-            # relu's output is zero or below exactly where its input is.
-            delta = np.where(inputs <= 0, delta.dtype.type(0), delta)
     return found[::-1], statistics[::-1]

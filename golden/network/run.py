@@ -13,7 +13,8 @@ from ..datasets import Dataset
 from ..precision import Control, Policies, Rising, range_test
 from ..recipes import Recipe
 from .course import Course, Epoch, configuration
-from .layers import MODELS, Layer
+from .layers import Layer
+from .models import Model, layers_of
 from .passes import MEASURED, Gemms, forward, gradients, shifted
 from .state import State, digest
 from .weights import initialise
@@ -23,7 +24,7 @@ __all__ = ["MAX_SEED", "Epoch", "Result", "check", "precision_range", "train"]
 MAX_SEED = (1 << 31) - 1
 # Accuracy is measured on the training part in steps from `MEASURED` on, and on the test part so many steps later.
 TESTED = 1 << 30
-# Elements of a layer's patches that are measured at a time.
+# Elements of a layer's patches, or of its output, that are measured at a time.
 EVALUATED = 1 << 22
 
 
@@ -95,7 +96,8 @@ def _evaluate(gemms: Gemms, layers: Sequence[Layer], state: State, x: np.ndarray
     losses, right = [], 0
     count = batch
     if gemms.recipe.batches_alike:
-        count *= max(1, EVALUATED // max(layer.positions * layer.patch for layer in layers) // batch)
+        largest = max(layer.positions * max(layer.patch, layer.outputs) for layer in layers)
+        count *= max(1, EVALUATED // largest // batch)
     for step, start in enumerate(range(0, len(x), count), first):
         part = y[start:start + count]
         logits = forward(gemms, layers, state.parameters, x[start:start + count], step, state.statistics)[1]
@@ -106,11 +108,11 @@ def _evaluate(gemms: Gemms, layers: Sequence[Layer], state: State, x: np.ndarray
 
 
 def train(recipe: Recipe, dataset: Dataset, *, seed: int = 1, epochs: int = 20, lr: float | None = None,
-          batch: int = 32, model: str = "mlp", hidden: Sequence[int] | None = None, batch_norm: bool = False,
+          batch: int = 32, model: str | Model = "mlp", hidden: Sequence[int] | None = None, batch_norm: bool = False,
           momentum: float = 0.9, decay: float = 0, lr_drops: tuple[float, ...] = (), measure_every: int = 1,
           progress: Callable | None = None, record: Callable | None = None, save: str | os.PathLike | None = None,
           resume: str | os.PathLike | None = None, start: str | os.PathLike | None = None) -> Result:
-    """Train a multilayer perceptron or a small convolutional network.
+    """Train a multilayer perceptron, a small convolutional network, or a network of a file.
 
     Parameters
     ----------
@@ -127,13 +129,15 @@ def train(recipe: Recipe, dataset: Dataset, *, seed: int = 1, epochs: int = 20, 
         `recipes.Stored`.
     lr_drops : tuple of float
         Parts of the run after which the lr halves, above 0 and below 1.
-    model : str
-        ``mlp``: see `perceptron`. ``cnn``: see `convolutional`.
+    model : str or Model
+        ``mlp``: see `perceptron`. ``cnn``: see `convolutional`. A `Model` is what `read_model` gives.
     hidden : tuple of int, optional
-        Sizes of the hidden layers, or channels of the two convolutions: (32,) and (8, 16) when not given.
+        Sizes of the hidden layers, or channels of the two convolutions: (32,) and (8, 16) when not given. A `Model` has
+        none.
     batch_norm : bool
         Whether every layer but the last has batch statistics (see `normalise`) in place of its bias. Accuracy is
-        measured with running ones, from mean 0 and variance 1: r <- r + 0.1 * (batch's - r), three operations.
+        measured with running ones, from mean 0 and variance 1: r <- r + 0.1 * (batch's - r), three operations. A
+        `Model` says it layer by layer.
     measure_every : int
         Epochs from one entry of the history to the next; the last epoch always has one.
     progress : callable, optional
@@ -172,7 +176,7 @@ def train(recipe: Recipe, dataset: Dataset, *, seed: int = 1, epochs: int = 20, 
     recipe = recipe.with_head(dataset.classes)
     control = Control(recipe, len(layers), steps) if recipe.policies else None
     gemms, rng = Gemms(recipe, seed, record, control), np.random.default_rng(seed)
-    state = State(recipe, initialise(layers, rng, recipe.work, batch_norm), seed, steps)
+    state = State(recipe, initialise(layers, rng, recipe.work), seed, steps)
     course = Course(gemms, state, rng, configuration(
         recipe, dataset, layers, state, contents=(save or resume) is not None, seed=seed, batch=batch, lr=lr,
         lr_drops=lr_drops, momentum=momentum, decay=decay, batch_norm=batch_norm, measure_every=measure_every,
@@ -237,8 +241,9 @@ def precision_range(recipe: Recipe, dataset: Dataset, *, threshold: float = 0.1,
                       threshold=threshold)
 
 
-def check(dataset: Dataset, *, seed: int, epochs: int, lr: float, batch: int, model: str, hidden: Sequence[int] | None,
-          batch_norm: bool, momentum: float, decay: float, lr_drops: tuple[float, ...]) -> tuple[Layer, ...]:
+def check(dataset: Dataset, *, seed: int, epochs: int, lr: float, batch: int, model: str | Model,
+          hidden: Sequence[int] | None, batch_norm: bool, momentum: float, decay: float, lr_drops: tuple[float, ...]
+          ) -> tuple[Layer, ...]:
     """Check arguments of `train`, and return the layers of the run."""
     require_int("seed", seed, 0, MAX_SEED)
     require_int("epochs", epochs, 1, 10**6)
@@ -246,11 +251,9 @@ def check(dataset: Dataset, *, seed: int, epochs: int, lr: float, batch: int, mo
     require_int("batch", batch, 1, len(dataset.train_x))
     most = MEASURED // -(-len(dataset.train_x) // batch)
     require(epochs <= most, "epochs", epochs, f"at most {most}, of 2**31 steps in all")
-    require(model in MODELS, "model", model, ", ".join(MODELS))
     require(type(batch_norm) is bool, "batch_norm", batch_norm, "true, false")
     require(type(momentum) in (int, float) and 0 <= momentum < 1, "momentum", momentum, "a number from 0 to below 1")
     require(type(decay) in (int, float) and 0 <= decay < 1, "decay", decay, "a number from 0 to below 1")
     require(isinstance(lr_drops, tuple) and all(type(each) is float and 0 < each < 1 for each in lr_drops), "lr_drops",
             lr_drops, "numbers above 0 and below 1")
-    make, usual = MODELS[model]
-    return make(dataset, usual if hidden is None else hidden)
+    return layers_of(model, dataset, hidden, batch_norm)

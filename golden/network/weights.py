@@ -23,19 +23,19 @@ from .saved import Field
 __all__ = ["Codes", "Holder", "LayerWords", "LogWeights", "Narrow", "Plain", "descent", "initialise", "sgd"]
 
 
-def initialise(layers: Sequence[Layer], rng: np.random.Generator, work: Float = PRESETS["fp32"],
-               batch_norm: bool = False) -> list[tuple[np.ndarray, ...]]:
+def initialise(layers: Sequence[Layer], rng: np.random.Generator, work: Float = PRESETS["fp32"]
+               ) -> list[tuple[np.ndarray, ...]]:
     """Return the parameters of each layer: (weights, bias), or (weights, gain, shift) before batch statistics.
 
     Weights are He-uniform, on +-sqrt(6 / patch), from ``rng.random()`` in layer order, row by
-    row; biases and shifts are zero, gains one. With `batch_norm`, all layers but the last have statistics.
+    row; biases and shifts are zero, gains one.
     """
     parameters, numbers = [], arithmetic(work)
-    for i, layer in enumerate(layers):
+    for layer in layers:
         bound = math.sqrt(6 / layer.patch)
         weights = (2.0 * rng.random((layer.outputs, layer.patch)) - 1.0) * bound
         rest = [np.zeros(layer.outputs, numbers.dtype)]
-        if batch_norm and i < len(layers) - 1:
+        if layer.normalised:
             rest.insert(0, np.ones(layer.outputs, numbers.dtype))
         parameters.append((numbers.number(weights), *rest))
     return parameters

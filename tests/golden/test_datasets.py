@@ -3,6 +3,7 @@ import importlib.util
 import re
 import subprocess
 import sys
+import zipfile
 from types import SimpleNamespace
 
 import numpy as np
@@ -220,7 +221,141 @@ def test_missing_folder_is_named(tmp_path):
         load(f"idx:{tmp_path}/none")
 
 
-@pytest.mark.parametrize("name", ["mnist", "", "idx:", None, "clusters-", "clusters-1", "clusters-1025", "clusters-9x"])
+# Files of NumPy arrays.
+
+def save(folder, packed=False, **replaced):
+    """Write a .npz file; keywords replace an array, or add one, and None leaves it out."""
+    arrays = {"train_x": IMAGES, "train_y": LABELS, "test_x": IMAGES[:2], "test_y": LABELS[:2]} | replaced
+    (np.savez_compressed if packed else np.savez)(folder / "own.npz", **{
+        name: array for name, array in arrays.items() if array is not None})
+    return f"npz:{folder}/own.npz"
+
+
+def pack(folder, **members):
+    """Write a .npz file whose members are these bytes in place of arrays."""
+    with zipfile.ZipFile(save(folder)[4:]) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    contents |= {f"{name}.npy": content for name, content in members.items()}
+    with zipfile.ZipFile(folder / "own.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content)
+    return f"npz:{folder}/own.npz"
+
+
+def npy(descr, shape, content=b"", version=b"\1\0"):
+    header = f"{{'descr': {descr!r}, 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY" + version + len(header).to_bytes(2 if version[0] == 1 else 4, "little") + header + content
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "packed"])
+def test_arrays_of_bytes_are_scaled_and_have_the_shape_of_their_images(tmp_path, packed):
+    data = load(save(tmp_path, packed, names=np.array(["a", "b"])))
+    assert np.array_equal(data.train_x, IMAGES.reshape(5, 6).astype(np.float32) / np.float32(255))
+    assert data.train_y.tolist() == LABELS.tolist() and data.test_y.tolist() == [0, 3]
+    assert (data.name, data.classes, data.image, data.channels) == (f"npz:{tmp_path}/own.npz", 4, (2, 3), 1)
+    assert data.train_x.dtype == np.float32 and data.train_y.dtype == np.int64 and data.lr == 0.02
+
+
+@pytest.mark.parametrize("dtype", ["<f2", "<f4", "<f8", ">f4", ">f8"])
+def test_floats_stay_as_they_are(tmp_path, dtype):
+    x = np.array([[-3, 0.1, 7e4 if dtype != "<f2" else 7e3], [1, 2, 3]], dtype)
+    data = load(save(tmp_path, train_x=x, train_y=np.array([1, 0], ">u2"), test_x=np.asfortranarray(x),
+                     test_y=np.array([0, 1], np.int8)))
+    assert np.array_equal(data.train_x, x.astype(np.float32)) and np.array_equal(data.test_x, data.train_x)
+    assert (data.image, data.channels, data.classes, data.train_y.tolist()) == (None, 1, 2, [1, 0])
+
+
+def test_channels_lie_side_by_side(tmp_path):
+    x = np.arange(5 * 2 * 3 * 4, dtype=np.uint8).reshape(5, 2, 3, 4)
+    data = load(save(tmp_path, train_x=x, test_x=np.asfortranarray(x[:2])))
+    assert (data.image, data.channels, data.features) == ((2, 3), 4, 24)
+    assert np.array_equal(data.test_x[1], x[1].ravel() / np.float32(255))
+    assert np.array_equal(load(save(tmp_path, train_x=x[..., :1], test_x=x[:2, ..., :1])).train_x,
+                          load(save(tmp_path, train_x=x[..., 0], test_x=x[:2, ..., 0])).train_x)
+
+
+FLOATS = IMAGES.astype(np.float32)
+
+
+@pytest.mark.parametrize(("replaced", "message"), [
+    ({"train_y": None}, ": has no train_y; expected the arrays train_x, train_y, test_x, test_y"),
+    ({"train_x": IMAGES[:0]}, r": train_x: shape \(0, 2, 3\); expected sizes of 1 or more"),
+    ({"test_y": LABELS[:1]},
+     r": test_y: uint8 of shape \(1,\); expected integers of shape \(2,\), as many as test_x has"),
+    ({"test_y": LABELS[:2].astype(np.float32)}, ": test_y: float32 of shape .*; expected integers .*"),
+    ({"train_y": LABELS > 1}, ": train_y: bool of shape .*; expected integers .*"),
+    ({"train_y": LABELS.reshape(5, 1)}, r": train_y: uint8 of shape \(5, 1\); expected .*"),
+    ({"train_y": LABELS.astype(np.int64) - 1}, ": train_y: labels from -1 to 2; expected 0 to 1023"),
+    ({"train_y": LABELS.astype(np.int64) + 1021}, ": train_y: labels from 1021 to 1024; expected 0 to 1023"),
+    ({"test_y": np.array([0, 2**64 - 1], np.uint64)}, f": test_y: labels from 0 to {2**64 - 1}; expected 0 to 1023"),
+    ({"test_x": IMAGES[:2, :, :2]}, ": test_x: uint8 of 2x2; expected uint8 of 2x3 as in train_x"),
+    ({"test_x": FLOATS[:2]}, ": test_x: float32 of 2x3; expected uint8 of 2x3 as in train_x"),
+    ({"train_x": IMAGES.astype(np.int16)}, r": train_x: int16 of shape \(5, 2, 3\); expected uint8, float16, .*"),
+    ({"train_x": IMAGES[:, 0, 0]}, r": train_x: uint8 of shape \(5,\); expected .*"),
+    ({"train_x": IMAGES.reshape(5, 1, 1, 2, 3)}, r": train_x: uint8 of shape \(5, 1, 1, 2, 3\); expected .*"),
+    ({"train_x": FLOATS + 0j}, ": train_x: dtype complex64; expected numbers"),
+    ({"train_x": IMAGES.astype(object)}, r": train_x: dtype object; expected numbers"),
+    ({"train_x": np.where(FLOATS == 0, np.nan, FLOATS), "test_x": FLOATS[:2]}, ": train_x: a NaN, an Inf or .*"),
+    ({"train_x": FLOATS, "test_x": np.full_like(FLOATS[:2], np.inf)}, ": test_x: a NaN, an Inf or .*"),
+    ({"train_x": np.full((5, 2), 1e300), "test_x": np.zeros((2, 2))},
+     ": train_x: .* a number beyond float32; expected .*"),
+])
+def test_bad_arrays_are_named(tmp_path, replaced, message):
+    name = save(tmp_path, **replaced)
+    with pytest.raises(ValueError, match=f"^{tmp_path}/own.npz{message}$"):
+        load(name)
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    (b"", "no header of an array of numbers; expected what numpy.savez writes"),
+    (b"x,y\n", "no header of .*"), (npy("<f4", (5, 2))[:-9], "no header of .*"),
+    (npy("<f4", (5, 2), version=b"\3\0"), "no header of .*"), (npy("<f4", (5, -2)), "no header of .*"),
+    (npy("<f4", "(__import__('os').abort(), )"), "no header of .*"), (npy([("a", "<f4")], (5,)), "no header of .*"),
+    (npy("<f4", (5, 2), bytes(39)), r"39 bytes; expected 40 for shape \(5, 2\) of float32"),
+    (npy("<f4", (5, 2), bytes(41), b"\2\0"), r"41 bytes; expected 40 for shape \(5, 2\) of float32"),
+    (npy("<f4", ()), r"0 bytes; expected 4 for shape \(\) of float32"),
+    (npy("<f4", (2**31, 2**40)), f"{2**73} bytes; expected at most 2147483648"),
+    (npy("|u1", (2**31 + 1,), bytes(9)), "2147483649 bytes; expected at most 2147483648"),
+    (npy("<q9", (5, 2)), "dtype <q9; expected numbers"),
+])
+def test_damaged_arrays_are_named_before_they_are_read(tmp_path, content, message):
+    name = pack(tmp_path, train_x=content)
+    with pytest.raises(ValueError, match=f"^{tmp_path}/own.npz: train_x: {message}$"):
+        load(name)
+
+
+def test_few_bytes_that_unpack_to_many_are_refused_unread(tmp_path, monkeypatch):
+    name = pack(tmp_path, train_x=npy("|u1", (5, 2), bytes(1 << 24)))
+    assert (tmp_path / "own.npz").stat().st_size < 20000
+    read, most = zipfile.ZipExtFile.read, []
+    monkeypatch.setattr(zipfile.ZipExtFile, "read", lambda file, n=-1: most.append(n) or read(file, n))
+    with pytest.raises(ValueError, match=r"own.npz: train_x: 16777216 bytes; expected 10 for shape \(5, 2\) of uint8$"):
+        load(name)
+    assert min(most) > 0 and max(most) < 100
+
+
+def test_damaged_npz_files_are_named(tmp_path):
+    name = save(tmp_path)
+    path = tmp_path / "own.npz"
+    whole = path.read_bytes()
+    at = whole.index(IMAGES.tobytes())
+    for content in (whole[:-1], whole[:200], b"", b"no zip", whole[:at] + b"\xff" + whole[at + 1:]):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=rf"^{path}: not a whole \.npz file \(.+\)$"):
+            load(name)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive:
+        for each in datasets.ARRAYS:
+            archive.writestr(f"{each}.npy", npy("|u1", (1,), b"0"))
+    with pytest.raises(ValueError, match=rf"^{path}: train_x: encrypted, or packed in a way of its own; .*$"):
+        load(name)
+    with pytest.raises(ValueError, match=rf"^{tmp_path}: Is a directory; expected a \.npz file$"):
+        load(f"npz:{tmp_path}")
+    with pytest.raises(ValueError, match=r"^none\.npz: No such file or directory; expected a \.npz file$"):
+        load("npz:none.npz")
+
+
+@pytest.mark.parametrize("name", ["mnist", "", "idx:", "npz:", None, "clusters-", "clusters-1", "clusters-1025",
+                                  "clusters-9x"])
 def test_unknown_names_are_refused(name):
     names = ", ".join(source.name for source in datasets.SOURCES)
     with pytest.raises(ValueError, match=f"^data is .*; allowed: {re.escape(names)}$"):
@@ -233,6 +368,8 @@ def test_unknown_names_are_refused(name):
     ({"train_y": np.zeros(2, np.int64)}, r"train_y is .*; allowed: int64 of shape \(3,\)"),
     ({"test_y": np.array([0, 1, 2])}, r"test_y is \(0, 2\); allowed: labels from 0 to 1"),
     ({"image": (2, 2)}, r"image is \(2, 2\); allowed: None, or a height and a width whose product is 2"),
+    ({"image": (2, 1), "channels": 2}, r"image is \(2, 1\); allowed: .* whose product is 1"),
+    ({"channels": 0}, "channels is 0; allowed: an integer from 1 to 2"),
 ])
 def test_inconsistent_data_set_is_refused(changed, message):
     x, y = np.zeros((3, 2), np.float32), np.array([0, 1, 1])

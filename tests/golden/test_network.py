@@ -219,9 +219,9 @@ def reference_cnn_loss(layers, parameters, x, y):
                                                              ("mlp", (4, 3), True)])
 def test_gradients_of_other_models_equal_central_differences(model, hidden, batch_norm):
     data, rng = image_data(), np.random.default_rng(14)
-    layers = network.MODELS[model][0](data, hidden)
+    layers = network.models.layers_of(model, data, hidden, batch_norm)
     parameters = [(weights, *((rng.standard_normal((len(rest), len(weights))) + 1).astype(f32)))
-                  for weights, *rest in network.initialise(layers, rng, batch_norm=batch_norm)]
+                  for weights, *rest in network.initialise(layers, rng)]
     found, statistics = network.gradients(network.Gemms(make("fp32"), 1), layers, parameters, data.train_x,
                                           data.train_y, 0)
     assert [each is not None for each in statistics] == [batch_norm] * (len(layers) - 1) + [False]
@@ -1363,7 +1363,7 @@ def test_a_run_has_a_step_for_every_key(monkeypatch):
 
 
 @pytest.mark.parametrize(("settings", "message"), [
-    ({"model": "rnn"}, "model is 'rnn'; allowed: mlp, cnn"),
+    ({"model": "rnn"}, "model is 'rnn'; allowed: mlp, cnn, or a Model, which read_model gives"),
     ({"hidden": (8,)}, r"hidden is \(8,\); allowed: two integers .* because the model is cnn"),
     ({"hidden": (8, 0)}, r"hidden is \(8, 0\); allowed: two integers .*"),
     ({"batch_norm": 1}, "batch_norm is 1; allowed: true, false"),
