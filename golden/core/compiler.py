@@ -226,7 +226,7 @@ class _Compiler:
             return x
         (down, across), kernel = layer.shape, layer.kernel
         return self.window("patches", x, height=layer.height, width=layer.width, channels=layer.channels,
-                           down=down, across=across, taps_y=kernel, taps_x=kernel, step=layer.stride)
+                           down=down, across=across, taps_y=kernel, taps_x=kernel, step=layer.stride, pad=layer.padding)
 
     def pixels(self, i: int, tensor: str) -> str:
         """Return the name of a layer's result, or of its gradient, with a row for each pixel."""
@@ -248,19 +248,23 @@ class _Compiler:
         step, kernel, (height, width) = layer.stride, layer.kernel, layer.shape
         if step > kernel:  # pixels that no place of the kernel meets
             self.emit("fill", to=self.number(f"d{i}"))
-        for py in range(min(step, kernel, layer.height)):
-            for px in range(min(step, kernel, layer.width)):
-                taps_y, taps_x = (len(range(start, kernel, step)) for start in (py, px))
+        for py in range(min(step, layer.height)):
+            for px in range(min(step, layer.width)):
+                (out_y, ky), (out_x, kx) = (divmod(start + layer.padding, step) for start in (py, px))
+                if max(ky, kx) >= kernel:
+                    continue
+                taps_y, taps_x = (len(range(start, kernel, step)) for start in (ky, kx))
                 down, across = len(range(py, layer.height, step)), len(range(px, layer.width, step))
                 name = f"w{i + 1}_taps"
                 self.emit("taps", number=self.number(name), of=self.number(f"w{i + 1}"), kernel=kernel,
-                          channels=layer.channels, taps_y=taps_y, taps_x=taps_x, step=step, shift_y=py, shift_x=px)
+                          channels=layer.channels, taps_y=taps_y, taps_x=taps_x, step=step, shift_y=ky, shift_x=kx)
                 k, places = taps_y * taps_x * layer.outputs, down * across
                 groups = -(-k // self.group)
                 for _, start, rows in self.pipelined(1):
                     d, to, mask = (self.part_of(each, start, rows) for each in (f"d{i + 1}", f"d{i}", f"x{i}"))
                     d = self.window("phase", d, height=height, width=width, channels=layer.outputs, down=down,
-                                    across=across, taps_y=taps_y, taps_x=taps_x, step=1, reverse=1)
+                                    across=across, taps_y=taps_y, taps_x=taps_x, step=1, reverse=1, shift_y=out_y,
+                                    shift_x=out_x)
                     to, mask = (self.window("phase", each, height=layer.height, width=layer.width,
                                             channels=layer.channels, down=down, across=across, taps_y=1, taps_x=1,
                                             step=step, shift_y=py, shift_x=px) for each in (to, mask))
@@ -429,4 +433,7 @@ def compiled(parameters: TrainerParameters, run: Run, parts: int = 1, blocks: in
     require_int("blocks", blocks, 1, 8)
     compiler = _Compiler(parameters, run, parts, blocks)
     compiler.whole()
+    count = len(compiler.code)
+    require(count <= parameters.program, "program", parameters.program,
+            f"{1 << (count - 1).bit_length()} or more, for {count} instructions")
     return Program(tuple(compiler.code), {number: name for name, number in compiler.names.items()})

@@ -84,10 +84,10 @@ def require_runs(parameters: TrainerParameters, run: Run) -> None:
                 "false: a core has none yet")
         require(layer.pool is None, f"pooling of layer {number + 1}", layer.pool, "None: a core has none yet")
         if isinstance(layer, Convolution):
-            require(layer.padding == 0, f"padding of layer {number + 1}", layer.padding, "0: a core has none yet")
             for name, most in (("height", 255), ("width", 255), ("kernel", 15), ("stride", 15)):
                 require_int(f"{name} of layer {number + 1}", getattr(layer, name), 1, most)
-        rows = run.batch * max(layer.positions, layer.inputs // layer.patch if number else 0)
+        pixels = layer.height * layer.width if isinstance(layer, Convolution) and number else 1
+        rows = run.batch * max(layer.positions, pixels)
         require_int(f"rows of a product in layer {number + 1}", rows, 1, 65535)
     require_int("layers", len(run.layers), 1, 1 << FIELDS["layer"][0])
     require_int("batch", run.batch, 1, 65535)

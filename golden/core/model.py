@@ -86,8 +86,6 @@ class Core:
 
     def run(self, program: Program, host: Host, watch: Callable[[Issue], None] | None = None) -> None:
         """Execute a program; `watch` is called after every instruction of a unit."""
-        require(len(program.instructions) <= self.parameters.program, "instructions", len(program.instructions),
-                f"at most {self.parameters.program}: program={self.parameters.program}")
         with np.errstate(all="ignore"):
             for issue in Sequencer(self.group, program).issues():
                 self.execute(issue, host)

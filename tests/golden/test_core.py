@@ -12,6 +12,7 @@ from narrowgauge.golden.core.instructions import OPERATIONS, UNITS, WORD, widths
 from narrowgauge.golden.core.run import _Host
 from narrowgauge.golden.core.tokens import require_ordered
 from narrowgauge.golden.formats import PRESETS
+from narrowgauge.golden.network.models import KINDS, layers_of
 from narrowgauge.golden.number_system import TENSORS
 from narrowgauge.golden.precision import threshold_code
 
@@ -27,7 +28,8 @@ def runs(recipe, hidden=(20,), data=DIGITS, **settings):
     """Return (the run of a core, the same for `network.train`)."""
     usual = {"seed": 3, "epochs": 2, "batch": 32, "lr": 0.1} | settings
     model = usual.pop("model", "mlp")
-    layers = network.MODELS[model][0](data, hidden)
+    layers = layers_of(model, data, None if isinstance(model, network.Model) else hidden, False)
+    hidden = None if isinstance(model, network.Model) else hidden
     return Run(recipe, layers, len(data.train_x), len(data.test_x), **usual), usual | {"hidden": hidden, "model": model}
 
 
@@ -38,6 +40,10 @@ def cut(sizes):
 
 
 CNN = {"model": "cnn", "hidden": (8, 16), "epochs": 1, "batch": 70}
+# Padding, a stride above it, and pixels that no place of the kernel meets.
+OWN = network.Model("own", tuple(KINDS["convolution"] | {"type": "convolution"} | entry for entry in (
+    {"outputs": 5, "padding": 2}, {"outputs": 6, "kernel": 2, "stride": 3, "padding": 1},
+    {"outputs": 4, "stride": 2, "padding": 1})) + ({"type": "flatten"}, {"type": "linear", "batch_norm": False}))
 SPREAD = {
     "bfp": (recipe_of("bfp", mantissa=2), {}, {}),
     "bfp, truncated": (recipe_of("bfp", gradients_rounding="truncate"), {"hidden": ()}, {}),
@@ -62,6 +68,8 @@ SPREAD = {
     "convolutions, parts, cut": (recipe_of("bfp", mantissa=2), CNN | {"hidden": (18, 7)},
                                  {"parts": 2, "blocks": 2, "buffer": 512, "program": 2048}),
     "convolutions, int8": (recipe_of("system", system="int8"), CNN, {"buffer": 65536}),
+    "convolutions of one's own": (recipe_of("bfp", update="stochastic"), {"model": OWN, "epochs": 1, "batch": 70},
+                                  {"parts": 2, "program": 1024}),
     "cycles of precision": (recipe_of("cpt", cycles=3), {"epochs": 3}, {}),
     "adaptive precision": (recipe_of("fast"), {"epochs": 4, "hidden": (20, 20)}, {}),
     "adaptive precision, cut": (recipe_of("fast", alpha=0.9, beta=0.7, reverse=True), {"epochs": 3, "batch": 50},
@@ -230,7 +238,7 @@ def test_bad_text_is_one_line(text, error):
     ({"activations": 1024}, "activations is 1024; allowed: 3584 elements or more, which memory X needs"),
     ({"errors": 512}, "errors is 512; allowed: 1536 elements or more, which memory D needs"),
     ({"weights": 1792}, "weights is 1792; allowed: 3072 elements or more, which memory W needs"),
-    ({"program": 64}, "instructions is "),
+    ({"program": 64}, "program is 64; allowed: 256 or more, for "),
     ({"updates": ("kahan",)}, "updates is ('kahan',); allowed: plain among them"),
     ({"parameters": PRESETS["fp16"]}, "parameters is Float("),
     ({"error_bits": 5}, "head of the core is SoftmaxParameters("),
