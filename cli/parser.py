@@ -16,6 +16,7 @@ examples:
   narrowgauge generate bfp-fmac --set group=16 --set accumulator=bf16 -o fmac.v
   narrowgauge simulate bfp-converter --vectors 20000 --waves converter.vcd
   narrowgauge train --recipe bfp --set mantissa=4 --data digits
+  narrowgauge plan --recipe bfp --work bf16 --core lanes=8 --core vectors=2
   narrowgauge synth bfp-fmac --target ecp5 --seeds 3 --json -
   narrowgauge report
 
@@ -61,6 +62,53 @@ def parser() -> argparse.ArgumentParser:
     def add_json(verb: argparse.ArgumentParser) -> None:
         verb.add_argument("--json", metavar="FILE", help="also write the result as JSON (- for standard output)")
 
+    def add_run(verb: argparse.ArgumentParser) -> None:
+        verb.add_argument("--recipe", metavar="NAME",
+                          help="a name that `narrowgauge list recipes` shows (default bfp; with --system: system)")
+        add_system(verb)
+        verb.add_argument("--set", metavar="NAME=VALUE", action="append", default=[],
+                          help="set one of the recipe's settings (repeatable), which `narrowgauge list recipes` shows: "
+                               "mantissa=4, weights_precision='{\"policy\": \"cyclic\", \"low\": 3, \"high\": 8, "
+                               "\"cycles\": 32}'")
+        verb.add_argument("--work", metavar="FORMAT",
+                          help="what every tensor is kept in and every operation is rounded to: fp32, fp16, bf16, or "
+                               "another format of at most 11 significant bits as JSON (default: the recipe's, mostly "
+                               "fp32); GEMMs then add in it too, unless --set accumulator says otherwise")
+        verb.add_argument("--data", metavar="NAME", default="digits",
+                          help="a name that `narrowgauge list data` shows, such as clusters-128, idx:/folder or "
+                               "npz:/file.npz (default digits)")
+        verb.add_argument("--examples", metavar="N[,N]", help="only the first N training (and test) examples")
+        verb.add_argument("--seed", metavar="S", type=_natural, default=1, help="default 1")
+        verb.add_argument("--epochs", metavar="N", type=_count, default=20, help="default 20")
+        verb.add_argument("--lr", metavar="R", type=float,
+                          help="learning rate of SGD; lns-madam's weights have their own, see rate (default: the data "
+                               "set's usual one, 0.1, or 0.02 for fashion-mnist, idx: and npz:)")
+        verb.add_argument("--lr-drops", metavar="PART[,PART...]",
+                          help="parts of the run after which that rate halves, such as 0.6,0.8; lns-madam's weights "
+                               "have rate_drops (default: none)")
+        verb.add_argument("--momentum", metavar="M", type=float, default=0.9,
+                          help="of SGD, from 0 to below 1 (default 0.9)")
+        verb.add_argument("--batch", metavar="N", type=_count, default=32, help="default 32")
+        verb.add_argument("--model", metavar="NAME", default="mlp",
+                          help="mlp; cnn: two 3x3 convolutions and a linear layer; or a file of layers, whose name "
+                               "ends in .toml or .json (default mlp)")
+        verb.add_argument("--hidden", metavar="N[,N...]",
+                          help="sizes of the hidden layers (default 32), or channels of the convolutions (default "
+                               "8,16); not for a file")
+        verb.add_argument("--softmax-bits", metavar="B", type=_count,
+                          help="take the errors p - y from the unit softmax-grad, in B bits (2 to 16)")
+        verb.add_argument("--softmax-rounding", metavar="KIND",
+                          help="of those errors: nearest, truncate or stochastic (default nearest); without "
+                               "--softmax-bits, in as many bits as the number of classes needs")
+        verb.add_argument("--batch-norm", action="store_true",
+                          help="normalise hidden layers by the batch's statistics; a file says it layer by layer")
+        verb.add_argument("--update", metavar="KIND", default="plain",
+                          help="how SGD moves parameters: plain, stochastic, kahan, grow (default plain)")
+        verb.add_argument("--parameters", metavar="FORMAT",
+                          help="in which parameters, velocities and compensations are kept: bf16, fp16, fp32, ..., or "
+                               "JSON (default: what the recipe works in)")
+        verb.add_argument("--decay", metavar="D", type=float, default=0.0, help="weight decay of SGD (default 0)")
+
     verb = add("list", "show what there is of a kind, such as units or recipes",
                "Each has a summary, and most have parameters with their defaults.")
     verb.set_defaults(module="listing")
@@ -86,51 +134,7 @@ def parser() -> argparse.ArgumentParser:
                "A 64-32-10 perceptron on digits by default. Same seed, same digest.\n\n"
                "A run diverges when a loss or a parameter is not finite. It says so on standard error, and its JSON "
                "has the epoch\n(from 1) and the step (from 0) as `diverged`. Its exit status is 0.")
-    verb.add_argument("--recipe", metavar="NAME",
-                      help="a name that `narrowgauge list recipes` shows (default bfp; with --system: system)")
-    add_system(verb)
-    verb.add_argument("--set", metavar="NAME=VALUE", action="append", default=[],
-                      help="set one of the recipe's settings (repeatable), which `narrowgauge list recipes` shows: "
-                           "mantissa=4, weights_precision='{\"policy\": \"cyclic\", \"low\": 3, \"high\": 8, "
-                           "\"cycles\": 32}'")
-    verb.add_argument("--work", metavar="FORMAT",
-                      help="what every tensor is kept in and every operation is rounded to: fp32, fp16, bf16, or "
-                           "another format of at most 11 significant bits as JSON (default: the recipe's, mostly "
-                           "fp32); GEMMs then add in it too, unless --set accumulator says otherwise")
-    verb.add_argument("--data", metavar="NAME", default="digits",
-                      help="a name that `narrowgauge list data` shows, such as clusters-128, idx:/folder or "
-                           "npz:/file.npz (default digits)")
-    verb.add_argument("--examples", metavar="N[,N]", help="only the first N training (and test) examples")
-    verb.add_argument("--seed", metavar="S", type=_natural, default=1, help="default 1")
-    verb.add_argument("--epochs", metavar="N", type=_count, default=20, help="default 20")
-    verb.add_argument("--lr", metavar="R", type=float,
-                      help="learning rate of SGD; lns-madam's weights have their own, see rate (default: the data "
-                           "set's usual one, 0.1, or 0.02 for fashion-mnist, idx: and npz:)")
-    verb.add_argument("--lr-drops", metavar="PART[,PART...]",
-                      help="parts of the run after which that rate halves, such as 0.6,0.8; lns-madam's weights have "
-                           "rate_drops (default: none)")
-    verb.add_argument("--momentum", metavar="M", type=float, default=0.9,
-                      help="of SGD, from 0 to below 1 (default 0.9)")
-    verb.add_argument("--batch", metavar="N", type=_count, default=32, help="default 32")
-    verb.add_argument("--model", metavar="NAME", default="mlp",
-                      help="mlp; cnn: two 3x3 convolutions and a linear layer; or a file of layers, whose name ends in "
-                           ".toml or .json (default mlp)")
-    verb.add_argument("--hidden", metavar="N[,N...]",
-                      help="sizes of the hidden layers (default 32), or channels of the convolutions (default 8,16); "
-                           "not for a file")
-    verb.add_argument("--softmax-bits", metavar="B", type=_count,
-                      help="take the errors p - y from the unit softmax-grad, in B bits (2 to 16)")
-    verb.add_argument("--softmax-rounding", metavar="KIND",
-                      help="of those errors: nearest, truncate or stochastic (default nearest); without "
-                           "--softmax-bits, in as many bits as the number of classes needs")
-    verb.add_argument("--batch-norm", action="store_true", help="normalise hidden layers by the batch's statistics; "
-                      "a file says it layer by layer")
-    verb.add_argument("--update", metavar="KIND", default="plain",
-                      help="how SGD moves parameters: plain, stochastic, kahan, grow (default plain)")
-    verb.add_argument("--parameters", metavar="FORMAT",
-                      help="in which parameters, velocities and compensations are kept: bf16, fp16, fp32, ..., or JSON "
-                           "(default: what the recipe works in)")
-    verb.add_argument("--decay", metavar="D", type=float, default=0.0, help="weight decay of SGD (default 0)")
+    add_run(verb)
     verb.add_argument("--save", metavar="FILE",
                       help="save the run's state (npz) after each epoch, and when it is interrupted")
     verb.add_argument("--resume", metavar="FILE",
@@ -138,6 +142,20 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--start", metavar="FILE",
                       help="begin with the parameters of a saved run, which has the same layers and formats")
     verb.add_argument("--verbose", action="store_true", help="print a line per epoch to standard error")
+    add_json(verb)
+
+    verb = add("plan", "tell whether a training run fits a core, and how fast it is there",
+               "By golden's model of a core's cycles, in seconds; nothing is trained. Without --core the core is just "
+               "large enough.\n\nExit status 1 where the run does not fit the core.")
+    add_run(verb)
+    verb.add_argument("--core", metavar="NAME=VALUE", action="append", default=[],
+                      help="set a parameter of the core (repeatable): rows=4, lanes=8, activations=32768; "
+                           "docs/units/core.md lists them")
+    verb.add_argument("--parts", metavar="N", type=_count, default=1,
+                      help="parts of a batch that follow each other through the core, 1 to 8 (default 1)")
+    verb.add_argument("--blocks", metavar="N", type=_count, default=1,
+                      help="parts of the first layer's outputs, 1 to 8 (default 1)")
+    verb.add_argument("--clock", metavar="MHZ", type=float, default=80.0, help="for the seconds (default 80)")
     add_json(verb)
 
     verb = add("synth", "synthesise a unit, place and route it, and tell what it costs",

@@ -26,15 +26,15 @@ def settings_of(options: Namespace) -> dict:
     return found | {"system": system}
 
 
-def settings(pairs: list[str]) -> dict:
-    """Return {name: value} of NAME=VALUE arguments; a value is JSON, or else text."""
+def settings(pairs: list[str], option: str = "--set") -> dict:
+    """Return {name: value} of an option's NAME=VALUE arguments; a value is JSON, or else text."""
     found = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals or not name:
-            raise ValueError(f"--set is {pair!r}; allowed: NAME=VALUE")
+            raise ValueError(f"{option} is {pair!r}; allowed: NAME=VALUE")
         if name in found:
-            raise ValueError(f"--set names {name!r} twice; allowed: once")
+            raise ValueError(f"{option} names {name!r} twice; allowed: once")
         found[name] = value(text)
     return found
 

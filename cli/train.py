@@ -1,6 +1,5 @@
 """``narrowgauge train``."""
 
-import dataclasses
 import math
 from argparse import Namespace
 from collections.abc import Callable
@@ -9,9 +8,8 @@ from typing import Any
 from ..base.checks import require
 from ..base.files import same
 from ..golden import datasets, network, recipes, systems
-from ..golden.softmax import SoftmaxParameters
 from . import output
-from .settings import numbers, settings_of, value
+from .runs import run_of
 
 __all__ = ["prepare"]
 
@@ -22,28 +20,7 @@ def prepare(options: Namespace) -> Callable[[], None]:
     for option, path in (("--resume", options.resume), ("--start", options.start)):
         require(path is None or options.json in (None, "-") or not same(options.json, path), "--json", options.json,
                 f"another file than that of {option}")
-    parameters = None if options.parameters is None else value(options.parameters)
-    named = options.recipe or ("bfp" if options.system is None else "system")
-    require(options.system is None or named == "system", "recipe", named, "system, because --system is given")
-    settings = settings_of(options)
-    recipe = recipes.make(named, **settings)
-    if options.work is not None:
-        recipe = recipes.work_in(recipe, value(options.work), "accumulator" in settings)
-    recipe = recipes.keep(recipe, parameters, options.update)
-    hidden = numbers("hidden", options.hidden, int, "sizes such as 32 or 64,32")
-    examples = numbers("examples", options.examples, int, "numbers such as 8000 or 8000,2000") or ()
-    require(len(examples) <= 2, "examples", options.examples, "numbers such as 8000 or 8000,2000")
-    drops = numbers("lr-drops", options.lr_drops, float, "parts of the run such as 0.5 or 0.6,0.8") or ()
-    data = datasets.load(options.data).first(*examples, *[None] * (2 - len(examples)))
-    if options.softmax_bits is not None or options.softmax_rounding is not None:
-        head = recipe.with_head(data.classes).softmax or SoftmaxParameters(classes=data.classes)
-        head = dataclasses.replace(head, bits=options.softmax_bits, rounding=options.softmax_rounding or "nearest")
-        output.warn(options, head)
-        recipe = dataclasses.replace(recipe, softmax=head)
-    usual = {"model": network.find_model(options.model), "hidden": hidden, "batch_norm": options.batch_norm,
-             "seed": options.seed, "epochs": options.epochs, "lr": data.lr if options.lr is None else options.lr,
-             "lr_drops": drops, "momentum": options.momentum, "decay": options.decay, "batch": options.batch}
-    network.check(data, **usual)
+    recipe, data, usual = run_of(options)
     return lambda: _train(options, recipe, data, usual)
 
 

@@ -1,11 +1,13 @@
-"""Writes the tables of units/core.md: the instructions, a program, and cycles of a step by golden's model.
+"""Writes the tables of units/core.md: the parameters, the instructions, a program, and the cycles of golden's model.
 
 ``python docs/core.py`` takes half a minute. No figure is of a circuit: block RAMs are counted from the sizes of the
 memories, and LUTs are sums of the units' in data/unit-costs.csv and data/array-cost.csv.
 """
 
 import csv
+import dataclasses
 import json
+import re
 import sys
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -15,7 +17,7 @@ from narrowgauge.golden import core, datasets, network, recipes
 from narrowgauge.golden.core.instructions import FIELDS, OPERATIONS
 
 PAGE = HERE / "units" / "core.md"
-FASHION = SimpleNamespace(image=(28, 28), classes=10, features=784)
+FASHION = SimpleNamespace(image=(28, 28), classes=10, features=784, channels=1)
 
 
 def mlp(*sizes):
@@ -127,6 +129,20 @@ def instructions_table():
     return "\n".join(lines)
 
 
+def parameters_table():
+    """Return the Markdown table of the parameters, their defaults, and what their docstring says."""
+    text = re.sub(r"\s+", " ", core.TrainerParameters.__doc__.partition("----------")[2])
+    names = [each.name for each in dataclasses.fields(core.TrainerParameters)]
+    lines = ["| parameter | default | |", "| --- | --- | --- |"]
+    for found in re.finditer(r"((?:\w+, )*\w+) : (?:[^.]*?) (?=[A-Z])(.*?)(?= (?:\w+, )*\w+ : |$)", text):
+        shown = found.group(1).split(", ")
+        assert set(shown) <= set(names), shown
+        defaults = core.TrainerParameters().to_json()
+        values = ", ".join(json.dumps(defaults[name]).replace('"', "") for name in shown)
+        lines.append(f"| {', '.join(f'`{name}`' for name in shown)} | {values} | {found.group(2).strip()} |")
+    return "\n".join(lines)
+
+
 def step():
     """Return the loop over the full batches of the example, as text."""
     lines = example().text().splitlines()
@@ -137,8 +153,8 @@ def step():
 
 def main():
     """Write the tables."""
-    fill(PAGE, {"instructions": instructions_table(), "step": step(), "cycles-2": cycles_table(2),
-                "cycles-4": cycles_table(4), "costs": costs_table()})
+    fill(PAGE, {"parameters": parameters_table(), "instructions": instructions_table(), "step": step(),
+                "cycles-2": cycles_table(2), "cycles-4": cycles_table(4), "costs": costs_table()})
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from narrowgauge.golden import systems
 from narrowgauge.golden.errors import MissingExtra
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 SHORT = ["--epochs", "1", "--examples", "64,32"]  # the last of an option that is given twice counts
 
 

@@ -13,7 +13,7 @@ from ..number_system import vectors_of
 from ..precision import FRACTION, Adaptive, Cyclic, breakpoints
 from ..update import METHODS, rate_code
 from .instructions import COUNTERS, FIELDS, KINDS, MEMORIES, REGISTERS, SIDES, TENSORS, Instruction
-from .layout import Layout, Run, require_runs
+from .layout import SIZES, Layout, Run, require_runs
 from .parameters import TrainerParameters
 from .program import Program
 from .sequencer import CODE, Sequencer
@@ -34,14 +34,14 @@ class _Compiler:
         require(parts == blocks == 1 or not self.scaled, "parts and blocks", (parts, blocks),
                 "1: operands have a scale of the whole tensor")
         self.p, self.run, self.group = parameters, run, parameters.system.group
-        self.layout = Layout(run, self.group)
+        self.layout = Layout(run, self.group, parameters.examples > 0)
         self.names: dict[str, int] = {}
         self.shapes: dict[str, dict[str, int]] = {}
         self.code: list[Instruction] = []
         self.body: list[Instruction] | None = None
         self.state = Sequencer(self.group)
-        for name, needed in zip(("X", "D", "W"), self.layout.needed):
-            has, setting = parameters.blocks[name], {"X": "activations", "D": "errors", "W": "weights"}[name]
+        for setting, name in SIZES.items():
+            has, needed = parameters.blocks[name], self.layout.needed[name]
             require(needed <= has, setting, has * self.group**2,
                     f"{needed * self.group**2} elements or more, which memory {name} needs for this network and batch")
         require(run.batch <= parameters.labels, "labels", parameters.labels, f"{run.batch} or more, those of a batch")
@@ -93,8 +93,10 @@ class _Compiler:
         for i in range(len(layers) + 1):
             size = self.layout.sizes[i]
             # The next batch comes in meanwhile, where there is room for it.
-            other = layout.needed[0] if i == 0 and blocks["X"] >= layout.needed[0] + layout.x[1] else layout.x[i]
-            self.tensor(f"x{i}", "X", layout.x[i], layout.stride[i], rows, size, other=other)
+            memory, other = "X" if i else layout.source, layout.x[i]
+            if i == 0 and blocks[memory] >= layout.needed[memory] + layout.examples:
+                other = layout.needed[memory]
+            self.tensor(f"x{i}", memory, layout.x[i], layout.stride[i], rows, size, other=other)
             if i:
                 self.tensor(f"d{i}", "D", layout.d[i - 1], layout.stride[i], rows, size)
         labels = -(-self.run.batch // 256)

@@ -242,7 +242,7 @@ class Timeline:
 
 
 def step_cycles(parameters: TrainerParameters, run: Run, parts: int = 1, blocks: int = 1, fitted: bool = False,
-                serial: bool = False, iterations: int = 8) -> Cycles:
+                serial: bool = False, iterations: int = 6) -> Cycles:
     """Return what a step on a full batch takes, once the units work side by side.
 
     Parameters

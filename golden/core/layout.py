@@ -9,7 +9,9 @@ from ..recipes import Recipe
 from .instructions import FIELDS
 from .parameters import BANK, TrainerParameters
 
-__all__ = ["Layout", "Run", "require_runs", "trainer_of"]
+__all__ = ["SIZES", "Layout", "Run", "require_runs", "trainer_of"]
+
+SIZES = {"examples": "E", "activations": "X", "errors": "D", "weights": "W"}  # parameters, and the memories they size
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ def require_runs(parameters: TrainerParameters, run: Run) -> None:
             and p.classes >= run.layers[-1].outputs, "head of the core", p.softmax,
             f"{head}, the recipe's, or one of as many bits for the sum")
     require(recipe.scale is None, "loss_scale", recipe.scale, "None: a core does not skip steps yet")
-    require(recipe.stored is None, "stored", recipe.stored, "None: a core does not keep logarithmic weights yet")
+    require(recipe.stored is None, "weights", recipe.stored and recipe.stored.format,
+            "in the parameters' format: a core does not keep logarithmic weights yet")
     require(not recipe.kept.fixed, "parameters", recipe.kept.format, "a Float: fixed-point parameters have no core")
     require((recipe.kept.format or recipe.work) == p.stored, "parameters", p.stored,
             f"{recipe.kept.format or recipe.work}, the recipe's")
@@ -100,7 +103,7 @@ def trainer_of(run: Run, **settings: Any) -> TrainerParameters:
     ----------
     run : Run
     **settings
-        Others of `TrainerParameters`, in place of these.
+        Others of `TrainerParameters`, in place of these. With ``examples`` X has no room for examples.
     """
     recipe = run.recipe
     require(recipe.softmax is not None, "softmax", None, "a head: give --softmax-bits, because a core has no float64")
@@ -113,9 +116,11 @@ def trainer_of(run: Run, **settings: Any) -> TrainerParameters:
         "policies": tuple(dict.fromkeys(["constant", *policies])),
         "updates": (recipe.kept.update,), "update_bits": recipe.kept.random_bits,
     }
-    layout = Layout(run, group)
-    needed = layout.needed[0] + layout.x[1], *layout.needed[1:]  # with room for the next batch
-    for name, blocks in zip(("activations", "errors", "weights"), needed):
+    layout = Layout(run, group, bool(settings.get("examples")))
+    needed = dict(layout.needed)
+    needed[layout.source] += layout.examples  # the next batch comes in meanwhile
+    for name, memory in SIZES.items():
+        blocks = needed[memory]
         size, bank = blocks * group * group, BANK * group
         usual[name] = size if size <= bank else -(-size // bank) * bank
     usual["labels"] = 2 * -(-run.batch // 256) * 256
@@ -123,17 +128,28 @@ def trainer_of(run: Run, **settings: Any) -> TrainerParameters:
 
 
 class Layout:
-    """Where tensors lie: of each memory, the blocks that are needed, and of each tensor the first block."""
+    """Where tensors lie: of each memory, the blocks that are needed, and of each tensor the first block.
 
-    def __init__(self, run: Run, group: int) -> None:
+    Parameters
+    ----------
+    run : Run
+    group : int
+    coded : bool
+        Whether examples are 8-bit codes in memory E.
+    """
+
+    def __init__(self, run: Run, group: int, coded: bool) -> None:
         def blocks(rows: int, columns: int) -> int:
             return -(-rows // group) * -(-columns // group)
 
         self.sizes = sizes = [run.layers[0].inputs, *(layer.positions * layer.outputs for layer in run.layers)]
         self.pitch = [-(-layer.patch // group) for layer in run.layers]  # blocks of a row of weights
         self.stride = [-(-size // group) for size in sizes]
-        self.x, at = [], 0
-        for size in sizes:
+        self.examples = blocks(run.batch, sizes[0])  # of a batch
+        self.source = "E" if coded else "X"
+        at = 0 if coded else self.examples
+        self.x = [0]
+        for size in sizes[1:]:
             self.x.append(at)
             at += blocks(run.batch, size)
         x_end = at
@@ -149,4 +165,5 @@ class Layout:
         # Biases lie in rows of blocks that they share.
         widest = max(-(-layer.outputs // group) for layer in run.layers)
         self.b = [(at + number // group * widest, number % group) for number in range(len(run.layers))]
-        self.needed = x_end, d_end, at + -(-len(run.layers) // group) * widest
+        self.needed = {"E": self.examples if coded else 0, "X": x_end, "D": d_end,
+                       "W": at + -(-len(run.layers) // group) * widest}

@@ -53,9 +53,10 @@ def plan(parameters: TrainerParameters, run: Run, parts: int = 1, blocks: int = 
     """
     require_runs(parameters, run)
     block = parameters.system.group**2
-    needed = dict(zip("XDW", Layout(run, parameters.system.group).needed))
+    needed = Layout(run, parameters.system.group, parameters.examples > 0).needed
     rams, sizes = parameters.block_rams, parameters.blocks
-    memories = {name: (used * block, sizes[name] * block, rams[name]) for name, used in needed.items()}
+    memories = {name: (used * block, sizes[name] * block, rams[name]) for name, used in needed.items()
+                if sizes[name]}
     memories["M"] = (memories["W"][0] * parameters.planes, memories["W"][1] * parameters.planes, rams["M"])
     memories["L"] = (run.batch, parameters.labels, rams["L"])
     memories |= {name: (0, 0, rams[name]) for name in ("array", "program")}

@@ -48,6 +48,12 @@ class _Host:
 
     def __init__(self, parameters: TrainerParameters, run: Run, data: Dataset) -> None:
         self.parameters, self.run, self.data = parameters, run, data
+        self.table: np.ndarray | None = None
+        if parameters.examples:
+            found = np.unique(np.concatenate([parameters.work.encode(x).ravel() for x in (data.train_x, data.test_x)]))
+            require(len(found) <= 256, "numbers in the examples", len(found),
+                    "at most 256, because memory E has codes of 8 bits: examples=0")
+            self.table = found.astype(np.uint32)
         self.written: list[np.ndarray] = []
         self._feed = self._codes()
 
@@ -68,6 +74,8 @@ class _Host:
             yield p.stored.encode(start)
             yield from [np.zeros(start.shape, np.uint32)] * p.planes
         train_x, test_x = (p.work.encode(x) for x in (data.train_x, data.test_x))
+        if self.table is not None:
+            train_x, test_x = (np.searchsorted(self.table, x).astype(np.uint32) for x in (train_x, test_x))
         for epoch in range(1, run.epochs + 1):
             order = np.argsort(rng.random(len(train_x)), kind="stable")
             for first in range(0, len(order), run.batch):
@@ -100,7 +108,8 @@ def train(parameters: TrainerParameters, run: Run, data: Dataset, parts: int = 1
     """
     require((run.train, run.test) == (len(data.train_x), len(data.test_x)), "examples", (run.train, run.test),
             f"{len(data.train_x)}, {len(data.test_x)}, those of the data set")
-    program, host, core = compiled(parameters, run, parts, blocks), _Host(parameters, run, data), Core(parameters)
+    program, host = compiled(parameters, run, parts, blocks), _Host(parameters, run, data)
+    core = Core(parameters, host.table)
     history: list[Epoch] = []
     batches = [math.ceil(len(x) / run.batch) for x in (data.train_x, data.test_x)]
     epochs = [epoch for epoch in range(1, run.epochs + 1) if not epoch % run.measure_every or epoch == run.epochs]

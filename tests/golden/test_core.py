@@ -74,6 +74,8 @@ SPREAD = {
     "adaptive precision": (recipe_of("fast"), {"epochs": 4, "hidden": (20, 20)}, {}),
     "adaptive precision, cut": (recipe_of("fast", alpha=0.9, beta=0.7, reverse=True), {"epochs": 3, "batch": 50},
                                 {"buffer": 128, "program": 2048, "parts": 2}),
+    "examples as codes": (recipe_of("bfp"), {}, {"examples": 4096}),
+    "examples as codes, one batch": (recipe_of("bfp"), {}, {"examples": 2048}),
     "wider core": (recipe_of("bfp", mantissa=2), {}, {"system": recipe_of("bfp", mantissa=4).system, "classes": 16}),
 }
 
@@ -236,6 +238,7 @@ def test_bad_text_is_one_line(text, error):
 
 @pytest.mark.parametrize("sizes, error", [
     ({"activations": 1024}, "activations is 1024; allowed: 3584 elements or more, which memory X needs"),
+    ({"examples": 256}, "examples is 256; allowed: 2048 elements or more, which memory E needs"),
     ({"errors": 512}, "errors is 512; allowed: 1536 elements or more, which memory D needs"),
     ({"weights": 1792}, "weights is 1792; allowed: 3072 elements or more, which memory W needs"),
     ({"program": 64}, "program is 64; allowed: 256 or more, for "),

@@ -1,0 +1,58 @@
+"""``narrowgauge plan``."""
+
+from argparse import Namespace
+from collections.abc import Callable
+
+from ..base.checks import require, require_int
+from ..golden import core, network, systems
+from . import output
+from .runs import run_of
+from .settings import settings
+
+__all__ = ["prepare"]
+
+
+def prepare(options: Namespace) -> Callable[[], int]:
+    """Check the options and return the work."""
+    output.check(("--json", options.json))
+    require(0 < options.clock <= 10000, "clock", options.clock, "a number of MHz above 0, at most 10000")
+    recipe, data, usual = run_of(options)
+    recipe = recipe.with_head(data.classes)
+    layers = network.check(data, **usual)
+    run = core.Run(recipe, layers, len(data.train_x), len(data.test_x), **{
+        name: usual[name] for name in ("seed", "epochs", "batch", "lr", "momentum", "decay", "lr_drops")})
+    own = core.trainer_of(run)
+    parameters = core.TrainerParameters.from_json(own.to_json() | settings(options.core, "--core"))
+    core.require_runs(parameters, run)
+    for name in ("parts", "blocks"):
+        require_int(name, getattr(options, name), 1, 8)
+    return lambda: _plan(options, parameters, run)
+
+
+def _plan(options: Namespace, parameters: core.TrainerParameters, run: core.Run) -> int:
+    found = core.plan(parameters, run, options.parts, options.blocks)
+    step, seconds = found.step, found.seconds(options.clock)
+    output.write_json(options.json, {
+        "recipe": run.recipe.name, "data": options.data, "seed": run.seed, "batch": run.batch,
+        "core": parameters.to_json(), "parts": options.parts, "blocks": options.blocks,
+        "fits": found.misfit is None, "misfit": found.misfit,
+        "memories": {name: {"used": used, "size": size, "block_rams": rams}
+                     for name, (used, size, rams) in found.memories.items()},
+        "cycles_per_step": step and step.cycles, "steps_per_epoch": found.steps, "macs_per_step": step and step.macs,
+        "utilisation": step and step.utilisation, "ceiling": step and step.ceiling, "busy": step and step.busy,
+        "clock_mhz": options.clock, "seconds_per_epoch": seconds, "tools": output.versions(),
+    })
+    shape = " - ".join(str(layer.positions * layer.outputs) for layer in run.layers)
+    output.say(options, f"{run.recipe.name} in a {parameters.rows} x {parameters.columns} core of system "
+                        f"{systems.name_of(parameters.system)}: {run.layers[0].inputs} - {shape}, batch {run.batch}")
+    for name, (used, size, rams) in found.memories.items():
+        filled = f"{used:>9,} of {size:>9,} elements" if size else " " * 31
+        output.say(options, f"  {name:<8} {filled}  {rams:>4} block RAMs")
+    if step is None or seconds is None:
+        output.say(options, f"does not fit: {found.misfit}")
+        return 1
+    output.say(options, f"a step takes {step.cycles:,.0f} cycles, {step.utilisation:.1%} of the peak "
+                        f"({step.ceiling:.1%} if cells never waited)")
+    output.say(options, "busy: " + ", ".join(f"{unit} {part:.0%}" for unit, part in step.busy.items() if part))
+    output.say(options, f"an epoch of {found.steps} steps takes {seconds:.3g} s at {options.clock:g} MHz")
+    return 0

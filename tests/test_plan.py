@@ -1,0 +1,55 @@
+"""``narrowgauge plan``: what fits a core, and how fast it is there."""
+
+import json
+
+import pytest
+from test_cli import run
+
+DIGITS = ("plan", "--work", "bf16", "--batch", "32")
+
+
+def test_a_run_that_fits(capsys):
+    status, out, err = run(capsys, *DIGITS, "--json", "-", "--core", "lanes=8", "--core", "vectors=2", "--parts", "2",
+                           "--clock", "50")
+    told = json.loads(out)
+    assert (status, err, told["fits"], told["misfit"]) == (0, "", True, None)
+    # 64-32-10: X has two batches of examples, and results in blocks of 16 x 16.
+    blocks = {"X": 2 * (4 + 2 + 1), "D": 2 * (2 + 1), "W": 2 * 4 + 1 * 2 + 2, "M": 2 * 4 + 1 * 2 + 2}
+    assert {name: told["memories"][name]["used"] for name in blocks} == {name: 256 * n for name, n in blocks.items()}
+    assert all(told["memories"][name]["size"] >= 256 * n for name, n in blocks.items())
+    assert told["memories"]["M"]["block_rams"] == 16
+    assert told["macs_per_step"] == 32 * (2 * 64 * 32 + 3 * 32 * 10)
+    assert told["utilisation"] == pytest.approx(told["macs_per_step"] / 64 / told["cycles_per_step"])
+    assert told["steps_per_epoch"] == 45
+    assert told["seconds_per_epoch"] == pytest.approx(45 * told["cycles_per_step"] / 50e6)
+    assert (told["core"]["lanes"], told["core"]["mantissa"], told["seed"]) == (8, 4, 1)
+    status, out, _ = run(capsys, *DIGITS)
+    assert status == 0 and "an epoch of 45 steps takes" in out
+
+
+def test_a_run_that_does_not_fit(capsys):
+    status, out, err = run(capsys, *DIGITS, "--core", "weights=256")
+    assert (status, err) == (1, "")
+    assert "does not fit: weights is 256; allowed: 3072 elements or more, which memory W needs" in out
+    status, out, _ = run(capsys, *DIGITS, "--core", "program=64", "--json", "-")
+    told = json.loads(out)
+    assert (status, told["fits"], told["cycles_per_step"], told["seconds_per_epoch"]) == (1, False, None, None)
+    assert told["misfit"].startswith("program is 64; allowed: 256 or more")
+
+
+@pytest.mark.parametrize("arguments, error", [
+    (("--core", "lames=3"), "parameter is 'lames'; allowed: system, rows,"),
+    (("--core", "lanes=3"), "lanes is 3; allowed: 1, 2, 4, 8, 16"),
+    (("--core", "lanes"), "--core is 'lanes'; allowed: NAME=VALUE"),
+    (("--clock", "0"), "clock is 0.0; allowed"), (("--clock", "nan"), "clock is nan; allowed"),
+    (("--parts", "9"), "parts is 9; allowed: an integer from 1 to 8"),
+    (("--work", "fp32"), "softmax is None; allowed: a head: give --softmax-bits"),
+    (("--recipe", "lns-madam"), "weights is Log("),
+    (("--recipe", "fp16", "--work", "fp16", "--softmax-bits", "8"), "system is 'plain'"),
+    (("--batch-norm",), "batch statistics of layer 1 is True"), (("--batch", "0"), "argument --batch"),
+])
+def test_what_has_no_plan_is_one_line(capsys, arguments, error):
+    status, out, err = run(capsys, *DIGITS, *arguments)
+    assert (status, out) == (2, "")
+    assert error in err
+    assert err.count("\n") == 1 or "usage:" in err
