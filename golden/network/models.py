@@ -156,7 +156,7 @@ def _pool(where: str, entry: dict[str, Any], shape: tuple[int, ...], found: list
 
 def find_model(name: str) -> str | Model:
     """Return the name of a built-in model as it is, or else the model of a file: see `read_model`."""
-    if name in MODELS:
+    if isinstance(name, str) and name in MODELS:
         return name
     require(isinstance(name, str) and name.lower().endswith((".toml", ".json")), "model", name,
             f"{', '.join(MODELS)}, or {FILES}")
