@@ -165,8 +165,8 @@ def utilisation(parameters, modes):
     """
     vectors = training(parameters, modes)
     outcome = run(ARRAY, parameters, vectors, idle=0, busy=0)
-    spans = [span for _, span in sorted(outcome.spans.items()) if span[1] is not None]
-    cycles = np.diff([spans[0][0], *(end for _, end in spans)]).reshape(len(modes), 3)
+    ends = [outcome.spans[at][1] for at in sorted(outcome.spans)]
+    cycles = np.diff([outcome.spans[min(outcome.spans)][0], *ends]).reshape(len(modes), 3)
     names = list(parameters.system.modes)
     peaks = [array.peak(parameters, *[dict(zip(names, mode))] * 2) for mode in modes]
     return 64**3 / np.array(peaks)[:, np.newaxis] / cycles

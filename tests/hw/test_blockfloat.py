@@ -2,7 +2,6 @@
 """The block-floating-point units: their Verilog against golden, its form, and their timing and status in pysim."""
 
 import itertools
-import json
 import os
 import random
 import re
@@ -628,20 +627,6 @@ def test_the_ports_are_those_of_the_contract(unit, parameters):
     assert {port: (direction, width) for port, direction, width in listed} == found
     for port, (direction, width) in found.items():
         assert re.search(rf"^//   {port}  {direction} {width}\b", text, flags=re.M), f"{port} is not in the header"
-
-
-@cases(SAMPLES.get)
-def test_the_header_gives_the_parameters_back_and_the_timing(unit, parameters):
-    lines = text_of(unit, parameters).splitlines()
-    header = list(itertools.takewhile(lambda line: line.startswith("//"), lines))
-    (line,) = [line for line in header if line.startswith("// parameters: ")]
-    data = line.removeprefix("// parameters: ")
-    assert json.loads(data) == parameters.to_json()
-    assert type(parameters).from_json(data) == parameters
-    component = catalog.find(unit).component(parameters)
-    timing = f"// latency {component.latency} cycles, interval {component.interval}"
-    timing += f", recurrence {component.recurrence}" if unit == FMAC else ""
-    assert timing in header
 
 
 @pytest.mark.parametrize("unit", [CONVERTER, FMAC])
