@@ -157,10 +157,10 @@ def test_right_values_at_corners():
 
 
 @pytest.mark.sweep
-@pytest.mark.parametrize("seed", range(16), ids="seed{}".format)
+@pytest.mark.parametrize("seed", range(6), ids="seed{}".format)
 @pytest.mark.parametrize("unit", catalog.UNITS)
 def test_configurations(unit, seed):
-    """Large ones too, with the cocotb bench."""
+    """Large ones too, by themselves."""
     entry = catalog.find(unit)
     parameters = configurations.random_parameters(unit, np.random.default_rng([seed, *unit.encode()]), tiny=seed % 2)
     vectors = entry.vectors(parameters, 1000 if unit != "array" else 400, seed)

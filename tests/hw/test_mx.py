@@ -68,9 +68,12 @@ def test_every_element_rule_and_rounding_of_the_converter_is_golden(element, rul
             "random_bits": [8, 1, 16, 5, 11][k % 5], "corrected": k % 2 == 1, "seed": k})
 
 
+SIZES = [(8, 8), (32, 8), (15, 5), (64, 4), (16, 16)]
+
+
 @pytest.mark.sweep
-@pytest.mark.parametrize("element", ELEMENTS + ODD, ids=str)
-@pytest.mark.parametrize("block, lanes", [(8, 8), (32, 8), (15, 5), (64, 4), (16, 16)])
+@pytest.mark.parametrize("element, block, lanes", [
+    (element, *SIZES[(k + more) % 5]) for k, element in enumerate(ELEMENTS + ODD) for more in (0, 2)], ids=str)
 def test_every_element_and_size_of_the_dot_is_golden(element, block, lanes):
     turn = block + lanes
     check(DOT, {"element": element, "block": block, "lanes": lanes, "accumulator": ["fp32", "bf16", "fp16"][turn % 3],
@@ -169,7 +172,9 @@ def test_every_bf16_number_beside_chosen_ones():
 @pytest.mark.parametrize("element", ELEMENTS)
 @pytest.mark.parametrize("rule", mx.SCALE_RULES)
 def test_every_bf16_number_beside_many(element, rule):
-    converter_exhaustive({"block": 16, "work": "bf16", "element": element, "scale_rule": rule}, LEADERS)
+    # Two rules of a kind have all of them between them.
+    leaders = LEADERS[(ELEMENTS.index(element) + mx.SCALE_RULES.index(rule)) % 2::2]
+    converter_exhaustive({"block": 16, "work": "bf16", "element": element, "scale_rule": rule}, leaders)
 
 
 def every_pair(settings):
