@@ -12,19 +12,20 @@ import numpy as np
 from .. import __version__
 from ..base.parameters import Parameters
 from ..golden import mx, systems
-from ..golden.formats import Fixed, Float, Log, name_of
+from ..golden.formats import Float, Format, name_of
 from ..hw import verilog
 from ..sim.vectors import Vectors
 
 __all__ = ["Bench", "Unit"]
 
 LONGEST = 120  # characters of a module name
-# What stands before numbers and some formats in module names.
+# What stands before numbers in module names, and before a format.
 SHORT = {"group": "g", "mantissa": "m", "exponent": "e", "accumulators": "a", "random_bits": "k", "seed": "s",
          "latency": "l", "block": "b", "lanes": "n", "accumulator": "acc", "constants": "c", "fraction": "f",
-         "narrow": "to_", "second_bits": "v", "second_gamma": "vg", "second_bias": "vb", "memory": "mem",
+         "second_bits": "v", "second_gamma": "vg", "second_bias": "vb", "memory": "mem",
          "classes": "n", "bits": "b", "iterations": "i", "cycles": "n", "low": "lo", "high": "hi", "gradients": "gr",
          "guard": "gd", "count": "ct", "buffer": "buf", "sum_bits": "sb", "converters": "cv"}
+BEFORE = {"narrow": "to_"}
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ class Unit:
                 words.append(_word(name, value))
             elif name != "format" and value != usual[name]:
                 # The format of the sums stands alone; that of an array's memory is told from it.
-                beside = isinstance(value, Float) and name == "work" and "accumulator" in fields
+                beside = name == "work" and "accumulator" in fields
                 words.append("work_" * beside + _word(name, value))
         name = "_".join(words)
         plain = re.sub(r"\W|__+", "_", name.replace("-", "_"), flags=re.ASCII)
@@ -159,15 +160,9 @@ class Unit:
 
 def _word(name: str, value: object) -> str:
     """Return what a module name says of a parameter."""
-    if isinstance(value, Float):
-        word = f"e{value.exponent}m{value.mantissa}b{value.bias}".replace("-", "n")
-        special = value.specials if value.specials != "ieee" else ""
-        return name_of(value) or word + special + "s" * (value.overflow == "saturate")
-    if isinstance(value, Log):
-        return SHORT.get(name, "") + (name_of(value) or f"b{value.bits}g{value.gamma}")
-    if isinstance(value, Fixed):
-        named = next((word for word, element in mx.ELEMENTS.items() if element == value), None)
-        return named or f"fixed{value.bits}f{value.fraction}".replace("-", "n")
+    if isinstance(value, Format):
+        named = name_of(value) or next((word for word, element in mx.ELEMENTS.items() if element == value), None)
+        return BEFORE.get(name, "") + (named or value.sizes.replace("-", "n"))
     if isinstance(value, bool):
         return name
     if isinstance(value, str):

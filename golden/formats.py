@@ -24,6 +24,16 @@ class Format(Named):
     def plain(self) -> str | dict:
         return name_of(self) or {"type": type(self).__name__, **self.to_json()}
 
+    @property
+    def sizes(self) -> str:
+        """The parameters as a word of a module's name, for a format that is no preset."""
+        raise NotImplementedError
+
+    @property
+    def fields(self) -> str:
+        """The fields of a code, in words for a header."""
+        raise NotImplementedError
+
     @staticmethod
     def parse(data: object) -> "Format":
         return parse(data)
@@ -77,6 +87,16 @@ class Float(Format):
     def width(self) -> int:
         """Bits of a code."""
         return 1 + self.exponent + self.mantissa
+
+    @property
+    def sizes(self) -> str:
+        word = f"e{self.exponent}m{self.mantissa}b{self.bias}"
+        return word + (self.specials if self.specials != "ieee" else "") + "s" * (self.overflow == "saturate")
+
+    @property
+    def fields(self) -> str:
+        text = f"sign, {self.exponent} bits of exponent with bias {self.bias}, {self.mantissa} bits of fraction"
+        return text + (f" ({self.specials})" if self.specials != "ieee" else "")
 
     @property
     def emin(self) -> int:
@@ -262,6 +282,14 @@ class Log(Format):
         return self.bits
 
     @property
+    def sizes(self) -> str:
+        return f"b{self.bits}g{self.gamma}"
+
+    @property
+    def fields(self) -> str:
+        return f"sign and t of {self.bits - 1} bits"
+
+    @property
     def top(self) -> int:
         """Largest t; also the mask of t in a code."""
         return (1 << (self.bits - 1)) - 1
@@ -289,6 +317,14 @@ class Fixed(Format):
     def width(self) -> int:
         """Bits of a code."""
         return self.bits
+
+    @property
+    def sizes(self) -> str:
+        return f"fixed{self.bits}f{self.fraction}"
+
+    @property
+    def fields(self) -> str:
+        return f"two's complement, {self.bits} bits, {self.fraction} of them behind the binary point"
 
     def decode(self, codes: ArrayLike) -> np.ndarray:
         """Return the float64 values of codes (the low `bits` bits count). Exact."""

@@ -1,6 +1,6 @@
 """What the headers of the Verilog say of fields that several units have: codes, groups, vectors, sums."""
 
-from ..golden.formats import BlockFloat, Fixed, Float, Log, name_of
+from ..golden.formats import BlockFloat, Float, Format, Log, name_of
 
 __all__ = ["PRECISION", "ROUNDING", "group", "numbers", "of_operands", "of_sums", "scale", "vector"]
 
@@ -8,16 +8,9 @@ ROUNDING = "0 nearest even, 1 truncate, 2 stochastic"
 PRECISION = "magnitude bits in use, 2 to {}"
 
 
-def numbers(fmt: Float | Log | Fixed) -> str:
-    """Return what a code of a format is, in words: a preset's name, or the sizes."""
-    if name_of(fmt):
-        return f"code of {name_of(fmt)}"
-    if isinstance(fmt, Float):
-        return (f"code: sign, {fmt.exponent} bits of exponent with bias {fmt.bias}, {fmt.mantissa} bits of fraction"
-                + (f" ({fmt.specials})" if fmt.specials != "ieee" else ""))
-    if isinstance(fmt, Log):
-        return f"code: sign and t of {fmt.bits - 1} bits"
-    return f"code: two's complement, {fmt.bits} bits, {fmt.fraction} of them behind the binary point"
+def numbers(fmt: Format) -> str:
+    """Return what a code of a format is, in words: a preset's name, or the fields."""
+    return f"code of {name_of(fmt)}" if name_of(fmt) else f"code: {fmt.fields}"
 
 
 def group(fmt: BlockFloat, prefix: str = "") -> dict[str, str]:

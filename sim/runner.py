@@ -21,7 +21,9 @@ from ..golden.errors import MissingExtra
 from ..hw import verilog
 from .vectors import Vectors
 
-__all__ = ["Outcome", "build", "compiled", "includes", "library", "run", "runtime", "simulator", "surroundings"]
+__all__ = [
+    "Outcome", "build", "compiled", "headers", "includes", "library", "run", "runtime", "simulator", "surroundings",
+]
 
 # Amaranth's widths are deliberate. Verilator 5.48's precompiled headers do not work with split output, so output is not
 # split (and make, below, does not compile in parallel). Functions are split and wide words kept as loops: g++ takes 20
@@ -161,7 +163,7 @@ def runtime(root: Path) -> Path:
     return library(root, "runtime", ["c++", FAST, *FLAGS], RUNTIME)
 
 
-def _headers(root: Path, command: Sequence[str]) -> Path:
+def headers(root: Path, command: Sequence[str]) -> Path:
     """Return the folder of Verilator's headers as a compiler with these flags reads them fastest; made once."""
     def compile_into(folder: Path) -> None:
         header = folder / "headers.h"
@@ -232,10 +234,10 @@ def build(text: str, name: str, ports: Sequence[tuple[str, str, int]], waves: bo
             optimise = "-O1" if level == FAST and len(text) > LARGE else level
             options = [f"{kind}={optimise}" for kind in ("OPT_FAST", "OPT_SLOW", "OPT_GLOBAL")]
             if not waves:  # a waveform needs a library with other settings
-                linked, headers = (_plain(folder, Path(links)) for folder in (
-                    runtime(root), _headers(root, ["c++", optimise, *FLAGS])))
+                linked, made = (_plain(folder, Path(links)) for folder in (
+                    runtime(root), headers(root, ["c++", optimise, *FLAGS])))
                 options += ["VK_GLOBAL_OBJS=", f"LIBS={linked / 'libruntime.a'}",
-                            f"OPT=-include {headers / 'headers.h'}"]
+                            f"OPT=-include {made / 'headers.h'}"]
             try:
                 with _quiet(folder / "build.log"):
                     _runner(Path(links), waves, options).build(

@@ -21,7 +21,7 @@ __all__ = ["Batch", "Model"]
 
 ARGUMENTS = ["--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-assert", "--no-timing",
              "-Wno-fatal", "-Wno-lint", "--output-split", "0", "--prefix", "Unit"]
-COMPILE = ["g++", "-std=c++17", "-fPIC", "-fno-semantic-interposition", "-w"]
+COMPILE = ["g++", "-std=c++17", "-fPIC", "-fno-semantic-interposition", "-pthread", "-w"]
 RUNTIME = ("verilated", "verilated_threads")
 PATIENCE, TAIL = 5000, 50  # cycles: see `driver`
 LOOP = """\
@@ -158,8 +158,10 @@ def _build(text, name, loop, level="-O3"):
             sources = "\n".join(f'#include "{path.name}"' for path in sorted(work.glob("Unit*.cpp")))
             (work / "loop.cpp").write_text(loop.replace("SOURCES", sources))
             runtime = runner.library(root, "sweep", [*COMPILE, "-O1"], RUNTIME) / "libsweep.a"
-            runner.compiled(work, [[*COMPILE, level, *runner.includes(root), f"-I{work}", "-shared", work / "loop.cpp",
-                                    runtime, "-pthread", "-latomic", "-o", work / "unit.so"]], name)
+            # Of a quick build, Verilator's headers are two thirds.
+            headers = ["-include", runner.headers(root, [*COMPILE, level]) / "headers.h"] * (level == runner.QUICK)
+            runner.compiled(work, [[*COMPILE, level, *headers, *runner.includes(root), f"-I{work}", "-shared",
+                                    work / "loop.cpp", runtime, "-latomic", "-o", work / "unit.so"]], name)
 
     return build_once(folder, compile_into) / "unit.so"
 
@@ -285,7 +287,8 @@ class Batch:
             self._units.append((sizes, status))
         text = "".join([*texts, f"module batch({', '.join(ports)});\n", "\n".join(lines), "\nendmodule\n"])
         # Compiling takes longer than running.
-        self._library = ctypes.CDLL(str(_build(text, "batch", BATCH.replace("PORTS", "\n".join(pointers)), "-O0")))
+        self._library = ctypes.CDLL(str(_build(text, "batch", BATCH.replace("PORTS", "\n".join(pointers)),
+                                           runner.QUICK)))
         self._library.run.argtypes = [ctypes.c_void_p, *[ctypes.c_int64] * 4]
         self._library.run.restype = None
 
@@ -334,7 +337,7 @@ class Batch:
         broken += [f"status {port} is {found[port]}, expected {value}" for port, value in vectors.status.items()
                    if found[port] != value]
         spans = {k: (int(accepted[k]), None) for k in range(job.sent)}
-        early = [k for k in range(seen) if vectors.origin[k] >= job.sent]
+        early = [k for k in range(seen) if vectors.origin[k] >= job.sent or came[k] < accepted[vectors.origin[k]]]
         broken += [f"output {k} came before its input" for k in early[:1]]
         delays = []
         for k in range(seen if not early else 0):

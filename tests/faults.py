@@ -4,6 +4,7 @@ A fault is a text of the sources and what it becomes. The file is found by the t
 """
 
 import importlib
+import itertools
 import shutil
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 __all__ = ["catalogue", "copy_sources", "seed"]
 
 ROOT = Path(__file__).parents[1]
+NUMBERS = itertools.count()
 
 
 def copy_sources(folder, name="narrowgauge"):
@@ -44,12 +46,15 @@ def catalogue(folder, *faults, files=()):
     files : iterable of (str, str)
         Files that the copy has beside the package's, and their texts.
     """
-    name = f"faulty_{len([name for name in sys.modules if name.startswith('faulty_') and '.' not in name])}"
+    name = f"faulty_{next(NUMBERS)}"
     package = copy_sources(folder, name)
     for path, text in files:
         (package / path).write_text(text)
     for old, new in faults:
         seed(package, old, new)
+    # Of the copies before, some hundred in the sweep, nothing is needed any more.
+    for old in [module for module in sys.modules if module.startswith("faulty_")]:
+        del sys.modules[old]
     sys.path.insert(0, str(folder))
     try:
         return importlib.import_module(f"{name}.catalog")

@@ -10,7 +10,6 @@ import pytest
 import test_catalog
 import units
 from faults import catalogue
-from narrowgauge.sim import runner
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "adding-a-unit.md").read_text()
@@ -58,6 +57,6 @@ def test_the_unit_is_golden_and_its_fault_is_found(tmp_path):
     old, new = re.search(r'": \("([^"]*)", "([^"]*)", \("float-relu",\)\)', PAGE).groups()
     faulty = added(tmp_path / "faulty", (old, new))
     parameters = faulty.configure({"format": "bf16"})
-    found = runner.run(faulty.component(parameters), faulty.module_name(parameters), vectors, seed=1,
-                       text=faulty.verilog(parameters))
+    found = units.outcome_of(faulty.component(parameters), faulty.module_name(parameters), vectors,
+                             faulty.verilog(parameters), seed=1)
     assert found.mismatches > 0

@@ -105,7 +105,7 @@ def distinct(pairs):
 def test_small_configurations(seed):
     rng = np.random.default_rng(seed)
     check(distinct((unit, configurations.random_parameters(unit, rng, tiny=True))
-                   for unit in [*SHORT * 4, *LONG[seed::3]]))
+                   for unit in [*SHORT * 2, *LONG[seed::3]]))
 
 
 def test_corners():
@@ -157,10 +157,10 @@ def test_right_values_at_corners():
 
 
 @pytest.mark.sweep
-@pytest.mark.parametrize("seed", range(16), ids="seed{}".format)
+@pytest.mark.parametrize("seed", range(6), ids="seed{}".format)
 @pytest.mark.parametrize("unit", catalog.UNITS)
 def test_configurations(unit, seed):
-    """Large ones too, with the cocotb bench."""
+    """Large ones too, by themselves."""
     entry = catalog.find(unit)
     parameters = configurations.random_parameters(unit, np.random.default_rng([seed, *unit.encode()]), tiny=seed % 2)
     vectors = entry.vectors(parameters, 1000 if unit != "array" else 400, seed)

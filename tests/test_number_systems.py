@@ -20,7 +20,6 @@ from narrowgauge.golden.formats import PRESETS
 from narrowgauge.hw import array as hardware
 from narrowgauge.hw.circuits import circuits_of
 from narrowgauge.sim import array as bench
-from narrowgauge.sim import runner
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "adding-a-number-system.md").read_text()
@@ -84,7 +83,7 @@ def test_a_wrong_latency_of_a_system_is_found(part, latency, monkeypatch):
     parameters = array.ArrayParameters(Wrong(lanes=4), rows=1, columns=1, memory=64, buffer=64)
     if part == "converter":
         vectors = catalog.find("array").vectors(parameters, 300, 1, record=False)
-        assert runner.run(hardware.CellArray(parameters), "array_wrong", vectors).mismatches
+        assert units.outcome_of(hardware.CellArray(parameters), "array_wrong", vectors).mismatches
     else:
         measured, expected = bench.timing(parameters)
         assert (measured == expected) == (part is None)

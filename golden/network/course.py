@@ -65,7 +65,7 @@ def configuration(recipe: Recipe, dataset: Dataset, layers: Sequence[Layer], sta
     contents : bool
         Whether to hash the contents of the data set, which takes time.
     **settings
-        Of `train`: seed, batch, lr, lr_drops, momentum, decay, batch_norm, measure_every, epochs.
+        Of `train`: seed, batch, lr, lr_drops, momentum, decay, measure_every, epochs.
     """
     data = {"name": dataset.name, "examples": {"train": len(dataset.train_x), "test": len(dataset.test_x)},
             "features": dataset.features, "classes": dataset.classes, "sha256": _sha256(dataset) if contents else None}
@@ -193,7 +193,7 @@ class Course:
     def start(self, path: str | os.PathLike) -> None:
         """Take the parameters and statistics of a saved run with the same layers and formats."""
         with reading(path) as saved:
-            for name in ("layers", "batch_norm", "formats"):
+            for name in ("layers", "formats"):
                 saved.require_same({name: self._configured[name]}, {name: saved.run["configuration"][name]})
             self.state.restore({name: saved.field(name, field) for name, field in self.state.fields().items()
                                 if name.rpartition(".")[2] in GIVEN})

@@ -179,7 +179,7 @@ def train(recipe: Recipe, dataset: Dataset, *, seed: int = 1, epochs: int = 20, 
     state = State(recipe, initialise(layers, rng, recipe.work), seed, steps)
     course = Course(gemms, state, rng, configuration(
         recipe, dataset, layers, state, contents=(save or resume) is not None, seed=seed, batch=batch, lr=lr,
-        lr_drops=lr_drops, momentum=momentum, decay=decay, batch_norm=batch_norm, measure_every=measure_every,
+        lr_drops=lr_drops, momentum=momentum, decay=decay, measure_every=measure_every,
         epochs=epochs), save)
     if resume is not None:
         course.resume(resume)

@@ -101,7 +101,6 @@ def test_a_run_of_a_models_own_is_saved_and_goes_on(tmp_path):
 
 
 @pytest.mark.parametrize(("entry", "message"), [
-    (convolution(4, padding=1), "padding of layer 1 is 1; allowed: 0: a core has none yet"),
     (convolution(4, batch_norm=True), "batch statistics of layer 1 is True; allowed: false: a core has none yet"),
     (convolution(4), r"pooling of layer 1 is Pool\(.*\); allowed: None: a core has none yet"),
 ])

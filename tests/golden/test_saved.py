@@ -256,7 +256,7 @@ def changed(**arrays):
     (None, None, {"lr_drops": (0.5,)}, "lr_drops is [0.5]; allowed: []"),
     (None, None, {"momentum": 0.5}, "momentum is 0.5; allowed: 0.9"),
     (None, None, {"decay": 0.5}, "decay is 0.5; allowed: 0"),
-    (None, None, {"batch_norm": True}, "batch_norm is True; allowed: False"),
+    (None, None, {"batch_norm": True}, "layers.0.normalised is True; allowed: False"),
     (None, None, {"measure_every": 2}, "measure_every is 2; allowed: 1"),
     (None, None, {"hidden": (6,)}, "layers.0.outputs is 6; allowed: 5"),
     (None, None, {"hidden": (5, 5)}, "number of layers is 3; allowed: 2"),
@@ -553,7 +553,7 @@ def test_a_run_starts_from_given_parameters(name, tmp_path):
 @pytest.mark.parametrize("recipe, settings, message", [
     (make("fp32"), {"hidden": (6,)}, "layers.0.outputs is 6; allowed: 5"),
     (make("fp32"), {"hidden": ()}, "number of layers is 1; allowed: 2"),
-    (make("fp32"), {"batch_norm": True}, "batch_norm is True; allowed: False"),
+    (make("fp32"), {"batch_norm": True}, "layers.0.normalised is True; allowed: False"),
     (make("fp16"), {}, "formats.0.weights is 'fp16'; allowed: 'fp32'"),
     (keep(make("fp32"), "bf16"), {}, "formats.0.weights is 'bf16'; allowed: 'fp32'"),
     (make("lns-madam"), {}, "formats.0.weights is 'lns16-update'; allowed: 'fp32'"),

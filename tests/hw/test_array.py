@@ -9,9 +9,9 @@ from narrowgauge import catalog
 from narrowgauge.golden import array, network
 from narrowgauge.hw.array.path import Path
 from narrowgauge.sim import array as bench
-from narrowgauge.sim import recorded, runner
+from narrowgauge.sim import recorded
 from narrowgauge.sim.array import instructions
-from units import cases, run, text_of
+from units import cases, outcome_of, run, text_of
 
 ARRAY = catalog.find("array")
 SMALL = {"rows": 2, "columns": 3, "group": 4, "memory": 256, "buffer": 64, "sums": 8}
@@ -64,10 +64,10 @@ def test_random_and_recorded_instructions(parameters):
     run(ARRAY, parameters, vectors, seed=2, idle=0.05, busy=0.7)
 
 
-@pytest.mark.parametrize("row", [pytest.param(0, marks=pytest.mark.sweep), 1])
+@pytest.mark.parametrize("row", [0, pytest.param(1, marks=pytest.mark.sweep)])
 def test_results_wait_until_they_are_taken(row):
     """Many more of them than the unit keeps, and the cells are as fast as they can be."""
-    parameters = ARRAY.configure(SETTINGS[row] | {"buffer": 1024})
+    parameters = ARRAY.configure(SETTINGS[row])
     mode = dict.fromkeys(parameters.system.modes, 2)
     vectors = instructions(parameters, [(8 * parameters.rows, 8 * parameters.columns, 1, mode, mode)] * 4)
     assert len(vectors.outputs) > 5 * parameters.waiting
@@ -197,8 +197,8 @@ def test_a_product_that_does_not_fit_is_told_and_waits():
     # The same instruction with a column more: `n` stands behind `multiply`, the elements, the index and `m`.
     low = 1 + 4 * 32 + 2 + array.SIZE
     vectors.inputs[0] += 1 << low
-    outcome = runner.run(ARRAY.component(parameters), ARRAY.module_name(parameters), vectors,
-                         text=text_of(ARRAY, parameters))
+    outcome = outcome_of(ARRAY.component(parameters), ARRAY.module_name(parameters), vectors,
+                         text_of(ARRAY, parameters))
     assert any("status exceeded is 1" in entry for entry in outcome.report)
     assert any("stuck after 1 of 2 inputs" in entry for entry in outcome.report)
 

@@ -2,7 +2,6 @@
 """The floating-point units: their Verilog against golden, their timing, their status, and their text."""
 
 import itertools
-import json
 import re
 from importlib import resources
 
@@ -124,6 +123,15 @@ def test_a_transfer_takes_as_many_cycles_as_the_parameter_says(latency):
     assert run(ADDER, parameters, vectors, idle=0, busy=0).latency == latency
 
 
+def test_sums_to_one_slot_follow_each_other_at_the_recurrence():
+    parameters, count, one = catalog.find(MAC).configure({}), 40, 0x3C00
+    always = np.ones(count, int)
+    vectors = bench.mac_vectors(parameters, one * always, one * always, 3 * always, np.arange(count) == 0, always)
+    outcome = run(MAC, parameters, vectors, idle=0, busy=0)
+    ends = [outcome.spans[k][1] for k in range(count)]
+    assert set(np.diff(ends)) == {catalog.find(MAC).component(parameters).recurrence} == {10}
+
+
 # Operands of FP16, and the statuses that they set.
 MOST, ONE, LEAST, INF, NAN = 0x7BFF, 0x3C00, 0x0001, 0x7C00, 0x7E01
 EVENTS = {
@@ -217,23 +225,6 @@ def test_a_multiplier_takes_the_block_or_none(multiplier, blocks):
 
 
 # The text.
-
-SAMPLES = {ADDER: [{}, COVER[ADDER][3]], MULTIPLIER: [{}, COVER[MULTIPLIER][1]], FMA: [{}, COVER[FMA][4]],
-           CAST: [{}, COVER[CAST][5]], MAC: [{}, COVER[MAC][1]]}
-
-
-@cases(SAMPLES)
-def test_the_header_gives_the_parameters_back_and_the_timing(unit, parameters):
-    header = list(itertools.takewhile(lambda line: line.startswith("//"),
-                                      catalog.find(unit).verilog(parameters).splitlines()))
-    (line,) = [line for line in header if line.startswith("// parameters: ")]
-    data = line.removeprefix("// parameters: ")
-    assert json.loads(data) == parameters.to_json()
-    assert type(parameters).from_json(data) == parameters
-    component = catalog.find(unit).component(parameters)
-    timing = f"// latency {component.latency} cycles, interval 1"
-    assert timing + (", recurrence 10" if unit == MAC else "") in header
-
 
 def test_no_two_units_have_a_module_of_one_name():
     found = []

@@ -6,18 +6,19 @@ import pytest
 from narrowgauge.golden import integer
 from narrowgauge.golden.formats import PRESETS
 from narrowgauge.golden.integer import SUM, TOP
+from narrowgauge.hw import verilog
 from narrowgauge.hw.integer import IntConverter, IntDot
-from narrowgauge.sim import runner
 from narrowgauge.sim.vectors import Vectors, pack
+from units import run_component
 
 STALLS = [{"idle": 0, "busy": 0}, {"idle": 0.3, "busy": 0.6, "seed": 5}]
 
 
 def run(component, name, vectors):
     """Run the bench, in full flow and under stalls; demand no mismatch, and the latency."""
+    text = verilog.emit(component, name)
     for stalls in STALLS:
-        outcome = runner.run(component, name, vectors, **stalls)
-        assert outcome.mismatches == 0, "\n".join([f"stalls {stalls}", *outcome.report])
+        outcome = run_component(component, name, vectors, text, **stalls)
         assert outcome.vectors == len(vectors.inputs)
         if not stalls["idle"]:
             assert outcome.latency == component.latency

@@ -2,6 +2,7 @@
 """The Verilog of every unit, under Verilator's lint, as Verilog-2005."""
 
 import itertools
+import json
 import re
 
 import hashes
@@ -38,13 +39,26 @@ def cases():
                 yield pytest.param(unit, parameters, id=entry.module_name(parameters), marks=pytest.mark.sweep)
 
 
+def check_header(entry, parameters, text):
+    """The comments that open a text give the parameters back, and tell the timing."""
+    header = list(itertools.takewhile(lambda line: line.startswith("//"), text.splitlines()))
+    (data,) = [line.removeprefix("// parameters: ") for line in header if line.startswith("// parameters: ")]
+    assert json.loads(data) == parameters.to_json()
+    assert type(parameters).from_json(data) == parameters
+    component = entry.component(parameters)
+    recurrence = f", recurrence {component.recurrence}" if hasattr(component, "recurrence") else ""
+    assert f"// latency {component.latency} cycles, interval {component.interval}{recurrence}" in header
+
+
 @pytest.mark.parametrize("unit, parameters", list(cases()))
 def test_the_text_is_as_it_was_and_passes_lint_as_verilog_2005(unit, parameters, tmp_path):
-    name = catalog.find(unit).module_name(parameters)
+    entry = catalog.find(unit)
+    name = entry.module_name(parameters)
     text = text_of(unit, parameters)
     if name in hashes.kept():
         changed = hashes.differences([hashes.line(unit, parameters)])
         assert not changed, changed
+    check_header(entry, parameters, text)
     # No identifier needs a backslash: none looks like a bit of a bus, or like a number that someone has to look up.
     assert "\\" not in text and not re.search(r"\b(unused|signal)(_\d+)?\b", re.sub("//.*", "", text))
     (tmp_path / f"{name}.v").write_text(text)

@@ -106,13 +106,6 @@ def test_no_pattern_of_stalls_loses_or_repeats_anything(idle, busy):
     run(UNIT, parameters, UNIT.vectors(parameters, 600, seed=41, record=False), idle=idle, busy=busy, seed=42)
 
 
-@cases(UNIT, COVER, quick=range(4))
-def test_every_covered_setting_elaborates(parameters):
-    text = UNIT.verilog(parameters)
-    assert f"\nmodule {UNIT.module_name(parameters)}(" in text
-    assert "[-1:0]" not in text  # no signal of zero width
-
-
 def test_different_parameters_have_different_module_names():
     pairs = [(PRESETS["lns16-update"], "lns8"), (log(9, 16), "lns8"), (PRESETS["lns16-update"], log(9, 16)),
              (log(12, 128), "lns8")]

@@ -123,7 +123,8 @@ controls = pytest.mark.parametrize("unit", [CONVERTER, FMAC, *(
 
 
 @pytest.mark.parametrize("unit, size", [
-    (CONVERTER, "small"), (CONVERTER, "default"), (FMAC, "small"), (FMAC, "default"), (ADDER, "default"),
+    pytest.param(CONVERTER, "small", marks=pytest.mark.sweep), (CONVERTER, "default"),
+    pytest.param(FMAC, "small", marks=pytest.mark.sweep), (FMAC, "default"), (ADDER, "default"),
     (MAC, "default"), (LOG_CONVERTER, "default"), (LOG_DOT, "default"), (MADAM, "default"), (SOFTMAX, "default")])
 def test_a_waiting_output_stays_as_it_is_for_ever(unit, size, tmp_path):
     settings = SMALL[unit] if size == "small" else DEFAULT[unit]

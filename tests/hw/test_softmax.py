@@ -110,13 +110,6 @@ def test_every_place_of_a_target_in_every_length_of_a_row():
     run(UNIT, parameters, vectors, idle=0.1, busy=0.5)
 
 
-@cases(UNIT, COVER, quick=[0, 3, 10, 13])
-def test_every_covered_setting_elaborates(parameters):
-    text = UNIT.verilog(parameters)
-    assert f"\nmodule {UNIT.module_name(parameters)}(" in text
-    assert "[-1:0]" not in text  # no signal of zero width
-
-
 def test_different_parameters_have_different_module_names():
     values = {"format": ["bf16", "fp32", ieee(5, 3), ieee(5, 3, bias=3)], "classes": [10, 11, 1024],
               "bits": [5, 6, 16], "rounding": ["nearest", "truncate", "stochastic"], "random_bits": [8, 5],

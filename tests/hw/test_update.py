@@ -131,13 +131,6 @@ def test_a_shared_unit_takes_the_cycles_of_its_operations(grow, method):
         assert each == component.interval
 
 
-@cases(UNIT, COVER, quick=[0, 3, 11])
-def test_every_covered_setting_elaborates(parameters):
-    text = UNIT.verilog(parameters)
-    assert f"\nmodule {UNIT.module_name(parameters)}(" in text
-    assert "[-1:0]" not in text  # no signal of zero width
-
-
 def test_different_parameters_have_different_module_names():
     values = {"format": ["bf16", "fp16", ieee(6, 9), ieee(9, 6)], "schedule": ["pipelined", "shared"],
               "grow": [False, True], "rates": ["float", "powers"], "random_bits": [1, 8, 16], "seed": [0, 1, 16],

@@ -5,6 +5,7 @@ import random
 
 import numpy as np
 import pytest
+import units
 from amaranth import Module, Signal
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -60,13 +61,17 @@ COUNT = 60
 BYTES = [index * 7 % 251 for index in range(COUNT)]
 
 
-def run(faults=None, *, seed=1, origin=range(COUNT), **options):
-    """Drive COUNT bytes, the faults at the indices given."""
+def increments(faults=None, origin=range(COUNT)):
+    """Return Vectors of COUNT bytes, the faults at the indices given."""
     kinds = [(faults or {}).get(index, Fault.NONE).value for index in range(COUNT)]
-    vectors = Vectors(
+    return Vectors(
         pack((BYTES, 8), (kinds, 3)), [byte + 1 for byte in BYTES], origin, {"overflow": 0},
         lambda index: f"the byte {BYTES[index]}", lambda payload: f"{payload} in decimal")
-    return runner.run(Increment(), "increment", vectors, seed=seed, **options)
+
+
+def run(faults=None, *, seed=1, origin=range(COUNT), **options):
+    """Drive COUNT bytes, the faults at the indices given."""
+    return runner.run(Increment(), "increment", increments(faults, origin), seed=seed, **options)
 
 
 @pytest.mark.parametrize("idle, busy", [(0, 0), (0.3, 0.3), (0.9, 0), (0, 0.9)])
@@ -167,6 +172,60 @@ def test_a_text_that_does_not_compile_names_the_log():
 def test_a_bench_prints_nothing(capfd):
     run({30: Fault.WRONG})
     assert capfd.readouterr() == ("", "")
+
+
+# The compiled bench, which most tests of units take, finds the same.
+
+
+@pytest.mark.parametrize("faults, options, reports", [
+    ({}, {}, []),
+    ({30: Fault.WRONG}, {}, [
+        f"output 30, completed by input 30: the byte {BYTES[30]}\n  expected {BYTES[30] + 1} in decimal\n"
+        f"  got      {BYTES[30] + 2} in decimal"]),
+    (dict.fromkeys(range(20, 40), Fault.CHANGES), {"busy": 0.5}, ["a waiting output changed"]),
+    (dict.fromkeys(range(20, 40), Fault.WITHDRAWS), {"busy": 0.5}, ["a waiting output was withdrawn"]),
+    ({COUNT - 1: Fault.TWICE}, {}, ["an output came beyond the last expected one"]),
+    ({COUNT - 1: Fault.LOST}, {}, [f"stuck after {COUNT} of {COUNT} inputs and {COUNT - 1} of {COUNT} outputs"]),
+    ({20: Fault.JAMS}, {}, [f"stuck after 21 of {COUNT} inputs and 21 of {COUNT} outputs"]),
+    ({20: Fault.ALARMS}, {}, ["status overflow is 1, expected 0"]),
+], ids=lambda each: str([*each.values()][0]) if isinstance(each, dict) and each else "")
+def test_the_compiled_bench_reports_every_fault(faults, options, reports):
+    outcome = units.outcome_of(Increment(), "increment", increments(faults), **options)
+    assert (outcome.mismatches, outcome.report) == (len(reports), reports)
+
+
+def test_the_compiled_bench_counts_wrong_codes_and_sees_an_output_before_its_input():
+    wrong = increments(dict.fromkeys(range(10, 30), Fault.WRONG))
+    assert units.outcome_of(Increment(), "increment", wrong).mismatches == 20
+    early = increments(origin=[*range(1, COUNT), COUNT - 1])
+    (report,) = units.outcome_of(Increment(), "increment", early, idle=0.9).report
+    assert report.endswith("came before its input")
+
+
+def small(unit):
+    """Return the parameters of a unit's small example, and Vectors; one in five transfers is recorded."""
+    parameters = catalog.find(unit).configure(catalog.find(unit).small)
+    return parameters, catalog.find(unit).vectors(parameters, 500, 5)
+
+
+@pytest.mark.parametrize("unit", catalog.UNITS)
+def test_every_unit_is_golden_in_the_bench_of_the_command_line(unit):
+    parameters, vectors = small(unit)
+    assert units.simulate(unit, parameters, vectors, seed=6).vectors == len(vectors.inputs)
+
+
+# A pipeline, one that waits for sums, one that is busy for many cycles, and one that does not answer every transfer.
+QUICK = ("float-cast", "bfp-fmac", "softmax-grad", "precision-adaptive")
+
+
+@pytest.mark.parametrize("unit", [pytest.param(unit, marks=[] if unit in QUICK else [pytest.mark.sweep])
+                                  for unit in catalog.UNITS])
+def test_both_benches_find_the_same_cycles(unit):
+    parameters, vectors = small(unit)
+    usual, compiled = (bench(unit, parameters, vectors, idle=0, busy=0) for bench in (units.simulate, units.run))
+    assert usual.latency == compiled.latency
+    later = min(usual.spans.values())[0] - min(compiled.spans.values())[0]  # the resets are not of equal length
+    assert usual.spans == {index: [start + later, end + later] for index, (start, end) in compiled.spans.items()}
 
 
 # Packing, against bits put together one by one.

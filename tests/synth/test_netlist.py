@@ -3,8 +3,8 @@
 
 import pytest
 from narrowgauge import catalog
-from narrowgauge.sim import runner
 from narrowgauge.synth import flow
+from units import run
 
 # The quick ones, in settings that have more of a netlist than the small examples. The small examples are for the sweep.
 QUICK = [
@@ -29,5 +29,4 @@ def test_the_ecp5_netlist_is_golden(name, settings):
     module = unit.module_name(parameters)
     netlist = flow.netlist(unit.verilog(parameters), module, "ecp5")
     assert " + " not in netlist.split("endmodule")[0]  # cells, not the source again
-    outcome = runner.run(unit.component(parameters), module, unit.vectors(parameters, 2000, 3), seed=3, text=netlist)
-    assert (outcome.mismatches, outcome.report) == (0, [])
+    run(unit, parameters, unit.vectors(parameters, 2000, 3), netlist, seed=3)

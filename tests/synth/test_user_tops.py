@@ -69,15 +69,19 @@ TOPS = {
 
 
 def swept():
-    """Return tops of six units in which every pair of units meets, for the families whose mapper failed; and of all."""
+    """Return a top of all units for each family, and tops of six units, in which every pair of units meets.
+
+    Of these, the families whose mapper failed have every other one.
+    """
     threes = [list(SMALL)[k:k + 3] for k in range(0, len(SMALL), 3)]
     tops = {family: (family, list(SMALL.items())) for family in FAMILIES}
-    for family, (a, b) in itertools.product(("ecp5", "nexus"), itertools.combinations(range(len(threes)), 2)):
+    for family, (a, b) in zip(itertools.cycle(("ecp5", "nexus")), itertools.combinations(range(len(threes)), 2)):
         tops[f"{family}-{a}-{b}"] = family, [(name, SMALL[name]) for name in (*threes[a], *threes[b])]
     return tops
 
 
-@pytest.mark.parametrize("name", [*TOPS, *(pytest.param(name, marks=pytest.mark.sweep) for name in swept())])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name == "ecp5-reported" else [pytest.mark.sweep])
+                                  for name in TOPS | swept()])
 def test_a_top_with_several_units_is_synthesised(name):
     family, units = (TOPS | swept())[name]
     status, log = synthesise(top(units), family, cache_folder("tops") / name)
