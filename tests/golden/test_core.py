@@ -2,7 +2,10 @@
 
 import dataclasses
 import random
+import re
 from collections import Counter, defaultdict, deque
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -190,6 +193,21 @@ def test_a_missing_token_is_found():
                   for each in program.instructions)
     with pytest.raises(ValueError, match="flag early of instruction"):
         require_ordered(Sequencer(16, Program(early)).issues(), 16)
+
+
+def test_the_program_of_the_page():
+    """docs/units/core.md shows a program that multiplies: small integers, so that every sum is exact."""
+    page = (Path(__file__).parents[2] / "docs" / "units" / "core.md").read_text()
+    text = re.search(r"<!-- program -->\n```\n(.*?)```", page, re.DOTALL)[1]
+    parameters, rng = TrainerParameters(recipe_of("bfp", mantissa=8).system), np.random.default_rng(1)
+    w, b, x = (rng.integers(-3, 4, shape) for shape in ((10, 64), (1, 10), (32, 64)))
+    sent = [parameters.work.encode(each.astype(float)) for each in (w, b, x)]
+    host = SimpleNamespace(read=lambda count: sent.pop(0).ravel(), written=[], write=lambda codes: host.written.append(
+        codes))
+    assert np.abs(x @ w.T + b).max() < 256  # what bf16 has exactly
+    core.Core(parameters).run(assemble(text), host)
+    np.testing.assert_array_equal(parameters.work.decode(host.written[0]), np.maximum(x @ w.T + b, 0))
+    assert not sent and len(host.written) == 1
 
 
 def test_words_and_text_come_back():
