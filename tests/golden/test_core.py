@@ -171,6 +171,24 @@ def test_units_side_by_side_end_with_the_same_memories(seed, depth, name):
                                   np.concatenate([each.ravel() for each in told.written]))
 
 
+@pytest.mark.parametrize("name", ["convolutions of one's own", "cut along n"])
+def test_memories_may_hold_anything_at_first(name):
+    """Numbers from before, NaN among them, reach nothing: neither padding of blocks, nor pixels without a gradient."""
+    recipe, settings, sizes = SPREAD[name]
+    run, _ = runs(recipe, **settings | {"epochs": 1})
+    parts, sizes = cut(sizes)
+    parameters = core.trainer_of(run, **sizes)
+    program, written, rng = core.compiled(parameters, run, **parts), [], np.random.default_rng(1)
+    for used in (False, True):
+        found, host = core.Core(parameters), _Host(parameters, run, DIGITS)
+        for place, memory in found.memories.items() if used else ():
+            memory[:] = rng.integers(0, 1 << 16, len(memory)) if place != "L" else 9
+        found.run(program, host)
+        written.append(np.concatenate([each.ravel() for each in host.written]))
+        assert found.invalid is None
+    np.testing.assert_array_equal(*written)
+
+
 def test_a_missing_token_is_found():
     """Without any one semaphore of a loop, the order is not assured, or another semaphore assures it as well."""
     run, _ = runs(recipe_of("bfp"), epochs=1)
