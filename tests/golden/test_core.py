@@ -18,6 +18,7 @@ from narrowgauge.golden.formats import PRESETS
 from narrowgauge.golden.network.models import KINDS, layers_of
 from narrowgauge.golden.number_system import TENSORS
 from narrowgauge.golden.precision import threshold_code
+from narrowgauge.golden.softmax import SoftmaxParameters
 
 DIGITS = datasets.load("digits").first(140, 45)
 
@@ -43,6 +44,7 @@ def cut(sizes):
 
 
 CNN = {"model": "cnn", "hidden": (8, 16), "epochs": 1, "batch": 70}
+HEAD = dataclasses.replace(recipe_of("bfp"), softmax=SoftmaxParameters(PRESETS["bf16"], 10, 5, "stochastic"))
 # Padding, a stride above it, and pixels that no place of the kernel meets.
 OWN = network.Model("own", tuple(KINDS["convolution"] | {"type": "convolution"} | entry for entry in (
     {"outputs": 5, "padding": 2}, {"outputs": 6, "kernel": 2, "stride": 3, "padding": 1},
@@ -67,6 +69,7 @@ SPREAD = {
                            {"buffer": 64, "rows": 2, "columns": 2, "sums": 4, "program": 4096}),
     "parts and blocks": (recipe_of("bfp", update="stochastic"), {"hidden": (36, 20), "batch": 50},
                          {"parts": 2, "blocks": 2}),
+    "errors rounded stochastically, in parts": (HEAD, {"batch": 50}, {"parts": 3}),
     "convolutions": (recipe_of("bfp", mantissa=2, update="stochastic"), CNN, {}),
     "convolutions, parts, cut": (recipe_of("bfp", mantissa=2), CNN | {"hidden": (18, 7)},
                                  {"parts": 2, "blocks": 2, "buffer": 512, "program": 2048}),
