@@ -36,7 +36,7 @@ class Builder:
         self.shapes: dict[str, dict[str, int]] = {}
         self.code: list[Instruction] = []
         self.body: list[Instruction] | None = None
-        self.state = Sequencer(self.group)
+        self.state = Sequencer(parameters.side)
 
     def emit(self, name: str, **fields: int) -> None:
         """Add an instruction, to the body of the innermost loop if one is being made."""
@@ -54,7 +54,7 @@ class Builder:
         self.body = body
         make()
         self.body = None
-        first, body, last = synchronised(self.state, body, self.group, count > 1)
+        first, body, last = synchronised(self.state, body, self.p.side, count > 1)
         sync = Instruction("sync")
         self.code += [sync, *first, Instruction("loop", count=count), *body, Instruction("end"), *last, sync]
 

@@ -29,11 +29,12 @@ class _Compiler(Builder):
         self.pieces, self.cut = parts, blocks
         require(parts == blocks == 1 or not self.scaled, "parts and blocks", (parts, blocks),
                 "1: operands have a scale of the whole tensor")
-        self.layout = Layout(run, self.group, parameters.examples > 0)
+        self.layout = Layout(run, parameters.side, parameters.examples > 0)
         for setting, name in SIZES.items():
             has, needed = parameters.blocks[name], self.layout.needed[name]
-            require(needed <= has, setting, has * self.group**2,
-                    f"{needed * self.group**2} elements or more, which memory {name} needs for this network and batch")
+            require(needed <= has, setting, has * parameters.side**2,
+                    f"{needed * parameters.side**2} elements or more, which memory {name} needs for this network and "
+                    "batch")
         require(run.batch <= parameters.labels, "labels", parameters.labels, f"{run.batch} or more, those of a batch")
 
     def constant(self, value: float) -> int:
@@ -58,7 +59,7 @@ class _Compiler(Builder):
     def pipelined(self, stages: int) -> Iterator[tuple[int, int, int]]:
         """Yield (stage, first row, rows) of each part of a batch in each stage: a part follows the one before it."""
         size = -(-self.rows // self.pieces)
-        size = -(-size // self.group) * self.group
+        size = -(-size // self.p.side) * self.p.side
         starts = range(0, self.rows, size)
         for time in range(len(starts) + stages - 1):
             for stage in range(stages):
@@ -69,7 +70,7 @@ class _Compiler(Builder):
     def blocks(self) -> Iterator[tuple[int, int]]:
         """Yield (first, number) of the first layer's outputs that are moved, and used, apart from others."""
         outputs = self.run.layers[0].outputs
-        size = -(-outputs // (self.cut * self.group)) * self.group
+        size = -(-outputs // (self.cut * self.p.side)) * self.p.side
         yield from ((start, min(size, outputs - start)) for start in range(0, outputs, size))
 
     def forward(self, head: bool = False) -> None:

@@ -262,7 +262,7 @@ def step_cycles(parameters: TrainerParameters, run: Run, parts: int = 1, blocks:
     timeline = Timeline(parameters, fitted, serial)
     last = max(number for number, each in enumerate(program.instructions) if each.name == "gemm" and each.update)
     marks: list[tuple[float, int, float, dict[str, float]]] = []
-    for issue in Sequencer(parameters.system.group, program).issues():
+    for issue in Sequencer(parameters.side, program).issues():
         end = timeline.add(issue)
         if issue.number == last:
             marks.append((end, timeline.macs, timeline.peak, dict(timeline.busy)))

@@ -53,7 +53,7 @@ def _operation(unit: str, summary: str, /, **fields: str) -> Operation:
 # In the order of their codes. A unit of None: the instruction itself names it.
 OPERATIONS: Mapping[str, Operation] = MappingProxyType({
     "halt": _operation("sequencer", "the program ends"),
-    "tensor": _operation("sequencer", "a tensor: a region of a memory, in blocks of group x group elements",
+    "tensor": _operation("sequencer", "a tensor: a region of a memory, in blocks of side x side elements",
                          number="tensor", memory="memory", block="block", other="block", stride="stride",
                          top="offset", left="offset", rows="size", columns="size"),
     "view": _operation("sequencer", "a tensor that is a part of another one", number="tensor", of="tensor", row="size",

@@ -7,7 +7,7 @@ from ...base.checks import require, require_int
 from ..network import Convolution, Linear
 from ..recipes import Recipe
 from .instructions import FIELDS
-from .parameters import BANK, TrainerParameters
+from .parameters import BANK, TrainerParameters, side_of
 
 __all__ = ["SIZES", "Layout", "Run", "require_runs", "trainer_of"]
 
@@ -108,7 +108,7 @@ def trainer_of(run: Run, **settings: Any) -> TrainerParameters:
     recipe = run.recipe
     require(recipe.softmax is not None, "softmax", None, "a head: give --softmax-bits, because a core has no float64")
     assert recipe.softmax is not None
-    head, group = recipe.softmax, recipe.system.group
+    head, side = recipe.softmax, side_of(recipe.system)
     policies = [each.describe()["policy"] for each in vars(recipe.policies).values()] if recipe.policies else []
     usual: dict[str, Any] = {
         "system": recipe.system, "classes": head.classes, "error_bits": head.bits, "error_rounding": head.rounding,
@@ -116,12 +116,12 @@ def trainer_of(run: Run, **settings: Any) -> TrainerParameters:
         "policies": tuple(dict.fromkeys(["constant", *policies])),
         "updates": (recipe.kept.update,), "update_bits": recipe.kept.random_bits,
     }
-    layout = Layout(run, group, bool(settings.get("examples")))
+    layout = Layout(run, side, bool(settings.get("examples")))
     needed = dict(layout.needed)
     needed[layout.source] += layout.examples  # the next batch comes in meanwhile
     for name, memory in SIZES.items():
         blocks = needed[memory]
-        size, bank = blocks * group * group, BANK * group
+        size, bank = blocks * side * side, BANK * side
         usual[name] = size if size <= bank else -(-size // bank) * bank
     usual["labels"] = 2 * -(-run.batch // 256) * 256
     return TrainerParameters(**usual | settings)
@@ -133,18 +133,18 @@ class Layout:
     Parameters
     ----------
     run : Run
-    group : int
+    side : int
     coded : bool
         Whether examples are 8-bit codes in memory E.
     """
 
-    def __init__(self, run: Run, group: int, coded: bool) -> None:
+    def __init__(self, run: Run, side: int, coded: bool) -> None:
         def blocks(rows: int, columns: int) -> int:
-            return -(-rows // group) * -(-columns // group)
+            return -(-rows // side) * -(-columns // side)
 
         self.sizes = sizes = [run.layers[0].inputs, *(layer.positions * layer.outputs for layer in run.layers)]
-        self.pitch = [-(-layer.patch // group) for layer in run.layers]  # blocks of a row of weights
-        self.stride = [-(-size // group) for size in sizes]
+        self.pitch = [-(-layer.patch // side) for layer in run.layers]  # blocks of a row of weights
+        self.stride = [-(-size // side) for size in sizes]
         self.examples = blocks(run.batch, sizes[0])  # of a batch
         self.source = "E" if coded else "X"
         at = 0 if coded else self.examples
@@ -163,7 +163,7 @@ class Layout:
             self.w.append(at)
             at += blocks(layer.outputs, layer.patch)
         # Biases lie in rows of blocks that they share.
-        widest = max(-(-layer.outputs // group) for layer in run.layers)
-        self.b = [(at + number // group * widest, number % group) for number in range(len(run.layers))]
+        widest = max(-(-layer.outputs // side) for layer in run.layers)
+        self.b = [(at + number // side * widest, number % side) for number in range(len(run.layers))]
         self.needed = {"E": self.examples if coded else 0, "X": x_end, "D": d_end,
-                       "W": at + -(-len(run.layers) // group) * widest}
+                       "W": at + -(-len(run.layers) // side) * widest}

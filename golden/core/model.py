@@ -69,9 +69,9 @@ class Core:
 
     def __init__(self, parameters: TrainerParameters, table: np.ndarray | None = None) -> None:
         self.parameters, self.table = parameters, table
-        self.group, self.system = parameters.system.group, parameters.system
+        self.group, self.side, self.system = parameters.system.group, parameters.side, parameters.system
         self.memories = {
-            name: np.zeros((PLANES if name == "W" else 1) * count * (256 if name == "L" else self.group**2), np.uint32)
+            name: np.zeros((PLANES if name == "W" else 1) * count * (256 if name == "L" else self.side**2), np.uint32)
             for name, count in parameters.blocks.items()}
         self.arithmetic = arithmetic(parameters.work)
         self._rows = PlainSystem(parameters.work, getattr(self.system, "chunk", None))
@@ -87,7 +87,7 @@ class Core:
     def run(self, program: Program, host: Host, watch: Callable[[Issue], None] | None = None) -> None:
         """Execute a program; `watch` is called after every instruction of a unit."""
         with np.errstate(all="ignore"):
-            for issue in Sequencer(self.group, program).issues():
+            for issue in Sequencer(self.side, program).issues():
                 self.execute(issue, host)
                 if watch:
                     watch(issue)
@@ -113,7 +113,7 @@ class Core:
 
     def _where(self, view: View, plane: int) -> tuple[np.ndarray, int]:
         """Return the places of a view in a plane, and where the plane begins."""
-        where, size = places(view, self.group), len(self.memories[view.memory])
+        where, size = places(view, self.side), len(self.memories[view.memory])
         size //= PLANES if view.memory == "W" else 1
         require(plane == 0 or view.memory == "W" and plane <= self.parameters.planes, "plane", plane,
                 f"0, or for a tensor in W at most {self.parameters.planes}")

@@ -13,13 +13,18 @@ from ..systems import SystemParameters
 from ..update import METHODS
 from .instructions import FIELDS, WORD
 
-__all__ = ["BANK", "COMPENSATED", "TrainerParameters"]
+__all__ = ["BANK", "COMPENSATED", "TrainerParameters", "side_of"]
 
 COMPENSATED = ("kahan", "grow")  # methods that keep a compensation
 
-BANK = 1024  # elements of a bank that is one block RAM; a memory has as many banks as a group has elements
+BANK = 1024  # elements of a bank that is one block RAM; a memory has as many banks as a block has rows
 DISTRIBUTED = 64  # words of a bank that is made of LUTs
 POLICIES = ("constant", "cyclic", "adaptive")
+
+
+def side_of(system: NumberSystem) -> int:
+    """Return the rows and columns of a block of the memories: those of a group, or 16 where groups are smaller."""
+    return max(system.group, 16)
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class TrainerParameters(SystemParameters):
     examples : int
         Elements of memory E, which keeps examples as 8-bit codes. 0: there is none, and examples lie in X.
     activations, errors, weights : int
-        Elements of the memories X, D and W: blocks of group * group, and above `BANK` elements a bank multiples of
+        Elements of the memories X, D and W: blocks of `side` * `side`, and above `BANK` elements a bank multiples of
         that. M has as many numbers of each kind as W: velocities, and compensations where a method has them.
     labels : int
         Of memory L, 256 to 65,536, in steps of 256.
@@ -103,9 +108,9 @@ class TrainerParameters(SystemParameters):
         require_work(self.work)
         self.array  # noqa: B018  # its own checks
         require(self.vectors in (1, 2) and type(self.vectors) is int, "vectors", self.vectors, "1, 2")
-        block = self.system.group**2
+        block = self.side**2
         for name in ("examples", "activations", "errors", "weights"):
-            value, bank = getattr(self, name), BANK * self.system.group
+            value, bank = getattr(self, name), BANK * self.side
             require(type(value) is int and value % (block if value <= bank else bank) == 0
                     and (value > 0 or name == "examples" and value == 0) and value // block <= 1 << FIELDS["block"][0],
                     name, value, f"a multiple of {block} up to {bank}, or of {bank} up to "
@@ -136,6 +141,11 @@ class TrainerParameters(SystemParameters):
         require_int("stream", self.stream, 1, 16)
 
     @property
+    def side(self) -> int:
+        """Rows and columns of a block of the memories: see `side_of`."""
+        return side_of(self.system)
+
+    @property
     def work(self) -> Float:
         """The format of X and D."""
         return self.system.work
@@ -158,8 +168,8 @@ class TrainerParameters(SystemParameters):
 
     @property
     def blocks(self) -> dict[str, int]:
-        """Blocks of each memory: of group * group elements, of L of 256 labels."""
-        block = self.system.group**2
+        """Blocks of each memory: of `side` * `side` elements, of L of 256 labels."""
+        block = self.side**2
         return {"E": self.examples // block, "X": self.activations // block, "D": self.errors // block,
                 "W": self.weights // block, "L": self.labels // 256}
 
@@ -175,7 +185,7 @@ class TrainerParameters(SystemParameters):
         A bank of 64 words or fewer is made of LUTs. ``array`` are the buffers of converted vectors and the ring of
         results.
         """
-        group, work, kept = self.system.group, self.work.width, self.stored.width
+        side, work, kept = self.side, self.work.width, self.stored.width
 
         def rams(words: int, bits: int) -> int:
             return 0 if words <= DISTRIBUTED else min(-(-words // BANK) * -(-bits // 18),
@@ -183,10 +193,10 @@ class TrainerParameters(SystemParameters):
 
         banked = {"E": (self.examples, 8), "X": (self.activations, work), "D": (self.errors, work),
                   "W": (self.weights, kept), "M": (self.weights, self.planes * kept)}
-        found = {name: group * rams(size // group, bits) for name, (size, bits) in banked.items()}
+        found = {name: side * rams(size // side, bits) for name, (size, bits) in banked.items()}
         if self.merged:
             wide = max(work, kept)
-            found |= {"X": group * rams((self.activations + self.errors + self.weights) // group, wide), "D": 0, "W": 0}
+            found |= {"X": side * rams((self.activations + self.errors + self.weights) // side, wide), "D": 0, "W": 0}
         cells = self.rows * self.columns
         return found | {"L": rams(self.labels, 16), "program": rams(self.program, WORD),
                         "array": (self.rows + self.columns) * rams(self.array.words, self.system.vector_bits) + rams(

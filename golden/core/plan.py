@@ -52,8 +52,8 @@ def plan(parameters: TrainerParameters, run: Run, parts: int = 1, blocks: int = 
         A core cannot run the recipe at all, whatever its size.
     """
     require_runs(parameters, run)
-    block = parameters.system.group**2
-    needed = Layout(run, parameters.system.group, parameters.examples > 0).needed
+    block = parameters.side**2
+    needed = Layout(run, parameters.side, parameters.examples > 0).needed
     rams, sizes = parameters.block_rams, parameters.blocks
     memories = {name: (used * block, sizes[name] * block, rams[name]) for name, used in needed.items()
                 if sizes[name]}

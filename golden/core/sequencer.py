@@ -72,7 +72,7 @@ class Sequencer:
 
     Parameters
     ----------
-    group : int
+    side : int
         Elements of a row of a block.
     program : Program, optional
         For `issues`.
@@ -84,8 +84,8 @@ class Sequencer:
         Of each semaphore, in the program's order.
     """
 
-    def __init__(self, group: int, program: Program | None = None) -> None:
-        self.group, self.program = group, program
+    def __init__(self, side: int, program: Program | None = None) -> None:
+        self.side, self.program = side, program
         self.registers = dict.fromkeys(REGISTERS, 0)
         self.tensors: dict[int, View] = {}
         self.modes: dict[tuple[str, int], int] = {}
@@ -161,7 +161,7 @@ class Sequencer:
                                          each.left, each.rows, each.columns)
 
     def _view(self, number: int, each: Instruction) -> None:
-        self.tensors[each.number] = self.view(each.of).part(each.row, each.column, each.rows, each.columns, self.group)
+        self.tensors[each.number] = self.view(each.of).part(each.row, each.column, each.rows, each.columns, self.side)
 
     def _window(self, number: int, each: Instruction) -> None:
         self.tensors[each.number] = self.view(each.of).shaped(

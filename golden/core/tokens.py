@@ -22,13 +22,13 @@ Place = tuple[str, int, int]  # memory, plane, block
 PLANES = 3
 
 
-def access(issue: Issue, group: int) -> tuple[set[Place], set[Place]]:
+def access(issue: Issue, side: int) -> tuple[set[Place], set[Place]]:
     """Return what an instruction reads and what it writes."""
     each, views = issue.instruction, issue.views
 
     def places(name: str, *planes: int) -> set[Place]:
         view = views[name]
-        return {(view.memory, plane, block) for plane in planes or (0,) for block in blocks_of(view, group)}
+        return {(view.memory, plane, block) for plane in planes or (0,) for block in blocks_of(view, side)}
 
     if each.name in ("signal", "wait", "sync"):
         return set(), set()
@@ -55,10 +55,10 @@ class _Need:
     distance: int
 
 
-def _needs(runs: Sequence[list[Issue]], group: int) -> list[_Need]:
+def _needs(runs: Sequence[list[Issue]], side: int) -> list[_Need]:
     """Return what must be waited for in the last one of equal iterations."""
     length, last = len(runs[0]), len(runs) - 1
-    flat = [(number, issue, *access(issue, group)) for number, issue in enumerate(each for run in runs for each in run)]
+    flat = [(number, issue, *access(issue, side)) for number, issue in enumerate(each for run in runs for each in run)]
     needs = []
     for number, issue, reads, writes in flat[last * length:]:
         found: dict[str, int] = {}
@@ -79,7 +79,7 @@ def _needs(runs: Sequence[list[Issue]], group: int) -> list[_Need]:
     return kept
 
 
-def synchronised(state: Sequencer, body: Sequence[Instruction], group: int, repeats: bool
+def synchronised(state: Sequencer, body: Sequence[Instruction], side: int, repeats: bool
                  ) -> tuple[list[Instruction], list[Instruction], list[Instruction]]:
     """Return the signals before a loop, its body with tokens, and the waits after it.
 
@@ -88,7 +88,7 @@ def synchronised(state: Sequencer, body: Sequence[Instruction], group: int, repe
     state : Sequencer
         As it is before the loop; it goes on through some iterations.
     body : sequence of Instruction
-    group : int
+    side : int
     repeats : bool
         Whether the body is executed more than once.
     """
@@ -96,7 +96,7 @@ def synchronised(state: Sequencer, body: Sequence[Instruction], group: int, repe
     for _ in range(3 if repeats else 1):
         found = [(number, state.issue(number, each)) for number, each in enumerate(body)]
         runs.append([issue for _, issue in found if issue])
-    needs = _needs(runs, group)
+    needs = _needs(runs, side)
     semaphores: dict[tuple[str, str, int], int] = {}
     for need in needs:
         semaphores.setdefault((need.source, need.target, need.distance), len(semaphores))
@@ -117,8 +117,8 @@ def synchronised(state: Sequencer, body: Sequence[Instruction], group: int, repe
     for number, each in enumerate(body):
         made += before[number]
         if each.name == "gemm":
-            reads = access(issues[number], group)[0]
-            early = bool(previous) and not any(reads & access(other, group)[1] for other in previous)
+            reads = access(issues[number], side)[0]
+            early = bool(previous) and not any(reads & access(other, side)[1] for other in previous)
             each, previous = Instruction("gemm", **{**each.fields, "early": int(early)}), [issues[number]]
         made.append(each)
         made += after[number]
@@ -135,7 +135,7 @@ class _Clock:
         self.done = {unit: max(count, other[unit]) for unit, count in self.done.items()}
 
 
-def require_ordered(issues: Iterable[Issue], group: int) -> None:
+def require_ordered(issues: Iterable[Issue], side: int) -> None:
     """Raise ValueError unless tokens order any two instructions of different units that touch the same blocks.
 
     A semaphore must belong to two units, and have no token left at a ``sync``. An early GEMM must not read what the
@@ -164,7 +164,7 @@ def require_ordered(issues: Iterable[Issue], group: int) -> None:
             else:
                 clocks[unit].join(signals[each.semaphore].popleft())
             continue
-        reads, writes = access(issue, group)
+        reads, writes = access(issue, side)
         known = clocks[unit].done
         for place in reads | writes:
             others = [writers[place]] if place in writers else []

@@ -103,7 +103,7 @@ class View:
     ----------
     memory : str
     block, other : int
-        The first of its blocks of group * group elements, and that of its other half: see ``flip``.
+        The first of its blocks of side * side elements, and that of its other half: see ``flip``.
     stride : int
         Blocks from one row of blocks to the next.
     top, left : int
@@ -131,7 +131,7 @@ class View:
     row: int = 0
     column: int = 0
 
-    def part(self, row: int, column: int, rows: int, columns: int, group: int) -> "View":
+    def part(self, row: int, column: int, rows: int, columns: int, side: int) -> "View":
         """Return a part of the matrix."""
         require(rows > 0 and columns > 0 and row + rows <= self.rows and column + columns <= self.columns,
                 "end of a view", (row + rows, column + columns), f"at most {(self.rows, self.columns)}")
@@ -140,9 +140,9 @@ class View:
         down, right = self.top + row, self.left + column
         if self.memory == "L":
             return replace(self, left=right, rows=rows, columns=columns)
-        offset = down // group * self.stride + right // group
-        return replace(self, block=self.block + offset, other=self.other + offset, top=down % group,
-                       left=right % group, rows=rows, columns=columns)
+        offset = down // side * self.stride + right // side
+        return replace(self, block=self.block + offset, other=self.other + offset, top=down % side,
+                       left=right % side, rows=rows, columns=columns)
 
     def shaped(self, shape: Window | Taps) -> "View":
         """Return the matrix that a window or taps make of this one."""
@@ -158,7 +158,7 @@ class View:
 
 
 @lru_cache(256)
-def places(view: View, group: int) -> np.ndarray:
+def places(view: View, side: int) -> np.ndarray:
     """Return the places of a view's elements in its memory, shape (rows, columns); -1 for what is outside an image."""
     if view.memory == "L":
         return view.block * 256 + view.left + np.arange(view.rows * view.columns).reshape(view.rows, view.columns)
@@ -168,15 +168,15 @@ def places(view: View, group: int) -> np.ndarray:
     if view.shape:
         row, column, inside = view.shape.at(row, column, view.whole[0])
     row, column = row + view.top, column + view.left
-    found = ((view.block + row // group * view.stride + column // group) * group + row % group) * group + column % group
+    found = ((view.block + row // side * view.stride + column // side) * side + row % side) * side + column % side
     return np.where(inside, found, -1)
 
 
 @lru_cache(4096)
-def blocks_of(view: View, group: int) -> frozenset[int]:
+def blocks_of(view: View, side: int) -> frozenset[int]:
     """Return the blocks that a view touches; of labels those of 256; of a window all of its tensor."""
     if view.memory == "L":
         return frozenset(range(view.block + view.left // 256, view.block + (view.left + view.columns - 1) // 256 + 1))
     view = view.tensor
-    down, right = (view.top + view.rows - 1) // group + 1, (view.left + view.columns - 1) // group + 1
+    down, right = (view.top + view.rows - 1) // side + 1, (view.left + view.columns - 1) // side + 1
     return frozenset(view.block + row * view.stride + column for row in range(down) for column in range(right))

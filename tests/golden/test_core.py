@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from cores import recipe_of
 from narrowgauge.golden import array, core, datasets, network, recipes
 from narrowgauge.golden.core import Instruction, Program, Run, Sequencer, TrainerParameters, assemble, cycles
 from narrowgauge.golden.core.instructions import OPERATIONS, UNITS, WORD, widths
@@ -21,11 +22,6 @@ from narrowgauge.golden.precision import threshold_code
 from narrowgauge.golden.softmax import SoftmaxParameters
 
 DIGITS = datasets.load("digits").first(140, 45)
-
-
-def recipe_of(name, work="bf16", update="plain", parameters=None, **settings):
-    made = recipes.work_in(recipes.make(name, **settings), work)
-    return recipes.keep(made, parameters, update).with_head(10)
 
 
 def runs(recipe, hidden=(20,), data=DIGITS, **settings):
@@ -96,7 +92,7 @@ def test_digest_is_that_of_training(name):
     found = core.train(parameters, run, DIGITS, **parts)
     assert (found.digest, found.state_digest) == (expected.digest, expected.state_digest)
     assert found.history == expected.history
-    require_ordered(Sequencer(parameters.system.group, found.program).issues(), parameters.system.group)
+    require_ordered(Sequencer(parameters.side, found.program).issues(), parameters.side)
 
 
 def test_operands_lie_in_the_memories_that_a_gemm_names():
@@ -133,7 +129,7 @@ def shuffled(parameters, run, seed, depth):
     Each unit has a queue of `depth` instructions. A unit is drawn, and does its next instruction if it may.
     """
     model, host, draw = core.Core(parameters), _Host(parameters, run, DIGITS), random.Random(seed)
-    issues = Sequencer(parameters.system.group, core.compiled(parameters, run)).issues()
+    issues = Sequencer(parameters.side, core.compiled(parameters, run)).issues()
     queues, tokens, offered = {unit: deque() for unit in UNITS[1:]}, Counter(), next(issues)
     while offered or any(queues.values()):
         ready = [unit for unit, queue in queues.items() if queue and not (
