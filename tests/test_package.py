@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("base", "golden", "hw", "sim", "synth", "catalog", "cli")
+ROOMS = ("base", "golden", "hw", "sim", "synth", "catalog", "report", "cli")
 MODULES = sorted(path.relative_to(ROOT) for path in (
     *ROOT.glob("*.py"), *(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))))
 # Imports run one way; a file may import from its own rank and the ranks before it.

@@ -12,11 +12,12 @@ from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import pytest
-from narrowgauge import report
+from narrowgauge import catalog, report
 from narrowgauge.cli.parser import parser
 from narrowgauge.cli.settings import settings
 from narrowgauge.golden.errors import MissingExtra
 from narrowgauge.golden.network import Epoch, Result
+from narrowgauge.report import work, writing
 
 FILES = {"report.html", "report.md", "report.json", "learning.svg", "cost.svg"}
 # Final test accuracies by recipe and seed; the median is not the mean, and not the second seed's.
@@ -52,13 +53,13 @@ def canned():
                                report=[f"output {k}: expected <{k}>" for k in range(count)])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "prepare", lambda: [])
-        patch.setattr(report.network, "train", canned_training)
-        patch.setattr(report.catalog.Unit, "vectors", lambda *_: SimpleNamespace(outputs=[0] * 1234))
+        patch.setattr(work, "prepare", lambda: [])
+        patch.setattr(work.network, "train", canned_training)
+        patch.setattr(catalog.Unit, "vectors", lambda *_: SimpleNamespace(outputs=[0] * 1234))
         patch.setattr(report.Case, "verilog", "module")
-        patch.setattr(report.runner, "run", canned_run)
-        patch.setattr(report.runner, "simulator", lambda: {"verilator": "0"})
-        patch.setattr(report.flow, "synthesise", canned_synthesis)
+        patch.setattr(work.runner, "run", canned_run)
+        patch.setattr(work.runner, "simulator", lambda: {"verilator": "0"})
+        patch.setattr(work.flow, "synthesise", canned_synthesis)
         yield found
 
 
@@ -190,7 +191,7 @@ def test_every_result_has_a_command_that_the_command_line_takes(written):
         assert program == "narrowgauge" and options.verb in ("train", "simulate", "synth")
         assert entry["command"] in (written / "report.md").read_text()
         if "unit" in entry:
-            unit = report.catalog.find(options.unit)
+            unit = catalog.find(options.unit)
             assert unit.configure(settings(options.set)).to_json() == entry["parameters"]
 
 
@@ -232,7 +233,7 @@ def test_mismatches_are_written_and_raised(mismatches, tmp_path):
 
 
 def test_unit_that_was_not_placed_is_shown_with_its_note(mismatches, monkeypatch, tmp_path):
-    monkeypatch.setattr(report.flow, "synthesise", lambda *arguments, **others: {
+    monkeypatch.setattr(work.flow, "synthesise", lambda *arguments, **others: {
         **canned_synthesis(*arguments, **others), "fmax_mhz": None, "fits": False, "note": "does not fit"})
     report.write(tmp_path, seeds=3, say=lambda text: None)
     row = next(row for rows in tables(tmp_path) for row in rows if row[0] == "`bfp-fmac`" and row[1] == "1,210")
@@ -243,11 +244,11 @@ def test_unit_that_was_not_placed_is_shown_with_its_note(mismatches, monkeypatch
 def test_missing_package_is_told_before_any_work(mismatches, monkeypatch, tmp_path):
     def version(package):
         if package == "matplotlib":
-            raise report.metadata.PackageNotFoundError(package)
+            raise writing.metadata.PackageNotFoundError(package)
         return "0"
 
-    monkeypatch.setattr(report.metadata, "version", version)
-    monkeypatch.setattr(report, "train", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(writing.metadata, "version", version)
+    monkeypatch.setattr(work, "train", lambda *_: pytest.fail("trained"))
     with pytest.raises(MissingExtra, match=r"^report needs matplotlib: pip install 'narrowgauge\[demo\]'$"):
         report.write(tmp_path / "made", seeds=3, say=lambda text: None)
     assert not (tmp_path / "made").exists()
@@ -257,7 +258,7 @@ def test_failure_writes_nothing(mismatches, monkeypatch, tmp_path):
     def fail(*_, **__):
         raise RuntimeError("yosys failed")
 
-    monkeypatch.setattr(report.flow, "synthesise", fail)
+    monkeypatch.setattr(work.flow, "synthesise", fail)
     with pytest.raises(RuntimeError, match="yosys failed"):
         report.write(tmp_path, seeds=3, say=lambda text: None)
     assert not list(tmp_path.iterdir())
@@ -282,7 +283,7 @@ def test_a_run_that_diverged_is_told_and_the_report_is_still_json(mismatches, mo
     def refuse(constant):
         raise AssertionError(f"{constant} in JSON")
 
-    monkeypatch.setattr(report.network, "train", diverging)
+    monkeypatch.setattr(work.network, "train", diverging)
     report.write(tmp_path, seeds=3, say=lambda text: None)
     data = json.loads((tmp_path / "report.json").read_text(), parse_constant=refuse)
     (entry,) = (entry for entry in data["training"] if entry["recipe"] == "fp16")
@@ -301,6 +302,6 @@ def test_output_that_cannot_be_written_is_told_before_any_work(output, message, 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     (tmp_path / "occupied" / "report.md").mkdir(parents=True)
-    monkeypatch.setattr(report, "train", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(work, "train", lambda *_: pytest.fail("trained"))
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         report.write(output, seeds=3, say=lambda text: None)

