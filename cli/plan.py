@@ -40,6 +40,7 @@ def _plan(options: Namespace, parameters: core.TrainerParameters, run: core.Run)
                      for name, (used, size, rams) in found.memories.items()},
         "cycles_per_step": step and step.cycles, "steps_per_epoch": found.steps, "macs_per_step": step and step.macs,
         "utilisation": step and step.utilisation, "ceiling": step and step.ceiling, "busy": step and step.busy,
+        "starved": step and step.starved, "blocked": step and step.blocked,
         "clock_mhz": options.clock, "seconds_per_epoch": seconds, "tools": output.versions(),
     })
     shape = " - ".join(str(layer.positions * layer.outputs) for layer in run.layers)
@@ -53,6 +54,7 @@ def _plan(options: Namespace, parameters: core.TrainerParameters, run: core.Run)
         return 1
     output.say(options, f"a step takes {step.cycles:,.0f} cycles, {step.utilisation:.1%} of the peak "
                         f"({step.ceiling:.1%} if cells never waited)")
-    output.say(options, "busy: " + ", ".join(f"{unit} {part:.0%}" for unit, part in step.busy.items() if part))
+    output.say(options, "busy: " + ", ".join(f"{unit} {part:.0%}" for unit, part in step.busy.items() if part)
+               + f"; the array's cells are starved {step.starved:.0%} of the time, and blocked {step.blocked:.0%}")
     output.say(options, f"an epoch of {found.steps} steps takes {seconds:.3g} s at {options.clock:g} MHz")
     return 0

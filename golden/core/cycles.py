@@ -39,6 +39,8 @@ class Cycles:
         What `utilisation` would be if cells never waited: what tiles and groups that are not full leave.
     busy : dict of str to float
         Of each unit, the part of the cycles in which it works.
+    starved, blocked : float
+        The parts in which the array's cells wait for operands, and for room for their results.
     """
 
     cycles: float
@@ -46,6 +48,8 @@ class Cycles:
     utilisation: float
     ceiling: float
     busy: dict[str, float]
+    starved: float
+    blocked: float
 
 
 class _Ring:
@@ -90,6 +94,8 @@ class Timeline:
         When each unit has done what it was given.
     busy : dict of str to float
         Cycles in which a unit worked: of the array, those in which its cells multiplied.
+    starved, blocked : float
+        Cycles in which the array's cells waited for operands, and for room for their results.
     macs, peak : int, float
         Multiply-accumulates, and the cycles they would take at the peak of their precisions.
     """
@@ -99,6 +105,8 @@ class Timeline:
     serial: bool = False
     free: dict[str, float] = field(default_factory=lambda: dict.fromkeys(UNITS, 0.0))
     busy: dict[str, float] = field(default_factory=lambda: dict.fromkeys(UNITS, 0.0))
+    starved: float = 0.0
+    blocked: float = 0.0
     macs: int = 0
     peak: float = 0.0
 
@@ -224,8 +232,10 @@ class Timeline:
                 begin = max(self._cells, ready, there[number])
                 live = min(high * lanes[0], m - top * lanes[0]) * min(wide * lanes[1], n - left * lanes[1])
                 # Results wait in a ring; when it is full, the cells wait.
-                self._cells = max(begin + spent, self._drained[0])
+                starved, self._cells = begin - self._cells, max(begin + spent, self._drained[0])
                 self.busy["array"] += spent
+                self.starved += starved
+                self.blocked += self._cells - begin - spent
                 if gemm.open:
                     continue
                 # The last sum gets its last group before the cells may add to the first one again.
@@ -261,16 +271,18 @@ def step_cycles(parameters: TrainerParameters, run: Run, parts: int = 1, blocks:
     program = compiled(parameters, run, parts, blocks)
     timeline = Timeline(parameters, fitted, serial)
     last = max(number for number, each in enumerate(program.instructions) if each.name == "gemm" and each.update)
-    marks: list[tuple[float, int, float, dict[str, float]]] = []
+    marks: list[tuple[float, int, float, dict[str, float]]] = []  # of each step
     for issue in Sequencer(parameters.side, program).issues():
         end = timeline.add(issue)
         if issue.number == last:
-            marks.append((end, timeline.macs, timeline.peak, dict(timeline.busy)))
+            marks.append((end, timeline.macs, timeline.peak, timeline.busy | {
+                "starved": timeline.starved, "blocked": timeline.blocked}))
     half = len(marks) // 2
     (begin, *_), (end, *_) = marks[half - 1], marks[-1]
     count = len(marks) - half
     cycles = (end - begin) / count
     (_, macs, ideal, before), (_, all_macs, all_ideal, after) = marks[half - 1], marks[-1]
     macs, ideal = (all_macs - macs) // count, (all_ideal - ideal) / count
-    busy = {unit: (after[unit] - before[unit]) / count / cycles for unit in UNITS[1:]}
-    return Cycles(cycles, macs, ideal / cycles, ideal / (busy["array"] * cycles), busy)
+    shares = {name: (after[name] - before[name]) / count / cycles for name in after}
+    return Cycles(cycles, macs, ideal / cycles, ideal / (shares["array"] * cycles),
+                  {unit: shares[unit] for unit in UNITS[1:]}, shares["starved"], shares["blocked"])

@@ -382,6 +382,9 @@ def test_cycles_of_a_step():
     serial = cycles.step_cycles(core.trainer_of(run, lanes=8, vectors=2, head=4), run, serial=True)
     assert serial.cycles > found["whole"].cycles + 32 * 64 / 4  # the examples do not come in meanwhile
     assert all(each.cycles > best.cycles for each in found.values())
+    for each in (*found.values(), serial, best):
+        assert each.busy["array"] + each.starved + each.blocked == pytest.approx(1)
+    assert found["lanes"].blocked > 0.4 > 0.05 > best.blocked
     # A parameter a cycle: all weights and biases, one after the other.
     assert found["lanes"].cycles > 64 * 32 + 32 * 10
     assert found["host"].busy["in"] > 0.99 and found["host"].cycles > 32 * 64
