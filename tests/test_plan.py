@@ -44,7 +44,7 @@ def test_a_run_that_does_not_fit(capsys):
     (("--clock", "0"), "clock is 0.0; allowed"), (("--clock", "nan"), "clock is nan; allowed"),
     (("--parts", "9"), "parts is 9; allowed: an integer from 1 to 8"),
     (("--work", "fp32"), "softmax is None; allowed: a head: give --softmax-bits"),
-    (("--recipe", "lns-madam"), "weights is Log("),
+    (("--recipe", "lns-madam", "--set", "second=fp32"), "weights is Log("),
     (("--recipe", "fp16", "--work", "fp16", "--softmax-bits", "8"), "system is 'plain'"),
     (("--batch-norm",), "batch statistics of layer 1 is True"), (("--batch", "0"), "argument --batch"),
 ])

@@ -6,6 +6,7 @@ from fractions import Fraction
 
 from ...base.checks import require, require_int
 from ..floating import arithmetic
+from ..madam import correction
 from ..network import HEAD, MEASURED, Convolution
 from ..number_system import vectors_of
 from ..precision import FRACTION, Adaptive, Cyclic, breakpoints
@@ -159,6 +160,7 @@ class _Compiler(Builder):
             since = math.ceil(part * self.run.steps)
             drops = sum(since >= each * self.run.steps for each in self.run.lr_drops)
             self.set("rate", self.rate(drops), since)
+        self.corrections()
         self.emit("in", to=self.number("x0"))
         self.emit("in", to=self.number("y"))
         self.forward(head=True)
@@ -177,6 +179,33 @@ class _Compiler(Builder):
         self.emit("step", counter=COUNTERS.index("training"), next=1)
         self.flip("x0")
         self.flip("y")
+
+    def madam(self) -> None:
+        """Emit scales and bounds of logarithmic weights."""
+        for layer, logs in enumerate(self.run.starts):
+            if logs:
+                self.emit("logs", layer=layer, scale=logs.start.scale + CODE, bound=logs.bound)
+
+    def corrections(self) -> None:
+        """Emit what Madam needs in a step: its rate, and the correction of second moments, from the steps they change.
+
+        Corrections rise to 0, so that each change is found by halving.
+        """
+        stored, steps = self.run.recipe.stored, self.run.steps
+        if stored is None:
+            return
+        assert stored.madam is not None
+        for part in (0.0, *stored.drops):
+            since = math.ceil(part * steps)
+            self.set("shift", stored.rate_at(since, steps), since)
+        since = 0
+        while since < steps:
+            value, low, high = correction(stored.madam, since + 1), since, steps
+            self.set("correction", value % (1 << 32), since)
+            while high - low > 1:
+                middle = (low + high) // 2
+                low, high = (middle, high) if correction(stored.madam, middle + 1) == value else (low, middle)
+            since = high
 
     def rate(self, drops: int) -> int:
         return rate_code(self.p.stored, float(self.run.lr * 0.5**drops), "lr")
@@ -217,6 +246,7 @@ class _Compiler(Builder):
         self.set("momentum", rate_code(self.p.stored, float(run.momentum), "momentum"))
         self.set("decay", rate_code(self.p.stored, float(run.decay), "decay"))
         self.modes()
+        self.madam()
         planes = range(self.p.planes + 1)
         for i, layer in enumerate(run.layers):
             self.tensor(f"w{i + 1}", "W", layout.w[i], layout.pitch[i], layer.outputs, layer.patch)

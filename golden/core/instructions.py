@@ -22,7 +22,8 @@ TENSORS = 64
 UNITS = ("sequencer", "in", "array", "head", "vector", "out")
 # E has examples as 8-bit codes, X activations, D errors, W parameters, L labels.
 MEMORIES = ("E", "X", "D", "W", "L")
-REGISTERS = ("seed", "training", "measuring", "rate", "momentum", "decay", "scale", "method")
+REGISTERS = ("seed", "training", "measuring", "rate", "momentum", "decay", "scale", "method",
+             "shift", "correction")
 COUNTERS = ("training", "measuring")
 KINDS = ("weights", "activations", "gradients")
 SIDES = ("a", "b", "to")
@@ -72,6 +73,8 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType({
                        counter="counter", next="flag"),
     "mode": _operation("sequencer", "modes of a kind of tensor in a layer", kind="kind", layer="layer",
                        value="value"),
+    "logs": _operation("sequencer", "weights of a layer are logarithmic codes under this scale, held within a bound",
+                       layer="layer", scale="code", bound="size"),
     "cyclic": _operation("sequencer", "precision of a kind of tensor: this, and one more from each `edge` of a period",
                          kind="kind", low="bits", period="value"),
     "edge": _operation("sequencer", "the next step of a period from which precision is one more", kind="kind",

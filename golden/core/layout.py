@@ -3,8 +3,10 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from ...base.checks import require, require_int
-from ..network import Convolution, Linear
+from ..network import Convolution, Linear, LogWeights, initialise
 from ..recipes import Recipe
 from .instructions import FIELDS
 from .parameters import BANK, TrainerParameters, side_of
@@ -42,6 +44,16 @@ class Run:
     measure_every: int = 1
 
     @property
+    def starts(self) -> list[Any]:
+        """Of each layer with logarithmic weights, what holds them at the start; of other layers None."""
+        stored = self.recipe.stored
+        if stored is None:
+            return [None] * len(self.layers)
+        rng = np.random.default_rng(self.seed)
+        return [LogWeights(stored, start[0], self.steps)
+                for start in initialise(self.layers, rng, self.recipe.work)]
+
+    @property
     def steps(self) -> int:
         """Steps of the whole run."""
         return self.epochs * -(-self.train // self.batch)
@@ -67,8 +79,10 @@ def require_runs(parameters: TrainerParameters, run: Run) -> None:
             and p.classes >= run.layers[-1].outputs, "head of the core", p.softmax,
             f"{head}, the recipe's, or one of as many bits for the sum")
     require(recipe.scale is None, "loss_scale", recipe.scale, "None: a core does not skip steps yet")
-    require(recipe.stored is None, "weights", recipe.stored and recipe.stored.format,
-            "in the parameters' format: a core does not keep logarithmic weights yet")
+    stored = recipe.stored
+    require(stored is None or stored.madam is not None and stored.second == "log", "weights", stored and stored.format,
+            "in the parameters' format, or moved by Madam with second moments as codes")
+    require(p.madam == (stored and stored.madam), "madam", p.madam, f"{stored and stored.madam}, the recipe's")
     require(not recipe.kept.fixed, "parameters", recipe.kept.format, "a Float: fixed-point parameters have no core")
     require((recipe.kept.format or recipe.work) == p.stored, "parameters", p.stored,
             f"{recipe.kept.format or recipe.work}, the recipe's")
@@ -113,6 +127,7 @@ def trainer_of(run: Run, **settings: Any) -> TrainerParameters:
     usual: dict[str, Any] = {
         "system": recipe.system, "classes": head.classes, "error_bits": head.bits, "error_rounding": head.rounding,
         "logits": None if head.format == recipe.work else head.format, "parameters": recipe.kept.format,
+        "madam": recipe.stored and recipe.stored.madam,
         "policies": tuple(dict.fromkeys(["constant", *policies])),
         "updates": (recipe.kept.update,), "update_bits": recipe.kept.random_bits,
     }

@@ -10,8 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from ...base.checks import require
-from .. import softmax, update
+from .. import madam, softmax, update
 from ..floating import PlainSystem, arithmetic
+from ..logarithmic import Logs
 from ..number_system import Draws, Mode, NumberSystem, vectors_of
 from ..precision import NARROW, chunks_of, decide, sum_chunks, sum_limit
 from ..rounding import NEAREST, stochastic
@@ -149,10 +150,10 @@ class Core:
         require(slot in OPERANDS, "use", each.use, "8 * layer + 0, 2 or 4")
         sides = []
         for side, (name, across) in enumerate((("a", each.across_a), ("b", each.across_b))):
-            stored = self.values(views[name])
-            # A scale is of the whole tensor where a product is made in phases.
-            tensor = self.values(views[name].tensor) if slot == 2 else stored
             kind = OPERANDS[slot][side]
+            stored = self._operand(issue, kind, layer, views[name])
+            # A scale is of the whole tensor where a product is made in phases.
+            tensor = self._operand(issue, kind, layer, views[name].tensor) if slot == 2 else stored
             mode = self._mode(issue, kind, layer, tensor)
             array = stored.T if across else stored  # vectors are rows
             if (kind, layer) in issue.thresholds:
@@ -160,7 +161,7 @@ class Core:
                 if getattr(each, f"count_{name}"):
                     self._counted[kind, layer].append(chunks_of(array, self.system.format_of(mode), 1))
             part = issue.parts.get(name, Part())
-            length = -(-array.shape[1] // self.group)
+            length = -(-(views[name].rows if across else views[name].columns) // self.group)
             draws = Draws(issue.registers["seed"], issue.registers["step"], each.use + side, part.vector,
                           (length, part.pitch or length))
             sides.append((array if side == 0 else array.T, 1 - side, mode, side, draws))
@@ -174,10 +175,16 @@ class Core:
         if each.masked:
             found = np.where(self.values(views["mask"]) <= 0, found.dtype.type(0), found)
         if each.update:
-            self._move(issue, views["to"], found, layer, issue.registers["decay"],
-                       issue.parts.get("to", Part()))
+            move = self._multiply if self.parameters.madam else self._move
+            move(issue, views["to"], found, layer, issue.registers["decay"], issue.parts.get("to", Part()))
         else:
             self.store(views["to"], found)
+
+    def _operand(self, issue: Issue, kind: str, layer: int, view: View) -> Any:
+        """Return a tensor as it is stored: numbers, or logarithmic weights."""
+        if kind == "weights" and self.parameters.madam:
+            return Logs(self.parameters.madam.weight, self.read(view), issue.logs[layer][0])
+        return self.values(view)
 
     def _product(self, issue: Issue, sides: list) -> np.ndarray | None:
         """Return a product in the work format, or None of a part that is not the last one along k."""
@@ -231,12 +238,7 @@ class Core:
         require(method in p.updates, "method", method, ", ".join(p.updates))
         random, rounding = None, NEAREST
         if method == "stochastic":
-            rows, columns = gradient.shape
-            pitch = part.pitch or vectors_of(columns)
-            length = vectors_of(part.lane + columns)
-            draws = Draws(registers["seed"], registers["step"], 8 * layer + UPDATE, part.vector, (length, pitch))
-            words = draws.stream(16, p.update_bits).draw(rows * length)
-            random = words.reshape(rows, length * 16)[:, part.lane:part.lane + columns]
+            random = self._words(issue, gradient.shape, layer, part, p.update_bits)
             rounding = stochastic(p.update_bits)
         planes = range(1 + p.planes)
         kept = [self.read(view, plane) for plane in planes]
@@ -245,6 +247,28 @@ class Core:
                             registers["momentum"], decay, random, rounding)
         for plane, codes in zip(planes, found):
             self.write(view, codes, plane)
+
+    @staticmethod
+    def _words(issue: Issue, shape: tuple[int, int], layer: int, part: Part, bits: int) -> np.ndarray:
+        """Return the random words of an update: 16 numbers of a row have a vector."""
+        registers, (rows, columns) = issue.registers, shape
+        length = vectors_of(part.lane + columns)
+        draws = Draws(registers["seed"], registers["step"], 8 * layer + UPDATE, part.vector,
+                      (length, part.pitch or vectors_of(columns)))
+        words = draws.stream(16, bits).draw(rows * length)
+        return words.reshape(rows, length * 16)[:, part.lane:part.lane + columns]
+
+    def _multiply(self, issue: Issue, view: View, gradient: np.ndarray, layer: int, decay: int, part: Part) -> None:
+        """Move logarithmic weights by Madam; nothing decays."""
+        p, registers = self.parameters.madam, issue.registers
+        assert p is not None
+        correction = registers["correction"] - (registers["correction"] >> 31 << 32)
+        codes, _, seconds, invalid, overflow = madam.update(
+            p, self.read(view), p.gradient.encode(gradient), self.read(view, 1).astype(np.int64), correction,
+            registers["shift"], issue.logs[layer][1], self._words(issue, gradient.shape, layer, part, p.random_bits))
+        self.write(view, codes)
+        self.write(view, seconds, 1)
+        self._flag(issue, bool(invalid.any()), bool(overflow.any()))
 
     def _sums(self, issue: Issue, host: Host) -> None:
         """Move biases by sums over rows, in their order, from +0. Nothing decays."""

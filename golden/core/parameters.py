@@ -6,6 +6,7 @@ from ...base.checks import require, require_int
 from ..array import ArrayParameters
 from ..floating import require_work
 from ..formats import Float
+from ..madam import MadamParameters
 from ..number_system import NumberSystem
 from ..rounding import KINDS
 from ..softmax import SoftmaxParameters
@@ -54,6 +55,9 @@ class TrainerParameters(SystemParameters):
         Methods that parameters can be moved by: of `update.METHODS`.
     update_bits : int
         Random bits of the stochastic update.
+    madam : MadamParameters, optional
+        Weights are logarithmic codes that Madam moves: then M has second moments in place of their velocities, and
+        `updates` are for biases.
     lanes : int
         Parameters that are moved in a cycle: 1, 2, 4, 8 or 16.
     adders : int
@@ -89,6 +93,7 @@ class TrainerParameters(SystemParameters):
     parameters: Float = None  # type: ignore[assignment]  # None is the work format
     updates: tuple[str, ...] = ("plain", "stochastic")
     update_bits: int = 8
+    madam: MadamParameters | None = None
     lanes: int = 1
     adders: int = 4
     classes: int = 10
@@ -102,6 +107,10 @@ class TrainerParameters(SystemParameters):
 
     def __post_init__(self) -> None:
         self.resolve()
+        if isinstance(self.madam, dict):
+            object.__setattr__(self, "madam", MadamParameters.from_json(self.madam))
+        require(self.madam is None or isinstance(self.madam, MadamParameters), "madam", self.madam,
+                "null, or the parameters of madam-update as an object")
         for name in ("updates", "policies"):
             if isinstance(getattr(self, name), list):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
@@ -139,6 +148,10 @@ class TrainerParameters(SystemParameters):
         require(type(self.program) is int and 64 <= self.program <= 4096 and self.program & (self.program - 1) == 0,
                 "program", self.program, "a power of two from 64 to 4096")
         require_int("stream", self.stream, 1, 16)
+
+    def to_json(self) -> dict:
+        """Return the parameters as a dict of plain JSON values."""
+        return super().to_json() | {"madam": self.madam and self.madam.to_json()}
 
     @property
     def side(self) -> int:
@@ -186,6 +199,7 @@ class TrainerParameters(SystemParameters):
         results.
         """
         side, work, kept = self.side, self.work.width, self.stored.width
+        kept = max(kept, self.madam.weight.bits if self.madam else 0)
 
         def rams(words: int, bits: int) -> int:
             return 0 if words <= DISTRIBUTED else min(-(-words // BANK) * -(-bits // 18),

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -70,9 +71,11 @@ class _Host:
     def _codes(self) -> Iterator[np.ndarray]:
         p, run, data = self.parameters, self.run, self.data
         rng = np.random.default_rng(run.seed)
-        for start in (each for layer in initialise(run.layers, rng, p.work) for each in layer):
-            yield p.stored.encode(start)
-            yield from [np.zeros(start.shape, np.uint32)] * p.planes
+        starts = run.starts
+        for layer, logs in zip(initialise(run.layers, rng, p.work), starts):
+            for number, start in enumerate(layer):
+                yield logs.start.codes if logs and number == 0 else p.stored.encode(start)
+                yield from [np.zeros(start.shape, np.uint32)] * p.planes
         train_x, test_x = (p.work.encode(x) for x in (data.train_x, data.test_x))
         if self.table is not None:
             train_x, test_x = (np.searchsorted(self.table, x).astype(np.uint32) for x in (train_x, test_x))
@@ -135,7 +138,12 @@ def train(parameters: TrainerParameters, run: Run, data: Dataset, parts: int = 1
     core.run(program, host, after)
     planes = parameters.planes + 1
     tensors = [host.written[start:start + planes] for start in range(0, len(host.written), planes)]
-    kept = [tuple(SimpleNamespace(format=parameters.stored, codes=codes) for codes in each) for each in tensors]
+    formats: list[tuple[Any, ...]] = [(parameters.stored,) * planes] * len(tensors)
+    if parameters.madam:  # weights and biases take turns
+        seconds = SimpleNamespace(width=parameters.madam.second_bits)
+        formats[::2] = [(parameters.madam.weight, seconds)] * len(run.layers)
+    kept = [tuple(SimpleNamespace(format=fmt, codes=codes) for fmt, codes in zip(row, each))
+            for row, each in zip(formats, tensors)]
     moments = 1 + (run.recipe.kept.update in COMPENSATED)  # the others leave the compensations as they are
     return CoreResult(digest(each[:1] for each in kept), digest(each[1:1 + moments] for each in kept), tuple(history),
                       core.invalid, core.overflow, program)

@@ -12,7 +12,7 @@ from .views import Taps, View, Window
 
 __all__ = ["CODE", "Issue", "Part", "Sequencer"]
 
-CODE = 1 << 11  # the field of a threshold's code has so much more than it means
+CODE = 1 << 11  # fields of codes and scales have so much more than they mean
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ class Issue:
     thresholds : dict of (kind, layer) to int
         Of precisions that are chosen by the tensor: see `precision.decide`. When accuracy is measured, there are
         neither widths nor thresholds.
+    logs : dict of int to (int, int)
+        By layer, scale and bound of logarithmic weights.
     """
 
     number: int
@@ -55,6 +57,7 @@ class Issue:
     parts: Mapping[str, Part] = field(default_factory=dict)
     widths: Mapping[str, int] = field(default_factory=dict)
     thresholds: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    logs: Mapping[int, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def unit(self) -> str:
@@ -90,6 +93,7 @@ class Sequencer:
         self.tensors: dict[int, View] = {}
         self.modes: dict[tuple[str, int], int] = {}
         self.tokens: Counter[int] = Counter()
+        self.logs: dict[int, tuple[int, int]] = {}
         self.thresholds: dict[tuple[str, int], tuple[int, int]] = {}
         self._cycles: dict[str, tuple[int, int, tuple[int, ...]]] = {}
         self._slopes: dict[str, tuple[int, int]] = {}
@@ -144,7 +148,7 @@ class Sequencer:
             measured = self._counter == COUNTERS[1]
             codes = {key: rounded(*found) for key, found in self.thresholds.items()}
             return Issue(number, each, views, self.registers | {"step": step, "measured": int(measured)},
-                         self.modes, parts, {} if measured else self._widths(), {} if measured else codes)
+                         self.modes, parts, {} if measured else self._widths(), {} if measured else codes, self.logs)
         return getattr(self, f"_{each.name}")(number, each)
 
     def view(self, tensor: int) -> View:
@@ -196,6 +200,9 @@ class Sequencer:
         """Return the precisions of this step of training that follow cycles."""
         return {kind: low + sum(self.registers[COUNTERS[0]] % period >= each for each in edges)
                 for kind, (low, period, edges) in self._cycles.items()}
+
+    def _logs(self, number: int, each: Instruction) -> None:
+        self.logs = self.logs | {each.layer: (each.scale - CODE, each.bound)}
 
     def _cyclic(self, number: int, each: Instruction) -> None:
         require(each.period > 0, "period", each.period, "1 or more")

@@ -72,6 +72,8 @@ SPREAD = {
     "convolutions, int8": (recipe_of("system", system="int8"), CNN, {"buffer": 65536}),
     "convolutions of one's own": (recipe_of("bfp", update="stochastic"), {"model": OWN, "epochs": 1, "batch": 70},
                                   {"parts": 2, "program": 1024}),
+    "lns-madam": (recipe_of("lns-madam", rate_drops=[0.3, 0.8]), {"epochs": 3, "hidden": (20, 9)}, {"program": 1024}),
+    "lns-madam, biases by Kahan": (recipe_of("lns-madam", update="kahan"), CNN, {"program": 1024}),
     "cycles of precision": (recipe_of("cpt", cycles=3), {"epochs": 3}, {}),
     "adaptive precision": (recipe_of("fast"), {"epochs": 4, "hidden": (20, 20)}, {}),
     "adaptive precision, cut": (recipe_of("fast", alpha=0.9, beta=0.7, reverse=True), {"epochs": 3, "batch": 50},
@@ -293,6 +295,7 @@ def test_what_does_not_fit_is_told(sizes, error):
 
 
 @pytest.mark.parametrize("recipe, error", [
+    (recipe_of("lns-madam", second="fp32"), "weights is Log(bits=16, gamma=2048)"),
     (recipe_of("fast", lag=0), "lag of weights is 0; allowed: 1"),
     (recipe_of("cpt"), "precision of weights is 'cyclic'; allowed: constant, adaptive, the core's policies"),
     (recipes.make("bfp"), "softmax is None; allowed: a head: give --softmax-bits"),
@@ -300,7 +303,8 @@ def test_what_does_not_fit_is_told(sizes, error):
 ])
 def test_recipes_that_have_no_core(recipe, error):
     run, _ = runs(recipe)
-    parameters = TrainerParameters(recipe.system, error_bits=9, policies=("constant", "adaptive"))
+    parameters = TrainerParameters(recipe.system, error_bits=9,
+                                   policies=("constant", "adaptive") if recipe.system.adaptive else ("constant",))
     with pytest.raises(ValueError) as found:
         core.compiled(parameters, run)
     assert str(found.value).startswith(error)

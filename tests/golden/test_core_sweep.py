@@ -20,7 +20,8 @@ def drawn(seed):
         ("bfp", {"mantissa": draw.randint(2, 8), "group": draw.choice([8, 16, 32])}),
         ("bfp", {"weights_rounding": "stochastic", "exponent": draw.randint(5, 8)}),
         ("fast", {"alpha": round(draw.uniform(0, 1.9), 3), "beta": round(draw.uniform(0, 1.9), 3)}),
-        ("cpt", {"cycles": draw.randint(1, 9)}), ("system", {"system": draw.choice(["mx", "int8", "bf16", "lns"])})])
+        ("cpt", {"cycles": draw.randint(1, 9)}), ("lns-madam", {"memory": draw.choice([10, 1000])}),
+        ("system", {"system": draw.choice(["mx", "int8", "bf16", "lns"])})])
     work = draw.choice(["bf16", {"type": "Float", "exponent": 8, "mantissa": 9}])
     recipe = recipe_of(recipe[0], work, draw.choice(["plain", "stochastic", "kahan", "grow"]),
                        draw.choice([None, None, "fp32"]), **recipe[1])
