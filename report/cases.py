@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """What the report trains, simulates and synthesises."""
 
 from dataclasses import dataclass

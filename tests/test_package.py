@@ -66,3 +66,11 @@ def test_hardware_does_not_postpone_annotations():
     # Amaranth reads the annotations of a component: as strings they would be lost.
     for path in (ROOT / "hw").rglob("*.py"):
         assert "from __future__ import annotations" not in path.read_text(), path
+
+
+def test_files_that_make_components_silence_amaranth():
+    """Amaranth warns of a component that nothing elaborates; the file that makes it must say that it knows."""
+    made = [path for path in [*map(ROOT.joinpath, MODULES), *(ROOT / "docs").glob("*.py")]
+            if ".component(" in path.read_text()]
+    assert len(made) > 5
+    assert [path for path in made if not path.read_text().startswith("# amaranth: UnusedElaboratable=no\n")] == []
