@@ -334,7 +334,7 @@ def test_parameters_come_back_from_json():
 
 @pytest.mark.parametrize("alpha, beta, reverse, layers, steps", [
     (0.6, 0.3, False, 3, 100), (0.6, 0.3, True, 2, 37), (1.9, 1.99, False, 5, 11), (0.5, 0.25, False, 2, 64),
-    (0.123456789, 0.987654321, True, 7, 1000)])
+    (0.5, 0.25, False, 2, 128), (0.5, 0.25, True, 1, 128), (0.123456789, 0.987654321, True, 7, 1000)])
 def test_thresholds_of_every_step(alpha, beta, reverse, layers, steps):
     """The sequencer's sums give the codes that fractions give, ties and both ends included."""
     recipe = recipe_of("fast", alpha=alpha, beta=beta, reverse=reverse)
