@@ -1,4 +1,4 @@
-"""What a training run is, from the options that say so: for all verbs that have them."""
+"""The training run that a command line describes, for every verb with these options."""
 
 import dataclasses
 from argparse import Namespace

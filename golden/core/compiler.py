@@ -7,7 +7,7 @@ from fractions import Fraction
 from ...base.checks import require, require_int
 from ..floating import arithmetic
 from ..madam import correction
-from ..network import HEAD, MEASURED, Convolution
+from ..network import HEAD, MEASURED, TESTED, Convolution
 from ..number_system import vectors_of
 from ..precision import FRACTION, Adaptive, Cyclic, breakpoints
 from ..update import METHODS, rate_code
@@ -20,7 +20,6 @@ from .sequencer import CODE
 
 __all__ = ["compiled"]
 
-TESTED = 1 << 30  # accuracy of the test part is measured in steps so far behind those of the training part
 
 
 class _Compiler(Builder):

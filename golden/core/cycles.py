@@ -11,15 +11,16 @@ from ..array import FETCH, RESULT, peak
 from .compiler import compiled
 from .instructions import UNITS, Instruction
 from .layout import Run
-from .model import OPERANDS, unpacked
+from .model import OPERANDS, mode_of
 from .parameters import TrainerParameters
 from .sequencer import Issue, Sequencer
 
 __all__ = ["Cycles", "Timeline", "step_cycles"]
 
-# Cycles from an instruction that a unit takes to its first transfer; from a result to its place in a memory, to that of
-# a parameter it moves; from a row of logits to its last error.
-START, STORE, MOVE, SOFTMAX = 4, 8, 30, 60
+START = 4  # cycles from an instruction to its unit's first transfer
+STORE = 8  # from a result to its place in a memory
+MOVE = 30  # from a gradient to the parameter that it moves
+SOFTMAX = 60  # from a row of logits to its last error
 RESULTS = 2  # tiles of results that wait to be taken
 
 
@@ -125,11 +126,11 @@ class Timeline:
     def add(self, issue: Issue) -> float:
         """Take an instruction; return when it is done."""
         each, unit = issue.instruction, issue.unit
-        if self.serial:
+        if self.serial or each.name == "sync":
             self._gate = dict.fromkeys(UNITS, max(self.free.values()))
         if each.name == "sync":
-            self._gate = dict.fromkeys(UNITS, max(self.free.values()))
-        elif each.name == "signal":
+            return self.free[unit]
+        if each.name == "signal":
             self._signals.setdefault(each.semaphore, deque()).append(self.free[unit])
         elif each.name == "wait":
             self._gate[unit] = max(self._gate[unit], self._signals[each.semaphore].popleft())
@@ -168,13 +169,7 @@ class Timeline:
         a, b = issue.views["a"], issue.views["b"]
         m, k = (a.columns, a.rows) if each.across_a else (a.rows, a.columns)
         n = b.columns if each.across_b else b.rows
-        modes = []
-        for kind in OPERANDS[each.use & 7]:
-            packed = issue.modes.get((kind, each.use >> 3))
-            mode = None if packed is None else unpacked(p.system, packed)
-            if mode and kind in issue.widths:
-                mode["precision"] = issue.widths[kind]
-            modes.append(mode)
+        modes = [mode_of(p.system, issue, kind, each.use >> 3) for kind in OPERANDS[each.use & 7]]
         interval = p.array.interval(*modes)
         self.macs += m * n * k
         self.peak += m * n * k / peak(p.array, *modes)
@@ -278,10 +273,9 @@ def step_cycles(parameters: TrainerParameters, run: Run, parts: int = 1, blocks:
             marks.append((end, timeline.macs, timeline.peak, timeline.busy | {
                 "starved": timeline.starved, "blocked": timeline.blocked}))
     half = len(marks) // 2
-    (begin, *_), (end, *_) = marks[half - 1], marks[-1]
     count = len(marks) - half
+    (begin, macs, ideal, before), (end, all_macs, all_ideal, after) = marks[half - 1], marks[-1]
     cycles = (end - begin) / count
-    (_, macs, ideal, before), (_, all_macs, all_ideal, after) = marks[half - 1], marks[-1]
     macs, ideal = (all_macs - macs) // count, (all_ideal - ideal) / count
     shares = {name: (after[name] - before[name]) / count / cycles for name in after}
     return Cycles(cycles, macs, ideal / cycles, ideal / (shares["array"] * cycles),

@@ -10,9 +10,10 @@ from types import MappingProxyType
 from typing import Any
 
 from ...base.checks import require, require_int
+from ..number_system import TENSORS as KINDS
 
-__all__ = ["COUNTERS", "FIELDS", "MEMORIES", "OPERATIONS", "REGISTERS", "SEMAPHORES", "TENSORS", "UNITS", "WORD",
-           "Instruction", "decode", "encode"]
+__all__ = ["COUNTERS", "FIELDS", "KINDS", "MEMORIES", "OPERATIONS", "REGISTERS", "SEMAPHORES", "TENSORS", "UNITS",
+           "WORD", "Instruction", "decode", "encode"]
 
 WORD = 96  # bits of an instruction
 OPCODE = 5
@@ -25,7 +26,6 @@ MEMORIES = ("E", "X", "D", "W", "L")
 REGISTERS = ("seed", "training", "measuring", "rate", "momentum", "decay", "scale", "method",
              "shift", "correction")
 COUNTERS = ("training", "measuring")
-KINDS = ("weights", "activations", "gradients")
 SIDES = ("a", "b", "to")
 
 # Kinds of fields: bits, and the names that stand for numbers, if there are any.
@@ -51,7 +51,7 @@ def _operation(unit: str, summary: str, /, **fields: str) -> Operation:
     return Operation(unit, MappingProxyType(fields), summary)
 
 
-# In the order of their codes. A unit of None: the instruction itself names it.
+# In the order of their codes. Without a unit, the instruction itself names it.
 OPERATIONS: Mapping[str, Operation] = MappingProxyType({
     "halt": _operation("sequencer", "the program ends"),
     "tensor": _operation("sequencer", "a tensor: a region of a memory, in blocks of side x side elements",

@@ -4,7 +4,6 @@ Source: numerics contract, section 15; every operation is one of the sections be
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,21 +12,20 @@ from ...base.checks import require
 from .. import madam, softmax, update
 from ..floating import PlainSystem, arithmetic
 from ..logarithmic import Logs
+from ..network import GEMMS, UPDATE, relu
 from ..number_system import Draws, Mode, NumberSystem, vectors_of
 from ..precision import NARROW, chunks_of, decide, sum_chunks, sum_limit
 from ..rounding import NEAREST, stochastic
 from ..update import METHODS
-from .parameters import TrainerParameters
+from .parameters import PLANES, TrainerParameters
 from .program import Program
 from .sequencer import Issue, Part, Sequencer
 from .views import View, places
 
-__all__ = ["OPERANDS", "Core", "Host", "unpacked"]
+__all__ = ["OPERANDS", "Core", "Host", "mode_of"]
 
 # By the slot of a GEMM's random words: kinds of its operands. See `network.draws_of`.
-OPERANDS = {0: ("activations", "weights"), 2: ("gradients", "weights"), 4: ("gradients", "activations")}
-UPDATE = 6
-PLANES = 3  # numbers that there may be for each one of W: itself, a velocity, a compensation
+OPERANDS = {2 * number: tuple(kind for kind, _ in operands) for number, operands in enumerate(GEMMS.values())}
 
 
 class Host(Protocol):
@@ -40,11 +38,19 @@ class Host(Protocol):
         """Take codes that the core sends."""
 
 
-def unpacked(system: NumberSystem, packed: int) -> Mode:
-    """Return an operand's modes from the value of a ``mode``: the first one lies lowest."""
+def mode_of(system: NumberSystem, issue: Issue, kind: str, layer: int) -> Mode | None:
+    """Return an operand's modes, or None where the program gives none.
+
+    They lie in the value of a ``mode``, the first one lowest. A precision that follows a cycle is the cycle's.
+    """
+    packed = issue.modes.get((kind, layer))
+    if packed is None:
+        return None
     mode = {}
     for name, bits in system.modes.items():
         mode[name], packed = packed & ((1 << bits) - 1), packed >> bits
+    if kind in issue.widths:
+        mode["precision"] = issue.widths[kind]
     return mode
 
 
@@ -154,7 +160,9 @@ class Core:
             stored = self._operand(issue, kind, layer, views[name])
             # A scale is of the whole tensor where a product is made in phases.
             tensor = self._operand(issue, kind, layer, views[name].tensor) if slot == 2 else stored
-            mode = self._mode(issue, kind, layer, tensor)
+            mode = mode_of(self.system, issue, kind, layer)
+            if mode is None:
+                mode = self.system.mode(kind, tensor)
             array = stored.T if across else stored  # vectors are rows
             if (kind, layer) in issue.thresholds:
                 mode["precision"] = self._width(issue, kind, layer)
@@ -171,7 +179,7 @@ class Core:
         if each.biased:
             found = self.arithmetic.add(found, self.values(views["bias"])[0])
         if each.relu:
-            found = np.where(found <= 0, found.dtype.type(0), found)
+            found = relu(found)
         if each.masked:
             found = np.where(self.values(views["mask"]) <= 0, found.dtype.type(0), found)
         if each.update:
@@ -207,16 +215,6 @@ class Core:
         found, invalid, overflow = kind.product(*own, *operands)
         self._flag(issue, invalid, overflow)
         return self.arithmetic.number(found)
-
-    def _mode(self, issue: Issue, kind: str, layer: int, tensor: np.ndarray) -> Mode:
-        """Return an operand's modes: those of the program, packed in the order of the number system's."""
-        packed = issue.modes.get((kind, layer))
-        if packed is None:
-            return self.system.mode(kind, tensor)
-        mode = unpacked(self.system, packed)
-        if kind in issue.widths:
-            mode["precision"] = issue.widths[kind]
-        return mode
 
     def _width(self, issue: Issue, kind: str, layer: int) -> int:
         """Return the precision of a tensor from the groups that were counted in the step before; at first 2 bits."""
@@ -285,8 +283,8 @@ class Core:
         words = None
         if p.rounding == "stochastic":
             part = issue.parts.get("a", Part())
-            words = replace(Draws(registers["seed"], registers["step"], issue.instruction.use),
-                            vector=part.vector).rows(logits.shape, p.random_bits)
+            draws = Draws(registers["seed"], registers["step"], issue.instruction.use, part.vector)
+            words = draws.rows(logits.shape, p.random_bits)
         found, losses, invalid, _ = softmax.gradient(p, p.format.encode(logits), labels, random=words)
         self._flag(issue, bool(invalid.any()))
         self.losses.append((registers["step"], int(losses.sum()), len(losses)))

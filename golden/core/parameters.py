@@ -14,10 +14,11 @@ from ..systems import SystemParameters
 from ..update import METHODS
 from .instructions import FIELDS, WORD
 
-__all__ = ["BANK", "COMPENSATED", "TrainerParameters", "side_of"]
+__all__ = ["BANK", "COMPENSATED", "PLANES", "TrainerParameters", "side_of"]
 
 COMPENSATED = ("kahan", "grow")  # methods that keep a compensation
 
+PLANES = 3  # numbers that there may be for each one of W: itself, a velocity, a compensation
 BANK = 1024  # elements of a bank that is one block RAM; a memory has as many banks as a block has rows
 DISTRIBUTED = 64  # words of a bank that is made of LUTs
 POLICIES = ("constant", "cyclic", "adaptive")

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...base.checks import require
 from ..datasets import Dataset
-from ..network import Epoch, digest, initialise, shifted
+from ..network import Epoch, cross_entropies, digest, initialise
 from .compiler import compiled
 from .layout import Run
 from .model import Core
@@ -151,7 +151,4 @@ def train(parameters: TrainerParameters, run: Run, data: Dataset, parts: int = 1
 
 def _measured(logits: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     """Return (mean cross-entropy, accuracy), as `network.train` reports them."""
-    logits = logits.astype(np.float32)
-    z, total, _ = shifted(logits)
-    losses = np.log(total) - z[np.arange(len(y)), y]
-    return math.fsum(losses) / len(y), float(np.count_nonzero(logits.argmax(axis=1) == y) / len(y))
+    return math.fsum(cross_entropies(logits, y)) / len(y), float(np.count_nonzero(logits.argmax(axis=1) == y) / len(y))

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 
 from ...base.checks import require
 from .instructions import SEMAPHORES, UNITS, Instruction
+from .parameters import PLANES
 from .sequencer import Issue, Sequencer
 from .views import blocks_of
 
 __all__ = ["access", "require_ordered", "synchronised"]
 
 Place = tuple[str, int, int]  # memory, plane, block
-PLANES = 3
 
 
 def access(issue: Issue, side: int) -> tuple[set[Place], set[Place]]:

@@ -13,23 +13,24 @@ from .passes import (
     MEASURED,
     UPDATE,
     Gemms,
+    cross_entropies,
     draws_of,
     forward,
     gradients,
     normalise,
     normalise_gradient,
     relu,
-    shifted,
     softmax_gradient,
 )
 from .pooling import Pool
-from .run import MAX_SEED, Epoch, Result, check, precision_range, train
+from .run import MAX_SEED, TESTED, Epoch, Result, check, precision_range, train
 from .state import State, digest
 from .weights import LogWeights, Narrow, Plain, initialise, sgd
 
 __all__ = [
-    "GEMMS", "HEAD", "MAX_LAYERS", "MAX_SEED", "MEASURED", "MODELS", "UPDATE", "Convolution", "Epoch", "Gemms",
-    "Linear", "LogWeights", "Model", "Narrow", "Plain", "Pool", "Result", "State", "check", "convolutional", "digest",
-    "draws_of", "find_model", "forward", "gradients", "initialise", "normalise", "normalise_gradient", "perceptron",
-    "precision_range", "read_model", "relu", "sgd", "shifted", "softmax_gradient", "train",
+    "GEMMS", "HEAD", "MAX_LAYERS", "MAX_SEED", "MEASURED", "MODELS", "TESTED", "UPDATE", "Convolution", "Epoch",
+    "Gemms", "Linear", "LogWeights", "Model", "Narrow", "Plain", "Pool", "Result", "State", "check", "convolutional",
+    "cross_entropies", "digest", "draws_of", "find_model", "forward", "gradients", "initialise", "normalise",
+    "normalise_gradient", "perceptron",
+    "precision_range", "read_model", "relu", "sgd", "softmax_gradient", "train",
 ]

@@ -20,8 +20,8 @@ from ..precision import Control
 from ..recipes import Recipe
 from .layers import Layer
 
-__all__ = ["GEMMS", "HEAD", "MEASURED", "UPDATE", "Gemms", "draws_of", "forward", "gradients", "normalise",
-           "normalise_gradient", "relu", "shifted", "softmax_gradient"]
+__all__ = ["GEMMS", "HEAD", "MEASURED", "UPDATE", "Gemms", "cross_entropies", "draws_of", "forward", "gradients",
+           "normalise", "normalise_gradient", "relu", "shifted", "softmax_gradient"]
 
 # The operands of each GEMM in order: kind of tensor, and its reduction axis as it is stored.
 GEMMS = {
@@ -197,6 +197,12 @@ def shifted(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     for column in powers.T:
         total += column
     return z, total, powers
+
+
+def cross_entropies(logits: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the loss of each row of logits, in float64."""
+    z, total, _ = shifted(logits)
+    return np.log(total) - z[np.arange(len(y)), y]
 
 
 def softmax_gradient(logits: np.ndarray, y: np.ndarray, scale: int = 1) -> np.ndarray:

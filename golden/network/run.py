@@ -15,11 +15,11 @@ from ..recipes import Recipe
 from .course import Course, Epoch, configuration
 from .layers import Layer
 from .models import Model, layers_of
-from .passes import MEASURED, Gemms, forward, gradients, shifted
+from .passes import MEASURED, Gemms, cross_entropies, forward, gradients
 from .state import State, digest
 from .weights import initialise
 
-__all__ = ["MAX_SEED", "Epoch", "Result", "check", "precision_range", "train"]
+__all__ = ["MAX_SEED", "TESTED", "Epoch", "Result", "check", "precision_range", "train"]
 
 MAX_SEED = (1 << 31) - 1
 # Accuracy is measured on the training part in steps from `MEASURED` on, and on the test part so many steps later.
@@ -101,8 +101,7 @@ def _evaluate(gemms: Gemms, layers: Sequence[Layer], state: State, x: np.ndarray
     for step, start in enumerate(range(0, len(x), count), first):
         part = y[start:start + count]
         logits = forward(gemms, layers, state.parameters, x[start:start + count], step, state.statistics)[1]
-        z, total, _ = shifted(logits)
-        losses.append(np.log(total) - z[np.arange(len(part)), part])
+        losses.append(cross_entropies(logits, part))
         right += int(np.count_nonzero(logits.argmax(axis=1) == part))
     return math.fsum(np.concatenate(losses)) / len(y), float(right / len(y))
 
