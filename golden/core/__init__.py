@@ -11,12 +11,13 @@ from .model import Core, Host
 from .parameters import TrainerParameters
 from .plan import Plan, plan
 from .program import Program, assemble
+from .report import ERRORS, REPORT
 from .run import CoreResult, train
 from .sequencer import Issue, Sequencer
 from .views import Taps, View, Window
 
 __all__ = [
-    "Core", "CoreResult", "Cycles", "Host", "Instruction", "Issue", "Plan", "Program", "Run", "Sequencer", "Taps",
-    "Timeline", "TrainerParameters", "View", "Window", "assemble", "compiled", "decode", "encode", "plan",
-    "require_runs", "step_cycles", "train", "trainer_of",
+    "ERRORS", "REPORT", "Core", "CoreResult", "Cycles", "Host", "Instruction", "Issue", "Plan", "Program", "Run",
+    "Sequencer", "Taps", "Timeline", "TrainerParameters", "View", "Window", "assemble", "compiled", "decode", "encode",
+    "plan", "require_runs", "step_cycles", "train", "trainer_of",
 ]

@@ -170,6 +170,11 @@ class TrainerParameters(SystemParameters):
         return self.parameters or self.work
 
     @property
+    def element_bits(self) -> int:
+        """Bits of an element in the host's streams."""
+        return max(self.work.width, self.stored.width, 16)
+
+    @property
     def array(self) -> ArrayParameters:
         """The array in the core. Its memory is the core's, so that its size means nothing."""
         return ArrayParameters(self.system, self.rows, self.columns, self.sums, self.converters, buffer=self.buffer)

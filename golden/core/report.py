@@ -1,0 +1,31 @@
+"""What a core tells its host when a program has ended, or was stopped."""
+
+from .instructions import COUNTERS, UNITS
+
+__all__ = ["ERRORS", "REPORT"]
+
+# By code. An error stops the program at an instruction.
+ERRORS = (
+    "none",
+    "an operation that this core does not have",
+    "a tensor that was not defined before, or is empty",
+    "a part beyond the end of its tensor",
+    "a memory that this unit does not reach there",
+    "a tensor beyond the end of its memory",
+    "vectors that do not begin with a group",
+    "sizes of operands and results that do not fit each other",
+    "a product that does not fit the buffers",
+    "more classes than the head has",
+    "a method of update that this core does not have",
+    "a wait for a token that was not signalled before",
+    "loops too deep, without a count, or without a beginning",
+    "a program longer than its memory",
+    "an instruction in the stream where elements are due",
+    "elements in the stream while no program runs",
+)
+
+# In this order: the error's code and the number of its instruction; the first steps with a NaN and with a number beyond
+# its range, one more than the step, or 0; cycles of training and of measuring: all, those in which each unit had work,
+# and those in which the array's cells were starved and blocked.
+REPORT = ("error", "number", "invalid", "overflow",
+          *(f"{counter}_{name}" for counter in COUNTERS for name in ("cycles", *UNITS[1:], "starved", "blocked")))
