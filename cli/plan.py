@@ -3,11 +3,10 @@
 from argparse import Namespace
 from collections.abc import Callable
 
-from ..base.checks import require, require_int
-from ..golden import core, network, systems
+from ..base.checks import require
+from ..golden import core, systems
 from . import output
-from .runs import run_of
-from .settings import settings
+from .runs import core_of, run_of
 
 __all__ = ["prepare"]
 
@@ -17,15 +16,7 @@ def prepare(options: Namespace) -> Callable[[], int]:
     output.check(("--json", options.json))
     require(0 < options.clock <= 10000, "clock", options.clock, "a number of MHz above 0, at most 10000")
     recipe, data, usual = run_of(options)
-    recipe = recipe.with_head(data.classes)
-    layers = network.check(data, **usual)
-    run = core.Run(recipe, layers, len(data.train_x), len(data.test_x), **{
-        name: usual[name] for name in ("seed", "epochs", "batch", "lr", "momentum", "decay", "lr_drops")})
-    own = core.trainer_of(run)
-    parameters = core.TrainerParameters.from_json(own.to_json() | settings(options.core, "--core"))
-    core.require_runs(parameters, run)
-    for name in ("parts", "blocks"):
-        require_int(name, getattr(options, name), 1, 8)
+    parameters, run = core_of(options, recipe, data, usual)
     return lambda: _plan(options, parameters, run)
 
 

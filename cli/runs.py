@@ -4,13 +4,13 @@ import dataclasses
 from argparse import Namespace
 from typing import Any
 
-from ..base.checks import require
-from ..golden import datasets, network, recipes
+from ..base.checks import require, require_int
+from ..golden import core, datasets, network, recipes
 from ..golden.softmax import SoftmaxParameters
 from . import output
-from .settings import numbers, settings_of, value
+from .settings import numbers, settings, settings_of, value
 
-__all__ = ["run_of"]
+__all__ = ["core_of", "run_of"]
 
 
 def run_of(options: Namespace) -> tuple[recipes.Recipe, datasets.Dataset, dict[str, Any]]:
@@ -18,10 +18,10 @@ def run_of(options: Namespace) -> tuple[recipes.Recipe, datasets.Dataset, dict[s
     parameters = None if options.parameters is None else value(options.parameters)
     named = options.recipe or ("bfp" if options.system is None else "system")
     require(options.system is None or named == "system", "recipe", named, "system, because --system is given")
-    settings = settings_of(options)
-    recipe = recipes.make(named, **settings)
+    own = settings_of(options)
+    recipe = recipes.make(named, **own)
     if options.work is not None:
-        recipe = recipes.work_in(recipe, value(options.work), "accumulator" in settings)
+        recipe = recipes.work_in(recipe, value(options.work), "accumulator" in own)
     recipe = recipes.keep(recipe, parameters, options.update)
     hidden = numbers("hidden", options.hidden, int, "sizes such as 32 or 64,32")
     examples = numbers("examples", options.examples, int, "numbers such as 8000 or 8000,2000") or ()
@@ -38,3 +38,17 @@ def run_of(options: Namespace) -> tuple[recipes.Recipe, datasets.Dataset, dict[s
              "lr_drops": drops, "momentum": options.momentum, "decay": options.decay, "batch": options.batch}
     network.check(data, **usual)
     return recipe, data, usual
+
+
+def core_of(options: Namespace, recipe: recipes.Recipe, data: datasets.Dataset, usual: dict[str, Any]
+            ) -> tuple[core.TrainerParameters, core.Run]:
+    """Return a core for such a run, and the run in it, both checked: ``--core`` has what is not just large enough."""
+    run = core.Run(recipe.with_head(data.classes), network.check(data, **usual), len(data.train_x), len(data.test_x),
+                   **{
+        name: usual[name] for name in ("seed", "epochs", "batch", "lr", "momentum", "decay", "lr_drops")})
+    own = core.trainer_of(run)
+    parameters = core.TrainerParameters.from_json(own.to_json() | settings(options.core, "--core"))
+    core.require_runs(parameters, run)
+    for name in ("parts", "blocks"):
+        require_int(name, getattr(options, name), 1, 8)
+    return parameters, run

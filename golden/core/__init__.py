@@ -4,7 +4,8 @@ Source: numerics contract, section 15.
 """
 
 from .compiler import compiled
-from .cycles import Cycles, Timeline, step_cycles
+from .cycles import Cycles, Timeline, step_cycles, work_of
+from .host import CoreResult, RunHost
 from .instructions import Instruction, decode, encode
 from .layout import Run, require_runs, trainer_of
 from .model import Core, Host
@@ -12,12 +13,12 @@ from .parameters import TrainerParameters
 from .plan import Plan, plan
 from .program import Program, assemble
 from .report import ERRORS, REPORT
-from .run import CoreResult, train
+from .run import train
 from .sequencer import Issue, Sequencer
 from .views import Taps, View, Window
 
 __all__ = [
     "ERRORS", "REPORT", "Core", "CoreResult", "Cycles", "Host", "Instruction", "Issue", "Plan", "Program", "Run",
-    "Sequencer", "Taps", "Timeline", "TrainerParameters", "View", "Window", "assemble", "compiled", "decode", "encode",
-    "plan", "require_runs", "step_cycles", "train", "trainer_of",
+    "RunHost", "Sequencer", "Taps", "Timeline", "TrainerParameters", "View", "Window", "assemble", "compiled", "decode",
+    "encode", "plan", "require_runs", "step_cycles", "train", "trainer_of", "work_of",
 ]

@@ -3,6 +3,7 @@
 The circuit is made to this model. What it leaves out are single cycles: where a transfer waits for another's turn.
 """
 
+import math
 from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,7 +16,7 @@ from .model import OPERANDS, mode_of
 from .parameters import TrainerParameters
 from .sequencer import Issue, Sequencer
 
-__all__ = ["Cycles", "Timeline", "step_cycles"]
+__all__ = ["Cycles", "Timeline", "step_cycles", "work_of"]
 
 START = 4  # cycles from an instruction to its unit's first transfer
 STORE = 8  # from a result to its place in a memory
@@ -75,6 +76,25 @@ class _Ring:
         """The oldest so many allocations that are still needed are needed no longer from then on."""
         for each in [each for each in self.kept if each[1] is None][:count]:
             each[1] = when
+
+
+def _modes(parameters: TrainerParameters, issue: Issue) -> list[Any]:
+    """Return the modes of a GEMM's operands."""
+    each = issue.instruction
+    return [mode_of(parameters.system, issue, kind, each.use >> 3) for kind in OPERANDS[each.use & 7]]
+
+
+def _sizes(issue: Issue) -> tuple[int, int, int]:
+    """Return rows, columns and length of a GEMM."""
+    each, a, b = issue.instruction, issue.views["a"], issue.views["b"]
+    m, k = (a.columns, a.rows) if each.across_a else (a.rows, a.columns)
+    return m, b.columns if each.across_b else b.rows, k
+
+
+def work_of(parameters: TrainerParameters, issue: Issue) -> tuple[int, float]:
+    """Return the multiply-accumulates of a GEMM, and the cycles that they take at the array's peak."""
+    macs = math.prod(_sizes(issue))
+    return macs, macs / peak(parameters.array, *_modes(parameters, issue))
 
 
 @dataclass
@@ -166,18 +186,14 @@ class Timeline:
 
     def _gemm(self, issue: Issue) -> None:
         each, p = issue.instruction, self.parameters
-        a, b = issue.views["a"], issue.views["b"]
-        m, k = (a.columns, a.rows) if each.across_a else (a.rows, a.columns)
-        n = b.columns if each.across_b else b.rows
-        modes = [mode_of(p.system, issue, kind, each.use >> 3) for kind in OPERANDS[each.use & 7]]
-        interval = p.array.interval(*modes)
-        self.macs += m * n * k
-        self.peak += m * n * k / peak(p.array, *modes)
+        interval = p.array.interval(*_modes(p, issue))
+        macs, ideal = work_of(p, issue)
+        self.macs, self.peak = self.macs + macs, self.peak + ideal
         # An early one waits for all but the GEMM before it.
         start = max(self._gate["array"], self._before if each.early else self.free["array"]) + START
         self._before = self.free["array"]
         rate = p.lanes if each.update else p.adders if each.biased else p.rows * p.columns
-        self._product(m, n, k, interval, start, rate, each)
+        self._product(*_sizes(issue), interval, start, rate, each)
 
     def tile(self, rows: int, columns: int) -> tuple[int, int]:
         """Return the sums of a cell, down and across, in the tiles of a product of so many rows and columns of cells.

@@ -37,6 +37,9 @@ class Host(Protocol):
     def write(self, codes: np.ndarray) -> None:
         """Take codes that the core sends."""
 
+    def loss(self, total: int) -> None:
+        """Take the sum of the head's losses, as codes, of a batch or a part of one."""
+
 
 def mode_of(system: NumberSystem, issue: Issue, kind: str, layer: int) -> Mode | None:
     """Return an operand's modes, or None where the program gives none.
@@ -69,9 +72,6 @@ class Core:
         Flat. W has `PLANES` of them: parameters, velocities, compensations.
     invalid, overflow : int or None
         Sticky: the step of training in which a NaN was met, and in which a sum or an operand was beyond the range.
-    losses : list of (int, int, int)
-        Of each batch or part of one: the step, the sum of the head's losses as codes, and their number. The caller
-        empties it.
     """
 
     def __init__(self, parameters: TrainerParameters, table: np.ndarray | None = None) -> None:
@@ -84,7 +84,6 @@ class Core:
         self._rows = PlainSystem(parameters.work, getattr(self.system, "chunk", None))
         self.invalid: int | None = None
         self.overflow: int | None = None
-        self.losses: list[tuple[int, int, int]] = []
         self._parts: list[tuple[Any, Any]] = []
         # Of each kind of tensor and layer: the groups counted in this step, and the step of the latest decision with
         # the precision.
@@ -287,7 +286,7 @@ class Core:
             words = draws.rows(logits.shape, p.random_bits)
         found, losses, invalid, _ = softmax.gradient(p, p.format.encode(logits), labels, random=words)
         self._flag(issue, bool(invalid.any()))
-        self.losses.append((registers["step"], int(losses.sum()), len(losses)))
+        host.loss(int(losses.sum()))
         scale = self.arithmetic.number(self.parameters.work.decode(registers["scale"]))
         self.store(views["to"], work.multiply(work.number(p.error.decode(found)), scale))
 

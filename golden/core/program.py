@@ -42,6 +42,10 @@ class Program:
         """Return a tensor's name."""
         return self.names.get(tensor, f"t{tensor}")
 
+    def line(self, number: int) -> str:
+        """Return an instruction as a line of text."""
+        return self._line(self.instructions[number])
+
     def text(self) -> str:
         """Return the program as text that `assemble` reads, indented by loops, with a comment on what is computed."""
         lines, depth = [], 0

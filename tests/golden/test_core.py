@@ -13,7 +13,6 @@ from cores import recipe_of
 from narrowgauge.golden import array, core, datasets, network, recipes
 from narrowgauge.golden.core import Instruction, Program, Run, Sequencer, TrainerParameters, assemble, cycles
 from narrowgauge.golden.core.instructions import OPERATIONS, UNITS, WORD, widths
-from narrowgauge.golden.core.run import _Host
 from narrowgauge.golden.core.tokens import require_ordered
 from narrowgauge.golden.formats import PRESETS
 from narrowgauge.golden.network.models import KINDS, layers_of
@@ -31,6 +30,18 @@ def runs(recipe, hidden=(20,), data=DIGITS, **settings):
     layers = layers_of(model, data, None if isinstance(model, network.Model) else hidden, False)
     hidden = None if isinstance(model, network.Model) else hidden
     return Run(recipe, layers, len(data.train_x), len(data.test_x), **usual), usual | {"hidden": hidden, "model": model}
+
+
+class Recorder(core.RunHost):
+    """Keeps all tensors that came."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.all = []
+
+    def write(self, codes):
+        self.all.append(codes)
+        super().write(codes)
 
 
 def cut(sizes):
@@ -121,7 +132,7 @@ def test_operands_lie_in_the_memories_that_a_gemm_names():
         execute(issue, host)
 
     model.execute = watched
-    model.run(core.compiled(parameters, run), _Host(parameters, run, DIGITS))
+    model.run(core.compiled(parameters, run), Recorder(parameters, run, DIGITS))
     assert set(found) == set(TENSORS) and sum(found.values()) == len(recorded)
 
 
@@ -130,7 +141,7 @@ def shuffled(parameters, run, seed, depth):
 
     Each unit has a queue of `depth` instructions. A unit is drawn, and does its next instruction if it may.
     """
-    model, host, draw = core.Core(parameters), _Host(parameters, run, DIGITS), random.Random(seed)
+    model, host, draw = core.Core(parameters), Recorder(parameters, run, DIGITS), random.Random(seed)
     issues = Sequencer(parameters.side, core.compiled(parameters, run)).issues()
     queues, tokens, offered = {unit: deque() for unit in UNITS[1:]}, Counter(), next(issues)
     while offered or any(queues.values()):
@@ -164,12 +175,12 @@ def test_units_side_by_side_end_with_the_same_memories(seed, depth, name):
     run, _ = runs(recipe, **settings | {"epochs": 1})
     parameters = core.trainer_of(run, **sizes)
     model, host = shuffled(parameters, run, seed, depth)
-    expected, told = core.Core(parameters), _Host(parameters, run, DIGITS)
+    expected, told = core.Core(parameters), Recorder(parameters, run, DIGITS)
     expected.run(core.compiled(parameters, run), told)
     for memory in "XDWL":
         np.testing.assert_array_equal(model.memories[memory], expected.memories[memory])
-    np.testing.assert_array_equal(np.concatenate([each.ravel() for each in host.written]),
-                                  np.concatenate([each.ravel() for each in told.written]))
+    np.testing.assert_array_equal(np.concatenate([each.ravel() for each in host.all]),
+                                  np.concatenate([each.ravel() for each in told.all]))
 
 
 @pytest.mark.parametrize("name", ["convolutions of one's own", "cut along n"])
@@ -181,11 +192,11 @@ def test_memories_may_hold_anything_at_first(name):
     parameters = core.trainer_of(run, **sizes)
     program, written, rng = core.compiled(parameters, run, **parts), [], np.random.default_rng(1)
     for used in (False, True):
-        found, host = core.Core(parameters), _Host(parameters, run, DIGITS)
+        found, host = core.Core(parameters), Recorder(parameters, run, DIGITS)
         for place, memory in found.memories.items() if used else ():
             memory[:] = rng.integers(0, 1 << 16, len(memory)) if place != "L" else 9
         found.run(program, host)
-        written.append(np.concatenate([each.ravel() for each in host.written]))
+        written.append(np.concatenate([each.ravel() for each in host.all]))
         assert found.invalid is None
     np.testing.assert_array_equal(*written)
 

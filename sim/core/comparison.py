@@ -1,0 +1,165 @@
+"""A simulated trainer's memories beside those of golden's core."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...base.checks import require
+from ...golden.core import Core, Instruction, Program, Sequencer
+from ...golden.core.instructions import COUNTERS, UNITS
+from ...golden.core.views import places
+from .places import places_of
+
+__all__ = ["CHECKS", "Comparison", "Difference", "observed"]
+
+CHECKS = ("step", "instruction")  # what memories may be compared after
+
+
+def observed(program, check):
+    """Return a program in which a ``sync`` follows each step of training, or each instruction of a unit."""
+    require(check in CHECKS, "check", check, ", ".join(CHECKS))
+    found = []
+    for each in program.instructions:
+        found.append(each)
+        if check == "step":
+            stops = each.name == "step" and each.next and COUNTERS[each.counter] == "training"
+        else:
+            stops = each.unit != UNITS[0] and each.name not in ("signal", "wait")
+        found += [Instruction("sync")] * stops
+    return Program(tuple(found), program.names)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """An element that differs: the one that golden wrote first.
+
+    Parameters
+    ----------
+    step : int
+        Of training.
+    number, instruction : int, str
+        What wrote the element in golden: its number in the program, and its text.
+    layer : int, optional
+        From 1.
+    tensor, memory : str
+    row, column : int
+        Of the tensor.
+    expected, got : int
+        Codes.
+    values : (float, float)
+        What the codes mean.
+    others : int
+        Further elements that differ.
+    """
+
+    step: int
+    number: int
+    instruction: str
+    layer: int | None
+    tensor: str
+    memory: str
+    row: int
+    column: int
+    expected: int
+    got: int
+    values: tuple
+    others: int
+
+    def __str__(self):
+        layer = f", layer {self.layer}" if self.layer else ""
+        return (f"step {self.step}{layer}: {self.tensor}[{self.row}, {self.column}] in {self.memory} is "
+                f"{self.got:#x} ({self.values[1]:g}), and golden's is {self.expected:#x} ({self.values[0]:g}); written "
+                f"by instruction {self.number}, {self.instruction}; {self.others} other elements differ")
+
+
+class Comparison:
+    """Golden's core, which follows a simulated trainer from one ``sync`` of the program to the next.
+
+    Elements are compared that golden has written: the others may hold anything.
+
+    Parameters
+    ----------
+    parameters : TrainerParameters
+    program : Program
+    host : RunHost
+        Golden's own one.
+    """
+
+    def __init__(self, parameters, program, host):
+        self.parameters, self.program, self.host = parameters, program, host
+        self.core = Core(parameters, host.table)
+        self.issues = Sequencer(parameters.side, program).issues()
+        self.places = places_of(parameters)
+        # Of each memory and plane: for each element the number of its latest writer, or -1.
+        self._written = {key: np.full(size, -1) for key, size in self._sizes()}
+        self._writers = {}  # (instruction's number, view) of a writer: its number
+        self._latest = []  # of each writer: (order, Issue)
+        self._order = 0
+
+    def _sizes(self):
+        for memory, plane in self.places:
+            planes = self.parameters.planes + 1 if memory == "W" else 1
+            yield (memory, plane), len(self._golden(memory, plane)) if planes > plane else 0
+
+    def _golden(self, memory, plane):
+        """Return the codes of a plane in golden."""
+        size = self.parameters.blocks[memory] * (256 if memory == "L" else self.parameters.side**2)
+        return self.core.memories[memory][plane * size:(plane + 1) * size]
+
+    def advance(self):
+        """Execute golden's instructions up to the next ``sync``, or to the program's end."""
+        with np.errstate(all="ignore"):
+            for issue in self.issues:
+                if issue.instruction.name == "sync":
+                    return
+                self.core.execute(issue, self.host)
+                self._mark(issue)
+
+    def _mark(self, issue):
+        """Note what an instruction has written."""
+        each = issue.instruction
+        if "to" not in issue.views or each.name == "gemm" and each.open:
+            return
+        view = issue.views["to"]
+        writer = self._writers.setdefault((issue.number, view), len(self._latest))
+        if writer == len(self._latest):
+            self._latest.append(None)
+        self._latest[writer] = self._order, issue
+        self._order += 1
+        planes = [0]
+        if each.name in ("in", "fill"):
+            planes = [each.plane]
+        elif each.name == "sums" or each.name == "gemm" and each.update:
+            planes = range(self.parameters.planes + 1)
+        for plane in planes:
+            if (view.memory, plane) in self._written:
+                self._written[view.memory, plane][places(view, self.parameters.side)] = writer
+
+    def difference(self, model):
+        """Return the first Difference of a CoreModel's memories, or None."""
+        found, count = [], 0
+        for (memory, plane), arrays in self.places.items():
+            written, expected = self._written[memory, plane], self._golden(memory, plane)
+            got = np.zeros(len(expected), np.uint32)
+            for path, elements, addresses in arrays:
+                got[elements] = model.memory(path)[addresses]
+            differ = np.flatnonzero((written >= 0) & (got != expected))
+            count += len(differ)
+            if len(differ):
+                first = min(differ, key=lambda at: self._latest[written[at]][0])
+                found.append((self._latest[written[first]][0], memory, plane, first, int(expected[first]),
+                              int(got[first])))
+        return self._described(min(found), count - 1) if found else None
+
+    def _described(self, first, others):
+        _, memory, plane, at, expected, got = first
+        _, issue = self._latest[self._written[memory, plane][at]]
+        each, p = issue.instruction, self.parameters
+        row, column = np.argwhere(places(issue.views["to"], p.side) == at)[0].tolist()
+        values = (float(expected), float(got))
+        if memory != "L":
+            fmt = p.stored if memory == "W" else p.work
+            values = tuple(fmt.decode(np.array([expected, got], np.uint32)).tolist())
+        return Difference(issue.registers["training"], issue.number, self.program.line(issue.number),
+                          (each.use >> 3) + 1 if "use" in each.fields else None, self.program.name(each.to),
+                          f"M, plane {plane}" if plane else memory, row, column, expected, got, values, others)

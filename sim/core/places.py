@@ -1,0 +1,25 @@
+"""Where elements of a core's memories lie in its Verilog."""
+
+from collections import defaultdict
+
+import numpy as np
+
+__all__ = ["places_of"]
+
+
+def places_of(parameters):
+    """Return of each (memory, plane) of golden the arrays of the Verilog: a list of (path, elements, addresses).
+
+    Element ``elements[k]``, as `golden.core.views.places` counts, is the word ``addresses[k]`` of the array.
+    """
+    from ...hw.core.layouts import Geometry
+    from ...hw.core.memories import place_of
+    geometry, found = Geometry(parameters), {}
+    names = {("X", 0): "X", ("D", 0): "D", ("W", 0): "W", ("W", 1): "M"}
+    for (memory, plane), name in names.items():
+        arrays = defaultdict(list)
+        for element in range(parameters.blocks[memory] * parameters.side**2):
+            instance, bank, address = place_of(geometry, name, element)
+            arrays[f"{instance}.{bank}_words"].append((element, address))
+        found[memory, plane] = [(path, *np.array(pairs).T) for path, pairs in arrays.items()]
+    return found

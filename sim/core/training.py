@@ -1,0 +1,175 @@
+"""Training in a simulated trainer."""
+
+import time
+from dataclasses import dataclass
+
+from ...base.checks import require
+from ...golden.core import ERRORS, CoreResult, RunHost, Sequencer, compiled, step_cycles, work_of
+from ...golden.core.instructions import COUNTERS
+from ...golden.core.transfers import LOSS, TENSOR
+from .comparison import Comparison, observed
+from .model import CoreModel, Stuck
+
+__all__ = ["Differs", "Simulated", "Simulation"]
+
+PATIENCE = 4  # times the cycles that golden's model gives a step
+
+
+class Differs(RuntimeError):
+    """Memories differ from golden's. The message tells where."""
+
+
+@dataclass(frozen=True, eq=False)
+class Simulated:
+    """What a simulated run ends with.
+
+    Parameters
+    ----------
+    result : CoreResult
+    report : dict of str to int
+        By the names of `golden.core.REPORT`.
+    macs : int
+        Multiply-accumulates of the network in training.
+    peak : float
+        The cycles that they would take at the array's peak.
+    seconds : float
+        Of the simulation, without the build.
+    """
+
+    result: CoreResult
+    report: dict
+    macs: int
+    peak: float
+    seconds: float
+
+    @property
+    def utilisation(self):
+        """The part of the cycles of training that the array would need at its peak."""
+        return self.peak / self.report["training_cycles"]
+
+
+class Simulation:
+    """A training run in a simulated trainer, which goes on from one measured epoch to the next.
+
+    Parameters
+    ----------
+    parameters : TrainerParameters
+    run : Run
+    data : Dataset
+    name, text : str
+        The trainer's module, and its Verilog.
+    parts, blocks : int
+        As for `compiled`.
+    check : str, optional
+        One of `CHECKS`: memories are compared with golden's after each step, or after each instruction of a unit.
+    **settings
+        Of `CoreModel`: stalls and waveforms.
+
+    Attributes
+    ----------
+    program : Program
+        With a ``sync`` wherever memories are compared.
+    host : RunHost
+        Its history has the measured epochs so far.
+    macs, peak : int, float
+        As in `Simulated`, so far.
+
+    Raises
+    ------
+    ValueError
+        The run does not fit the core; one line.
+    """
+
+    def __init__(self, parameters, run, data, name, text, *, parts=1, blocks=1, check=None, **settings):
+        self.parameters = parameters
+        self.program = compiled(parameters, run, parts, blocks)
+        if check is not None:
+            self.program = observed(self.program, check)
+            count = len(self.program.instructions)
+            require(count <= parameters.program, "program", parameters.program,
+                    f"{1 << (count - 1).bit_length()} or more, for {count} instructions with those of the check")
+        self.host = RunHost(parameters, run, data)
+        self.comparison = None if check is None else Comparison(
+            parameters, self.program, RunHost(parameters, run, data))
+        self.macs, self.peak, self.seconds = 0, 0.0, 0.0
+        self.report = None
+        self.model = CoreModel(parameters, name, text, **settings)
+        self.model.state.patience = 10_000 + round(PATIENCE * step_cycles(parameters, run, parts, blocks).cycles)
+        self.model.send(self.program, self.host.tensors())
+        self._shapes = self._out_shapes()
+        self._measuring = self._measuring_numbers()
+
+    def _out_shapes(self):
+        """Yield the shape of each tensor that comes, and count the products of training on the way."""
+        for issue in Sequencer(self.parameters.side, self.program).issues():
+            if issue.instruction.name == "gemm" and not issue.registers["measured"]:
+                macs, peak = work_of(self.parameters, issue)
+                self.macs, self.peak = self.macs + macs, self.peak + peak
+            if issue.instruction.name == "out":
+                yield issue.views["a"].rows, issue.views["a"].columns
+
+    def _measuring_numbers(self):
+        """Return the numbers of the instructions by which accuracy is measured."""
+        counter, found = 0, []
+        for number, each in enumerate(self.program.instructions):
+            counter = each.counter if each.name == "step" else counter
+            found += [number] * (COUNTERS[counter] == "measuring")
+        return found
+
+    @property
+    def cycles(self):
+        """Cycles of training so far, without those in which accuracy is measured."""
+        return int(self.model.spent.sum() - self.model.spent[self._measuring].sum())
+
+    def advance(self):
+        """Run to the end of the next measured epoch, and return it as `network.train` tells it.
+
+        Raises
+        ------
+        Stuck
+            The program was stopped by an error, or nothing moves any more.
+        Differs
+            Memories differ from golden's.
+        """
+        count = len(self.host.history)
+        while len(self.host.history) == count:
+            self._go_on()
+        return self.host.history[-1]
+
+    def finish(self):
+        """Run to the end of the program, and return a Simulated. It raises as `advance` does."""
+        while self.report is None:
+            self._go_on()
+        told = [self.report[name] - 1 if self.report[name] else None for name in ("invalid", "overflow")]
+        return Simulated(self.host.result(self.program, *told), self.report, self.macs, self.peak, self.seconds)
+
+    def close(self):
+        """Write the waveform, if there is one."""
+        self.model.close()
+
+    def _go_on(self):
+        """Run to the next message, or to the next place where memories are compared."""
+        begin = time.perf_counter()
+        try:
+            message = self.model.next(synced=self.comparison is not None)
+        except Stuck as error:
+            raise Stuck(f"{error}: {self._line(self.model.state.number)}") from None
+        self.seconds += time.perf_counter() - begin
+        transfers = self.model.transfers
+        if message is None:
+            self.comparison.advance()
+            difference = self.comparison.difference(self.model)
+            if difference:
+                raise Differs(f"cycle {self.model.cycles}, {difference}")
+        elif (kind := transfers.kind(message)) == TENSOR:
+            self.host.write(transfers.codes(message, *next(self._shapes)))
+        elif kind == LOSS:
+            self.host.loss(transfers.number(message[0]))
+        else:
+            self.report = transfers.report(message)
+            if self.report["error"]:
+                raise Stuck(f"the program was stopped: {ERRORS[self.report['error']]}, at instruction "
+                            f"{self.report['number']}: {self._line(self.report['number'])}")
+
+    def _line(self, number):
+        return self.program.line(number) if number < len(self.program.instructions) else "beyond the program"
