@@ -6,8 +6,9 @@ from typing import Any
 
 from amaranth import *
 from amaranth.hdl import ShapeLike, ValueLike
+from amaranth.lib import memory
 
-__all__ = ["UNCHECKED", "bits_of", "signals", "stage", "sticky_status"]
+__all__ = ["UNCHECKED", "bits_of", "delayed", "signals", "stage", "sticky_status"]
 
 # Attribute of a memory: nothing is used that was read from a word while it was written. No circuit need watch for it.
 UNCHECKED: dict[str, Any] = {"no_rw_check": 1}
@@ -62,6 +63,23 @@ def _cut(whole: Value, parts: list) -> list[Value]:
     width = len(whole) // len(parts)
     assert all(len(Value.cast(part)) == width for part in parts), [len(Value.cast(part)) for part in parts]
     return [whole[width * k:width * (k + 1)] for k in range(len(parts))]
+
+
+def delayed(m: Module, name: str, value: ValueLike, cycles: int) -> Value:
+    """Return a value as it was some cycles ago: out of a ring of words, which is smaller than as many registers."""
+    given = Value.cast(value)
+    if cycles < 4:
+        for step in range(cycles):
+            given = stage(m, 1, f"{name}{step}", value=given).value
+        return given
+    depth = 1 << (cycles - 1).bit_length()
+    m.submodules[f"{name}_ring"] = ring = memory.Memory(shape=len(given), depth=depth, init=[], attrs=UNCHECKED)
+    write, read = ring.write_port(), ring.read_port()
+    count = Signal(range(depth), name=f"{name}_count")
+    m.d.sync += count.eq(count + 1)
+    # The port answers a cycle later.
+    m.d.comb += [write.addr.eq(count), write.data.eq(given), write.en.eq(1), read.addr.eq(count - (cycles - 1))]
+    return read.data
 
 
 def bits_of(*numbers: int) -> int:

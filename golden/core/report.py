@@ -20,6 +20,8 @@ ERRORS = (
     "a wait for a token that was not signalled before",
     "loops too deep, without a count, or without a beginning",
     "a program longer than its memory",
+    "an operand without a mode",
+    "a rate of 2 or more, or below the least normal number",
     "an instruction in the stream where elements are due",
     "elements in the stream while no program runs",
 )

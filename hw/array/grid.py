@@ -1,7 +1,6 @@
 # amaranth: UnusedElaboratable=no
 """The array in hardware: a grid of dot-product cells of any number system, fed from one memory."""
 
-from types import SimpleNamespace
 from typing import Any
 
 from amaranth import *
@@ -12,16 +11,13 @@ from ...golden.array import SIZE, ArrayParameters, cycles
 from ...golden.words import USE, VECTOR
 from .. import meanings, verilog
 from ..circuits import circuits_of
-from ..pipeline import signals, stage
-from .layouts import UNCHECKED, mode_layout, size_of
+from ..pipeline import signals
+from .cells import CELL, begin, multiply
+from .layouts import UNCHECKED, size_of
 from .path import Path, random_key, rotate
-from .results import keep_results
-from .sequence import sequence
 from .walker import Walker
 
 __all__ = ["CellArray", "FreeCell"]
-
-CELL = verilog.PREFIX + "cell"  # of the name of the cell's module
 
 
 class FreeCell(wiring.Component):
@@ -193,10 +189,6 @@ class CellArray(wiring.Component):
         # Instructions. The operands of a product are read when it is taken; what the cells need to know of it waits for
         # them.
         waiting, taken = signals("waiting taken")
-        shapes = {"m": SIZE, "n": SIZE, "groups": rows.groups.shape(), "first": 1, "last": 1,
-                  "a_mode": mode_layout(system), "b_mode": mode_layout(system)}
-        queued = SimpleNamespace(**{name: Signal(shape, name=f"queued_{name}") for name, shape in shapes.items()})
-        groups = Signal.like(rows.groups)
         accept, empty = signals("accept empty")
         blocked: Value = waiting
         if system.random:
@@ -206,28 +198,8 @@ class CellArray(wiring.Component):
             self.i.ready.eq(rows.idle & columns.idle & ~Mux(payload.multiply, blocked, paths[0].reading)),
             accept.eq(self.i.valid & self.i.ready),
             empty.eq((payload.m == 0) | (payload.n == 0) | (payload.k == 0)),
-            groups.eq((payload.k + (group - 1))[low:]),
         ]
-        begin = accept & payload.multiply & ~empty
-        with m.If(taken):
-            m.d.sync += waiting.eq(0)
-        with m.If(begin):
-            m.d.sync += [waiting.eq(1), queued.m.eq(payload.m), queued.n.eq(payload.n), queued.groups.eq(groups),
-                         queued.first.eq(payload.first), queued.last.eq(payload.last),
-                         *(queued.a_mode[name].eq(payload.a[name]) for name in system.modes),
-                         *(queued.b_mode[name].eq(payload.b[name]) for name in system.modes)]
-        for walker, operand, count in ((rows, payload.a, payload.m), (columns, payload.b, payload.n)):
-            m.d.comb += [
-                walker.start.eq(begin), walker.rows.eq(count), walker.groups.eq(groups),
-                walker.tail.eq(payload.k[:low] if low else 0), walker.block.eq(operand.block),
-                walker.down.eq(Mux(operand.transposed, 1, operand.stride)),
-                walker.along.eq(Mux(operand.transposed, operand.stride, 1)),
-                walker.transposed.eq(operand.transposed),
-                *(walker.mode[name].eq(operand[name]) for name in system.modes),
-            ]
-            if system.random:
-                m.d.comb += [walker.use.eq(payload.use ^ int(walker is columns)), walker.number.eq(operand.vector),
-                             walker.pitch.eq(Mux(payload.pitch == 0, groups, payload.pitch))]
+        queued = begin(m, parameters, payload, accept & payload.multiply & ~empty, (rows, columns), waiting, taken)
 
         # The memory: a bank for each element of a vector, with a port for writes and one for each path's reads. A read
         # vector is rotated down by its index. A written vector is rotated up by its index, which is a rotation down by
@@ -255,67 +227,5 @@ class CellArray(wiring.Component):
             m.d.comb += Value.cast(path.elements).eq(rotate(m, f"path{side}", found, width, places[:low]))
         m.d.comb += [port.data.eq(paths[0].elements[bank]) for bank, port in enumerate(writes)]
 
-        # The cells' product: where it is. Rows and columns that are left count from the current sums on.
-        arrived = [path.arrived & (path.of == side) if len(paths) == 1 else path.arrived
-                   for side, path in enumerate(paths * (3 - len(paths)))]
-        now = sequence(self, m, (rows, columns), arrived, queued, waiting, taken)
-
-        # Buffers: each row and each column of cells reads its own.
-        advance = Signal()
-        m.d.comb += now.pop.eq(advance)
-        feeds = [[], []]
-        for side, (walker, address) in enumerate(((rows, now.next.a), (columns, now.next.b))):
-            path = paths[side % len(paths)]
-            for lane in range(walker.lanes):
-                buffer = memory.Memory(shape=len(path.value), depth=parameters.words, init=[], attrs=UNCHECKED)
-                m.submodules[f"buffer{side}_{lane}"] = buffer
-                port = buffer.write_port()
-                m.d.comb += [port.addr.eq(path.place), port.data.eq(path.value),
-                             port.en.eq(path.lanes[lane] & (path.of == side if len(paths) == 1 else 1))]
-                port = buffer.read_port()
-                m.d.comb += [port.addr.eq(address), port.en.eq(advance)]
-                feeds[side].append(port.data)
-        # A buffer answers late in the cycle: what the cells decide by, the modes among it, comes from registers.
-        fed = stage(m, advance, "fed", valid=now.there, slot=now.next.slot, first=now.next.first, last=now.next.last,
-                    a_mode=now.next.a_mode, b_mode=now.next.b_mode)
-
-        def assign(target: Any, found: Value, mode: Value) -> list:
-            if not paths[0].converter or not isinstance(target, data.View):
-                return [target.eq(found)]
-            mode, given, low = data.View(mode_layout(system), mode), [], 0
-            for name in paths[0].fields:
-                size = len(Value.cast(target[name]))
-                given.append(Value.cast(target[name]).eq(found[low:low + size]))
-                low += size
-            return given + [target[name].eq(mode[name]) for name in paths[0].kind.held]
-
-        # The cells, all of one module and in step: what one of them says of its streams is true of all.
-        values, ready, status = [], None, {"invalid": [], "overflow": []}
-        ports = [name for name, _, _ in verilog.ports_of(self.cell)]
-        for row in range(parameters.rows):
-            for column in range(parameters.columns):
-                name = f"{row}_{column}"
-                operands = Signal(self.cell.i.payload.shape(), name=f"operands_{name}")
-                m.d.comb += [*assign(operands.a, feeds[0][row], fed.a_mode),
-                             *assign(operands.b, feeds[1][column], fed.b_mode),
-                             operands.first.eq(fed.first), operands.last.eq(fed.last)]
-                if parameters.interleaved:
-                    m.d.comb += operands.slot.eq(fed.slot)
-                result = Signal(self.cell.o.payload.shape(), name=f"result_{name}")
-                valid, can = Signal(name=f"valid_{name}"), Signal(name=f"ready_{name}")
-                flags = {port: Signal(name=f"{port}_{name}") for port in status if port in ports}
-                m.submodules[f"cell_{name}"] = Instance(
-                    CELL, i_clk=ClockSignal(), i_rst=ResetSignal(), i_i_payload=operands.as_value(),
-                    i_i_valid=fed.valid, o_i_ready=can, o_o_payload=result.as_value(), o_o_valid=valid,
-                    i_status_clear=self.status_clear,
-                    **{f"o_{port}": flag for port, flag in flags.items()})
-                values.append(result.value)
-                for port, flag in flags.items():
-                    status[port].append(flag)
-                if ready is None:
-                    ready, some = can, valid
-        m.d.comb += advance.eq(~fed.valid | ready)
-        keep_results(self, m, now, some, Cat(values))
-        for port, flags in status.items():
-            m.d.comb += getattr(self, port).eq(Cat(*flags, *(getattr(path, port) for path in paths)).any())
+        multiply(self, m, self.cell, parameters, (rows, columns), paths, queued, waiting, taken)
         return m

@@ -28,6 +28,8 @@ class Path(wiring.Component):
     parameters : ArrayParameters
     side : int
         Of the converter's random words.
+    fetch : int
+        Registers on a vector's way from its request to the converter; the last one behind the rotation.
 
     Members
     -------
@@ -36,7 +38,7 @@ class Path(wiring.Component):
     address, index : Out
         Of the memory's read ports: of each bank; and how far the vector is rotated that comes from them.
     reading : Out(1)
-        What was asked for two cycles before, as the answer is registered, is at
+        What was asked for `fetch` - 1 cycles before is at
     elements : In
         rotated back.
     lanes, place, value : Out
@@ -52,7 +54,8 @@ class Path(wiring.Component):
         If vectors may need random words: see `AddressedWords`. An index's block comes `behind` cycles later.
     """
 
-    def __init__(self, parameters: ArrayParameters, side: int) -> None:
+    def __init__(self, parameters: ArrayParameters, side: int, *, fetch: int = FETCH) -> None:
+        self.fetch = fetch
         self.parameters, self.kind = parameters, circuits_of(parameters.system)
         system, request = parameters.system, request_layout(parameters)
         converter = system.converter(side)
@@ -79,7 +82,7 @@ class Path(wiring.Component):
     @property
     def behind(self) -> int:
         """Cycles from a request to the random words of its vector."""
-        return FETCH + self.delay - self.converter.words_before
+        return self.fetch + self.delay - self.converter.words_before
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -94,6 +97,8 @@ class Path(wiring.Component):
         way = {name: vector[name] for name in ("lanes", "place", "arrived", "of")}
         now = stage(m, 1, "read", valid=self.valid, index=vector.index, tail=vector.tail, mode=vector.mode, **way)
         # The memory answers late in the cycle: its answer is registered before it is rotated.
+        for step in range(FETCH, self.fetch):
+            now = stage(m, 1, f"waited{step}", now)
         now = stage(m, 1, "answered", now)
         m.d.comb += [self.index.eq(now.index), self.reading.eq(now.valid)]
         # What is beyond the reduction axis counts as zero.

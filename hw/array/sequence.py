@@ -18,6 +18,8 @@ def sequence(array: Any, m: Module, walkers: Sequence, arrived: Sequence[Value],
              waiting: Value, taken: Value) -> SimpleNamespace:
     """Walk through the tiles of a product; return what the cells are given next, and the labels of its result.
 
+    ``starved`` and ``blocked`` tell that the product waits for operands, or for room.
+
     The caller drives ``pop``, when the next transfer is read for the cells, and ``room``, for one more result.
     Sums of a tile take turns, group by group, or follow each other; see `ArrayParameters.interleaved`.
     """
@@ -83,7 +85,8 @@ def sequence(array: Any, m: Module, walkers: Sequence, arrived: Sequence[Value],
         m.d.sync += a.freed.eq(popped.a_freed)
     with m.If(pop & queue.r_rdy & popped.end):
         m.d.sync += b.freed.eq(popped.b_freed)
-    m.d.comb += issue.eq(running & (a.there != 0) & (b.there > tile) & room & queue.w_rdy)
+    operands = (a.there != 0) & (b.there > tile)
+    m.d.comb += issue.eq(running & operands & room & queue.w_rdy)
 
     def forward(side: SimpleNamespace) -> list:
         return [side.slot.eq(side.slot + 1), side.left.eq(side.left - side.lanes),
@@ -142,4 +145,5 @@ def sequence(array: Any, m: Module, walkers: Sequence, arrived: Sequence[Value],
         m.d.sync += array.exceeded.eq(1)
 
     return SimpleNamespace(there=queue.r_rdy, next=popped, pop=pop, room=room, labelled=issue & ends["k"] & last,
+                           starved=running & ~operands, blocked=running & operands & ~room,
                            labels=Cat(a.label, b.label, *live, end))

@@ -26,6 +26,8 @@ class Walker(wiring.Component):
     parameters : ArrayParameters
     side : int
         0: rows of the array; 1: columns.
+    offset : bool
+        Whether the first row may be another one than a block's first.
 
     Members
     -------
@@ -36,6 +38,8 @@ class Walker(wiring.Component):
     block, down, along, transposed : In
         The first block; blocks from one to the next along the operand's rows, and along the reduction axis; whether
         the rows are the columns of what is stored.
+    first : In
+        With `offset`: the first row's index in its block.
     mode : In
         See `mode_layout`.
     use, number, pitch : In
@@ -54,8 +58,8 @@ class Walker(wiring.Component):
         Waits for more room than there is.
     """
 
-    def __init__(self, parameters: ArrayParameters, side: int) -> None:
-        self.parameters, self.side = parameters, side
+    def __init__(self, parameters: ArrayParameters, side: int, *, offset: bool = False) -> None:
+        self.parameters, self.side, self.offset = parameters, side, offset
         system = parameters.system
         self.lanes = (parameters.rows, parameters.columns)[side]
         low, block = system.group.bit_length() - 1, size_of(parameters.blocks)
@@ -64,6 +68,7 @@ class Walker(wiring.Component):
             "block": In(block), "down": In(block), "along": In(block), "transposed": In(1),
             "mode": In(mode_layout(system)), "idle": Out(1), "begun": Out(1), "wants": Out(1), "go": In(1),
             "vector": Out(request_layout(parameters)), "freed": In(size_of(parameters.words) + 1), "exceeded": Out(1),
+            **({"first": In(max(low, 1))} if offset else {}),
             **({"use": In(USE), "number": In(VECTOR), "pitch": In(VECTOR)} if system.random else {}),
         })
 
@@ -127,7 +132,8 @@ class Walker(wiring.Component):
             m.d.sync += [
                 busy.eq(1), left.eq(self.rows), groups.eq(self.groups), final.eq(self.groups - 1), tail.eq(self.tail),
                 block.eq(self.block), row_block.eq(self.block), down_by.eq(self.down), along.eq(self.along),
-                transposed.eq(self.transposed), mode.eq(self.mode), index.eq(0), at.eq(0), self.begun.eq(0),
+                transposed.eq(self.transposed), mode.eq(self.mode),
+                index.eq(self.first if self.offset else 0), at.eq(0), self.begun.eq(0),
             ]
         if parameters.system.random:
             number, row_number, pitch = signals("number row_number pitch", VECTOR)

@@ -1,0 +1,163 @@
+"""What the core does to a product's results on their way to a memory: bias, ReLU, mask; or they move parameters."""
+
+from typing import Any
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ...golden.floating import AdderParameters
+from ...golden.words import VECTOR
+from ..floating import FloatAdder
+from ..pipeline import signals, stage
+from ..rounding import unpack
+from .layouts import SIZE, Geometry, piece_layout, place_layout, read_layout
+from .memories import READ, segment
+from .products import result_layout
+
+__all__ = ["ADDER", "Epilogue", "result_task"]
+
+ADDER = 6  # cycles of an addition
+
+
+def result_task(geometry: Geometry) -> data.StructLayout:
+    """Return the layout of what is to be done to the results of a product."""
+    place = place_layout(geometry)
+    part = data.StructLayout({"vector": VECTOR, "pitch": VECTOR, "lane": 4})
+    return data.StructLayout({"to": place, "other": place, "part": part,
+                              **dict.fromkeys(("biased", "masked", "relu", "update"), 1)})
+
+
+class Epilogue(wiring.Component):
+    """Takes tiles of results, row by row of cells, and a piece of a row in each cycle.
+
+    Parameters
+    ----------
+    geometry : Geometry
+    array : ArrayParameters
+        Of the results.
+
+    Members
+    -------
+    i : In(stream)
+        Results: see `result_layout`.
+    task : In
+        See `result_task`; it stays while there are results of its product.
+    done : Out(1)
+        The product's last result is on its way: it is in its memory three cycles later.
+    wanted, request, granted, found : Out, Out, In, In
+        Of the memory that has the bias (``biased``), or the mask.
+    biased : Out(1)
+    o : Out(stream)
+        Pieces, for a memory or for the lanes. Those for a memory are not held back.
+    vector, lane : Out
+        Of the piece's first random word, if it moves parameters.
+    """
+
+    def __init__(self, geometry: Geometry, array: Any) -> None:
+        self.geometry, self.array = geometry, array
+        super().__init__({
+            "i": In(stream.Signature(result_layout(array))), "task": In(result_task(geometry)), "done": Out(1),
+            "wanted": Out(1), "request": Out(read_layout(geometry)), "granted": In(1), "biased": Out(1),
+            "found": In(data.ArrayLayout(geometry.bits, geometry.side)),
+            "o": Out(stream.Signature(piece_layout(geometry, geometry.width))), "vector": Out(VECTOR), "lane": Out(4),
+        })
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        g, array, task, results = self.geometry, self.array, self.task, self.i.payload
+        width, low, bits, work = g.width, g.low, g.bits, g.parameters.work
+
+        # A tile of results is kept, and leaves piece by piece: `row` and `at` tell which one is next.
+        tile, full = Signal.like(results), Signal()
+        row, at = Signal(range(array.rows)), Signal(range(array.columns + width))
+        values = Signal(data.ArrayLayout(bits, array.columns))
+        live = Signal(array.columns)
+        chosen = Array(tile.values.as_value().word_select(k, bits * array.columns) for k in range(array.rows))[row]
+        left = array.columns - at
+        advance, issued = signals("advance issued")
+        last_piece, last_row = signals("last_piece last_row")
+        m.d.comb += [
+            values.as_value().eq(chosen >> (at * bits)), live.eq(tile.columns_live >> at),
+            last_piece.eq((left <= width) | ~(live >> width).any()),
+            last_row.eq((row == array.rows - 1) | ~(tile.rows_live >> (row + 1))[0]),
+            self.i.ready.eq(~full | issued & last_piece & last_row),
+        ]
+        with m.If(issued):
+            m.d.sync += at.eq(at + width)
+            with m.If(last_piece):
+                m.d.sync += [at.eq(0), row.eq(row + 1)]
+                with m.If(last_row):
+                    m.d.sync += [row.eq(0), full.eq(0)]
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += [tile.eq(results), full.eq(1)]
+
+        # Where a piece lies: in the tensor, in its memory, and among the random words. `moves`: up to where the memory
+        # is asked for a bias or a mask.
+        moves = Signal()
+        down, across = signals("down across", SIZE)
+        m.d.comb += [down.eq(tile.row * array.rows + row), across.eq(tile.column * array.columns + at),
+                     issued.eq(full & moves)]
+        now = stage(m, moves, "taken", valid=full, end=last_piece & last_row & tile.last, down=down, across=across,
+                    live=live[:width], elements=values.as_value()[:width * bits])
+        places = [(task.to, now.down), (task.other, Mux(task.biased, 0, now.down))]
+        found = {}
+        for name, (tensor, line) in zip(("to", "other"), places):
+            below, right = tensor.top + line, tensor.left[:low] + now.across
+            found |= {f"{name}_down": below >> low, f"{name}_row": below[:low], f"{name}_column": right[:low],
+                      f"{name}_right": (right >> low)[:g.block]}
+        lane = (task.part.lane + now.across)[:SIZE + 1]
+        now = stage(m, moves, "placed", now, drop=("across",), lane=lane[:4],
+                    vector=task.part.vector + (lane >> 4), **found)
+        strides = {"to": task.to.stride, "other": task.other.stride}
+        now = stage(m, moves, "rows", now, drop=("to_down", "other_down", "down"),
+                    line=(now.down * task.part.pitch)[:VECTOR],
+                    **{f"{name}_rows": (getattr(now, f"{name}_down") * stride)[:g.block]
+                       for name, stride in strides.items()})
+        now = stage(m, moves, "asked", now, drop=("line", "to_rows", "to_right", "other_rows", "other_right"),
+                    vector=(now.vector + now.line)[:VECTOR],
+                    to_block=(task.to.block + now.to_rows + now.to_right)[:g.block],
+                    other_block=(task.other.block + now.other_rows + now.other_right)[:g.block])
+        needs, goes = task.biased | task.masked, Signal()
+        m.d.comb += [
+            self.wanted.eq(now.valid & needs & advance), goes.eq(now.valid & advance & (~needs | self.granted)),
+            moves.eq(~now.valid | goes), self.biased.eq(task.biased), self.request.block.eq(now.other_block),
+            self.request.row.eq(now.other_row), self.request.column.eq(now.other_column),
+        ]
+        place = Cat(now.to_block, now.to_row, now.to_column, now.live)
+
+        # The bias comes, or the mask; and is added. Without a bias -0 is, which changes nothing.
+        m.d.comb += advance.eq(~self.o.valid | self.o.ready)
+        now = stage(m, advance, "read0", valid=goes, end=now.end, place=place, elements=now.elements, lane=now.lane,
+                    vector=now.vector, first=(now.other_row + now.other_column)[:low])
+        for step in range(1, READ):
+            now = stage(m, advance, f"read{step}", now)
+        others = segment(self.found, now.first, width)
+        minus = C(1 << bits - 1, bits)
+        zero = []
+        for each in others:
+            parts = unpack(m, f"mask{len(zero)}", work, each)
+            zero.append((parts.negative | parts.zero) & ~parts.nan)
+        summed = []
+        for k in range(width):
+            m.submodules[f"adder{k}"] = adder = FloatAdder(AdderParameters(work, latency=ADDER), embedded=True)
+            m.d.comb += [
+                adder.i.payload.a.eq(now.elements.word_select(k, bits)),
+                adder.i.payload.b.eq(Mux(task.biased, others[k], minus)),
+                adder.i.payload.subtract.eq(0), adder.i.valid.eq(now.valid), adder.enable.eq(advance),
+            ]
+            summed.append(adder.o.payload.value)
+        now = stage(m, advance, "added0", now, drop=("elements", "first"), cut=Cat(zero) & task.masked.replicate(width))
+        for step in range(1, ADDER):
+            now = stage(m, advance, f"added{step}", now)
+        made = []
+        for k, value in enumerate(summed):
+            parts = unpack(m, f"sum{k}", work, value)
+            none = now.cut[k] | task.relu & (parts.negative | parts.zero) & ~parts.nan
+            made.append(Mux(none, 0, value))
+        with m.If(advance):
+            m.d.sync += [self.o.valid.eq(now.valid), self.vector.eq(now.vector), self.lane.eq(now.lane),
+                         self.o.payload.as_value().eq(Cat(now.place, *made)), self.done.eq(now.valid & now.end)]
+        with m.Else():
+            m.d.sync += self.done.eq(0)
+        return m

@@ -1,0 +1,169 @@
+# amaranth: UnusedElaboratable=no
+"""The core's softmax head: rows of logits are read, errors are scaled and written, losses are added up."""
+
+from typing import Any
+
+from amaranth import *
+from amaranth.lib import data, fifo, wiring
+from amaranth.lib.wiring import In, Out
+
+from ...base.checks import require
+from ...golden.floating import MultiplierParameters
+from ...golden.words import USE, VECTOR
+from ..floating import FloatMultiplier
+from ..pipeline import signals, stage
+from ..softmax import SoftmaxGrad
+from .layouts import SIZE, Geometry, piece_layout, place_layout, read_layout
+from .memories import READ, segment
+
+__all__ = ["LOSS", "Head"]
+
+LOSS = 64  # bits of a sum of losses
+WAITING = 8  # logits on their way, at the most
+
+
+class Head(wiring.Component):
+    """Takes a row of logits after the other, one logit in a cycle, and gives as many errors.
+
+    Parameters
+    ----------
+    geometry : Geometry
+
+    Members
+    -------
+    start, busy : In, Out
+        An instruction, with what follows; it is executed.
+    a, labels, to, scale, key, use, vector : In
+        Places, and registers; they stay while it is executed.
+    wanted, request, granted, found : Out, Out, In, In
+        Of the memory that has the logits.
+    label, labelled : Out, In
+        An address of memory L, which answers a cycle later.
+    valid, ready, piece : Out, In, Out
+        An error.
+    loss, loss_valid, loss_ready : Out, Out, In
+        The sum of the losses, when all errors are there.
+    invalid, status_clear : Out(1), In(1)
+    """
+
+    def __init__(self, geometry: Geometry) -> None:
+        self.geometry = g = geometry
+        p = g.parameters
+        self.softmax = SoftmaxGrad(p.softmax)
+        self.multiplier = FloatMultiplier(MultiplierParameters(p.work))
+        place = place_layout(g)
+        require(p.work.bias >= p.softmax.bits, "error_bits", p.softmax.bits,
+                f"at most {p.work.bias}, in a circuit, so that no error is a subnormal number")
+        super().__init__({
+            "start": In(1), "busy": Out(1), "a": In(place), "labels": In(place), "to": In(place), "scale": In(g.bits),
+            "key": In(64), "use": In(USE), "vector": In(VECTOR),
+            "wanted": Out(1), "request": Out(read_layout(g)), "granted": In(1),
+            "found": In(data.ArrayLayout(g.bits, g.side)), "label": Out(SIZE), "labelled": In(SIZE),
+            "valid": Out(1), "ready": In(1), "piece": Out(piece_layout(g, 1)),
+            "loss": Out(LOSS), "loss_valid": Out(1), "loss_ready": In(1), "invalid": Out(1), "status_clear": In(1),
+        })
+
+    @property
+    def text(self) -> str:
+        """Verilog of the modules that it instantiates."""
+        return self.softmax.text + self.multiplier.text
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        g, low, bits, a, to = self.geometry, self.geometry.low, self.geometry.bits, self.a, self.to
+        p = g.parameters.softmax
+        m.submodules.softmax = softmax = self.softmax
+        m.submodules.multiplier = multiplier = self.multiplier
+        m.d.comb += [softmax.status_clear.eq(self.status_clear), self.invalid.eq(softmax.invalid)]
+
+        # Logits are asked for one by one, as long as there is room for them behind.
+        asks, busy = signals("asks busy")
+        row, column = signals("row column", SIZE)
+        block = Signal(g.block)
+        right, down = Signal(SIZE + 1), Signal(SIZE + 1)
+        under = Signal(range(WAITING + 1))
+        last = column == a.columns - 1
+        fresh = Signal()  # the row's label is there
+        m.d.comb += [
+            right.eq(a.left[:low] + column), down.eq(a.top + row), self.request.row.eq(down[:low]),
+            self.request.column.eq(right[:low]), self.request.block.eq(block + (right >> low)),
+            self.wanted.eq(asks & fresh & (under != WAITING)),
+            self.label.eq(Cat(self.labels.left + row)[:SIZE] + (self.labels.block << 8)),
+        ]
+        m.d.sync += fresh.eq(asks)
+        goes = self.wanted & self.granted
+        with m.If(goes):
+            m.d.sync += column.eq(column + 1)
+            with m.If(last):
+                m.d.sync += [column.eq(0), row.eq(row + 1), fresh.eq(0)]
+                with m.If(down[:low].all()):
+                    m.d.sync += block.eq(block + a.stride)
+                with m.If(row == a.rows - 1):
+                    m.d.sync += asks.eq(0)
+        now = stage(m, 1, "asked", valid=goes, first=(self.request.row + self.request.column)[:low], last=last,
+                    target=self.labelled == column)
+        for step in range(1, READ):
+            now = stage(m, 1, f"read{step}", now)
+        m.submodules.logits = logits = fifo.SyncFIFO(width=bits + 2, depth=WAITING)
+        logit, = segment(self.found, now.first, 1)
+        given = softmax.i
+        m.d.comb += [
+            logits.w_data.eq(Cat(logit, now.target, now.last)), logits.w_en.eq(now.valid),
+            given.valid.eq(logits.r_rdy), logits.r_en.eq(given.ready),
+            Cat(given.payload.logit, given.payload.target, given.payload.last).eq(logits.r_data),
+        ]
+        m.d.sync += under.eq(under + goes - (given.valid & given.ready))
+
+        # Errors become numbers of the work format, which are multiplied by the scale.
+        error = softmax.o.payload.error
+        magnitude, negative = Signal(p.bits), error[-1]
+        moved = softmax.o.valid & softmax.o.ready
+        m.d.comb += magnitude.eq(Mux(negative, -error, error))
+        work = g.parameters.work
+        fields, shifted = Signal(work.exponent), Signal(p.bits)
+        for place in range(p.bits):  # the first one counts
+            with m.If(magnitude[place]):
+                m.d.comb += [fields.eq(work.bias + place - (p.bits - 1)),
+                             shifted.eq(magnitude << (p.bits - 1 - place))]
+        fraction = shifted[:-1]
+        spare = work.mantissa - len(fraction)
+        code = Cat(C(0, spare), fraction) if spare >= 0 else fraction[-spare:]
+        m.d.comb += [
+            multiplier.i.valid.eq(softmax.o.valid), softmax.o.ready.eq(multiplier.i.ready),
+            multiplier.i.payload.a.eq(Cat(code, fields, negative)), multiplier.i.payload.b.eq(self.scale),
+            multiplier.status_clear.eq(0), multiplier.o.ready.eq(self.ready), self.valid.eq(multiplier.o.valid),
+            self.piece.live.eq(1), self.piece.elements[0].eq(multiplier.o.payload.value),
+        ]
+        with m.If(moved & softmax.o.payload.last):
+            m.d.sync += self.loss.eq(self.loss + softmax.o.payload.loss)
+
+        # Where the errors go.
+        line, at = signals("line at", SIZE)
+        below = Signal(g.block)
+        across, lower = Signal(SIZE + 1), Signal(SIZE + 1)
+        ends = Signal()
+        m.d.comb += [
+            across.eq(to.left[:low] + at), lower.eq(to.top + line), self.piece.block.eq(below + (across >> low)),
+            self.piece.row.eq(lower[:low]), self.piece.column.eq(across[:low]),
+            ends.eq(self.valid & self.ready & (at == a.columns - 1) & (line == a.rows - 1)),
+        ]
+        with m.If(self.valid & self.ready):
+            m.d.sync += at.eq(at + 1)
+            with m.If(at == a.columns - 1):
+                m.d.sync += [at.eq(0), line.eq(line + 1)]
+                with m.If(lower[:low].all()):
+                    m.d.sync += below.eq(below + to.stride)
+        with m.If(self.start):
+            m.d.sync += [asks.eq(1), busy.eq(1), row.eq(0), column.eq(0), block.eq(a.block), self.loss.eq(0),
+                         line.eq(0), at.eq(0), below.eq(to.block)]
+        with m.If(ends):
+            m.d.sync += self.loss_valid.eq(1)
+        with m.If(self.loss_valid & self.loss_ready):
+            m.d.sync += [self.loss_valid.eq(0), busy.eq(0)]
+        m.d.comb += self.busy.eq(busy)
+        if p.rounding == "stochastic":
+            self._words(m, moved, column, a)
+        return m
+
+    def _words(self, m: Module, moved: Value, column: Value, a: Any) -> None:
+        raise NotImplementedError

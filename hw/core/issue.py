@@ -1,0 +1,48 @@
+"""What a unit of the core is given: an instruction's tensors, its flags, and the registers as they are then."""
+
+from amaranth.lib import data
+
+from ...golden.core.instructions import FIELDS, OPERATIONS, UNITS
+from ...golden.core.report import ERRORS
+from ...golden.update import METHODS
+from ...golden.words import USE, VECTOR
+from ..array.layouts import mode_layout
+from .layouts import Geometry, place_layout, size_of
+
+__all__ = ["CODES", "FLAGS", "SLOTS", "TAKEN", "error_of", "issue_layout", "unit_of"]
+
+CODES = {name: code for code, name in enumerate(OPERATIONS)}
+FLAGS = ("across_a", "across_b", "biased", "masked", "relu", "update", "continued", "open", "early")
+SLOTS = ("a", "b", "to", "other")
+# Of each operation of a unit: the slot of each of its tensors. A bias and a mask share one.
+TAKEN = {
+    "gemm": {"a": "a", "b": "b", "to": "to", "bias": "other", "mask": "other"},
+    "head": {"a": "a", "labels": "b", "to": "to"}, "sums": {"a": "a", "to": "to"}, "in": {"to": "to"},
+    "out": {"a": "a"},
+}
+
+
+def error_of(beginning: str) -> int:
+    """Return the code of the error whose text begins so."""
+    found = [code for code, text in enumerate(ERRORS) if text.startswith(beginning)]
+    assert len(found) == 1, beginning
+    return found[0]
+
+
+def unit_of(operation: str) -> int:
+    """Return the number of the unit that executes an operation, among those that have a bit of their own."""
+    return UNITS.index(OPERATIONS[operation].unit) - 1
+
+
+def issue_layout(geometry: Geometry) -> data.StructLayout:
+    """Return the layout of what a unit is given."""
+    p = geometry.parameters
+    place, rate = place_layout(geometry), geometry.rate_bits
+    part = data.StructLayout({"vector": VECTOR, "pitch": VECTOR})
+    return data.StructLayout({
+        **dict.fromkeys(SLOTS, place), **dict.fromkeys(FLAGS, 1), "use": USE, "plane": FIELDS["plane"][0],
+        "a_mode": mode_layout(p.system), "b_mode": mode_layout(p.system), "a_part": part, "b_part": part,
+        "to_part": data.StructLayout({"vector": VECTOR, "pitch": VECTOR, "lane": FIELDS["lane"][0]}),
+        "key": 64, "rate": rate, "momentum": rate, "decay": rate, "method": range(len(METHODS)),
+        "scale": geometry.bits, "step": FIELDS["value"][0], "number": size_of(p.program),
+    })

@@ -1,0 +1,120 @@
+"""Layouts and widths that the core's parts share."""
+
+from dataclasses import dataclass
+
+from amaranth import *
+from amaranth.lib import data
+
+from ...golden.core import TrainerParameters
+from ...golden.core.instructions import FIELDS, OPCODE, OPERATIONS
+from ..array.layouts import size_of
+
+__all__ = ["SIZE", "Geometry", "fields_of", "least_power", "piece_layout", "place_layout", "read_layout", "size_of"]
+
+SIZE = 16  # bits of rows and columns
+
+
+def least_power(number: int) -> int:
+    """Return the least power of two that is not below `number`."""
+    return 1 << (number - 1).bit_length()
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Sizes that follow from a core's parameters.
+
+    Attributes
+    ----------
+    side, low : int
+        Elements of a block's row, and the bits of an index in it.
+    width : int
+        Results that leave the cells in a cycle: of one row of cells.
+    lanes : int
+        Parameters that are moved in a cycle.
+    bits : int
+        Of an element of the memories.
+    rate_bits : int
+        Of a rate: a code without its sign and the top bit of its exponent.
+    memories : dict of str to (str, int)
+        Of X, D and W: the memory that has it, and the first of its blocks there.
+    depths : dict of str to int
+        Blocks of each memory.
+    """
+
+    parameters: TrainerParameters
+
+    @property
+    def side(self) -> int:
+        return self.parameters.side
+
+    @property
+    def low(self) -> int:
+        return self.side.bit_length() - 1
+
+    @property
+    def width(self) -> int:
+        p = self.parameters
+        return min(p.columns, max(p.adders, p.lanes))
+
+    @property
+    def lanes(self) -> int:
+        return self.parameters.lanes
+
+    @property
+    def bits(self) -> int:
+        return self.parameters.work.width
+
+    @property
+    def rate_bits(self) -> int:
+        return self.parameters.stored.width - 2
+
+    @property
+    def memories(self) -> dict[str, tuple[str, int]]:
+        blocks = self.parameters.blocks
+        if self.parameters.merged:
+            return {"X": ("xdw", 0), "D": ("xdw", blocks["X"]), "W": ("xdw", blocks["X"] + blocks["D"])}
+        return {name: (name.lower(), 0) for name in "XDW"}
+
+    @property
+    def depths(self) -> dict[str, int]:
+        blocks = self.parameters.blocks
+        if self.parameters.merged:
+            return {"xdw": blocks["X"] + blocks["D"] + blocks["W"]}
+        return {name.lower(): blocks[name] for name in "XDW"}
+
+    @property
+    def block(self) -> int:
+        """Bits of a block's number."""
+        return max(*map(size_of, self.depths.values()), size_of(self.parameters.labels // 256))
+
+
+def place_layout(geometry: Geometry) -> data.StructLayout:
+    """Return the layout of a tensor's place: see `golden.core.View`. Blocks are those of the memory that has it."""
+    return data.StructLayout({
+        "memory": FIELDS["memory"][0], "block": geometry.block, "stride": geometry.block, "top": geometry.low,
+        "left": SIZE, "rows": SIZE, "columns": SIZE,
+    })
+
+
+def read_layout(geometry: Geometry) -> data.StructLayout:
+    """Return the layout of a request for a memory's elements: from (row, column) of a block on, along the row.
+
+    What goes beyond the block is read from the next one. With ``down`` they follow each other along the column.
+    """
+    return data.StructLayout({"block": geometry.block, "row": geometry.low, "column": geometry.low, "down": 1})
+
+
+def piece_layout(geometry: Geometry, width: int) -> data.StructLayout:
+    """Return the layout of elements from a place on, along the row, of which the `live` ones count."""
+    return data.StructLayout({"block": geometry.block, "row": geometry.low, "column": geometry.low, "live": width,
+                              "elements": data.ArrayLayout(geometry.bits, width)})
+
+
+def fields_of(word: Value, name: str) -> dict[str, Value]:
+    """Return the fields of an instruction's word, were it of this operation."""
+    found, place = {}, OPCODE
+    for field, kind in OPERATIONS[name].fields.items():
+        bits = FIELDS[kind][0]
+        found[field] = word[place:place + bits]
+        place += bits
+    return found

@@ -1,0 +1,144 @@
+# amaranth: UnusedElaboratable=no
+"""The core's update lanes: parameters and velocities are read, moved by gradients, and written back."""
+
+from typing import Any
+
+from amaranth import *
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from ...golden.number_system import LANES
+from ...golden.update import METHODS, SGDParameters
+from ...golden.words import STAGES, USE, VECTOR, blocks_of
+from ..pipeline import delayed, signals, stage
+from ..update import SGDUpdate
+from ..words import AddressedWords
+from .layouts import Geometry, piece_layout, read_layout
+from .memories import READ, segment
+
+__all__ = ["Mover", "rates_layout"]
+
+
+def rates_layout(geometry: Geometry) -> data.StructLayout:
+    """Return the layout of what does not change while an instruction moves parameters."""
+    rate = geometry.rate_bits
+    return data.StructLayout({"rate": rate, "momentum": rate, "decay": rate, "method": range(len(METHODS)), "use": USE,
+                              "key": 64})
+
+
+class Mover(wiring.Component):
+    """Moves parameters by pieces of their gradients, `lanes` in a cycle. Nothing holds it back.
+
+    Parameters
+    ----------
+    geometry : Geometry
+
+    Members
+    -------
+    valid, ready, piece : In, Out, In
+        Gradients, and where their parameters lie.
+    vector, lane : In
+        Of the random word of the piece's first gradient.
+    rates : In
+        See `rates_layout`. They stay while it is not quiet.
+    quiet : Out(1)
+        All parameters have been written.
+    wanted, request, granted : Out, Out, In
+        Of memory W and of the velocities, at once.
+    weights, velocities : In
+        Their answers.
+    write, moved, velocity : Out
+        What is written into memory W, and into the velocities beside.
+    """
+
+    def __init__(self, geometry: Geometry) -> None:
+        self.geometry = g = geometry
+        p = g.parameters
+        self.sgd = SGDParameters(p.stored, random_bits=p.update_bits)
+        piece = piece_layout(g, g.lanes)
+        super().__init__({
+            "valid": In(1), "ready": Out(1), "piece": In(piece_layout(g, g.width)), "vector": In(VECTOR), "lane": In(4),
+            "rates": In(rates_layout(g)), "quiet": Out(1),
+            "wanted": Out(1), "request": Out(read_layout(g)), "granted": In(1),
+            "weights": In(data.ArrayLayout(g.bits, g.side)), "velocities": In(data.ArrayLayout(g.bits, g.lanes)),
+            "write": Out(1), "moved": Out(piece), "velocity": Out(piece),
+        })
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        g, bits, lanes, low = self.geometry, self.geometry.bits, self.geometry.lanes, self.geometry.low
+        below = lanes.bit_length() - 1
+
+        # A piece leaves in groups of parameters that lie in one word of the velocities.
+        piece, full = Signal.like(self.piece), Signal()
+        vector, lane = Signal(VECTOR), Signal(4)
+        at = Signal(range(g.width + lanes))
+        goes, last = signals("goes last")
+        column, word = Signal(low + 1), Signal(5)
+        offset, step = column[:below] if below else C(0, 1), Signal(range(lanes + 1))
+        rest, live = piece.elements.as_value() >> (at * bits), piece.live >> at
+        m.d.comb += [
+            column.eq(piece.column + at), word.eq(lane + at), last.eq(~(live >> step).any()),
+            step.eq(lanes - offset),
+            self.ready.eq(~full | goes & last),
+        ]
+        with m.If(goes):
+            m.d.sync += [at.eq(at + step), full.eq(~last)]
+        with m.If(self.valid & self.ready):
+            m.d.sync += [piece.eq(self.piece), vector.eq(self.vector), lane.eq(self.lane), at.eq(0), full.eq(1)]
+        place = Signal(read_layout(g))
+        m.d.comb += [
+            place.block.eq(piece.block + column[low]), place.row.eq(piece.row),
+            place.column.eq(Cat(C(0, below), column[below:low]) if below else column[:low]),
+            self.wanted.eq(full), self.request.eq(place), goes.eq(full & self.granted),
+        ]
+        now = stage(m, 1, "asked", valid=goes, first=(place.row + place.column)[:low],
+                    live=(live << offset)[:lanes], gradients=(rest << (offset * bits))[:lanes * bits])
+        for step in range(1, READ):
+            now = stage(m, 1, f"read{step}", now)
+        weights = segment(self.weights, now.first, lanes)
+        now = stage(m, 1, "found", now, drop=("first",), weights=Cat(weights),
+                    velocities=self.velocities.as_value())
+
+        # Each lane of random words belongs to a parameter of a row of 16.
+        units = [SGDUpdate(self.sgd) for _ in range(lanes)]
+        ahead, rates = 20, self.rates
+        assert ahead >= 0, ahead
+        below_index = blocks_of(LANES, self.sgd.random_bits).bit_length() - 1
+        number = Signal(VECTOR)
+        m.d.comb += number.eq(vector + word[4])
+        m.submodules.random = random = AddressedWords(lanes=LANES, bits=self.sgd.random_bits)
+        first = Cat(C(0, below), word[below:4]) if below else word[:4]
+        late = delayed(m, "word", Cat(first, number), ahead)
+        m.d.comb += [random.key.eq(rates.key),
+                     random.index.eq(Cat(C(0, below_index), late[4:4 + VECTOR - below_index], rates.use))]
+        first = late[:4]
+        for step in range(STAGES):
+            first = stage(m, 1, f"lane{step}", lane=first).lane
+        noise = random.words >> (first * self.sgd.random_bits)
+
+        for k, unit in enumerate(units):
+            m.submodules[f"lane{k}"] = unit
+            given = unit.i.payload
+            m.d.comb += [
+                unit.i.valid.eq(now.valid), unit.o.ready.eq(1),
+                given.weight.eq(now.weights.word_select(k, bits)),
+                given.velocity.eq(now.velocities.word_select(k, bits)),
+                given.gradient.eq(now.gradients.word_select(k, bits)), given.method.eq(rates.method),
+                given.lr.eq(rates.rate), given.momentum.eq(rates.momentum), given.decay.eq(rates.decay),
+                self.moved.elements[k].eq(unit.o.payload.weight), self.velocity.elements[k].eq(unit.o.payload.velocity),
+            ]
+        later = delayed(m, "place", Cat(place.block, place.row, place.column, (live << offset)[:lanes]),
+                        READ + 1 + units[0].latency)
+        for target in (self.moved, self.velocity):
+            m.d.comb += target.as_value()[:len(later)].eq(later)
+        m.d.comb += self.write.eq(units[0].o.valid)
+
+        length = READ + units[0].latency + 4
+        wait = Signal(range(length + 1))
+        with m.If(goes):
+            m.d.sync += wait.eq(length)
+        with m.Elif(wait.any()):
+            m.d.sync += wait.eq(wait - 1)
+        m.d.comb += self.quiet.eq(~full & ~wait.any())
+        return m

@@ -1,0 +1,152 @@
+# amaranth: UnusedElaboratable=no
+"""The core's products: the array without a memory of its own."""
+
+from typing import Any
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ...golden.array import FETCH, SIZE, ArrayParameters
+from ...golden.words import USE, VECTOR
+from .. import verilog
+from ..array.cells import CELL, begin, multiply
+from ..array.grid import FreeCell
+from ..array.path import Path, rotate
+from ..array.walker import Walker
+from ..circuits import circuits_of
+from ..pipeline import signals
+from .layouts import Geometry, read_layout
+from .memories import READ
+
+__all__ = ["Products", "product_layout", "result_layout"]
+
+
+def product_layout(geometry: Geometry) -> data.StructLayout:
+    """Return the layout of a product: that of the array's instruction, and what the core has beside it."""
+    p = geometry.parameters
+    operand = data.StructLayout({"block": geometry.block, "stride": geometry.block, "transposed": 1,
+                                 "first": geometry.low, "source": 1, **p.system.modes, "vector": VECTOR})
+    return data.StructLayout({"m": SIZE, "n": SIZE, "k": SIZE, "first": 1, "last": 1, "a": operand, "b": operand,
+                              "use": USE, "pitch": VECTOR, "key": 64})
+
+
+def result_layout(parameters: ArrayParameters) -> data.StructLayout:
+    """Return the layout of the results: see `CellArray`."""
+    across = {"rows": parameters.rows, "columns": parameters.columns}
+    return data.StructLayout({
+        "values": data.ArrayLayout(parameters.system.accumulator.width, parameters.rows * parameters.columns),
+        **dict(zip(("row", "column"), parameters.labels)),
+        **{f"{name}_live": count for name, count in across.items()}, "last": 1,
+    })
+
+
+class Products(wiring.Component):
+    """Multiplies matrices from the core's memories: walkers, converters, buffers and cells of the array.
+
+    Parameters
+    ----------
+    geometry : Geometry
+
+    Members
+    -------
+    i : In(stream)
+        A product; see `product_layout`. It is taken when the operands of the one before have been read.
+    o : Out(stream)
+        See `result_layout`.
+    wanted, request, granted : Out, Out, In
+        Of each converter: a request to a memory, ``source`` tells to which one. See `Geometry.memories`: with two
+        converters, operand a is in X or, with a source of 1, in D, and operand b in W or X.
+    found : In
+        Of each converter, `READ` cycles later: the answers of both memories.
+    starved, blocked : Out(1)
+        The cells have a product, and wait for operands; for room for their results.
+    reading : Out(1)
+        Operands are being read.
+    invalid, overflow, exceeded, status_clear
+        As in `CellArray`.
+    """
+
+    def __init__(self, geometry: Geometry) -> None:
+        self.geometry = geometry
+        p = geometry.parameters
+        # The memory of the array's parameters is as large as the core's largest.
+        largest = max(geometry.depths.values()) * geometry.side**2
+        self.parameters = ArrayParameters(p.system, p.rows, p.columns, p.sums, p.converters, buffer=p.buffer,
+                                          memory=1 << (largest - 1).bit_length())
+        self.cell = FreeCell(circuits_of(p.system).cell(p.system.cell(p.sums)))
+        found = data.ArrayLayout(geometry.bits, geometry.side)
+        sides = range(p.converters)
+        super().__init__({
+            "i": In(stream.Signature(product_layout(geometry))),
+            "o": Out(stream.Signature(result_layout(self.parameters))),
+            **{f"wanted{side}": Out(1) for side in sides}, **{f"granted{side}": In(1) for side in sides},
+            **{f"request{side}": Out(read_layout(geometry)) for side in sides},
+            **{f"source{side}": Out(2) for side in sides},
+            **{f"found{side}": In(found) for side in sides},
+            "starved": Out(1), "blocked": Out(1), "reading": Out(1),
+            "invalid": Out(1), "overflow": Out(1), "exceeded": Out(1), "status_clear": In(1),
+        })
+
+    @property
+    def text(self) -> str:
+        """Verilog of the cell's module."""
+        return "\n(* keep_hierarchy *)\n" + verilog.emit(self.cell, CELL)
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        p, system, product = self.parameters, self.parameters.system, self.i.payload
+        walkers = [Walker(p, side, offset=True) for side in (0, 1)]
+        m.submodules.rows, m.submodules.columns = rows, columns = walkers
+        paths = [Path(p, side, fetch=FETCH + READ - 2) for side in range(p.converters)]
+        sources = [Signal(name=f"{side}_source") for side in "ab"]
+        for side, path in enumerate(paths):
+            m.submodules[f"path{side}"] = path
+            m.d.comb += path.status_clear.eq(self.status_clear)
+        if p.converters == 2:
+            for side, (walker, path) in enumerate(zip(walkers, paths)):
+                m.d.comb += [
+                    getattr(self, f"wanted{side}").eq(walker.wants), walker.go.eq(getattr(self, f"granted{side}")),
+                    path.valid.eq(walker.go), path.vector.eq(walker.vector),
+                    getattr(self, f"source{side}").eq(Cat(sources[side], C(side, 1))),
+                ]
+        else:
+            # As in the array: the order of conversions does not depend on time.
+            turn = ~rows.idle & (~rows.begun | columns.idle)
+            m.d.comb += [
+                self.wanted0.eq(Mux(turn, rows.wants, columns.wants)), rows.go.eq(self.granted0 & turn),
+                columns.go.eq(self.granted0 & ~turn), paths[0].valid.eq(self.granted0),
+                paths[0].vector.eq(Mux(turn, rows.vector, columns.vector)), paths[0].vector.of.eq(~turn),
+                self.source0.eq(Mux(turn, sources[0], Cat(sources[1], C(1, 1)))),
+            ]
+        for side, path in enumerate(paths):
+            request, vector = getattr(self, f"request{side}"), path.vector
+            m.d.comb += [
+                request.block.eq(vector.block), request.down.eq(vector.transposed),
+                request.row.eq(Mux(vector.transposed, 0, vector.index)),
+                request.column.eq(Mux(vector.transposed, vector.index, 0)),
+                Value.cast(path.elements).eq(rotate(m, f"path{side}", getattr(self, f"found{side}").as_value(),
+                                                    system.work.width, path.index)),
+            ]
+
+        # A product of another key waits until no vector is under way.
+        waiting, taken, starts = signals("waiting taken starts")
+        quiet = Signal(range(paths[0].behind + 1), name="quiet")
+        key = Signal(64)
+        with m.If(rows.go | columns.go):
+            m.d.sync += quiet.eq(0)
+        with m.Elif(quiet != paths[0].behind):
+            m.d.sync += quiet.eq(quiet + 1)
+        alike = key == product.key
+        m.d.comb += [
+            self.i.ready.eq(rows.idle & columns.idle & ~waiting & (alike | (quiet == paths[0].behind))),
+            starts.eq(self.i.valid & self.i.ready), self.reading.eq(~rows.idle | ~columns.idle | waiting),
+            *(path.key.eq(key) for path in paths),
+            rows.first.eq(product.a.first), columns.first.eq(product.b.first),
+        ]
+        with m.If(starts):
+            m.d.sync += [key.eq(product.key), sources[0].eq(product.a.source), sources[1].eq(product.b.source)]
+        queued = begin(m, p, product, starts, walkers, waiting, taken)
+        now = multiply(self, m, self.cell, p, walkers, paths, queued, waiting, taken)
+        m.d.comb += [self.starved.eq(now.starved), self.blocked.eq(now.blocked)]
+        return m

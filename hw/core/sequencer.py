@@ -1,0 +1,291 @@
+"""The core's sequencer: it executes a program's own instructions, and hands out those of the units."""
+
+from types import SimpleNamespace
+from typing import Any
+
+from amaranth import *
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from ...golden.core.instructions import COUNTERS, FIELDS, OPCODE, REGISTERS, SEMAPHORES, SIDES, UNITS, WORD
+from ...golden.core.report import ERRORS
+from ...golden.update import METHODS
+from ..pipeline import UNCHECKED
+from .issue import CODES, TAKEN, error_of, issue_layout, unit_of
+from .layouts import Geometry, fields_of, size_of
+from .operands import Operands
+from .tensors import Tensors
+from .tokens import COUNT, TOKEN
+
+__all__ = ["CLEARED", "Sequencer"]
+
+LOOPS = 3
+CLEARED = 7  # bits of an index that clears what a program begins with
+RATES = ("rate", "momentum", "decay")
+VALUE = FIELDS["value"][0]
+OPERATION, TOKENLESS, LOOPED, LONG, RATE, STRAY = map(error_of, (
+    "an operation", "a wait", "loops too", "a program longer", "a rate", "elements in"))
+
+
+class Sequencer(wiring.Component):
+    """Loads a program, executes it, and hands out instructions in its order; see `golden.core.Sequencer`.
+
+    Parameters
+    ----------
+    geometry : Geometry
+
+    Members
+    -------
+    load : In(WORD), load_valid : In(1), load_ready : Out(1)
+        Instructions of the next program. ``halt`` starts it.
+    stray : In(1)
+        There are elements for a program.
+    issue, valid, ready : Out, Out, In
+        An instruction of a unit, and a bit for each unit. It is taken in a cycle in which its unit is ready.
+    token, token_valid, token_ready : Out, Out, In
+        See `Semaphores`.
+    idle : In
+        A bit for each unit.
+    fault, fault_code, fault_number : In
+        A unit cannot go on with an instruction.
+    error, number : Out
+        Code of what stopped the program; the instruction that the sequencer is at, or was stopped at.
+    clear, index : Out
+        Before a program: what lies at `index` begins anew.
+    running : Out(1)
+        A program is executed.
+    measured : Out(1)
+        The counter in use.
+    ended, reported : Out(1), In(1)
+        The program has ended or was stopped; the report has gone.
+    synced : Out(1)
+        A ``sync`` was executed.
+    """
+
+    def __init__(self, geometry: Geometry) -> None:
+        self.geometry, self.parameters = geometry, geometry.parameters
+        units, number = len(UNITS) - 1, size_of(self.parameters.program)
+        super().__init__({
+            "load": In(WORD), "load_valid": In(1), "load_ready": Out(1), "stray": In(1),
+            "issue": Out(issue_layout(geometry)), "valid": Out(units), "ready": In(units),
+            "token": Out(TOKEN), "token_valid": Out(units), "token_ready": In(units), "idle": In(units),
+            "fault": In(1), "fault_code": In(range(len(ERRORS))), "fault_number": In(number),
+            "error": Out(range(len(ERRORS))), "number": Out(number), "clear": Out(1), "index": Out(CLEARED),
+            "running": Out(1), "measured": Out(1), "ended": Out(1), "reported": In(1), "synced": Out(1),
+        })
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        g, p, issue = self.geometry, self.parameters, self.issue
+        m.submodules.program = program = memory.Memory(shape=WORD, depth=p.program, init=[], attrs=UNCHECKED)
+        m.submodules.tensors = tensors = Tensors(g)
+        m.submodules.operands = operands = Operands(g)
+        store, fetch = program.write_port(), program.read_port()
+        word, count, at = Signal(WORD), Signal(range(p.program + 1)), Signal(size_of(p.program))
+        code = word[:OPCODE]
+        failed = Signal(range(len(ERRORS)))  # the instruction at hand cannot be executed
+        s = SimpleNamespace(m=m, word=word, at=at, failed=failed)
+        s.operands, s.counter = operands, Signal(name="counter")
+        s.registers = {name: Signal(shape, name=name) for name, shape in (
+            *((name, VALUE) for name in ("seed", *COUNTERS)), *((name, g.rate_bits) for name in RATES),
+            ("scale", g.bits), ("method", range(len(METHODS))))}
+        # Tokens that are there in the program's order.
+        m.submodules.counts = counts = memory.Memory(shape=COUNT, depth=SEMAPHORES, init=[])
+        s.count, s.counted = counts.write_port(), counts.read_port(domain="comb")
+        semaphore = fields_of(word, "signal")["semaphore"]
+        m.d.comb += [
+            s.counted.addr.eq(semaphore), s.count.addr.eq(Mux(self.clear, self.index, semaphore)),
+            s.count.data.eq(Mux(self.clear, 0, Mux(code == CODES["wait"], s.counted.data - 1, s.counted.data + 1))),
+        ]
+        with m.If(self.clear):
+            m.d.comb += s.count.en.eq(1)
+            m.d.sync += [s.counter.eq(0), *(register.eq(0) for register in s.registers.values())]
+        m.d.comb += [
+            fetch.addr.eq(at), store.addr.eq(count), store.data.eq(self.load), self.measured.eq(s.counter),
+            tensors.word.eq(word), tensors.clear.eq(self.clear), tensors.index.eq(self.index),
+            operands.word.eq(word), operands.seed.eq(s.registers["seed"]),
+            operands.step.eq(Mux(s.counter, s.registers["measuring"], s.registers["training"])),
+            operands.method.eq(s.registers["method"]), operands.clear.eq(self.clear), operands.index.eq(self.index),
+            tensors.look.eq(operands.look), operands.looked.as_value().eq(tensors.looked.as_value()),
+            *(issue[name].eq(operands.issue[name]) for name, _ in issue.shape()
+              if name not in (*RATES, "method", "scale", "step", "number")),
+            issue.method.eq(s.registers["method"]), issue.step.eq(s.registers["training"]), issue.number.eq(at),
+            *(issue[name].eq(s.registers[name]) for name in (*RATES, "scale")),
+        ]
+
+        kept = Signal.like(at)
+        bad = failed.any() | self.fault
+        m.d.comb += self.number.eq(Mux(self.error.any(), kept, at))
+        with m.If(bad & ~self.error.any()):
+            m.d.sync += [self.error.eq(Mux(failed.any(), failed, self.fault_code)),
+                         kept.eq(Mux(failed.any(), at, self.fault_number))]
+
+        def onward() -> None:
+            m.d.sync += at.eq(at + 1)
+            m.next = "FETCH"
+
+        def stops() -> None:
+            with m.If(bad | self.error.any()):
+                m.next = "STOPPED"
+
+        s.onward = onward
+        with m.FSM(name="state") as states:
+            with m.State("LOAD"):
+                m.d.comb += self.load_ready.eq(1)
+                with m.If(self.load_valid):
+                    m.d.comb += store.en.eq(count != p.program)
+                    m.d.sync += count.eq(count + 1)
+                    with m.If(count == p.program):
+                        m.d.comb += failed.eq(LONG)
+                    with m.Elif(self.load[:OPCODE] == CODES["halt"]):
+                        m.next = "CLEAR"
+                with m.Elif(self.stray):
+                    m.d.comb += failed.eq(STRAY)
+                stops()
+            with m.State("CLEAR"):
+                m.d.comb += self.clear.eq(1)
+                m.d.sync += [self.index.eq(self.index + 1), at.eq(0)]
+                with m.If(self.index.all()):
+                    m.next = "FETCH"
+            with m.State("FETCH"):
+                m.next = "FETCHED"
+                stops()
+            with m.State("FETCHED"):
+                m.d.sync += word.eq(fetch.data)
+                m.next = "DECODE"
+            with m.State("DECODE"):
+                with m.Switch(code):
+                    with m.Case(CODES["halt"]):
+                        m.next = "DRAIN"
+                    with m.Case(*(CODES[name] for name in ("tensor", "view", "flip"))):
+                        m.d.comb += tensors.start.eq(1)
+                        m.next = "DEFINE"
+                    with m.Case(*(CODES[name] for name in TAKEN)):
+                        m.d.comb += operands.start.eq(1)
+                        m.next = "LOOK"
+                    with m.Case(CODES["sync"]), m.If(self.idle.all()):
+                        m.d.comb += self.synced.eq(1)
+                        onward()
+                    for names, execute in ((("set", "step", "mode", "part"), self._write),
+                                           (("loop", "end"), self._loop), (("signal", "wait"), self._token)):
+                        with m.Case(*(CODES[name] for name in names)):
+                            execute(s, code)
+                    with m.Default():
+                        m.d.comb += failed.eq(OPERATION)
+                stops()
+            with m.State("DEFINE"):
+                m.d.comb += failed.eq(tensors.error)
+                with m.If(tensors.done):
+                    onward()
+                stops()
+            with m.State("LOOK"):
+                m.d.comb += failed.eq(operands.error)
+                with m.If(operands.done):
+                    m.next = "ISSUE"
+                stops()
+            with m.State("ISSUE"):
+                m.d.comb += self.valid.eq(Cat(
+                    Cat(code == CODES[name] for name in TAKEN if unit_of(name) == unit).any()
+                    for unit in range(len(UNITS) - 1)))
+                with m.If((self.valid & self.ready).any()):
+                    m.d.comb += operands.taken.eq(1)
+                    onward()
+                stops()
+            with m.State("DRAIN"):
+                with m.If(self.idle.all()):
+                    m.next = "END"
+                stops()
+            with m.State("END"), m.If(self.reported):
+                m.d.sync += count.eq(0)
+                m.next = "LOAD"
+            with m.State("STOPPED"), m.If(self.reported):
+                m.next = "OVER"
+            with m.State("OVER"):
+                pass
+        over = Signal()
+        m.d.comb += [
+            over.eq(states.ongoing("OVER")),
+            self.ended.eq(states.ongoing("END") | states.ongoing("STOPPED")),
+            self.running.eq(~self.ended & ~over & ~states.ongoing("LOAD") & ~states.ongoing("CLEAR")),
+        ]
+        return m
+
+    def _write(self, s: SimpleNamespace, code: Value) -> None:
+        """Execute what writes a register: ``set``, ``step``, ``mode``, ``part``."""
+        m, registers = s.m, s.registers
+        s.onward()
+        with m.Switch(code):
+            with m.Case(CODES["set"]):
+                fields = fields_of(s.word, "set")
+                value, due = fields["value"], registers["training"] >= fields["since"]
+                with m.Switch(fields["register"]):
+                    for number, name in enumerate(REGISTERS):
+                        with m.Case(number):
+                            if name not in registers:
+                                m.d.comb += s.failed.eq(OPERATION)
+                                continue
+                            with m.If(due):
+                                m.d.sync += registers[name].eq(value)
+                            if name in ("seed", *COUNTERS):
+                                m.d.comb += s.operands.renew.eq(2 if name == "seed" else 1)
+                            if name in RATES:
+                                mantissa = self.parameters.stored.mantissa
+                                normal = value[mantissa:len(registers[name])].any()
+                                with m.If(value[len(registers[name]):].any() | value[:mantissa].any() & ~normal):
+                                    m.d.comb += s.failed.eq(RATE)
+                    with m.Default():
+                        m.d.comb += s.failed.eq(OPERATION)
+            with m.Case(CODES["step"]):
+                fields = fields_of(s.word, "step")
+                m.d.sync += s.counter.eq(fields["counter"])
+                m.d.comb += s.operands.renew.eq(1)
+                for number, name in enumerate(COUNTERS):
+                    with m.If(fields["next"] & (fields["counter"] == number)):
+                        m.d.sync += registers[name].eq(registers[name] + 1)
+            with m.Case(CODES["mode"]):
+                m.d.comb += s.operands.mode.eq(1)
+            with m.Case(CODES["part"]):
+                m.d.comb += s.operands.part.eq(1)
+                with m.If(fields_of(s.word, "part")["side"] >= len(SIDES)):
+                    m.d.comb += s.failed.eq(OPERATION)
+
+    def _loop(self, s: SimpleNamespace, code: Value) -> None:
+        m, bits = s.m, FIELDS["count"][0]
+        starts, lefts = ([Signal(shape, name=f"loop_{name}{k}") for k in range(LOOPS)]
+                         for name, shape in (("start", s.at.shape()), ("left", bits)))
+        depth = Signal(range(LOOPS + 1))
+        with m.If(self.clear):
+            m.d.sync += depth.eq(0)
+        count = fields_of(s.word, "loop")["count"]
+        with m.If(code == CODES["loop"]):
+            with m.If((depth == LOOPS) | ~count.any()):
+                m.d.comb += s.failed.eq(LOOPED)
+            m.d.sync += depth.eq(depth + 1)
+            s.onward()
+            for level in range(LOOPS):
+                with m.If(depth == level):
+                    m.d.sync += [starts[level].eq(s.at + 1), lefts[level].eq(count)]
+        with m.Else():
+            with m.If(~depth.any()):
+                m.d.comb += s.failed.eq(LOOPED)
+            s.onward()
+            for level in range(LOOPS):
+                with m.If(depth == level + 1):
+                    m.d.sync += lefts[level].eq(lefts[level] - 1)
+                    with m.If(lefts[level] == 1):
+                        m.d.sync += depth.eq(level)
+                    with m.Else():
+                        m.d.sync += s.at.eq(starts[level])
+
+    def _token(self, s: SimpleNamespace, code: Value) -> None:
+        """Hand a token to its unit; in the program's order none is waited for before it is signalled."""
+        m, fields, wait = s.m, fields_of(s.word, "signal"), code == CODES["wait"]
+        unit, semaphore = fields["unit"], fields["semaphore"]
+        m.d.comb += [self.token.wait.eq(wait), self.token.semaphore.eq(semaphore)]
+        with m.If((unit == 0) | (unit >= len(UNITS))):
+            m.d.comb += s.failed.eq(OPERATION)
+        with m.Elif(wait & ~s.counted.data.any()):
+            m.d.comb += s.failed.eq(TOKENLESS)
+        with m.Elif((self.token_ready >> (unit - 1)[:3])[0]):
+            m.d.comb += [self.token_valid.eq(1 << (unit - 1)[:3]), s.count.en.eq(1)]
+            s.onward()

@@ -1,0 +1,184 @@
+"""The core's streams: tensors that come from the host, and go there."""
+
+from typing import Any
+
+from amaranth import *
+from amaranth.lib import data, fifo, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..pipeline import signals, stage
+from .layouts import SIZE, Geometry, piece_layout, place_layout, read_layout
+from .memories import READ, segment
+
+__all__ = ["Input", "Output"]
+
+WAITING = 8  # pieces that are on their way to the host, at the most
+
+
+class Input(wiring.Component):
+    """Writes a tensor from the host's elements, each row from a new transfer on.
+
+    Parameters
+    ----------
+    geometry : Geometry
+
+    Members
+    -------
+    start, busy : In, Out
+        An instruction, with what follows; it is executed.
+    to, velocities, labels : In
+        Where; whether it is one of velocities, or of labels; these stay while it is executed.
+    elements, given, taken : In, In, Out
+        From the host.
+    valid, ready, piece : Out, In, Out
+        For a memory of blocks.
+    velocity_valid, velocity_ready, velocity : Out, In, Out
+        For the velocities, one by one.
+    label_valid, label, number : Out
+        For the labels: an address and what is written there.
+    """
+
+    def __init__(self, geometry: Geometry) -> None:
+        self.geometry = g = geometry
+        p = g.parameters
+        super().__init__({
+            "start": In(1), "busy": Out(1), "to": In(place_layout(g)), "velocities": In(1), "labels": In(1),
+            "elements": In(data.ArrayLayout(p.element_bits, p.stream)), "given": In(1), "taken": Out(1),
+            "valid": Out(1), "ready": In(1), "piece": Out(piece_layout(g, p.stream)),
+            "velocity_valid": Out(1), "velocity_ready": In(1), "velocity": Out(piece_layout(g, g.lanes)),
+            "label_valid": Out(1), "label": Out(SIZE), "number": Out(SIZE),
+        })
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        g, low, to, count = self.geometry, self.geometry.low, self.to, self.geometry.parameters.stream
+        row, column = signals("row column", SIZE)
+        block, busy = Signal(g.block), Signal()
+        at = Signal(range(count + 1))  # of the transfer's elements, one of those that go one by one
+        single = self.velocities | self.labels
+        there, written, ends = signals("there written ends")
+        place, right, down = Signal(SIZE), Signal(SIZE + 1), Signal(SIZE + 1)
+        element = Signal(self.geometry.parameters.element_bits)
+        below = g.lanes.bit_length() - 1
+        rest = to.columns - column
+        m.d.comb += [
+            there.eq(busy & self.given), place.eq(column + Mux(single, at, 0)),
+            right.eq(to.left[:low] + place), down.eq(to.top + row), element.eq(Array(self.elements)[at]),
+            self.valid.eq(there & ~single), self.velocity_valid.eq(there & self.velocities),
+            self.label_valid.eq(there & self.labels),
+            self.label.eq((to.block << 8) + to.left + place), self.number.eq(element),
+            self.piece.live.eq(Cat(rest > k for k in range(count))),
+            *(self.piece.elements[k].eq(self.elements[k]) for k in range(count)),
+            self.velocity.live.eq(1 << right[:below] if below else 1),
+            *(self.velocity.elements[lane].eq(element) for lane in range(g.lanes)),
+        ]
+        for piece in (self.piece, self.velocity):
+            m.d.comb += [piece.block.eq(block + (right >> low)), piece.row.eq(down[:low]), piece.column.eq(right[:low])]
+        m.d.comb += [
+            written.eq(there & Mux(self.labels, 1, Mux(self.velocities, self.velocity_ready, self.ready))),
+            ends.eq((at == count - 1) | (rest - at == 1)), self.busy.eq(busy),
+            self.taken.eq(written & (~single | ends)),
+        ]
+        with m.If(written):
+            with m.If(single & ~ends):
+                m.d.sync += at.eq(at + 1)
+            with m.Else():
+                m.d.sync += [at.eq(0), column.eq(column + count)]
+                with m.If(rest <= count):
+                    m.d.sync += [column.eq(0), row.eq(row + 1), busy.eq(row != to.rows - 1)]
+                    with m.If(down[:low].all()):
+                        m.d.sync += block.eq(block + to.stride)
+        with m.If(self.start):
+            m.d.sync += [busy.eq(1), row.eq(0), column.eq(0), block.eq(to.block)]
+        return m
+
+
+class Output(wiring.Component):
+    """Reads a tensor for the host, each row from a new transfer on.
+
+    Parameters
+    ----------
+    geometry : Geometry
+
+    Members
+    -------
+    start, busy : In, Out
+        An instruction, with what follows; it is executed.
+    a, velocities : In
+        Where; whether it is one of velocities; they stay while it is executed.
+    wanted, request, granted, found : Out, Out, In, In
+        Of the memory of blocks that has it.
+    velocity_wanted, velocity_granted, velocity_found : Out, In, In
+        Of the velocities, by the same request.
+    valid, ready, elements, last : Out, In, Out, Out
+        For the host.
+    """
+
+    def __init__(self, geometry: Geometry) -> None:
+        self.geometry = g = geometry
+        p = g.parameters
+        super().__init__({
+            "start": In(1), "busy": Out(1), "a": In(place_layout(g)), "velocities": In(1),
+            "wanted": Out(1), "request": Out(read_layout(g)), "granted": In(1),
+            "found": In(data.ArrayLayout(g.bits, g.side)),
+            "velocity_wanted": Out(1), "velocity_granted": In(1),
+            "velocity_found": In(data.ArrayLayout(g.bits, g.lanes)),
+            "valid": Out(1), "ready": In(1), "elements": Out(data.ArrayLayout(g.bits, p.stream)), "last": Out(1),
+        })
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        g, low, a, count, bits = (self.geometry, self.geometry.low, self.a, self.geometry.parameters.stream,
+                                  self.geometry.bits)
+        row, column = signals("row column", SIZE)
+        block = Signal(g.block)
+        asks, busy, goes = signals("asks busy goes")
+        under = Signal(range(WAITING + 1))
+        right, down = Signal(SIZE + 1), Signal(SIZE + 1)
+        step = Signal(range(count + 1))
+        rest = a.columns - column
+        below = g.lanes.bit_length() - 1
+        at = Signal(range(count))  # of a velocity in its transfer
+        may = asks & (under != WAITING)
+        m.d.comb += [
+            right.eq(a.left[:low] + column), down.eq(a.top + row), self.request.row.eq(down[:low]),
+            self.request.column.eq(right[:low]), self.request.block.eq(block + (right >> low)),
+            self.wanted.eq(may & ~self.velocities), self.velocity_wanted.eq(may & self.velocities),
+            goes.eq(self.wanted & self.granted | self.velocity_wanted & self.velocity_granted),
+            step.eq(Mux(self.velocities, 1, count)),
+        ]
+        ends = rest <= step
+        whole = ends | ~self.velocities | (at == count - 1)
+        last = ends & (row == a.rows - 1)
+        with m.If(goes):
+            m.d.sync += [column.eq(column + step), at.eq(Mux(whole, 0, at + 1))]
+            with m.If(ends):
+                m.d.sync += [column.eq(0), row.eq(row + 1), asks.eq(row != a.rows - 1)]
+                with m.If(down[:low].all()):
+                    m.d.sync += block.eq(block + a.stride)
+        lane = right[:below] if below else C(0, 1)
+        now = stage(m, 1, "asked", valid=goes, first=(self.request.row + self.request.column)[:low], lane=lane, at=at,
+                    whole=whole, last=last, live=Cat(rest > k for k in range(count)))
+        for number in range(1, READ):
+            now = stage(m, 1, f"read{number}", now)
+        # Velocities gather in a transfer.
+        gathered = Signal(data.ArrayLayout(bits, count))
+        velocity = Array(self.velocity_found)[now.lane]
+        found = segment(self.found, now.first, count)
+        filled = [Mux(now.at == k, velocity, Mux(now.at > k, gathered[k], 0)) for k in range(count)]
+        with m.If(now.valid):
+            m.d.sync += gathered.as_value().eq(Cat(filled))
+        elements = Cat(Mux(self.velocities, filled[k], found[k] & now.live[k].replicate(bits)) for k in range(count))
+        m.submodules.waiting = waiting = fifo.SyncFIFO(width=count * bits + 1, depth=WAITING)
+        m.d.comb += [
+            waiting.w_data.eq(Cat(elements, now.last)), waiting.w_en.eq(now.valid & now.whole),
+            self.valid.eq(waiting.r_rdy), waiting.r_en.eq(self.ready),
+            Cat(self.elements.as_value(), self.last).eq(waiting.r_data), self.busy.eq(busy),
+        ]
+        # A transfer that gathers takes its room with its first velocity.
+        m.d.sync += under.eq(under + (goes & (~self.velocities | (at == 0))) - (self.valid & self.ready))
+        with m.If(self.valid & self.ready & self.last):
+            m.d.sync += busy.eq(0)
+        with m.If(self.start):
+            m.d.sync += [busy.eq(1), asks.eq(1), row.eq(0), column.eq(0), block.eq(a.block), at.eq(0)]
+        return m

@@ -1,0 +1,145 @@
+"""The core's sums over rows: gradients of biases, added in the order of the rows."""
+
+from typing import Any
+
+from amaranth import *
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from ...golden.floating import AdderParameters
+from ...golden.words import VECTOR
+from ..floating import FloatAdder
+from ..pipeline import signals, stage
+from .epilogue import ADDER
+from .layouts import SIZE, Geometry, piece_layout, place_layout, read_layout
+from .memories import READ, segment
+
+__all__ = ["Sums"]
+
+
+class Sums(wiring.Component):
+    """Adds the rows of a tensor, a block of columns at a time, and hands on the sums in pieces.
+
+    Parameters
+    ----------
+    geometry : Geometry
+
+    Members
+    -------
+    start, busy : In, Out
+        An instruction, with what follows; it is executed.
+    a, to : In
+        Places: of the tensor, and of its sums. They stay while it is executed.
+    first, lane : In
+        Of the first sum's random word.
+    wanted, request, granted, found : Out, Out, In, In
+        Of the memory that has the tensor.
+    valid, ready, piece, vector, word : Out, In, Out, Out, Out
+        Sums, for the `Mover`.
+    """
+
+    def __init__(self, geometry: Geometry) -> None:
+        self.geometry = g = geometry
+        place = place_layout(g)
+        super().__init__({
+            "start": In(1), "busy": Out(1), "a": In(place), "to": In(place), "first": In(VECTOR), "lane": In(4),
+            "wanted": Out(1), "request": Out(read_layout(g)), "granted": In(1),
+            "found": In(data.ArrayLayout(g.bits, g.side)),
+            "valid": Out(1), "ready": In(1), "piece": Out(piece_layout(g, g.width)), "vector": Out(VECTOR),
+            "word": Out(4),
+        })
+
+    @property
+    def width(self) -> int:
+        """Numbers that are added in a cycle: a power of two."""
+        return 1 << self.geometry.width.bit_length() - 1
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        g, side, low, bits, width = self.geometry, self.geometry.side, self.geometry.low, self.geometry.bits, self.width
+        parts = side // width
+        # A sum is added to again after so many cycles.
+        period = max(parts, ADDER + 1)
+        a, to = self.a, self.to
+        column, left = signals("column left", SIZE)  # the first of a block of columns; how many there are from it on
+        line, rows = signals("line rows", SIZE)
+        turn = Signal(range(period))
+        asks, drains = signals("asks drains")
+        block = Signal(g.block)
+        wait = Signal(range(READ + ADDER + 2))
+        out = Signal(range(parts + 1))
+        right = Signal(low + 1)
+
+        down = Signal(SIZE + 1)
+        m.d.comb += [
+            self.wanted.eq(asks & (turn < parts)), down.eq(a.top + line),
+            right.eq(a.left[:low] + turn * width),
+            self.request.block.eq(block + right[low]), self.request.row.eq(down[:low]),
+            self.request.column.eq(right[:low]),
+        ]
+        goes = self.wanted & self.granted
+        now = stage(m, 1, "asked", valid=goes, turn=turn, begins=line == 0, first=(self.request.row + right)[:low])
+        for step in range(1, READ):
+            now = stage(m, 1, f"read{step}", now)
+        sums = Array(Signal(width * bits, name=f"sums{k}") for k in range(parts))
+        numbers = segment(self.found, now.first, width)
+        before = Mux(now.begins, 0, sums[now.turn[:max((parts - 1).bit_length(), 1)]])
+        added = []
+        for k in range(width):
+            m.submodules[f"adder{k}"] = adder = FloatAdder(
+                AdderParameters(g.parameters.work, latency=ADDER), embedded=True)
+            m.d.comb += [
+                adder.i.payload.a.eq(before.word_select(k, bits)), adder.i.payload.b.eq(numbers[k]),
+                adder.i.payload.subtract.eq(0), adder.i.valid.eq(now.valid), adder.enable.eq(1),
+            ]
+            added.append(adder.o.payload.value)
+        for step in range(ADDER):
+            now = stage(m, 1, f"added{step}", valid=now.valid, turn=now.turn)
+        with m.If(now.valid):
+            m.d.sync += sums[now.turn[:max((parts - 1).bit_length(), 1)]].eq(Cat(added))
+
+        # Where the sums go.
+        target = Signal(SIZE + 1)
+        word = Signal(SIZE + 1)
+        offset = Signal(SIZE)
+        m.d.comb += [
+            offset.eq(column + out * width), target.eq(to.left[:low] + offset), word.eq(self.lane + offset),
+            self.valid.eq(drains), self.piece.block.eq(to.block + (target >> low)), self.piece.row.eq(to.top),
+            self.piece.column.eq(target[:low]),
+            self.piece.live.eq(Cat(out * width + k < left for k in range(width))),
+            self.piece.elements.as_value().eq(sums[out[:max((parts - 1).bit_length(), 1)]]),
+            self.vector.eq(self.first + (word >> 4)), self.word.eq(word[:4]),
+        ]
+        with m.FSM(name="state") as states:
+            with m.State("IDLE"), m.If(self.start):
+                m.d.sync += [column.eq(0), left.eq(a.columns), line.eq(0), turn.eq(0), block.eq(a.block)]
+                m.next = "ADD"
+            with m.State("ADD"):
+                m.d.comb += asks.eq(1)
+                with m.If(goes | (turn >= parts)):
+                    m.d.sync += turn.eq(turn + 1)
+                    with m.If(turn == period - 1):
+                        m.d.sync += [turn.eq(0), line.eq(line + 1)]
+                        with m.If(down[:low].all()):
+                            m.d.sync += block.eq(block + a.stride)
+                        with m.If(line == a.rows - 1):
+                            m.d.sync += [wait.eq(0), out.eq(0)]
+                            m.next = "WAIT"
+            with m.State("WAIT"):
+                m.d.sync += wait.eq(wait + 1)
+                with m.If(wait == READ + ADDER):
+                    m.next = "DRAIN"
+            with m.State("DRAIN"):
+                m.d.comb += drains.eq(1)
+                with m.If(self.ready):
+                    m.d.sync += out.eq(out + 1)
+                    with m.If((out == parts - 1) | ((out + 1) * width >= left)):
+                        m.d.sync += [column.eq(column + side), left.eq(left - side), line.eq(0), turn.eq(0)]
+                        m.next = "NEXT"
+                        with m.If(left <= side):
+                            m.next = "IDLE"
+            with m.State("NEXT"):
+                m.d.sync += block.eq(a.block + (column >> low))
+                m.next = "ADD"
+        m.d.comb += self.busy.eq(~states.ongoing("IDLE"))
+        return m

@@ -1,0 +1,155 @@
+"""The core's tensors: where each one lies, and what part of another one it is."""
+
+from typing import Any
+
+from amaranth import *
+from amaranth.lib import data, memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from ...golden.core.instructions import FIELDS, MEMORIES, TENSORS, WORD
+from ...golden.core.report import ERRORS
+from ..pipeline import UNCHECKED
+from .issue import CODES, error_of
+from .layouts import SIZE, Geometry, fields_of, place_layout
+
+__all__ = ["Tensors", "entry_layout"]
+
+UNDEFINED, BEYOND, UNREACHED, OUTSIDE = map(error_of, ("a tensor that", "a part beyond", "a memory", "a tensor beyond"))
+LABELS = MEMORIES.index("L")
+STRIDE = FIELDS["stride"][0]
+
+
+def entry_layout(geometry: Geometry) -> data.StructLayout:
+    """Return the layout of a tensor's place, that of its other half, and whether it is defined."""
+    return data.StructLayout({**{name: field.shape for name, field in place_layout(geometry)},
+                              "other": geometry.block, "known": 1})
+
+
+class Tensors(wiring.Component):
+    """Keeps the places of tensors, and executes the instructions that define them. Source: `golden.core.View`.
+
+    Parameters
+    ----------
+    geometry : Geometry
+
+    Members
+    -------
+    word : In(WORD)
+        The instruction at hand.
+    start : In(1)
+        It is one that defines a tensor.
+    done, error : Out
+        It is executed; or cannot be, and why.
+    clear, index : In
+        Tensor `index` is not defined any more.
+    look, looked : In, Out
+        A tensor's number; in the next cycle its place, with ``known``.
+    """
+
+    def __init__(self, geometry: Geometry) -> None:
+        self.geometry = geometry
+        super().__init__({
+            "word": In(WORD), "start": In(1), "done": Out(1), "error": Out(range(len(ERRORS))), "clear": In(1),
+            "index": In(range(TENSORS)), "look": In(range(TENSORS)), "looked": Out(entry_layout(geometry)),
+        })
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        g, low = self.geometry, self.geometry.low
+        entry = entry_layout(g)
+        m.submodules.table = table = memory.Memory(shape=entry, depth=TENSORS, init=[],
+                                                   attrs=UNCHECKED | {"ram_style": "distributed"})
+        write, read = table.write_port(), table.read_port()
+        code = self.word[:5]
+        tensor, view, flip = (fields_of(self.word, name) for name in ("tensor", "view", "flip"))
+        busy, views = Signal(), code == CODES["view"]
+        found, made = read.data, Signal(entry)
+        m.d.comb += [
+            self.looked.eq(found),
+            read.addr.eq(Mux(busy | self.start, Mux(views, view["of"], flip["number"]), self.look)),
+            write.addr.eq(Mux(self.clear, self.index, flip["number"])),
+            write.data.eq(Mux(self.clear, 0, made)), write.en.eq(self.clear | self.done),
+        ]
+
+        # The first block of a part is `down` rows of blocks below, and some to the right: added one bit at a time.
+        # Of a tensor, the distance of its last block is found so.
+        down, rest, away = Signal(SIZE + 1 - low), Signal(2 * SIZE), Signal(2 * SIZE)
+        block, other = (Signal(FIELDS["block"][0] + 1, name=name) for name in ("block", "other"))
+        limit = Signal.like(block)
+        bases = {name: g.memories[name][1] for name in "XDW"}
+        memory_ = tensor["memory"]
+        labels = Mux(code == CODES["tensor"], memory_ == LABELS, found.memory == LABELS)
+
+        def ends(first: Value, count: Value) -> Value:
+            return first + count - 1
+
+        with m.FSM(name="state"):
+            with m.State("IDLE"), m.If(self.start):
+                m.next = "BEGIN"
+                m.d.comb += busy.eq(1)
+            with m.State("BEGIN"):
+                m.d.comb += busy.eq(1)
+                m.next = "ADD"
+                with m.If(code == CODES["tensor"]):
+                    m.d.sync += [
+                        *(made[name].eq(tensor[name])
+                          for name in ("memory", "stride", "top", "left", "rows", "columns")),
+                        made.known.eq(1), block.eq(tensor["block"]), other.eq(tensor["other"]),
+                        rest.eq(tensor["stride"]),
+                        down.eq(Mux(labels, 0, ends(tensor["top"], tensor["rows"]) >> low)),
+                        away.eq(ends(tensor["left"], tensor["columns"]) >> Mux(labels, 8, low)),
+                    ]
+                    with m.If(~tensor["rows"].any() | ~tensor["columns"].any()):
+                        m.d.comb += self.error.eq(UNDEFINED)
+                    with m.If((tensor["top"] | tensor["left"])[low:].any()):
+                        m.d.comb += self.error.eq(OUTSIDE)
+                    with m.Switch(memory_):
+                        for number, name in enumerate(MEMORIES):
+                            with m.Case(number):
+                                m.d.sync += limit.eq(g.parameters.blocks[name])
+                                if not g.parameters.blocks[name]:
+                                    m.d.comb += self.error.eq(UNREACHED)
+                        with m.Default():
+                            m.d.comb += self.error.eq(UNREACHED)
+                with m.Elif(views):
+                    top, left = found.top + view["row"], found.left + view["column"]
+                    m.d.sync += [
+                        made.eq(found), made.rows.eq(view["rows"]), made.columns.eq(view["columns"]),
+                        made.top.eq(top), made.left.eq(Mux(labels, left, left[:low])), block.eq(found.block),
+                        other.eq(found.other), rest.eq(found.stride), down.eq(Mux(labels, 0, top >> low)),
+                        away.eq(Mux(labels, 0, left >> low)),
+                    ]
+                    with m.If((view["row"] + view["rows"] > found.rows) |
+                              (view["column"] + view["columns"] > found.columns)):
+                        m.d.comb += self.error.eq(BEYOND)
+                    with m.If(~found.known | ~view["rows"].any() | ~view["columns"].any()):
+                        m.d.comb += self.error.eq(UNDEFINED)
+                with m.Else():
+                    m.d.sync += [made.eq(found), made.block.eq(found.other), made.other.eq(found.block)]
+                    m.next = "DONE"
+                    with m.If(~found.known):
+                        m.d.comb += self.error.eq(UNDEFINED)
+                with m.If(self.error.any()):
+                    m.next = "IDLE"
+            with m.State("ADD"):
+                m.d.sync += [away.eq(away + Mux(down[0], rest, 0)), rest.eq(rest << 1), down.eq(down >> 1)]
+                with m.If(~down[1:].any()):
+                    m.next = "PLACE"
+            with m.State("PLACE"):
+                m.next = "DONE"
+                with m.If(views):
+                    m.d.sync += [made.block.eq(block + away), made.other.eq(other + away)]
+                with m.Else():
+                    base = Signal.like(block)
+                    with m.Switch(memory_):
+                        for name, first in bases.items():
+                            with m.Case(MEMORIES.index(name)):
+                                m.d.comb += base.eq(first)
+                    m.d.sync += [made.block.eq(block + base), made.other.eq(other + base)]
+                    with m.If((block + away >= limit) | (other + away >= limit)):
+                        m.d.comb += self.error.eq(OUTSIDE)
+                        m.next = "IDLE"
+            with m.State("DONE"):
+                m.d.comb += self.done.eq(1)
+                m.next = "IDLE"
+        return m

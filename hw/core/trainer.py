@@ -1,0 +1,327 @@
+# amaranth: UnusedElaboratable=no
+"""The training core: its sequencer, its memories, and the units between them."""
+
+from types import SimpleNamespace
+from typing import Any
+
+from amaranth import *
+from amaranth.lib.wiring import Out
+
+from ...base.checks import require
+from ...golden.core import TrainerParameters
+from ...golden.core.instructions import MEMORIES, UNITS, WORD
+from ...golden.core.report import REPORT
+from ...golden.network import UPDATE
+from ...golden.number_system import LANES
+from ..pipeline import signals
+from ..unit import StreamUnit
+from .counters import BITS, Counters
+from .epilogue import Epilogue
+from .head import Head
+from .issue import error_of
+from .layouts import Geometry, size_of
+from .mover import Mover
+from .products import Products
+from .sequencer import Sequencer
+from .streams import Input, Output
+from .sums import Sums
+from .tokens import Semaphores
+from .traffic import connect
+
+__all__ = ["Trainer"]
+
+SETTLE = 3  # cycles until what was written can be read
+FIRST = ("error", "number", "invalid", "overflow")  # of the report
+STRAY = error_of("an instruction in")
+EXCEEDED = error_of("a product that")
+# What the circuit does not do yet, by parameter, and what it asks for.
+ASKED: dict[str, Any] = {"vectors": 1, "examples": 0, "head": 1, "madam": None, "policies": ("constant",),
+                         "error_rounding": "nearest"}
+
+
+class Trainer(StreamUnit):
+    """A training core: it executes programs, beside memories of activations, errors and parameters.
+
+    See docs/units/core.md for instructions and streams. What it computes, and in which order, is the numerics contract,
+    section 15. No result depends on time.
+
+    Parameters
+    ----------
+    parameters : TrainerParameters
+
+    Members
+    -------
+    i : In(stream)
+        ``kind`` 0: ``bits`` are elements for an instruction ``in``, the first one lowest; each row of a tensor begins
+        with a transfer. 1: an instruction of the next program, which begins when its ``halt`` has come.
+    o : Out(stream)
+        ``kind`` 0: elements of an instruction ``out``; 1: the sum of the losses of an instruction ``head``; 2: the
+        report, a word for each name of `golden.core.REPORT`. ``last``: of the tensor, or of the report.
+    invalid, overflow : Out(1)
+        Sticky: a NaN was met; a number was beyond its range.
+    status_clear : In(1)
+    stopped : Out(1)
+        An error stopped the program; see `golden.core.ERRORS`. It goes on after a reset.
+    number : Out
+        The instruction that the sequencer is at, or was stopped at.
+    synced : Out(1)
+        An instruction ``sync`` was executed.
+    """
+
+    def __init__(self, parameters: TrainerParameters) -> None:
+        self.parameters = p = parameters
+        for name, value in ASKED.items():
+            shown = getattr(p, name)
+            require(shown == value, name, shown, f"{value}, in a circuit")
+        require(p.system.group == p.side, "group", p.system.group, "16 or more, in a circuit")
+        require(p.system.accumulator == p.work, "accumulator", p.system.accumulator, f"{p.work}, the work format")
+        require(p.stored == p.work, "parameters", p.stored, f"{p.work}, the work format, in a circuit")
+        require(set(p.updates) <= {"plain", "stochastic"}, "updates", p.updates, "plain, stochastic, in a circuit")
+        self.geometry = g = Geometry(p)
+        self.products, self.head = Products(g), Head(g)
+        self.mover = Mover(g)
+        super().__init__(
+            {"bits": max(WORD, p.stream * p.element_bits), "kind": 1},
+            {"bits": max(64, p.stream * p.element_bits), "kind": 2, "last": 1},
+            stopped=Out(1), number=Out(size_of(p.program)), synced=Out(1))
+
+    @property
+    def text(self) -> str:
+        """Verilog of the modules that it instantiates."""
+        return self.products.text + self.head.text + self.mover.text
+
+    @property
+    def meanings(self) -> dict[str, str]:
+        p = self.parameters
+        return {
+            "i.bits": f"{p.stream} elements of {p.element_bits} bits, the first one lowest, or an instruction",
+            "i.kind": "0: elements, 1: an instruction",
+            "o.bits": f"{p.stream} elements of {p.element_bits} bits, a sum of losses, or a word of the report",
+            "o.kind": "0: elements, 1: a sum of losses, 2: the report", "last": "of the tensor, or of the report",
+            "invalid": "sticky: a NaN was met", "overflow": "sticky: a number was beyond its range",
+            "stopped": "an error stopped the program, until reset", "number": "of the instruction at hand",
+            "synced": "an instruction sync was executed",
+        }
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        g = self.geometry
+        m.submodules.sequencer = sequencer = Sequencer(g)
+        m.submodules.semaphores = semaphores = Semaphores()
+        m.submodules.products = products = self.products
+        m.submodules.epilogue = epilogue = Epilogue(g, products.parameters)
+        m.submodules.mover = mover = self.mover
+        m.submodules.sums = sums = Sums(g)
+        m.submodules.head = head = self.head
+        m.submodules.input = input_ = Input(g)
+        m.submodules.output = output = Output(g)
+        issue = sequencer.issue
+        bit = {name: number for number, name in enumerate(UNITS[1:])}
+        takes = {name: Signal(name=f"takes_{name}") for name in bit}
+        busy = {name: Signal(name=f"busy_{name}") for name in bit}
+        m.d.comb += [
+            semaphores.token.eq(sequencer.token), semaphores.valid.eq(sequencer.token_valid),
+            sequencer.token_ready.eq(semaphores.ready), sequencer.idle.eq(semaphores.idle),
+            semaphores.busy.eq(Cat(busy.values())), semaphores.clear.eq(sequencer.clear),
+            semaphores.index.eq(sequencer.index), self.synced.eq(sequencer.synced), self.number.eq(sequencer.number),
+            self.stopped.eq(sequencer.error.any()),
+            sequencer.ready.eq(semaphores.idle & Cat(products.i.ready if name == "array" else C(1, 1) for name in bit)),
+            *(takes[name].eq(sequencer.valid[number] & sequencer.ready[number]) for name, number in bit.items()),
+        ]
+
+        u = SimpleNamespace(issue=issue, takes=takes, busy=busy, products=products, epilogue=epilogue, mover=mover,
+                            sums=sums, head=head, input=input_, output=output)
+        self._array(m, u)
+        self._vector(m, u)
+        self._others(m, u)
+        self._move(m, u)
+        connect(m, g, u)
+        # The step of training of what a unit executes.
+        steps = {name: Signal.like(issue.step, name=f"step_{name}") for name in ("array", "head")}
+        for name, step in steps.items():
+            with m.If(takes[name]):
+                m.d.sync += step.eq(issue.step)
+
+        # Faults of units.
+        number = {name: Signal.like(issue.number, name=f"number_{name}") for name in ("array", "in")}
+        for name, each in number.items():
+            with m.If(takes[name]):
+                m.d.sync += each.eq(issue.number)
+        stray = busy["in"] & self.i.valid & self.i.payload.kind
+        m.d.comb += [
+            sequencer.fault.eq(stray | products.exceeded), sequencer.fault_code.eq(Mux(stray, STRAY, EXCEEDED)),
+            sequencer.fault_number.eq(Mux(stray, number["in"], number["array"])),
+        ]
+
+        # What the host sends.
+        m.d.comb += [
+            sequencer.load.eq(self.i.payload.bits), sequencer.load_valid.eq(self.i.valid & self.i.payload.kind),
+            sequencer.stray.eq(self.i.valid & ~self.i.payload.kind),
+            input_.elements.as_value().eq(self.i.payload.bits), input_.given.eq(self.i.valid & ~self.i.payload.kind),
+            self.i.ready.eq(Mux(self.i.payload.kind, sequencer.load_ready, input_.taken)),
+        ]
+
+        # The first steps in which something was wrong; they count from 1.
+        records = {}
+        for name, conditions in (("invalid", ((products.invalid, "array"), (head.invalid, "head"))),
+                                 ("overflow", ((products.overflow, "array"),))):
+            records[name] = record = Signal(33, name=f"{name}_step")
+            m.d.comb += getattr(self, name).eq(record.any())
+            with m.If(self.status_clear):
+                m.d.sync += record.eq(0)
+            with m.Elif(~record.any()):
+                for condition, unit in conditions:
+                    with m.If(condition):
+                        m.d.sync += record.eq(steps[unit] + 1)
+        m.d.comb += [products.status_clear.eq(self.status_clear), head.status_clear.eq(self.status_clear)]
+
+        events = Cat(C(1, 1), *busy.values(), products.starved, products.blocked)
+        count = len(events)
+        m.submodules.counters = counters = Counters(2 * count)
+        assert len(FIRST) + counters.count == len(REPORT)
+        m.d.comb += [
+            counters.events.eq(Mux(sequencer.measured, Cat(C(0, count), events), events)
+                               & sequencer.running.replicate(2 * count)),
+            counters.clear.eq(sequencer.clear), counters.index.eq(sequencer.index),
+        ]
+        self._answer(m, sequencer, output, head, counters, records)
+        return m
+
+    def _array(self, m: Module, u: SimpleNamespace) -> None:
+        """Give the array a product, and the epilogue what is to be done to its results."""
+        issue, products, epilogue, takes = u.issue, u.products, u.epilogue, u.takes["array"]
+        product, task, low = products.i.payload, epilogue.task, self.geometry.low
+        a, b = issue.a, issue.b
+        m.d.comb += [
+            products.i.valid.eq(takes), product.m.eq(issue.to.rows), product.n.eq(issue.to.columns),
+            product.k.eq(Mux(issue.across_a, a.rows, a.columns)), product.first.eq(~issue.continued),
+            product.last.eq(~issue.open), product.use.eq(issue.use), product.key.eq(issue.key),
+            product.pitch.eq(Mux(issue.a_part.pitch.any(), issue.a_part.pitch, issue.b_part.pitch)),
+            product.a.source.eq(a.memory == MEMORIES.index("D")), product.b.source.eq(b.memory == MEMORIES.index("X")),
+        ]
+        for target, place, across, part, mode in ((product.a, a, issue.across_a, issue.a_part, issue.a_mode),
+                                                  (product.b, b, issue.across_b, issue.b_part, issue.b_mode)):
+            m.d.comb += [
+                target.block.eq(place.block), target.stride.eq(place.stride), target.transposed.eq(across),
+                target.first.eq(Mux(across, place.left[:low], place.top)), target.vector.eq(part.vector),
+                *(target[name].eq(mode[name]) for name in self.parameters.system.modes),
+            ]
+        # An instruction is done when its last result has been written, or its parameters. A product with which others
+        # go on is done when its operands have been read.
+        runs, opened, ends = signals("runs opened ends")
+        with m.If(takes):
+            m.d.sync += [
+                task.to.eq(issue.to), task.other.eq(issue.other), task.part.vector.eq(issue.to_part.vector),
+                task.part.lane.eq(issue.to_part.lane),
+                task.part.pitch.eq(Mux(issue.to_part.pitch.any(), issue.to_part.pitch,
+                                       (issue.to.columns + (LANES - 1)) >> (LANES.bit_length() - 1))),
+                *(task[name].eq(issue[name]) for name in ("biased", "masked", "relu", "update")),
+                runs.eq(1), opened.eq(issue.open), ends.eq(0),
+            ]
+        with m.Elif(runs):
+            with m.If(epilogue.done | opened & ~products.reading):
+                m.d.sync += ends.eq(1)
+            with m.If(ends & ~epilogue.o.valid & (~task.update | u.mover.quiet)):
+                m.d.sync += runs.eq(0)
+        m.d.comb += [
+            u.busy["array"].eq(self._settled(m, "array", runs)), epilogue.i.valid.eq(products.o.valid),
+            epilogue.i.payload.eq(products.o.payload), products.o.ready.eq(epilogue.i.ready),
+        ]
+        u.updates = runs & task.update
+
+    def _vector(self, m: Module, u: SimpleNamespace) -> None:
+        """Give the sums their instruction; it is done when the parameters have been written."""
+        issue, sums, takes = u.issue, u.sums, u.takes["vector"]
+        runs = Signal(name="sums_run")
+        m.d.sync += sums.start.eq(takes)
+        with m.If(takes):
+            m.d.sync += [sums.a.eq(issue.a), sums.to.eq(issue.to), sums.first.eq(issue.to_part.vector),
+                         sums.lane.eq(issue.to_part.lane), runs.eq(1)]
+        with m.Elif(~sums.start & ~sums.busy & u.mover.quiet):
+            m.d.sync += runs.eq(0)
+        m.d.comb += u.busy["vector"].eq(self._settled(m, "vector", runs))
+        u.sums_run = runs
+
+    def _others(self, m: Module, u: SimpleNamespace) -> None:
+        """Give head, input and output their instructions."""
+        issue, head, input_, output = u.issue, u.head, u.input, u.output
+        for name, unit in (("head", head), ("in", input_), ("out", output)):
+            m.d.sync += unit.start.eq(u.takes[name])
+            m.d.comb += u.busy[name].eq(self._settled(m, name, unit.start | unit.busy))
+        with m.If(u.takes["head"]):
+            m.d.sync += [head.a.eq(issue.a), head.labels.eq(issue.b), head.to.eq(issue.to), head.scale.eq(issue.scale),
+                         head.key.eq(issue.key), head.use.eq(issue.use), head.vector.eq(issue.a_part.vector)]
+        with m.If(u.takes["in"]):
+            m.d.sync += [input_.to.eq(issue.to), input_.velocities.eq(issue.plane.any()),
+                         input_.labels.eq(issue.to.memory == MEMORIES.index("L"))]
+        with m.If(u.takes["out"]):
+            m.d.sync += [output.a.eq(issue.a), output.velocities.eq(issue.plane.any())]
+
+    @staticmethod
+    def _settled(m: Module, name: str, runs: Value) -> Value:
+        """Return whether a unit runs, or what it has written cannot be read yet."""
+        left = Signal(range(SETTLE + 1), name=f"{name}_settle")
+        with m.If(runs):
+            m.d.sync += left.eq(SETTLE)
+        with m.Elif(left.any()):
+            m.d.sync += left.eq(left - 1)
+        return runs | left.any()
+
+    @staticmethod
+    def _move(m: Module, u: SimpleNamespace) -> None:
+        """Let one unit at a time move parameters: what its instruction says stays while they are under way."""
+        issue, epilogue, sums, mover = u.issue, u.epilogue, u.sums, u.mover
+        kept = {name: Signal.like(mover.rates, name=f"rates_{name}") for name in ("array", "vector")}
+        for name, rates in kept.items():
+            with m.If(u.takes[name]):
+                m.d.sync += [
+                    *(rates[field].eq(issue[field]) for field in ("rate", "momentum", "method", "key")),
+                    rates.decay.eq(issue.decay if name == "array" else 0),
+                    rates.use.eq(Cat(C(UPDATE, 3), issue.use[3:])),
+                ]
+        owner = Signal()  # 0: the array, 1: the sums
+        with m.If(mover.quiet & ~Mux(owner, u.sums_run, u.updates)):
+            m.d.sync += owner.eq(u.sums_run)
+        m.d.comb += [
+            mover.rates.eq(Mux(owner, kept["vector"], kept["array"])),
+            mover.valid.eq(Mux(owner, sums.valid, epilogue.o.valid & epilogue.task.update)),
+            mover.piece.eq(Mux(owner, sums.piece, epilogue.o.payload)),
+            mover.vector.eq(Mux(owner, sums.vector, epilogue.vector)),
+            mover.lane.eq(Mux(owner, sums.word, epilogue.lane)), sums.ready.eq(owner & mover.ready),
+            epilogue.o.ready.eq(~epilogue.task.update | ~owner & mover.ready),
+        ]
+
+    def _answer(self, m: Module, sequencer: Sequencer, output: Output, head: Head, counters: Counters,
+                records: dict[str, Signal]) -> None:
+        """Send what the host is to have: elements, losses, and in the end the report."""
+        p, o = self.parameters, self.o.payload
+        at, wait = Signal(range(len(REPORT))), Signal(range(counters.count + 2), init=counters.count + 1)
+        told = Signal()  # the counter that was asked for is there
+        words_ = [sequencer.error, sequencer.number, *records.values()]
+        word = Signal(BITS)
+        m.d.comb += [
+            counters.ask.eq(at - len(words_)),
+            word.eq(Mux(at < len(words_), Array(words_)[at[:2]],
+                        counters.answer)),
+        ]
+        # Counters are complete some cycles after the last event.
+        ready = ~self.o.valid | self.o.ready
+        free = ready & ~output.valid & ~head.loss_valid
+        sends = Signal()
+        m.d.comb += [sends.eq(sequencer.ended & free & ~wait.any() & told), output.ready.eq(ready),
+                     head.loss_ready.eq(ready & ~output.valid)]
+        with m.If(~sequencer.ended):
+            m.d.sync += [wait.eq(counters.count + 1), at.eq(0), told.eq(0)]
+        with m.Else():
+            m.d.sync += [wait.eq(Mux(wait.any(), wait - 1, 0)), told.eq(~sends)]
+            with m.If(sends):
+                m.d.sync += at.eq(at + 1)
+        m.d.comb += sequencer.reported.eq(sends & (at == len(REPORT) - 1))
+        elements = Cat(Cat(output.elements[k], C(0, p.element_bits - self.geometry.bits)) for k in range(p.stream))
+        with m.If(ready):
+            m.d.sync += [self.o.valid.eq(output.valid | head.loss_valid | sends), o.kind.eq(2),
+                         o.last.eq(at == len(REPORT) - 1), o.bits.eq(word)]
+            with m.If(output.valid):
+                m.d.sync += [o.kind.eq(0), o.last.eq(output.last), o.bits.eq(elements)]
+            with m.Elif(head.loss_valid):
+                m.d.sync += [o.kind.eq(1), o.last.eq(1), o.bits.eq(head.loss)]
