@@ -4,13 +4,14 @@ import importlib.metadata
 import os
 import sys
 from argparse import Namespace
+from pathlib import Path
 from typing import Any, TextIO
 
 from .. import __version__
-from ..base.files import json_text, same, writable, write_whole
+from ..base.files import json_text, same, special, writable, write_whole
 
-__all__ = ["check", "done", "gone", "open_streams", "progress", "put", "say", "tell", "versions", "warn", "write",
-           "write_json"]
+__all__ = ["check", "check_waves", "done", "gone", "open_streams", "progress", "put", "say", "tell", "versions",
+           "warn", "write", "write_json"]
 
 BROKEN = 141  # exit status of a program that SIGPIPE ends
 _gone: set[str] = set()
@@ -106,6 +107,13 @@ def check(*outputs: tuple[str, str | None]) -> None:
             if same(path, earlier):
                 raise ValueError(f"{option} is {path!r}; allowed: another file than that of {other}")
         checked.append((option, path))
+
+
+def check_waves(path: str | None) -> None:
+    """Require that a waveform's name tells its form."""
+    if path is not None and not special(path) and Path(path).suffix.lower() != ".vcd":
+        raise ValueError(f"--waves is {path!r}; allowed: a name that ends in .vcd, the form that is written "
+                         "(GTKWave's vcd2fst makes FST of it)")
 
 
 def write(target: str | None, text: str) -> None:

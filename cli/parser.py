@@ -109,6 +109,15 @@ def parser() -> argparse.ArgumentParser:
                                "JSON (default: what the recipe works in)")
         verb.add_argument("--decay", metavar="D", type=float, default=0.0, help="weight decay of SGD (default 0)")
 
+    def add_core(verb: argparse.ArgumentParser) -> None:
+        verb.add_argument("--core", metavar="NAME=VALUE", action="append", default=[],
+                          help="set a parameter of the core (repeatable): rows=4, lanes=8, activations=32768; "
+                               "docs/units/core.md lists them")
+        verb.add_argument("--parts", metavar="N", type=_count, default=1,
+                          help="parts of a batch that follow each other through the core, 1 to 8 (default 1)")
+        verb.add_argument("--blocks", metavar="N", type=_count, default=1,
+                          help="parts of the first layer's outputs, 1 to 8 (default 1)")
+
     verb = add("list", "show what there is of a kind, such as units or recipes",
                "Each has a summary, and most have parameters with their defaults.")
     verb.set_defaults(module="listing")
@@ -133,7 +142,9 @@ def parser() -> argparse.ArgumentParser:
     verb = add("train", "train a network with the golden model",
                "A 64-32-10 perceptron on digits by default. Same seed, same digest.\n\n"
                "A run diverges when a loss or a parameter is not finite. It says so on standard error, and its JSON "
-               "has the epoch\n(from 1) and the step (from 0) as `diverged`. Its exit status is 0.")
+               "has the epoch\n(from 1) and the step (from 0) as `diverged`. Its exit status is 0.\n\n"
+               "With --rtl a core trains beside it, in simulated Verilog, and must end with the same digest.\nExit "
+               "status 1 if it does not.")
     add_run(verb)
     verb.add_argument("--save", metavar="FILE",
                       help="save the run's state (npz) after each epoch, and when it is interrupted")
@@ -143,18 +154,22 @@ def parser() -> argparse.ArgumentParser:
                       help="begin with the parameters of a saved run, which has the same layers and formats")
     verb.add_argument("--verbose", action="store_true", help="print a line per epoch to standard error")
     add_json(verb)
+    verb.add_argument("--rtl", action="store_true",
+                      help="also train in the Verilog of a core, just large enough, which is built and simulated; the "
+                           "options that follow are for it")
+    add_core(verb)
+    verb.add_argument("--program", metavar="FILE", help="write the core's program, as text")
+    verb.add_argument("--check", metavar="WHEN",
+                      help="compare the core's memories with golden's after each step, or after each instruction")
+    verb.add_argument("--waves", metavar="FILE", help="write a waveform, in VCD: a name that ends in .vcd")
+    verb.add_argument("--window", metavar="FIRST,LAST",
+                      help="cycles of the waveform (default: all, which takes much room)")
 
     verb = add("plan", "tell whether a training run fits a core, and how fast it is there",
                "By golden's model of a core's cycles, in seconds; nothing is trained. Without --core the core is just "
                "large enough.\n\nExit status 1 where the run does not fit the core.")
     add_run(verb)
-    verb.add_argument("--core", metavar="NAME=VALUE", action="append", default=[],
-                      help="set a parameter of the core (repeatable): rows=4, lanes=8, activations=32768; "
-                           "docs/units/core.md lists them")
-    verb.add_argument("--parts", metavar="N", type=_count, default=1,
-                      help="parts of a batch that follow each other through the core, 1 to 8 (default 1)")
-    verb.add_argument("--blocks", metavar="N", type=_count, default=1,
-                      help="parts of the first layer's outputs, 1 to 8 (default 1)")
+    add_core(verb)
     verb.add_argument("--clock", metavar="MHZ", type=float, default=80.0, help="for the seconds (default 80)")
     add_json(verb)
 

@@ -43,9 +43,9 @@ def run_of(options: Namespace) -> tuple[recipes.Recipe, datasets.Dataset, dict[s
 def core_of(options: Namespace, recipe: recipes.Recipe, data: datasets.Dataset, usual: dict[str, Any]
             ) -> tuple[core.TrainerParameters, core.Run]:
     """Return a core for such a run, and the run in it, both checked: ``--core`` has what is not just large enough."""
+    settled = {name: usual[name] for name in ("seed", "epochs", "batch", "lr", "momentum", "decay", "lr_drops")}
     run = core.Run(recipe.with_head(data.classes), network.check(data, **usual), len(data.train_x), len(data.test_x),
-                   **{
-        name: usual[name] for name in ("seed", "epochs", "batch", "lr", "momentum", "decay", "lr_drops")})
+                   **settled)
     own = core.trainer_of(run)
     parameters = core.TrainerParameters.from_json(own.to_json() | settings(options.core, "--core"))
     core.require_runs(parameters, run)

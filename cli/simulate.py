@@ -3,11 +3,10 @@
 
 from argparse import Namespace
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from .. import catalog
-from ..base.files import cache_folder, special
+from ..base.files import cache_folder
 from ..golden.errors import MissingExtra
 from ..sim import runner
 from . import output
@@ -19,9 +18,7 @@ __all__ = ["prepare"]
 def prepare(options: Namespace) -> Callable[[], int]:
     """Check the options and return the work."""
     output.check(("--waves", options.waves), ("--json", options.json))
-    if options.waves is not None and not special(options.waves) and Path(options.waves).suffix.lower() != ".vcd":
-        raise ValueError(f"--waves is {options.waves!r}; allowed: a name that ends in .vcd, the form that is written "
-                         "(GTKWave's vcd2fst makes FST of it)")
+    output.check_waves(options.waves)
     unit = catalog.find(options.unit)
     parameters = unit.configure(settings_of(options))
     output.warn(options, parameters)

@@ -11,23 +11,49 @@ from ..golden import datasets, network, recipes, systems
 from . import output
 from .runs import run_of
 
-__all__ = ["prepare"]
+__all__ = ["prepare", "train"]
+
+ALONE = {"core": [], "parts": 1, "blocks": 1, "program": None, "check": None, "waves": None, "window": None}
 
 
-def prepare(options: Namespace) -> Callable[[], None]:
+def prepare(options: Namespace) -> Callable[[], int | None]:
     """Check the options and return the work."""
-    output.check(("--json", options.json), ("--save", options.save))
+    output.check(("--json", options.json), ("--save", options.save), ("--program", options.program),
+                 ("--waves", options.waves))
     for option, path in (("--resume", options.resume), ("--start", options.start)):
         require(path is None or options.json in (None, "-") or not same(options.json, path), "--json", options.json,
                 f"another file than that of {option}")
+    for option, given in ALONE.items():
+        require(options.rtl or not getattr(options, option) or getattr(options, option) == given, f"--{option}",
+                getattr(options, option), "with --rtl")
     recipe, data, usual = run_of(options)
-    return lambda: _train(options, recipe, data, usual)
+    if options.rtl:
+        from .rtl import Rtl  # it needs packages for simulation
+        return Rtl(options, recipe, data, usual).train
+
+    def work() -> None:
+        train(options, recipe, data, usual)
+
+    return work
 
 
-def _train(options: Namespace, recipe: recipes.Recipe, data: datasets.Dataset, usual: dict[str, Any]) -> None:
+def train(options: Namespace, recipe: recipes.Recipe, data: datasets.Dataset, usual: dict[str, Any],
+          beside: Callable[[Any], str] = lambda row: "", more: Callable[[network.Result], dict] = lambda result: {}
+          ) -> network.Result:
+    """Train in golden, and tell the result.
+
+    Parameters
+    ----------
+    options, recipe, data, usual
+        As `run_of` takes and returns them.
+    beside : callable, optional
+        Called after each epoch with golden's Epoch; returns what its line tells besides.
+    more : callable, optional
+        Called with the result; returns what its JSON has besides.
+    """
     def progress(epoch: int, epochs: int, row: Any) -> None:
         line = (f"epoch {epoch}/{epochs}: loss {row.loss:.4f}, train {row.train_accuracy:.4f}, "
-                f"test {row.test_accuracy:.4f}")
+                f"test {row.test_accuracy:.4f}{beside(row)}")
         (output.tell if options.verbose else output.progress)(line)
 
     result = network.train(recipe, data, progress=progress, save=options.save, resume=options.resume,
@@ -47,7 +73,7 @@ def _train(options: Namespace, recipe: recipes.Recipe, data: datasets.Dataset, u
         "history": [{"epoch": row.epoch, "loss": row.loss, "train": row.train_accuracy, "test": row.test_accuracy,
                      **({} if row.head_loss is None else {"head_loss": row.head_loss})} for row in result.history],
         **({"precision": result.precision} if result.precision else {}),
-        "tools": output.versions(),
+        **more(result), "tools": output.versions(),
     })
     output.say(options, f"{recipe.name} on {data.name}, {options.epochs} epochs, seed {options.seed}: "
                         f"train accuracy {accuracy['train']:.4f}, test accuracy {accuracy['test']:.4f}")
@@ -74,6 +100,7 @@ def _train(options: Namespace, recipe: recipes.Recipe, data: datasets.Dataset, u
     elif loss > 2 * guess:
         output.tell(f"narrowgauge train: warning: the run did not learn: its loss is {loss:.4g}, that of guessing "
                     f"{guess:.4g}")
+    return result
 
 
 def _model(usual: dict[str, Any]) -> dict[str, Any]:

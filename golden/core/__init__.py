@@ -6,7 +6,7 @@ Source: numerics contract, section 15.
 from .compiler import compiled
 from .cycles import Cycles, Timeline, step_cycles, work_of
 from .host import CoreResult, RunHost
-from .instructions import Instruction, decode, encode
+from .instructions import UNITS, Instruction, decode, encode
 from .layout import Run, require_runs, trainer_of
 from .model import Core, Host
 from .parameters import TrainerParameters
@@ -18,7 +18,7 @@ from .sequencer import Issue, Sequencer
 from .views import Taps, View, Window
 
 __all__ = [
-    "ERRORS", "REPORT", "Core", "CoreResult", "Cycles", "Host", "Instruction", "Issue", "Plan", "Program", "Run",
-    "RunHost", "Sequencer", "Taps", "Timeline", "TrainerParameters", "View", "Window", "assemble", "compiled", "decode",
-    "encode", "plan", "require_runs", "step_cycles", "train", "trainer_of", "work_of",
+    "ERRORS", "REPORT", "UNITS", "Core", "CoreResult", "Cycles", "Host", "Instruction", "Issue", "Plan", "Program",
+    "Run", "RunHost", "Sequencer", "Taps", "Timeline", "TrainerParameters", "View", "Window", "assemble",
+    "compiled", "decode", "encode", "plan", "require_runs", "step_cycles", "train", "trainer_of", "work_of",
 ]

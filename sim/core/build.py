@@ -5,8 +5,10 @@ import json
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from ...base.files import build_once, cache_folder
+from ...golden.core.transfers import Transfers
 from .. import runner
 from ..sweep import ARGUMENTS as SWEEP
 from ..sweep import COMPILE, RUNTIME
@@ -24,7 +26,7 @@ ARRAY = re.compile(r"VlUnpacked<(\w+)/\*\d+:0\*/, (\d+)> (\w+__DOT__\w+);")
 BYTES = {"CData": 1, "SData": 2, "IData": 4, "QData": 8}
 
 
-def built(text, name, transfers, traced=False, level="-O1"):
+def built(text: str, name: str, transfers: Transfers, traced: bool = False, level: str = "-O1") -> Path:
     """Return the folder of a trainer's model, ``unit.so`` and `MEMORIES`; built once for each text.
 
     Parameters
@@ -43,7 +45,7 @@ def built(text, name, transfers, traced=False, level="-O1"):
     key = "\0".join([text, HARNESS, level, *macros, *arguments, *COMPILE, *runner.simulator().values()])
     folder = cache_folder("sim") / f"core_{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
-    def compile_into(work):
+    def compile_into(work: Path) -> None:
         (work / "unit.v").write_text(text)
         with runner.surroundings() as root:
             runner.compiled(work, [[*runner.VERILATE, *arguments, "--top-module", name, "--Mdir", work,
@@ -62,7 +64,7 @@ def built(text, name, transfers, traced=False, level="-O1"):
                 libraries.insert(0, runner.library(root, "traces", [*COMPILE, "-O1"], TRACES) / "libtraces.a")
             headers = ["-include", runner.headers(root, [*COMPILE, level]) / "headers.h"]
 
-            def compile_one(source):
+            def compile_one(source: Path) -> None:
                 # What runs once, before the first cycle, need not be fast.
                 options = ["-O0"] if "__Slow" in source.name else [level, *headers]
                 runner.compiled(work, [[*COMPILE, *options, *macros, *runner.includes(root), f"-I{work}", "-c", source,

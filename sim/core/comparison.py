@@ -1,13 +1,15 @@
 """A simulated trainer's memories beside those of golden's core."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ...base.checks import require
-from ...golden.core import Core, Instruction, Program, Sequencer
+from ...golden.core import Core, Instruction, Issue, Program, RunHost, Sequencer, TrainerParameters, View
 from ...golden.core.instructions import COUNTERS, UNITS
 from ...golden.core.views import places
+from .model import CoreModel
 from .places import places_of
 
 __all__ = ["CHECKS", "Comparison", "Difference", "observed"]
@@ -15,7 +17,7 @@ __all__ = ["CHECKS", "Comparison", "Difference", "observed"]
 CHECKS = ("step", "instruction")  # what memories may be compared after
 
 
-def observed(program, check):
+def observed(program: Program, check: str) -> Program:
     """Return a program in which a ``sync`` follows each step of training, or each instruction of a unit."""
     require(check in CHECKS, "check", check, ", ".join(CHECKS))
     found = []
@@ -62,10 +64,10 @@ class Difference:
     column: int
     expected: int
     got: int
-    values: tuple
+    values: tuple[float, float]
     others: int
 
-    def __str__(self):
+    def __str__(self) -> str:
         layer = f", layer {self.layer}" if self.layer else ""
         return (f"step {self.step}{layer}: {self.tensor}[{self.row}, {self.column}] in {self.memory} is "
                 f"{self.got:#x} ({self.values[1]:g}), and golden's is {self.expected:#x} ({self.values[0]:g}); written "
@@ -85,28 +87,28 @@ class Comparison:
         Golden's own one.
     """
 
-    def __init__(self, parameters, program, host):
+    def __init__(self, parameters: TrainerParameters, program: Program, host: RunHost) -> None:
         self.parameters, self.program, self.host = parameters, program, host
         self.core = Core(parameters, host.table)
         self.issues = Sequencer(parameters.side, program).issues()
         self.places = places_of(parameters)
         # Of each memory and plane: for each element the number of its latest writer, or -1.
         self._written = {key: np.full(size, -1) for key, size in self._sizes()}
-        self._writers = {}  # (instruction's number, view) of a writer: its number
-        self._latest = []  # of each writer: (order, Issue)
+        self._writers: dict[tuple[int, View], int] = {}  # (instruction's number, view) of a writer: its number
+        self._latest: list[tuple[int, Issue]] = []  # of each writer: (order, Issue)
         self._order = 0
 
-    def _sizes(self):
+    def _sizes(self) -> Iterator[tuple[tuple[str, int], int]]:
         for memory, plane in self.places:
             planes = self.parameters.planes + 1 if memory == "W" else 1
             yield (memory, plane), len(self._golden(memory, plane)) if planes > plane else 0
 
-    def _golden(self, memory, plane):
+    def _golden(self, memory: str, plane: int) -> np.ndarray:
         """Return the codes of a plane in golden."""
         size = self.parameters.blocks[memory] * (256 if memory == "L" else self.parameters.side**2)
         return self.core.memories[memory][plane * size:(plane + 1) * size]
 
-    def advance(self):
+    def advance(self) -> None:
         """Execute golden's instructions up to the next ``sync``, or to the program's end."""
         with np.errstate(all="ignore"):
             for issue in self.issues:
@@ -115,27 +117,25 @@ class Comparison:
                 self.core.execute(issue, self.host)
                 self._mark(issue)
 
-    def _mark(self, issue):
+    def _mark(self, issue: Issue) -> None:
         """Note what an instruction has written."""
         each = issue.instruction
         if "to" not in issue.views or each.name == "gemm" and each.open:
             return
         view = issue.views["to"]
         writer = self._writers.setdefault((issue.number, view), len(self._latest))
-        if writer == len(self._latest):
-            self._latest.append(None)
-        self._latest[writer] = self._order, issue
+        self._latest[writer:writer + 1] = [(self._order, issue)]
         self._order += 1
-        planes = [0]
+        planes = range(1)
         if each.name in ("in", "fill"):
-            planes = [each.plane]
+            planes = range(each.plane, each.plane + 1)
         elif each.name == "sums" or each.name == "gemm" and each.update:
             planes = range(self.parameters.planes + 1)
         for plane in planes:
             if (view.memory, plane) in self._written:
                 self._written[view.memory, plane][places(view, self.parameters.side)] = writer
 
-    def difference(self, model):
+    def difference(self, model: CoreModel) -> Difference | None:
         """Return the first Difference of a CoreModel's memories, or None."""
         found, count = [], 0
         for (memory, plane), arrays in self.places.items():
@@ -151,15 +151,16 @@ class Comparison:
                               int(got[first])))
         return self._described(min(found), count - 1) if found else None
 
-    def _described(self, first, others):
+    def _described(self, first: tuple, others: int) -> Difference:
         _, memory, plane, at, expected, got = first
         _, issue = self._latest[self._written[memory, plane][at]]
         each, p = issue.instruction, self.parameters
         row, column = np.argwhere(places(issue.views["to"], p.side) == at)[0].tolist()
-        values = (float(expected), float(got))
+        values: Sequence[float] = (expected, got)
         if memory != "L":
             fmt = p.stored if memory == "W" else p.work
-            values = tuple(fmt.decode(np.array([expected, got], np.uint32)).tolist())
+            values = fmt.decode(np.array([expected, got], np.uint32)).tolist()
         return Difference(issue.registers["training"], issue.number, self.program.line(issue.number),
                           (each.use >> 3) + 1 if "use" in each.fields else None, self.program.name(each.to),
-                          f"M, plane {plane}" if plane else memory, row, column, expected, got, values, others)
+                          f"M, plane {plane}" if plane else memory, row, column, expected, got,
+                          (values[0], values[1]), others)

@@ -2,14 +2,17 @@
 
 import ctypes
 import json
+import os
 import shutil
 import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from ...base.checks import require
 from ...base.files import whole
+from ...golden.core import Program, TrainerParameters
 from ...golden.core.transfers import Transfers
 from .build import MEMORIES, built
 from .harness import REASONS
@@ -62,7 +65,9 @@ class CoreModel:
         Verilator or the compiler failed.
     """
 
-    def __init__(self, parameters, name, text, *, seed=1, idle=0.0, busy=0.0, waves=None, window=None, level="-O1"):
+    def __init__(self, parameters: TrainerParameters, name: str, text: str, *, seed: int = 1, idle: float = 0.0,
+                 busy: float = 0.0, waves: str | os.PathLike | None = None, window: tuple[int, int] | None = None,
+                 level: str = "-O1") -> None:
         self.transfers, self._waves = Transfers(parameters), waves
         folder = built(text, name, self.transfers, waves is not None, level)
         self.arrays = json.loads((folder / MEMORIES).read_text())
@@ -84,7 +89,7 @@ class CoreModel:
         self._model = library.create(str(self._dump).encode())
         self.reset()
 
-    def close(self):
+    def close(self) -> None:
         """Delete the model, and write the waveform. Without it, nothing is written."""
         if self._model:
             self._library.destroy(self._model)
@@ -93,23 +98,23 @@ class CoreModel:
                 with open(self._dump, "rb") as source, whole(self._waves) as target:
                     shutil.copyfileobj(source, target)
 
-    def __del__(self):
+    def __del__(self) -> None:
         if getattr(self, "_model", None):
             self._library.destroy(self._model)
 
     @property
-    def cycles(self):
+    def cycles(self) -> int:
         """Cycles so far."""
         return self.state.cycle
 
-    def reset(self):
+    def reset(self) -> None:
         """Reset the trainer in whatever it does; what was to be sent is forgotten. Memories keep what they hold."""
-        self._source = iter(())
-        self._parts = []
+        self._source: Iterator[np.ndarray] = iter(())
+        self._parts: list[np.ndarray] = []
         self.state.count = self.state.sent = self.state.came = self.state.more = 0
         self._library.reset(self._model, ctypes.byref(self.state))
 
-    def send(self, program, tensors):
+    def send(self, program: Program, tensors: Iterable[np.ndarray]) -> None:
         """Send a program, and then what it reads.
 
         Parameters
@@ -118,18 +123,18 @@ class CoreModel:
         tensors : iterable of ndarray
             Codes of shape (rows, columns), in the program's order. They are asked for as they are needed.
         """
-        def parts():
+        def parts() -> Iterator[np.ndarray]:
             yield self.transfers.instructions(program)
             for codes in tensors:
                 yield self.transfers.elements(codes)
 
         self._source, self.state.more = parts(), 1
 
-    def clear(self):
+    def clear(self) -> None:
         """Clear the sticky status, in the next cycle."""
         self.state.clear = 1
 
-    def next(self, synced=False):
+    def next(self, synced: bool = False) -> np.ndarray | None:
         """Run to the next message, and return its transfers, shape (n, output_words).
 
         With `synced`, run to the next ``sync`` instruction at most: there None is returned, and the memories can be
@@ -161,7 +166,7 @@ class CoreModel:
                 message, self._parts = np.concatenate(self._parts), []
                 return message
 
-    def _fill(self):
+    def _fill(self) -> None:
         """Hand over more of what is to be sent."""
         parts, count = [], 0
         while count < CHUNK:
@@ -174,7 +179,7 @@ class CoreModel:
         self._inputs = np.ascontiguousarray(np.concatenate([self._inputs[:0], *parts]))
         self.state.inputs, self.state.count, self.state.sent = self._inputs.ctypes.data, count, 0
 
-    def memory(self, path):
+    def memory(self, path: str) -> np.ndarray:
         """Return what an array of the Verilog holds now, such as ``memory_x.bank0_words``: a view, which changes."""
         require(path in self.arrays, "array", path, ", ".join(self.arrays))
         number, (size, count) = list(self.arrays).index(path), self.arrays[path]

@@ -4,20 +4,25 @@ from collections import defaultdict
 
 import numpy as np
 
-__all__ = ["places_of"]
+from ...golden.core import TrainerParameters
+
+__all__ = ["Places", "places_of"]
+
+Places = dict[tuple[str, int], list[tuple[str, np.ndarray, np.ndarray]]]
 
 
-def places_of(parameters):
+def places_of(parameters: TrainerParameters) -> Places:
     """Return of each (memory, plane) of golden the arrays of the Verilog: a list of (path, elements, addresses).
 
     Element ``elements[k]``, as `golden.core.views.places` counts, is the word ``addresses[k]`` of the array.
     """
     from ...hw.core.layouts import Geometry
     from ...hw.core.memories import place_of
-    geometry, found = Geometry(parameters), {}
+    geometry = Geometry(parameters)
+    found: Places = {}
     names = {("X", 0): "X", ("D", 0): "D", ("W", 0): "W", ("W", 1): "M"}
     for (memory, plane), name in names.items():
-        arrays = defaultdict(list)
+        arrays: dict[str, list[tuple[int, int]]] = defaultdict(list)
         for element in range(parameters.blocks[memory] * parameters.side**2):
             instance, bank, address = place_of(geometry, name, element)
             arrays[f"{instance}.{bank}_words"].append((element, address))

@@ -1,12 +1,17 @@
 """Training in a simulated trainer."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from ...base.checks import require
-from ...golden.core import ERRORS, CoreResult, RunHost, Sequencer, compiled, step_cycles, work_of
+from ...golden import core
+from ...golden.core import ERRORS, CoreResult, Run, RunHost, Sequencer, TrainerParameters
 from ...golden.core.instructions import COUNTERS
 from ...golden.core.transfers import LOSS, TENSOR
+from ...golden.datasets import Dataset
+from ...golden.network import Epoch
 from .comparison import Comparison, observed
 from .model import CoreModel, Stuck
 
@@ -37,13 +42,13 @@ class Simulated:
     """
 
     result: CoreResult
-    report: dict
+    report: dict[str, int]
     macs: int
     peak: float
     seconds: float
 
     @property
-    def utilisation(self):
+    def utilisation(self) -> float:
         """The part of the cycles of training that the array would need at its peak."""
         return self.peak / self.report["training_cycles"]
 
@@ -80,9 +85,10 @@ class Simulation:
         The run does not fit the core; one line.
     """
 
-    def __init__(self, parameters, run, data, name, text, *, parts=1, blocks=1, check=None, **settings):
+    def __init__(self, parameters: TrainerParameters, run: Run, data: Dataset, name: str, text: str, *,
+                 parts: int = 1, blocks: int = 1, check: str | None = None, **settings: Any) -> None:
         self.parameters = parameters
-        self.program = compiled(parameters, run, parts, blocks)
+        self.program = core.compiled(parameters, run, parts, blocks)
         if check is not None:
             self.program = observed(self.program, check)
             count = len(self.program.instructions)
@@ -92,36 +98,37 @@ class Simulation:
         self.comparison = None if check is None else Comparison(
             parameters, self.program, RunHost(parameters, run, data))
         self.macs, self.peak, self.seconds = 0, 0.0, 0.0
-        self.report = None
+        self.report: dict[str, int] | None = None
         self.model = CoreModel(parameters, name, text, **settings)
-        self.model.state.patience = 10_000 + round(PATIENCE * step_cycles(parameters, run, parts, blocks).cycles)
+        self.model.state.patience = 10_000 + round(
+            PATIENCE * core.step_cycles(parameters, run, parts, blocks).cycles)
         self.model.send(self.program, self.host.tensors())
         self._shapes = self._out_shapes()
         self._measuring = self._measuring_numbers()
 
-    def _out_shapes(self):
+    def _out_shapes(self) -> Iterator[tuple[int, int]]:
         """Yield the shape of each tensor that comes, and count the products of training on the way."""
         for issue in Sequencer(self.parameters.side, self.program).issues():
             if issue.instruction.name == "gemm" and not issue.registers["measured"]:
-                macs, peak = work_of(self.parameters, issue)
+                macs, peak = core.work_of(self.parameters, issue)
                 self.macs, self.peak = self.macs + macs, self.peak + peak
             if issue.instruction.name == "out":
                 yield issue.views["a"].rows, issue.views["a"].columns
 
-    def _measuring_numbers(self):
+    def _measuring_numbers(self) -> list[int]:
         """Return the numbers of the instructions by which accuracy is measured."""
-        counter, found = 0, []
+        counter, found = 0, list[int]()
         for number, each in enumerate(self.program.instructions):
             counter = each.counter if each.name == "step" else counter
             found += [number] * (COUNTERS[counter] == "measuring")
         return found
 
     @property
-    def cycles(self):
+    def cycles(self) -> int:
         """Cycles of training so far, without those in which accuracy is measured."""
         return int(self.model.spent.sum() - self.model.spent[self._measuring].sum())
 
-    def advance(self):
+    def advance(self) -> Epoch:
         """Run to the end of the next measured epoch, and return it as `network.train` tells it.
 
         Raises
@@ -136,18 +143,19 @@ class Simulation:
             self._go_on()
         return self.host.history[-1]
 
-    def finish(self):
+    def finish(self) -> Simulated:
         """Run to the end of the program, and return a Simulated. It raises as `advance` does."""
         while self.report is None:
             self._go_on()
-        told = [self.report[name] - 1 if self.report[name] else None for name in ("invalid", "overflow")]
-        return Simulated(self.host.result(self.program, *told), self.report, self.macs, self.peak, self.seconds)
+        invalid, overflow = (self.report[name] - 1 if self.report[name] else None for name in ("invalid", "overflow"))
+        result = self.host.result(self.program, invalid, overflow)
+        return Simulated(result, self.report, self.macs, self.peak, self.seconds)
 
-    def close(self):
+    def close(self) -> None:
         """Write the waveform, if there is one."""
         self.model.close()
 
-    def _go_on(self):
+    def _go_on(self) -> None:
         """Run to the next message, or to the next place where memories are compared."""
         begin = time.perf_counter()
         try:
@@ -157,6 +165,7 @@ class Simulation:
         self.seconds += time.perf_counter() - begin
         transfers = self.model.transfers
         if message is None:
+            assert self.comparison is not None
             self.comparison.advance()
             difference = self.comparison.difference(self.model)
             if difference:
@@ -171,5 +180,5 @@ class Simulation:
                 raise Stuck(f"the program was stopped: {ERRORS[self.report['error']]}, at instruction "
                             f"{self.report['number']}: {self._line(self.report['number'])}")
 
-    def _line(self, number):
+    def _line(self, number: int) -> str:
         return self.program.line(number) if number < len(self.program.instructions) else "beyond the program"

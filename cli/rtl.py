@@ -1,0 +1,114 @@
+# amaranth: UnusedElaboratable=no
+"""``narrowgauge train --rtl``: a core of simulated Verilog trains beside golden."""
+
+from argparse import Namespace
+from typing import Any
+
+from .. import catalog
+from ..base.checks import require
+from ..base.files import cache_folder
+from ..golden import core, datasets, network, recipes
+from ..sim import runner
+from ..sim.core import CHECKS, Differs, Simulated, Simulation, Stuck
+from . import output
+from .runs import core_of
+from .settings import numbers
+from .train import train
+
+__all__ = ["Rtl"]
+
+
+class Rtl:
+    """A run in golden and in Verilog, checked when it is made: `train` does the work.
+
+    Parameters
+    ----------
+    options, recipe, data, usual
+        As `run_of` takes and returns them.
+    """
+
+    def __init__(self, options: Namespace, recipe: recipes.Recipe, data: datasets.Dataset, usual: dict[str, Any]
+                 ) -> None:
+        for option in ("resume", "start"):
+            require(getattr(options, option) is None, f"--{option}", getattr(options, option),
+                    "none with --rtl: a core begins with the seed's parameters")
+        output.check_waves(options.waves)
+        window = numbers("--window", options.window, int, "two cycles such as 1000,2000")
+        require(window is None or len(window) == 2 and 0 <= window[0] <= window[1], "--window", options.window,
+                "two cycles such as 1000,2000")
+        require(window is None or options.waves is not None, "--window", options.window, "with --waves")
+        require(options.check is None or options.check in CHECKS, "--check", options.check, ", ".join(CHECKS))
+        self.options, self.recipe, self.data, self.usual = options, recipe, data, usual
+        self.parameters, self.run = core_of(options, recipe, data, usual)
+        self.settings = {"parts": options.parts, "blocks": options.blocks}
+        core.compiled(self.parameters, self.run, **self.settings)  # what does not fit is told before any work
+        self.settings |= {"check": options.check, "waves": options.waves, "window": window}
+        self.unit = catalog.find("trainer")
+        self.unit.component(self.parameters)  # its own checks
+        self.tools = runner.simulator()
+        cache_folder("sim")
+        self.simulated: Simulated | None = None
+        self.alike = True
+
+    def train(self) -> int:
+        """Train, tell both digests, and return the exit status."""
+        output.progress("building the simulator")
+        self.simulation = Simulation(self.parameters, self.run, self.data, self.unit.module_name(self.parameters),
+                                     self.unit.verilog(self.parameters), **self.settings)
+        try:
+            if self.options.program is not None:
+                output.write(self.options.program, self.simulation.program.text())
+            result = train(self.options, self.recipe, self.data, self.usual, self._beside, self._more)
+        except (Stuck, Differs) as error:
+            output.done()
+            output.tell(f"narrowgauge train: the core and golden differ: {error}")
+            return 1
+        finally:
+            self.simulation.close()
+        return self._tell(result)
+
+    def _beside(self, row: network.Epoch) -> str:
+        """Let the core train for an epoch, and return what its line tells."""
+        found, simulation = self.simulation.advance(), self.simulation
+        told = f", {simulation.cycles:,} cycles, {simulation.peak / simulation.cycles:.1%} of the peak"
+        if found != row:
+            self.alike = False
+            told += (f"; the core: loss {found.loss:.4f}, train {found.train_accuracy:.4f}, "
+                     f"test {found.test_accuracy:.4f}")
+        return told
+
+    def _more(self, result: network.Result) -> dict:
+        self.simulated = found = self.simulation.finish()
+        self.alike &= (found.result.digest, found.result.state_digest) == (result.digest, result.state_digest)
+        report, last = found.report, found.result.history[-1]
+        cycles = report["training_cycles"]
+        return {"rtl": {
+            "core": self.parameters.to_json(), "parts": self.options.parts, "blocks": self.options.blocks,
+            "check": self.options.check, "digest": found.result.digest, "state_digest": found.result.state_digest,
+            "identical": self.alike, "steps": self.run.steps, "cycles": cycles, "macs": found.macs,
+            "utilisation": found.utilisation, "busy": self._shares(report, core.UNITS[1:]),
+            **self._shares(report, ("starved", "blocked")),
+            "evaluation": {"cycles": report["measuring_cycles"],
+                           "accuracy": {"train": last.train_accuracy, "test": last.test_accuracy}},
+            "invalid": found.result.invalid, "overflow": found.result.overflow, "seconds": found.seconds,
+            "simulator": self.tools,
+        }}
+
+    @staticmethod
+    def _shares(report: dict[str, int], names: tuple[str, ...]) -> dict[str, float]:
+        return {name: report[f"training_{name}"] / report["training_cycles"] for name in names}
+
+    def _tell(self, result: network.Result) -> int:
+        assert self.simulated is not None
+        options, found, p = self.options, self.simulated, self.parameters
+        report, total = found.report, self.simulation.model.cycles
+        output.say(options, f"{p.rows} x {p.columns} core: {self.run.steps} steps in {report['training_cycles']:,} "
+                            f"cycles, {found.utilisation:.1%} of the peak; {report['measuring_cycles']:,} cycles to "
+                            "measure accuracy")
+        shares = self._shares(report, core.UNITS[1:])
+        output.say(options, "busy: " + ", ".join(f"{unit} {share:.0%}" for unit, share in shares.items()))
+        output.say(options, f"simulated {total:,} cycles in {found.seconds:.3g} s")
+        output.say(options, f"digest {found.result.digest} of the core")
+        verdict = "identical" if self.alike else "different: --check step finds where"
+        output.say(options, verdict)
+        return 0 if self.alike else 1
