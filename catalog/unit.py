@@ -164,7 +164,7 @@ def _word(name: str, value: object) -> str:
         named = name_of(value) or next((word for word, element in mx.ELEMENTS.items() if element == value), None)
         return BEFORE.get(name, "") + (named or value.sizes.replace("-", "n"))
     if isinstance(value, bool):
-        return name
+        return name if value else f"not_{name}"
     if isinstance(value, str):
         return value
     return f"{SHORT.get(name, name)}{value}".replace("-", "n")

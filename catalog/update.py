@@ -14,7 +14,9 @@ ENTRIES = (
         Bench(sim.update_random, sim.update_recorded, sim.update_vectors),
         small={"format": "fp8-e5m2", "schedule": "shared"},
         corners=({"format": {"type": "Float", "exponent": 2, "mantissa": 2}, "grow": True, "random_bits": 1},
-                 {"format": "fp8-e5m2", "schedule": "shared", "grow": True, "rates": "powers"}),
+                 {"format": "fp8-e5m2", "schedule": "shared", "grow": True, "rates": "powers"},
+                 {"format": "fp8-e5m2", "random_bits": 3, "compensated": False},
+                 {"format": "fp8-e5m2", "schedule": "shared", "rates": "powers", "compensated": False}),
         shown=({}, {"schedule": "shared"}),
     ),
 )

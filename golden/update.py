@@ -43,6 +43,9 @@ class SGDParameters(Parameters):
         Of the stochastic rounding: width of a random word, 1 to 16; 0 to 2**31 - 1.
     multiplier : str
         As in `floating.MultiplierParameters`.
+    compensated : bool
+        Whether the unit has the methods with a compensation: three additions more. Without it neither payload has a
+        compensation, and the unit cannot grow.
     """
 
     format: Float = PRESETS["bf16"]
@@ -52,6 +55,7 @@ class SGDParameters(Parameters):
     random_bits: int = 8
     seed: int = 1
     multiplier: str = "dsp"
+    compensated: bool = True
 
     def __post_init__(self) -> None:
         fmt = self.format
@@ -66,6 +70,18 @@ class SGDParameters(Parameters):
         require_int("seed", self.seed, 0, 2**31 - 1)
         require(self.multiplier in floating.MULTIPLIERS, "multiplier", self.multiplier,
                 ", ".join(floating.MULTIPLIERS))
+        require(type(self.compensated) is bool, "compensated", self.compensated, "true, false")
+        require(self.compensated or not self.grow, "grow", self.grow, "false, because compensated is false")
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods of the unit, in the order of their codes."""
+        return METHODS[:(4 if self.grow else 3) if self.compensated else 2]
+
+    @property
+    def method_bits(self) -> int:
+        """Bits of a method's code."""
+        return 2 if self.compensated else 1
 
     @property
     def rate_bits(self) -> int:
@@ -240,21 +256,23 @@ def step(fmt: Float, method: str, weights: np.ndarray, velocities: np.ndarray, c
 
 
 def updates(parameters: SGDParameters, weights: np.ndarray, velocities: np.ndarray, compensations: np.ndarray,
-            gradients: np.ndarray, method: np.ndarray, lr: Any, momentum: Any, decay: Any, draws: int = 0
-            ) -> tuple[np.ndarray, ...]:
+            gradients: np.ndarray, method: np.ndarray, lr: Any, momentum: Any, decay: Any, draws: int = 0,
+            random: np.ndarray | None = None) -> tuple[np.ndarray, ...]:
     """Golden function of ``sgd-update``: transfers in order, each one weight.
 
     Parameters
     ----------
     parameters : SGDParameters
     weights, velocities, compensations, gradients : array of int, shape (n,)
-        Codes of the format.
+        Codes of the format. Without `compensated` the compensations mean nothing.
     method : array of int, shape (n,)
-        Indices into `METHODS`. Without `grow`, 3 counts as 2.
+        Indices into `METHODS`, of `method_bits` bits. With `compensated` and without `grow`, 3 counts as 2.
     lr, momentum, decay : array of int, shape (n,)
         Codes of `rate_bits` bits; see `SGDParameters.rate`.
     draws : int
         Random words drawn before. Each stochastic update draws a word.
+    random : array of int, shape (n,), optional
+        A word for each transfer, for a unit with a port for words. No word is drawn then.
 
     Returns
     -------
@@ -267,15 +285,17 @@ def updates(parameters: SGDParameters, weights: np.ndarray, velocities: np.ndarr
     fmt = parameters.format
     arrays = [np.asarray(each).astype(np.int64) for each in (weights, velocities, compensations, gradients)]
     rates = [np.asarray(each).astype(np.int64) << parameters.rate_shift for each in (lr, momentum, decay)]
-    method = np.asarray(method) if parameters.grow else np.minimum(method, METHODS.index("kahan"))
+    method, codes = np.asarray(method), range(1 << parameters.method_bits)
+    require(bool(np.isin(method, codes).all()), "method", method, f"codes from 0 to {codes[-1]}")
+    method = np.minimum(method, len(parameters.methods) - 1)
     found = np.zeros((3, len(method)), np.uint32)
     for index, name in enumerate(METHODS):
         rows = np.flatnonzero(method == index)
-        random = None
-        if name == "stochastic":
-            random = counted(parameters.seed, 1, draws, len(rows), parameters.random_bits)[:, 0]
+        words = random if random is None else np.asarray(random)[rows]
+        if name == "stochastic" and words is None:
+            words = counted(parameters.seed, 1, draws, len(rows), parameters.random_bits)[:, 0]
         w, v, c, g, *chosen = (each[rows] for each in (*arrays, *rates))
-        found[:, rows] = step(fmt, name, w, v, c, g, chosen[0], chosen[1], chosen[2], random,
+        found[:, rows] = step(fmt, name, w, v, c, g, chosen[0], chosen[1], chosen[2], words,
                               stochastic(parameters.random_bits))
     assert fmt.inf_code is not None  # the parameters' specials are ieee
     magnitude = found & ((1 << (fmt.width - 1)) - 1)

@@ -4,111 +4,22 @@ from types import SimpleNamespace
 from typing import Any
 
 from amaranth import *
-from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In
 
+from ..base.checks import require
 from ..golden.floating import AdderParameters
-from ..golden.rounding import NEAREST
 from ..golden.update import METHODS, SGDParameters
 from . import meanings
 from .floating import FloatAdder
-from .multiplier import Multiplier, text_of
+from .multiplier import text_of
 from .pipeline import signals, stage
-from .rounding import round_and_pack, shift_right_sticky, unpack
+from .rates import SCALER, RateMultiplier
 from .unit import StreamUnit
 
-__all__ = ["RateMultiplier", "SGDUpdate"]
+__all__ = ["ADDER", "SCALER", "SGDUpdate"]
 
 ADDER = 6  # cycles of an addition
-SCALER = 4  # of a product with a rate
 STOCHASTIC, GROW = METHODS.index("stochastic"), METHODS.index("grow")
-
-
-class RateMultiplier(wiring.Component):
-    """Product of a number and a rate, from 0 to below 2, rounded to nearest even.
-
-    A rate that is not subnormal, and below 2, never makes a subnormal number so much larger that it would have to be
-    normalised: the product is only shifted to the right.
-
-    Parameters
-    ----------
-    parameters : SGDParameters
-
-    Members
-    -------
-    a : In(format.width)
-        Code.
-    rate : In(rate_bits)
-        The rate's code without the sign and the top bit of the exponent; or, of powers of two, its exponent alone.
-    neutral : In(1)
-        The product with zero is -0, whatever `a`: what leaves every number as it is when it is added.
-    o : Out(format.width)
-    enable : In(1)
-
-    Attributes
-    ----------
-    latency : int
-    """
-
-    latency = SCALER
-
-    def __init__(self, parameters: SGDParameters) -> None:
-        self.parameters = parameters
-        width = parameters.format.width
-        super().__init__({"a": In(width), "rate": In(parameters.rate_bits), "neutral": In(1), "o": Out(width),
-                          "enable": In(1)})
-
-    @staticmethod
-    def multiplier(parameters: SGDParameters) -> Any:
-        """Return what `Multiplier` and `block` take, or None for powers of two."""
-        if parameters.rates == "powers":
-            return None
-        return {"width": parameters.format.mantissa + 1, "before": True, "behind": True, "kind": parameters.multiplier}
-
-    def elaborate(self, platform: Any) -> Module:
-        m = Module()
-        fmt, p = self.parameters.format, self.parameters.format.mantissa + 1
-        split = self.parameters.rate_bits - (fmt.exponent - 1)
-        a, field = unpack(m, "a", fmt, self.a), self.rate[split:]
-        zero, neutral = signals("zero neutral")
-        m.d.comb += [zero.eq(~field.any()), neutral.eq(zero & self.neutral)]
-        total = Signal(fmt.exponent + 1, name="sum")
-        m.d.comb += total.eq(a.field + field)
-        now = stage(m, self.enable, "inputs", total=total, none=zero, significand=a.significand & (~zero).replicate(p),
-                    negative=a.negative | neutral, infinite=a.infinite & ~zero,
-                    nan=(a.nan | (a.infinite & zero)) & ~neutral)
-        # The significands' product, as a number below 4, has the exponent field total - bias, of which one less is
-        # wanted: total - 2**(exponent - 1). If that is negative, the product moves to the right by as much, but only
-        # by one less where its first place is the one that weighs 2: that is ~total.
-        high = fmt.exponent - 1
-        tiny = ~now.total[high:].any() | now.none
-        levels = (p + 2).bit_length()
-        amount = ~now.total[:high]
-        if high > levels:
-            amount = amount[:levels] | amount[levels:].any().replicate(levels)
-        amount = amount & tiny.replicate(len(amount))
-        above = Cat(now.total[:high], now.total[-1]) & (~tiny).replicate(fmt.exponent)
-        # What rounds is at most p + 2 bits from the product's first place.
-        if split:
-            m.submodules.multiplier = multiplier = Multiplier(**self.multiplier(self.parameters))
-            m.d.comb += [multiplier.a.eq(a.significand),
-                         multiplier.b.eq(Cat(self.rate[:split], C(1, 1)) & (~zero).replicate(p)),
-                         multiplier.enable.eq(self.enable)]
-        now = stage(m, self.enable, "product", now, drop=("total", "none"), tiny=tiny, amount=amount, above=above)
-        if split:
-            value, low = multiplier.p[-p - 2:], multiplier.p[:-p - 2].any()
-        else:
-            value, low = Cat(C(0, 1), now.significand, C(0, 1)), C(0, 1)
-        value, sticky = shift_right_sticky(m, "value", value, now.amount, [1 << k for k in range(len(amount))],
-                                           fill=C(0, 1), sticky=low)
-        now = stage(m, self.enable, "aligned", now, drop=("amount", "significand"), value=value, sticky=sticky)
-        two = now.value[-1]
-        packed = round_and_pack(m, fmt, NEAREST, Mux(two | now.tiny, now.value, Cat(C(0, 1), now.value[:-1])),
-                                now.above, sticky=now.sticky, more=two & ~now.tiny)
-        magnitude = Mux(now.nan, fmt.nan_code, Mux(now.infinite | packed.over, fmt.inf_code, packed.magnitude))
-        with m.If(self.enable):
-            m.d.sync += self.o.eq(Cat(magnitude[:fmt.width - 1], now.negative & ~now.nan))
-        return m
 
 
 class SGDUpdate(StreamUnit):
@@ -120,46 +31,73 @@ class SGDUpdate(StreamUnit):
     Parameters
     ----------
     parameters : SGDParameters
+    addressed : bool
+        Whether random words come from a port, and not from the unit's own count of its stochastic transfers. Of the
+        pipelined schedule alone.
 
     Members
     -------
     i : In(stream)
         ``weight``, ``velocity``, ``compensation``, ``gradient`` (codes); ``method``: 0 plain, 1 stochastic, 2 Kahan,
-        3 grow (in a unit that cannot, Kahan); ``lr``, ``momentum``, ``decay`` (see `SGDParameters.rate`).
+        3 grow (in a unit that cannot, Kahan); ``lr``, ``momentum``, ``decay`` (see `SGDParameters.rate`). If not
+        `SGDParameters.compensated`, there is no ``compensation``, and ``method`` has one bit.
     o : Out(stream)
-        ``weight``, ``velocity``, ``compensation``: zero for the methods that have none.
+        ``weight``, ``velocity``; if compensated, ``compensation``: zero for the methods that have none.
     invalid, overflow : Out(1)
         Sticky: a result was NaN; one was infinite, and none of its transfer's NaN.
     status_clear : In(1)
         Clears both.
+    words : In(random_bits)
+        If `addressed`: the random word of the transfer that was accepted `words_behind` cycles before.
 
     Attributes
     ----------
+    words_behind : int
+        If `addressed`: cycles from an accepted transfer to the cycle of its random word, unless the unit stalls. While
+        it stalls, the word has to stay.
     latency : int
         Cycles from an accepted transfer to its result. The shared unit accepts one when it is done with it.
     interval : int
         Cycles between transfers, at the most: 1 when pipelined.
     """
 
-    def __init__(self, parameters: SGDParameters) -> None:
-        self.parameters = parameters
+    def __init__(self, parameters: SGDParameters, *, addressed: bool = False) -> None:
+        require(not addressed or parameters.schedule == "pipelined", "schedule", parameters.schedule,
+                "pipelined, for random words from a port")
+        self.parameters, self.addressed = parameters, addressed
         width, rate = parameters.format.width, parameters.rate_bits
-        numbers = {"weight": width, "velocity": width, "compensation": width}
-        super().__init__({**numbers, "gradient": width, "method": 2, "lr": rate, "momentum": rate, "decay": rate},
-                         numbers)
+        numbers = dict.fromkeys(self._results, width)
+        words: dict[str, Any] = {"words": In(parameters.random_bits)} if addressed else {}
+        super().__init__({**numbers, "gradient": width, "method": parameters.method_bits, "lr": rate, "momentum": rate,
+                          "decay": rate}, numbers, **words)
+
+    @property
+    def _results(self) -> tuple[str, ...]:
+        """The numbers that the unit holds of a weight, which are its results."""
+        return ("weight", "velocity", "compensation")[:3 if self.parameters.compensated else 2]
+
+    @property
+    def _additions(self) -> int:
+        """Additions of the longest method."""
+        return (9 if self.parameters.grow else 6) if self.parameters.compensated else 3
+
+    @property
+    def words_behind(self) -> int:
+        # All additions but those behind the weight's, which takes the word in its last cycle.
+        return 2 * SCALER + (self._additions - (2 if self.parameters.compensated else 0)) * ADDER - 1
 
     @property
     def latency(self) -> int:
         if self.parameters.schedule == "shared":
             return 1
-        return 2 * SCALER + (9 if self.parameters.grow else 6) * ADDER + 1
+        return 2 * SCALER + self._additions * ADDER + 1
 
     @property
     def interval(self) -> int:  # type: ignore[override]
         if self.parameters.schedule == "pipelined":
             return 1
         # A cycle before each operation, in which its operands are chosen; one in which the result is handed over.
-        return 3 * (1 + SCALER) + (9 if self.parameters.grow else 6) * (1 + ADDER) + 1
+        return 3 * (1 + SCALER) + self._additions * (1 + ADDER) + 1
 
     @property
     def text(self) -> str:
@@ -174,13 +112,15 @@ class SGDUpdate(StreamUnit):
         rate = (f"0 to below 2: {code} without its two top bits" if p.rates == "float" else
                 f"a power of two, or 0: the exponent of a {code} without its top bit")
         kahan = "what Kahan's method is to subtract"
+        compensated = ", 2 Kahan, 3 " + ("grow" if p.grow else "the same as 2")
         return {
             "weight": code, "velocity": code, "gradient": code,
             "compensation": f"{code}: {kahan}" + (", or what the grown weight is to add" if p.grow else ""),
-            "method": "0 plain, 1 stochastic, 2 Kahan, 3 " + ("grow" if p.grow else "the same as 2"),
+            "method": "0 plain, 1 stochastic" + (compensated if p.compensated else ""),
             "lr": f"learning rate, {rate}", "momentum": rate, "decay": f"weight decay, {rate}",
             "invalid": "sticky: a result was NaN",
             "overflow": "sticky: a result was infinite, and none of its transfer was NaN",
+            "words": "random word of the transfer that now makes its weight",
         }
 
     def elaborate(self, platform: Any) -> Module:
@@ -189,17 +129,17 @@ class SGDUpdate(StreamUnit):
         fmt = self.parameters.format
         done = Signal()
         m.d.sync += done.eq(advance)
-        codes = [self.o.payload[name] for name in ("weight", "velocity", "compensation")]
+        codes = [self.o.payload[name] for name in self._results]
         tops = [code[fmt.mantissa:-1].all() for code in codes]
         nan = Cat(top & code[:fmt.mantissa].any() for top, code in zip(tops, codes)).any()
         # Each result counts once, when it has just come.
         self.report(m, invalid=done & self.o.valid & nan, overflow=done & self.o.valid & Cat(tops).any() & ~nan)
         return m
 
-    def _adder(self, rounding: str = "nearest") -> FloatAdder:
+    def _adder(self, rounding: str = "nearest", *, addressed: bool = False) -> FloatAdder:
         return FloatAdder(AdderParameters(
             self.parameters.format, rounding, random_bits=self.parameters.random_bits, seed=self.parameters.seed,
-            latency=ADDER), embedded=True)
+            latency=ADDER), embedded=True, addressed=addressed)
 
     def _pipelined(self, m: Module) -> Value:
         """Build the unit with a pipeline for each operation; return when it moves."""
@@ -228,9 +168,10 @@ class SGDUpdate(StreamUnit):
             return SimpleNamespace(**{name: value for name, value in vars(now).items() if name not in names})
 
         now = SimpleNamespace(valid=self.i.valid, **{name: payload[name] for name in (
-            "weight", "velocity", "compensation", "gradient", "method", "lr", "momentum", "decay")})
-        # What the methods without a compensation have instead: +0, which changes nothing when it is subtracted.
-        now.compensation = now.compensation & now.method[1].replicate(width)
+            *self._results, "gradient", "method", "lr", "momentum", "decay")})
+        if parameters.compensated:
+            # What the methods without a compensation have instead: +0, which changes nothing when it is subtracted.
+            now.compensation = now.compensation & now.method[1].replicate(width)
         decayed = product("decay", now.weight, now.decay, 1)
         now = wait("product", without(now, "decay", "momentum", "velocity"), SCALER,
                    decayed=decayed, kept=product("momentum", now.velocity, now.momentum))
@@ -251,24 +192,29 @@ class SGDUpdate(StreamUnit):
             grow = now.method == GROW
             now.change = Mux(grow, now.lost, now.change)
             now = without(now, "lost")
-        now = wait("corrected", without(now, "change", "compensation"), ADDER,
-                   change=sum_("corrected", now.change, now.compensation, ~grow))
-        adder = self._adder("stochastic")
+        if parameters.compensated:
+            now = wait("corrected", without(now, "change", "compensation"), ADDER,
+                       change=sum_("corrected", now.change, now.compensation, ~grow))
+        adder = self._adder("stochastic", addressed=self.addressed)
+        if self.addressed:
+            m.d.comb += adder.words.eq(self.words)
         m.d.comb += [adder.i.valid.eq(now.valid), adder.i.payload.nearest.eq(now.method != STOCHASTIC)]
         now = wait("weight", now, ADDER, new=sum_("weight", now.weight, now.change, unit=adder))
-        now = wait("step", without(now, "weight"), ADDER, step=sum_("step", now.new, now.weight, 1))
-        grow = now.method == GROW if parameters.grow else C(0, 1)
-        now = wait("compensation", without(now, "change", "step"), ADDER, compensation=sum_(
-            "compensation", Cat(now.step[:-1], now.step[-1] ^ grow), now.change, ~grow))
+        if parameters.compensated:
+            now = wait("step", without(now, "weight"), ADDER, step=sum_("step", now.new, now.weight, 1))
+            grow = now.method == GROW if parameters.grow else C(0, 1)
+            now = wait("compensation", without(now, "change", "step"), ADDER, compensation=sum_(
+                "compensation", Cat(now.step[:-1], now.step[-1] ^ grow), now.change, ~grow))
         with m.If(advance):
             m.d.sync += [
                 self.o.valid.eq(now.valid),
                 self.o.payload.weight.eq(now.new),
                 self.o.payload.velocity.eq(now.velocity),
-                self.o.payload.compensation.eq(now.compensation),
             ]
-            with m.If(~now.method[1]):
-                m.d.sync += self.o.payload.compensation.eq(0)
+            if parameters.compensated:
+                m.d.sync += self.o.payload.compensation.eq(now.compensation)
+                with m.If(~now.method[1]):
+                    m.d.sync += self.o.payload.compensation.eq(0)
         return advance
 
     def _shared(self, m: Module) -> Value:
@@ -283,13 +229,14 @@ class SGDUpdate(StreamUnit):
         # there all the time. `sum_` and `product` are the latest results of both units.
         names = ["decay", "gradient", "momentum", "velocity", "change"]
         names += ["first", "moved", "lost"] if parameters.grow else []
-        names += ["corrected", "weight", "step", "compensation", "end"]
+        names += ["corrected", "weight", "step", "compensation", "end"] if parameters.compensated else ["weight", "end"]
         at = {name: index for index, name in enumerate(names)}
         place = Signal(range(len(names)))
         cycle = Signal(range(max(ADDER, SCALER) + 1))
         scales = Cat(C(name in ("decay", "momentum", "change"), 1) for name in names)
         scaling, running, start, done = signals("scaling running start done")
-        compensated, grows = payload.method[1], payload.method == GROW if parameters.grow else C(0, 1)
+        compensated, grows = (payload.method[1] if parameters.compensated else C(0, 1),
+                              payload.method == GROW if parameters.grow else C(0, 1))
         m.d.comb += [
             scaling.eq(scales.bit_select(place, 1)),
             running.eq(self.i.valid & (~self.o.valid | self.o.ready) & (place != at["end"])),
@@ -301,10 +248,12 @@ class SGDUpdate(StreamUnit):
             m.d.sync += cycle.eq(Mux(done, 0, cycle + 1))
         following = Signal.like(place)
         m.d.comb += following.eq(place + 1)
-        with m.If(place == at["change"]):
-            m.d.comb += following.eq(Mux(compensated, Mux(grows, at.get("first", 0), at["corrected"]), at["weight"]))
-        with m.If((place == at["weight"]) & ~compensated):
-            m.d.comb += following.eq(at["end"])
+        if parameters.compensated:
+            with m.If(place == at["change"]):
+                m.d.comb += following.eq(
+                    Mux(compensated, Mux(grows, at.get("first", 0), at["corrected"]), at["weight"]))
+            with m.If((place == at["weight"]) & ~compensated):
+                m.d.comb += following.eq(at["end"])
         with m.If(running & done):
             m.d.sync += place.eq(following)
 
@@ -336,8 +285,10 @@ class SGDUpdate(StreamUnit):
             "step": (1, "old", 0, 1),
             "compensation": (1, "added", grows, ~grows),
         }
-        seconds = {"gradient": payload.gradient, "product": product, "weight": payload.weight,
-                   "compensation": payload.compensation, "added": added, "first": first}
+        additions = {name: row for name, row in additions.items() if name in at}
+        seconds = {"gradient": payload.gradient, "product": product, "weight": payload.weight}
+        if parameters.compensated:
+            seconds |= {"compensation": payload.compensation, "added": added, "first": first}
         factors = {"decay": payload.weight, "momentum": payload.velocity, "change": sum_}
         rates = {"decay": payload.decay, "momentum": payload.momentum, "change": payload.lr}
 
@@ -350,7 +301,7 @@ class SGDUpdate(StreamUnit):
 
         from_sum, flip, flip_second = (by_place({name: row[k] for name, row in additions.items()}) for k in (0, 2, 3))
         number_of: dict[str, Any] = {name: index for index, name in enumerate(seconds)}
-        number_of["old"] = Mux(grows, number_of["first"], number_of["weight"])
+        number_of["old"] = Mux(grows, number_of.get("first", 0), number_of["weight"])
         which = by_place({name: number_of[row[1]] for name, row in additions.items()}, range(len(seconds)))
         first_operand, second_operand = Mux(from_sum, sum_, product), Array(seconds.values())[which]
         with m.If(running & start):
@@ -362,15 +313,19 @@ class SGDUpdate(StreamUnit):
             with m.Switch(place):
                 for name, kept in (("change", self.o.payload.velocity), ("moved", first), ("weight", added),
                                    ("step", self.o.payload.weight)):
-                    if name in at:
+                    if name in at and (name != "weight" or parameters.compensated):
                         with m.Case(at[name]):
                             m.d.sync += kept.eq(sum_)
         # The result before this one has been taken: the first operation waited for that.
         end = self.i.valid & self.i.ready
         with m.If(end):
-            m.d.sync += [place.eq(0), self.o.valid.eq(1), self.o.payload.compensation.eq(sum_)]
-            with m.If(~compensated):
-                m.d.sync += [self.o.payload.weight.eq(sum_), self.o.payload.compensation.eq(0)]
+            m.d.sync += [place.eq(0), self.o.valid.eq(1)]
+            if parameters.compensated:
+                m.d.sync += self.o.payload.compensation.eq(sum_)
+                with m.If(~compensated):
+                    m.d.sync += [self.o.payload.weight.eq(sum_), self.o.payload.compensation.eq(0)]
+            else:
+                m.d.sync += self.o.payload.weight.eq(sum_)
         with m.Elif(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
         return end

@@ -1,7 +1,8 @@
 """Verilog-2005 output: tidy ports, no source attributes, the same bytes every time."""
 
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from amaranth._toolchain.yosys import find_yosys
@@ -12,7 +13,7 @@ from amaranth.lib.wiring import Member, Out
 
 from . import naming
 
-__all__ = ["PREFIX", "describe_ports", "emit", "ports_of"]
+__all__ = ["PREFIX", "describe_ports", "emit", "joined", "ports_of"]
 
 # Of the names of modules that a component's own text has. The unit's name takes its place, so that units can meet in a
 # design.
@@ -93,6 +94,12 @@ WAIVED = {
     "WIDTHEXPAND": "operands are as wide as their values",
     "WIDTHTRUNC": "! of a vector is meant",
 }
+
+
+def joined(components: Iterable[Any]) -> str:
+    """Return the Verilog of modules that components instantiate, each of them once; see `emit`."""
+    texts = "".join(getattr(component, "text", "") for component in components)
+    return "".join(dict.fromkeys(re.split(r"(?<=endmodule\n)", texts)))
 
 
 def emit(component: Any, name: str, header: str = "") -> str:

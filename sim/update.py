@@ -45,7 +45,8 @@ def update_random(parameters, count, seed):
                            random_codes(rng, fmt, count))
     compensations = chosen(0.15, near_of(rng, fmt, moves) ^ rng.integers(0, 2, count) * sign, compensations)
     compensations = chosen(0.1, 0, compensations)
-    return weights, velocities, compensations, gradients, rng.integers(0, 4, count), lr, momentum, decay
+    method = rng.integers(0, 1 << p.method_bits, count)
+    return weights, velocities, compensations, gradients, method, lr, momentum, decay
 
 
 def update_recorded(parameters, count, seed):
@@ -58,7 +59,7 @@ def update_recorded(parameters, count, seed):
     tensors, pieces, total = recorded.weight_gradients(), [], 0
     while total < count:
         tensor = tensors[rng.integers(len(tensors))]
-        steps, method = len(tensor), int(rng.integers(0, 4 if p.grow else 3))
+        steps, method = len(tensor), int(rng.integers(0, len(p.methods)))
         gradients = fmt.encode(tensor[:, rng.integers(0, tensor.shape[1])]).astype(np.int64)
         codes = np.zeros((3, steps), np.int64)
         codes[0, 0] = fmt.encode(rng.uniform(-0.3, 0.3))
@@ -81,13 +82,14 @@ def update_vectors(parameters, weights, velocities, compensations, gradients, me
     p, width = parameters, parameters.format.width
     *found, invalid, overflow = update.updates(p, weights, velocities, compensations, gradients, method, lr, momentum,
                                                decay)
-    codes = {"weight": weights, "velocity": velocities, "compensation": compensations, "gradient": gradients}
+    results = ("weight", "velocity", "compensation")[:3 if p.compensated else 2]
+    codes = dict(zip(results, (weights, velocities, compensations))) | {"gradient": gradients}
     rates = {"lr": lr, "momentum": momentum, "decay": decay}
-    inputs = pack(*((each, width) for each in codes.values()), (method, 2),
+    inputs = pack(*((each, width) for each in codes.values()), (method, p.method_bits),
                   *((each, p.rate_bits) for each in rates.values()))
 
     def show(payload):
-        named = zip(("weight", "velocity", "compensation"), unpack(payload, width, width, width))
+        named = zip(results, unpack(payload, *[width] * len(results)))
         return ", ".join(f"{name} {code:#0{2 + (width + 3) // 4}x}" for name, code in named)
 
     def describe(k):
@@ -95,4 +97,5 @@ def update_vectors(parameters, weights, velocities, compensations, gradients, me
         return f"{update.METHODS[int(method[k])]}: " + ", ".join(words)
 
     status = {"invalid": int(invalid.any()), "overflow": int(overflow.any())}
-    return Vectors(inputs, pack(*((each, width) for each in found)), range(len(inputs)), status, describe, show)
+    outputs = pack(*((each, width) for each in found[:len(results)]))
+    return Vectors(inputs, outputs, range(len(inputs)), status, describe, show)

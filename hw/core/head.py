@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 from ...base.checks import require
 from ...golden.floating import MultiplierParameters
 from ...golden.words import USE, VECTOR
+from .. import verilog
 from ..floating import FloatMultiplier
 from ..pipeline import signals, stage
 from ..softmax import SoftmaxGrad
@@ -66,7 +67,7 @@ class Head(wiring.Component):
     @property
     def text(self) -> str:
         """Verilog of the modules that it instantiates."""
-        return self.softmax.text + self.multiplier.text
+        return verilog.joined((self.softmax, self.multiplier))
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()

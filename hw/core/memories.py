@@ -131,6 +131,10 @@ class Velocities(wiring.Component):
         request, piece = Signal.like(self.request), Signal.like(self.piece)
         valid = Signal()
         m.d.sync += [request.eq(self.request), piece.eq(self.piece), valid.eq(self.valid)]
+        # Parameters lie in a memory that others may share.
+        base = geometry.memories["W"][1]
+        if base:
+            m.d.sync += [request.block.eq(self.request.block - base), piece.block.eq(self.piece.block - base)]
         for lane in range(lanes):
             each = memory.Memory(shape=geometry.bits, depth=self.depth * geometry.side**2 // lanes, init=[],
                                  attrs=UNCHECKED)

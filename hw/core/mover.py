@@ -54,7 +54,7 @@ class Mover(wiring.Component):
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = g = geometry
         p = g.parameters
-        self.sgd = SGDParameters(p.stored, random_bits=p.update_bits)
+        self.sgd = SGDParameters(p.stored, compensated=False, random_bits=p.update_bits)
         piece = piece_layout(g, g.lanes)
         super().__init__({
             "valid": In(1), "ready": Out(1), "piece": In(piece_layout(g, g.width)), "vector": In(VECTOR), "lane": In(4),
@@ -63,6 +63,11 @@ class Mover(wiring.Component):
             "weights": In(data.ArrayLayout(g.bits, g.side)), "velocities": In(data.ArrayLayout(g.bits, g.lanes)),
             "write": Out(1), "moved": Out(piece), "velocity": Out(piece),
         })
+
+    @property
+    def text(self) -> str:
+        """Verilog of the modules that its lanes instantiate."""
+        return SGDUpdate(self.sgd).text
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -101,8 +106,8 @@ class Mover(wiring.Component):
                     velocities=self.velocities.as_value())
 
         # Each lane of random words belongs to a parameter of a row of 16.
-        units = [SGDUpdate(self.sgd) for _ in range(lanes)]
-        ahead, rates = 20, self.rates
+        units = [SGDUpdate(self.sgd, addressed=True) for _ in range(lanes)]
+        ahead, rates = units[0].words_behind + READ + 1 - STAGES, self.rates
         assert ahead >= 0, ahead
         below_index = blocks_of(LANES, self.sgd.random_bits).bit_length() - 1
         number = Signal(VECTOR)
@@ -125,6 +130,7 @@ class Mover(wiring.Component):
                 given.weight.eq(now.weights.word_select(k, bits)),
                 given.velocity.eq(now.velocities.word_select(k, bits)),
                 given.gradient.eq(now.gradients.word_select(k, bits)), given.method.eq(rates.method),
+                unit.words.eq(noise.word_select(k, self.sgd.random_bits)),
                 given.lr.eq(rates.rate), given.momentum.eq(rates.momentum), given.decay.eq(rates.decay),
                 self.moved.elements[k].eq(unit.o.payload.weight), self.velocity.elements[k].eq(unit.o.payload.velocity),
             ]

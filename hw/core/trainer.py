@@ -13,6 +13,7 @@ from ...golden.core.instructions import MEMORIES, UNITS, WORD
 from ...golden.core.report import REPORT
 from ...golden.network import UPDATE
 from ...golden.number_system import LANES
+from .. import verilog
 from ..pipeline import signals
 from ..unit import StreamUnit
 from .counters import BITS, Counters
@@ -88,7 +89,7 @@ class Trainer(StreamUnit):
     @property
     def text(self) -> str:
         """Verilog of the modules that it instantiates."""
-        return self.products.text + self.head.text + self.mover.text
+        return verilog.joined((self.products, self.head, self.mover))
 
     @property
     def meanings(self) -> dict[str, str]:

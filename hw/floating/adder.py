@@ -43,9 +43,10 @@ class FloatAdder(FloatUnit):
 
     CUTS = ("out", "sum", "ordered", "fine", "aligned", "coarse")
 
-    def __init__(self, parameters: AdderParameters, *, embedded: bool = False) -> None:
+    def __init__(self, parameters: AdderParameters, *, embedded: bool = False, addressed: bool = False) -> None:
         width = parameters.format.width
-        super().__init__(parameters, {"a": width, "b": width, "subtract": 1}, parameters.format, embedded=embedded)
+        super().__init__(parameters, {"a": width, "b": width, "subtract": 1}, parameters.format, embedded=embedded,
+                         addressed=addressed)
 
     def _exact(self, m: Module, advance: Value, cut: Callable) -> tuple[SimpleNamespace, int, bool]:
         fmt, payload = self.parameters.format, self.i.payload

@@ -13,7 +13,7 @@ from ..multiplier import Multiplier, text_of
 from ..pipeline import signals, stage
 from ..rounding import normalise, round_and_pack, window_of
 from ..unit import StreamUnit
-from ..words import CountedWords
+from ..words import lane_words
 
 __all__ = ["FloatUnit", "top_field"]
 
@@ -27,6 +27,9 @@ class FloatUnit(StreamUnit):
         Whether the unit is a part of a pipeline. The pipeline moves the unit by a port ``enable`` in place of the
         handshake, and the unit has no status. With stochastic rounding the operands have a flag ``nearest`` then: such
         operands are rounded to nearest even and draw no random word.
+    addressed : bool
+        Whether random words come from a port ``words``, and not from the unit's own count. The word of a sum has to be
+        there in the cycle before its result.
 
     Attributes
     ----------
@@ -34,15 +37,15 @@ class FloatUnit(StreamUnit):
         Places for registers, the most useful first: a unit of latency n has the first n.
     """
 
-    def __init__(self, parameters: Any, operands: dict[str, Any], result: Float, *, embedded: bool = False) -> None:
-        self.parameters, self.result = parameters, result
+    def __init__(self, parameters: Any, operands: dict[str, Any], result: Float, *, embedded: bool = False,
+                 addressed: bool = False) -> None:
+        self.parameters, self.result, self.addressed = parameters, result, addressed
         self.flush, self._window = parameters.subnormals == "flush", window_of(parameters.mode)
         self._embedded, self._choice = embedded, embedded and parameters.rounding == "stochastic"
         operands = operands | ({"nearest": 1} if self._choice else {})
-        if embedded:
-            super().__init__(operands, {"value": result.width}, status=(), enable=In(1))
-        else:
-            super().__init__(operands, {"value": result.width})
+        members = {"enable": In(1)} if embedded else {}
+        members |= {"words": In(parameters.mode.bits)} if addressed else {}
+        super().__init__(operands, {"value": result.width}, () if embedded else ("invalid", "overflow"), **members)
 
     @property
     def meanings(self) -> dict[str, str]:
@@ -110,9 +113,9 @@ class FloatUnit(StreamUnit):
 
         noise = None
         if mode.kind == "stochastic":
-            m.submodules.random = random = CountedWords(seed=self.parameters.seed, lanes=1, bits=mode.bits)
-            m.d.comb += random.draw.eq(advance & now.valid & ~now.nearest if self._choice else advance & now.valid)
-            noise = Cat(C(1, 1), random.words) if mode.corrected else random.words
+            word, = lane_words(self, m, advance & now.valid & ~now.nearest if self._choice else advance & now.valid,
+                               seed=self.parameters.seed, lanes=1, bits=mode.bits)
+            noise = Cat(C(1, 1), word) if mode.corrected else word
         # With flush, the shift may be greater than any field of a format of few exponents.
         size = max(len(now.top), len(now.taken)) + 1 if self.flush else len(now.top)
         top = Signal(signed(size) if self.flush else size)

@@ -207,12 +207,24 @@ def test_the_units_rates_are_short():
     ({"format": Float(5, 2, overflow="saturate")}, "format"), ({"format": Fixed(8, 4)}, "format"),
     ({"schedule": "serial"}, "schedule"), ({"grow": 1}, "grow"), ({"rates": "integers"}, "rates"),
     ({"random_bits": 0}, "random_bits"), ({"random_bits": 17}, "random_bits"), ({"random_bits": True}, "random_bits"),
-    ({"seed": -1}, "seed"), ({"seed": 2**31}, "seed"), ({"multiplier": "shifts"}, "multiplier")], ids=str)
+    ({"seed": -1}, "seed"), ({"seed": 2**31}, "seed"), ({"multiplier": "shifts"}, "multiplier"),
+    ({"compensated": 0}, "compensated")], ids=str)
 def test_parameters_that_make_no_sense_are_refused(changes, name):
     value, = changes.values()
     with pytest.raises(ValueError) as caught:
         SGDParameters(**changes)
     assert str(caught.value).startswith(f"{name} is {value!r}; allowed: ")
+
+
+def test_a_unit_without_compensation_neither_grows_nor_knows_other_methods():
+    with pytest.raises(ValueError, match="^grow is True; allowed: false, because compensated is false$"):
+        SGDParameters(grow=True, compensated=False)
+    bare = SGDParameters(compensated=False)
+    assert bare.methods == ("plain", "stochastic") and bare.method_bits == 1
+    assert [SGDParameters(grow=each).methods for each in (False, True)] == [METHODS[:3], METHODS]
+    for method in (2, -1):
+        with pytest.raises(ValueError, match=r"^method is array\(\[ ?0, *-?[12]\]\); allowed: codes from 0 to 1$"):
+            updates(bare, *[[0, 0]] * 4, np.array([0, method]), *[[0, 0]] * 3)
 
 
 def test_methods_and_random_words_are_required():
@@ -223,9 +235,16 @@ def test_methods_and_random_words_are_required():
 
 
 @pytest.mark.parametrize("p", [
-    SGDParameters(), SGDParameters(Float(4, 2), "shared", True, "powers", 3, 9, "lut")], ids=["default", "other"])
+    SGDParameters(), SGDParameters(Float(4, 2), "shared", True, "powers", 3, 9, "lut"),
+    SGDParameters(compensated=False)], ids=["default", "other", "bare"])
 def test_parameters_go_into_json_and_come_back(p):
     assert SGDParameters.from_json(json.dumps(p.to_json())) == p
+
+
+def test_parameters_written_without_compensated_have_it():
+    written = {"format": "bf16", "schedule": "shared", "grow": True, "rates": "float", "random_bits": 8, "seed": 1,
+               "multiplier": "dsp"}
+    assert SGDParameters.from_json(written) == SGDParameters(schedule="shared", grow=True, compensated=True)
 
 
 def test_module_names_tell_what_is_not_usual():
@@ -233,6 +252,7 @@ def test_module_names_tell_what_is_not_usual():
     assert name(SGDParameters()) == "sgd_update_bf16"
     assert name(SGDParameters(E5M2, "shared", True, "powers", 3, 9, "lut")) == (
         "sgd_update_fp8_e5m2_shared_grow_powers_k3_s9_lut")
+    assert name(SGDParameters(schedule="shared", compensated=False)) == "sgd_update_bf16_shared_not_compensated"
 
 
 # The exact sum.
@@ -412,12 +432,14 @@ def test_a_carry_word_that_makes_no_sense_is_refused(bits, carry, most):
 
 def transfers(p, count, seed):
     rng = np.random.default_rng(seed)
-    return (*operands(p.format, count, rng), rng.integers(0, 4, count), *rng.integers(0, 1 << p.rate_bits, (3, count)))
+    return (*operands(p.format, count, rng), rng.integers(0, 1 << p.method_bits, count),
+            *rng.integers(0, 1 << p.rate_bits, (3, count)))
 
 
 @pytest.mark.parametrize("p", [
     SGDParameters(), SGDParameters(FP16, grow=True, random_bits=5, seed=3),
-    SGDParameters(E5M2, grow=True, rates="powers", random_bits=12)], ids=["bf16", "fp16-grow", "powers"])
+    SGDParameters(E5M2, grow=True, rates="powers", random_bits=12), SGDParameters(BF16, compensated=False)],
+    ids=["bf16", "fp16-grow", "powers", "bare"])
 def test_transfers_are_steps_with_words_for_the_stochastic_ones(p):
     arrays = transfers(p, 1200, 4)
     w, v, c, invalid, overflow = updates(p, *arrays)
@@ -431,8 +453,15 @@ def test_transfers_are_steps_with_words_for_the_stochastic_ones(p):
         assert (w[k], v[k], c[k]) == want
         classes = [reference.decode(code, fmt).kind for code in want]
         assert (invalid[k], overflow[k]) == ("nan" in classes, "inf" in classes and "nan" not in classes)
-    assert 200 < drawn < 400 and invalid.any() and overflow.any() and not invalid.all()
+    assert 200 < drawn < 400 * (1 if p.compensated else 2) and invalid.any() and overflow.any() and not invalid.all()
     # A run goes on with as many draws as there were.
     drawn = int((arrays[4][:500] == 1).sum())
     for whole, rest in zip((w, v, c, invalid, overflow), updates(p, *(each[500:] for each in arrays), draws=drawn)):
         np.testing.assert_array_equal(whole[500:], rest)
+    # With words beside the transfers, each stochastic one takes its own.
+    beside = np.random.default_rng(5).integers(0, 1 << p.random_bits, 1200)
+    told = updates(p, *arrays, random=beside)
+    beside[arrays[4] == 1] = counted(p.seed, 1, 0, drawn + (arrays[4][500:] == 1).sum(), p.random_bits)[:, 0]
+    for counting, given in zip((w, v, c, invalid, overflow), updates(p, *arrays, random=beside)):
+        np.testing.assert_array_equal(given, counting)
+    assert (told[0] != w).any() and not (told[0] != w)[arrays[4] != 1].any()

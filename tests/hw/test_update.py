@@ -8,13 +8,16 @@ import itertools
 
 import numpy as np
 import pytest
+from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.sim import Simulator
 from narrowgauge import catalog
 from narrowgauge.golden import update
 from narrowgauge.golden.update import METHODS
-from narrowgauge.hw.update import ADDER, SCALER
+from narrowgauge.hw.unit import StreamUnit
+from narrowgauge.hw.update import ADDER, SCALER, SGDUpdate
 from narrowgauge.sim import update as bench
-from units import cases, run
+from narrowgauge.sim.vectors import Vectors, pack
+from units import cases, outcome_of, run
 
 UNIT = catalog.find("sgd-update")
 
@@ -40,8 +43,15 @@ COVER = [
     {"format": ieee(2, 12), "grow": True, "random_bits": 7},
     {"format": ieee(11, 3), "schedule": "shared", "grow": True, "multiplier": "lut"},
     {"format": "fp8-e5m2", "random_bits": 16},
+    {"format": "fp8-e5m2", "random_bits": 3, "compensated": False},
+    {"format": ieee(4, 2), "schedule": "shared", "seed": 9, "compensated": False},
+    {"format": "fp16", "rates": "powers", "compensated": False},
+    {"format": "bf16", "schedule": "shared", "rates": "powers", "multiplier": "lut", "compensated": False},
+    {"format": "fp32", "compensated": False},
+    {"format": ieee(2, 2), "random_bits": 1, "compensated": False},
 ]
 SHARED, PIPELINED = COVER[1], COVER[2]
+BARE, BARE_SHARED = COVER[15], COVER[16]
 
 
 def cycles_of(parameters, method):
@@ -64,7 +74,7 @@ def check(parameters, count=3000, seed=11):
         count * component.interval + outcome.latency + 55)
 
 
-@cases(UNIT, COVER, quick=[2])
+@cases(UNIT, COVER, quick=[2, 15, 16])
 def test_every_code_and_status_is_golden(parameters):
     check(parameters)
 
@@ -81,10 +91,10 @@ def test_ten_thousand_transfers_of_the_default_are_golden_recorded_ones_among_th
 @pytest.mark.parametrize("seed", range(16))
 def test_settings_drawn_at_random_are_golden(seed):
     rng = np.random.default_rng(seed)
-    exponent = int(rng.integers(2, 10))
+    exponent, methods = int(rng.integers(2, 10)), int(rng.integers(3))
     check(UNIT.configure({
         "format": ieee(exponent, int(rng.integers(2, min(24, 31 - exponent) + 1))),
-        "schedule": ["pipelined", "shared"][seed % 2], "grow": bool(rng.integers(2)), "seed": seed,
+        "schedule": ["pipelined", "shared"][seed % 2], "grow": methods == 2, "compensated": methods > 0, "seed": seed,
         "rates": ["float", "powers"][int(rng.integers(2))], "random_bits": int(rng.integers(1, 17)),
         "multiplier": ["dsp", "lut"][int(rng.integers(2))]}), count=6000)
 
@@ -104,7 +114,7 @@ def test_no_pattern_of_stalls_loses_or_repeats_anything(settings, idle, busy):
 
 
 def numbers(parameters, method, count=200, seed=5):
-    """Transfers of one method, of usual numbers with a decay, so that each does all of its operations."""
+    """Return transfers of one method, of usual numbers with a decay, so that each does all of its operations."""
     rng, fmt = np.random.default_rng(seed), parameters.format
     w, v, c, g = (fmt.encode(rng.normal(size=count) * scale).astype(np.int64) for scale in (1, 1, 0.01, 1))
     rates = [np.full(count, parameters.rate(value)) for value in (0.125, 0.5, 0.25)]
@@ -131,19 +141,103 @@ def test_a_shared_unit_takes_the_cycles_of_its_operations(grow, method):
         assert each == component.interval
 
 
+@pytest.mark.parametrize("method", ["plain", pytest.param("stochastic", marks=pytest.mark.sweep)])
+def test_a_shared_unit_without_compensation_always_takes_the_same_cycles(method):
+    parameters = UNIT.configure(BARE_SHARED)
+    component = UNIT.component(parameters)
+    assert component.interval == 37 == cycles_of(parameters, METHODS.index(method)) and component.latency == 1
+    arrays = [numbers(parameters, METHODS.index(method), count) for count in (100, 200)]
+    cycles = [run(UNIT, parameters, bench.update_vectors(parameters, *each), idle=0, busy=0).cycles for each in arrays]
+    assert (cycles[1] - cycles[0]) % 100 == 0 and (cycles[1] - cycles[0]) // 100 - 37 in (0, 1)
+
+
+def test_a_unit_without_compensation_is_shorter_and_has_no_compensation():
+    parameters = UNIT.configure(BARE)
+    component = UNIT.component(parameters)
+    assert (component.latency, component.interval) == (27, 1) == (2 * SCALER + 3 * ADDER + 1, 1)
+    vectors = UNIT.vectors(parameters, 1000, seed=51, record=False)
+    assert run(UNIT, parameters, vectors, idle=0, busy=0).latency == 27
+    assert "compensation" not in UNIT.verilog(parameters).replace('"compensated": false', "").split("ports:")[1]
+    assert [len(stream.payload.as_value()) for stream in (component.i, component.o)] == [8 * 3 + 1 + 3 * 6, 16]
+
+
 def test_different_parameters_have_different_module_names():
     values = {"format": ["bf16", "fp16", ieee(6, 9), ieee(9, 6)], "schedule": ["pipelined", "shared"],
               "grow": [False, True], "rates": ["float", "powers"], "random_bits": [1, 8, 16], "seed": [0, 1, 16],
-              "multiplier": ["dsp", "lut"]}
-    names = {UNIT.module_name(UNIT.configure(dict(zip(values, each)))) for each in itertools.product(*values.values())}
-    assert len(names) == np.prod([len(each) for each in values.values()])
+              "multiplier": ["dsp", "lut"], "compensated": [True, False]}
+    rows = [dict(zip(values, each)) for each in itertools.product(*values.values())]
+    rows = [row for row in rows if row["compensated"] or not row["grow"]]
+    names = {UNIT.module_name(UNIT.configure(row)) for row in rows}
+    assert len(names) == len(rows) == 4 * 2 * 3 * 2 * 3 * 3 * 2
     assert all(name.isidentifier() for name in names)
 
 
 # Random words and statuses.
 
 
-@pytest.mark.parametrize("settings", [PIPELINED, SHARED], ids=["pipelined", "shared"])
+class WithWords(StreamUnit):
+    """The unit with a port for its random words, under a stream that has them beside the transfers."""
+
+    def __init__(self, parameters, late=0):
+        self.unit, self.parameters = SGDUpdate(parameters, addressed=True), parameters
+        self.behind, self.text = self.unit.words_behind + late, self.unit.text
+        payloads = [{name: len(Value.cast(payload[name])) for name in payload.shape().members}
+                    for payload in (self.unit.i.payload, self.unit.o.payload)]
+        super().__init__(payloads[0] | {"word": parameters.random_bits}, payloads[1])
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.unit = unit = self.unit
+        word = self.i.payload.word
+        for index in range(self.behind):
+            before, word = word, Signal(self.parameters.random_bits, name=f"word{index}")
+            with m.If(unit.i.ready):
+                m.d.sync += word.eq(before)
+        bits = len(unit.i.payload.as_value())
+        m.d.comb += [
+            unit.i.payload.as_value().eq(self.i.payload.as_value()[:bits]), unit.i.valid.eq(self.i.valid),
+            self.i.ready.eq(unit.i.ready), unit.words.eq(word), self.o.payload.eq(unit.o.payload),
+            self.o.valid.eq(unit.o.valid), unit.o.ready.eq(self.o.ready), unit.status_clear.eq(self.status_clear),
+            Cat(self.invalid, self.overflow).eq(Cat(unit.invalid, unit.overflow)),
+        ]
+        return m
+
+
+def with_words(parameters, count, seed):
+    """Return Vectors of `WithWords`: each transfer has a word of its own."""
+    arrays = bench.update_random(parameters, count, seed)
+    words = np.random.default_rng(seed).integers(0, 1 << parameters.random_bits, count)
+    vectors = bench.update_vectors(parameters, *arrays)
+    bits = 4 if parameters.compensated else 3
+    bits = bits * parameters.format.width + parameters.method_bits + 3 * parameters.rate_bits
+    *found, invalid, overflow = update.updates(parameters, *arrays, random=words)
+    outputs = pack(*((each, parameters.format.width) for each in found[:3 if parameters.compensated else 2]))
+    assert outputs != vectors.outputs  # those of counted words
+    return Vectors([each | int(word) << bits for each, word in zip(vectors.inputs, words)], outputs, range(count),
+                   {"invalid": int(invalid.any()), "overflow": int(overflow.any())})
+
+
+@pytest.mark.parametrize("settings, behind", [
+    pytest.param(BARE, 2 * SCALER + 3 * ADDER - 1, id="bare"),
+    pytest.param({"format": "bf16", "compensated": False}, 25, id="bf16", marks=pytest.mark.sweep),
+    pytest.param({"format": ieee(4, 2)}, 31, id="kahan", marks=pytest.mark.sweep),
+    pytest.param(PIPELINED, 49, id="grow", marks=pytest.mark.sweep)])
+def test_words_from_a_port_are_taken_so_many_cycles_behind_their_transfers(settings, behind):
+    parameters = UNIT.configure(settings)
+    component, vectors = WithWords(parameters), with_words(parameters, 1500, 61)
+    assert component.behind == behind
+    for stalls in ({"idle": 0, "busy": 0}, {"idle": 0.3, "busy": 0.4, "seed": 62}):
+        assert outcome_of(component, "with_words", vectors, **stalls).mismatches == 0
+    # Control: the words are the neighbour's.
+    assert outcome_of(WithWords(parameters, late=1), "with_words", vectors, idle=0, busy=0).mismatches > 20
+
+
+def test_a_shared_unit_has_no_port_for_words():
+    with pytest.raises(ValueError, match="^schedule is 'shared'; allowed: pipelined, for random words from a port$"):
+        SGDUpdate(UNIT.configure(SHARED), addressed=True)
+
+
+@pytest.mark.parametrize("settings", [PIPELINED, SHARED, BARE], ids=["pipelined", "shared", "bare"])
 def test_stochastic_transfers_draw_a_word_each_and_no_others_do(settings):
     parameters, count = UNIT.configure(settings), 400
     fmt = parameters.format
@@ -154,7 +248,7 @@ def test_stochastic_transfers_draw_a_word_each_and_no_others_do(settings):
     arrays[3][:] = fmt.encode(2.0**-fmt.mantissa)
     arrays[7][:] = 0
     # Others now and then, of which the units could also draw.
-    arrays[4][::3], arrays[4][1::7] = 0, 3
+    arrays[4][::3], arrays[4][1::7] = 0, 3 if parameters.compensated else 0
     drawn = arrays[4] == 1
     new = update.updates(parameters, *arrays)[0]
     assert len(np.unique(new[drawn])) == 2 and len(np.unique(new[drawn][:30])) == 2

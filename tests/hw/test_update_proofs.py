@@ -65,7 +65,7 @@ PROOF = """\
 module proof(input clk, word, input [{top}:0] w, v, c, g, input [{rate_top}:0] lr, momentum, decay, output same);
   wire [{payload}-1:0] got;
   {name} unit(.clk(clk), .rst(1'b0), .status_clear(1'b1), .i_valid(1'b1), .o_ready(1'b1),
-    .i_payload({{decay, momentum, lr, 2'd{method}, g, c, v, w}}), .o_payload(got));
+    .i_payload({{decay, momentum, lr, {bits}'d{method}, g, {c}v, w}}), .o_payload(got));
   wire [{top}:0] decayed, sum, gradient, kept, velocity, change, u;
   multiply p1(.a({decay}), .b(w), .o(decayed));
   add a1(.a(g), .b(decayed), .o(sum));
@@ -75,7 +75,7 @@ module proof(input clk, word, input [{top}:0] w, v, c, g, input [{rate_top}:0] l
   multiply p3(.a({lr}), .b(velocity), .o(change));
   assign u = {{~change[{top}], change[{top}-1:0]}};
 {steps}
-  assign same = got == {{new_c, velocity, new_w}};
+  assign same = got == {{{new_c}velocity, new_w}};
 endmodule
 """
 # As golden/update.py has them: the name of what comes out, then the two operands of the sum.
@@ -134,7 +134,7 @@ def proved(folder, fmt, method, *, faults=(), **settings):
         kind = "add_at_random" if method == "stochastic" else "add"
         steps += [f"  wire [{top}:0] {result};",
                   f"  {kind} s{index}(.word(word), .a({a}), .b({b}), .o({result}));"]
-    if method in ("plain", "stochastic"):
+    if method in ("plain", "stochastic") and parameters.compensated:
         steps.append(f"  wire [{top}:0] new_c = 0;")
     fields, rates = parameters.rate_bits, {}
     for name in ("lr", "momentum", "decay"):
@@ -143,7 +143,9 @@ def proved(folder, fmt, method, *, faults=(), **settings):
         code = f"{{2'b0, {name}}}" if below else f"{{2'b0, {name}, {fmt.mantissa}'b0}}"
         rates[name] = f"({name} >> {below} == 0 ? {fmt.width}'d0 : {code})"
     proof = PROOF.format(
-        name="unit_under_proof", top=top, rate_top=fields - 1, payload=3 * fmt.width, method=METHODS.index(method),
+        name="unit_under_proof", top=top, rate_top=fields - 1, method=METHODS.index(method),
+        payload=(3 if parameters.compensated else 2) * fmt.width, bits=parameters.method_bits,
+        c="c, " * parameters.compensated, new_c="new_c, " * parameters.compensated,
         no_decay=rates["decay"] + " == 0", steps="\n".join(steps), **rates)
     tables = [table("add", reference.add, fmt), table("multiply", reference.multiply, fmt)]
     if method == "stochastic":
@@ -175,6 +177,13 @@ slow = pytest.mark.sweep
 ])
 def test_the_unit_is_the_sequence_of_rounded_operations(fmt, method, rates, tmp_path):
     assert proved(tmp_path, fmt, method, rates=rates)
+
+
+@pytest.mark.parametrize("method, rates", [
+    pytest.param("plain", "float", marks=slow), ("stochastic", "float"),
+    pytest.param("stochastic", "powers", marks=slow)])
+def test_a_unit_without_compensation_is_the_same_sequence(method, rates, tmp_path):
+    assert proved(tmp_path, E2M2, method, rates=rates, compensated=False)
 
 
 # What an optimiser of sums would do, or somebody in haste: (method, what stands in the sources once, what it becomes).

@@ -45,6 +45,8 @@ MADAM_WIDE = (*MADAM, "--set", "gradient=fp16", "--set", "second_bias=48")  # se
 
 SGD = ("sgd-update", "--set", "format=fp8-e5m2", "--set", "rates=powers")
 SGD_SHARED = ("sgd-update", "--set", "format=fp8-e5m2", "--set", "schedule=shared", "--set", "grow=true")
+SGD_BARE = (*SGD, "--set", "compensated=false")
+SGD_BARE_SHARED = (*SGD_BARE, "--set", "schedule=shared")
 SGD_GROW = (*SGD, "--set", "grow=true")
 SGD_PRODUCTS = ("sgd-update", "--set", "format=fp8-e5m2")
 SOFTMAX = ("softmax-grad",)
@@ -78,7 +80,7 @@ FAULTS = {
     "float: Inf - Inf is Inf": (
         "(a.infinite & b.infinite & apart))", "C(0, 1))", ADDER),
     "float: a stall draws a random word": (
-        "self._choice else advance & now.valid)", "self._choice else now.valid)",
+        "self._choice else advance & now.valid,", "self._choice else now.valid,",
         (*ADDER, "--set", "rounding=stochastic")),
     "float: a NaN does not stay": (
         "l0.nan | held_nan |", "l0.nan |", MAC),
@@ -279,6 +281,12 @@ FAULTS = {
         "C(0, 1)", MADAM),
     "sgd: a sum to nearest is rounded at random": (
         "adder.i.payload.nearest.eq(now.method != STOCHASTIC)", "adder.i.payload.nearest.eq(0)", SGD),
+    "sgd: without compensation every method is plain": (
+        "adder.i.payload.nearest.eq(now.method != STOCHASTIC)",
+        "adder.i.payload.nearest.eq((now.method != STOCHASTIC) | (not parameters.compensated))", SGD_BARE),
+    "sgd: without compensation the shared unit hands its change over": (
+        "self.o.payload.weight.eq(sum_)\n        with m.Elif", "self.o.payload.weight.eq(product)\n        with m.Elif",
+        SGD_BARE_SHARED),
     "sgd: a tie to nearest is rounded up": (
         "nearest & (tail | kept[0])", "nearest", SGD),
     "sgd: nearest adds a whole half": (
@@ -301,11 +309,10 @@ FAULTS = {
         'lost=sum_("lost", now.change, now.moved, 1)',
         'lost=sum_("lost", now.change, now.moved)', SGD_GROW),
     "sgd: the shared unit's growth takes its step from the old weight": (
-        'number_of["old"] = Mux(grows, number_of["first"], number_of["weight"])',
+        'number_of["old"] = Mux(grows, number_of.get("first", 0), number_of["weight"])',
         'number_of["old"] = number_of["weight"]', SGD_SHARED),
     "sgd: the shared unit's result does not wait": (
-        "compensation.eq(0)]\n        with m.Elif(self.o.ready):", "compensation.eq(0)]\n        with m.Else():",
-        SGD_SHARED),
+        "with m.Elif(self.o.ready):", "with m.Else():", SGD_SHARED),
     "sgd: the shared unit always rounds at random": (
         "nearest.eq((place != at[\"weight\"]) | (payload.method != STOCHASTIC))",
         "nearest.eq(payload.method != STOCHASTIC)", SGD_SHARED),
