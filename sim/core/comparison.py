@@ -33,14 +33,16 @@ def observed(program: Program, check: str) -> Program:
 
 @dataclass(frozen=True)
 class Difference:
-    """An element that differs: the one that golden wrote first.
+    """The first element that differs, in the order in which golden wrote them since the last comparison.
 
     Parameters
     ----------
     step : int
         Of training.
     number, instruction : int, str
-        What wrote the element in golden: its number in the program, and its text.
+        What golden executed last: its number in the program, and its text.
+    stray : bool
+        Whether golden wrote the element before the last comparison, so that it should not have changed.
     layer : int, optional
         From 1.
     tensor, memory : str
@@ -57,6 +59,7 @@ class Difference:
     step: int
     number: int
     instruction: str
+    stray: bool
     layer: int | None
     tensor: str
     memory: str
@@ -70,8 +73,9 @@ class Difference:
     def __str__(self) -> str:
         layer = f", layer {self.layer}" if self.layer else ""
         return (f"step {self.step}{layer}: {self.tensor}[{self.row}, {self.column}] in {self.memory} is "
-                f"{self.got:#x} ({self.values[1]:g}), and golden's is {self.expected:#x} ({self.values[0]:g}); written "
-                f"by instruction {self.number}, {self.instruction}; {self.others} other elements differ")
+                f"{self.got:#x} ({self.values[1]:g}), and golden's is {self.expected:#x} ({self.values[0]:g})"
+                f"{', which was not to change' * self.stray}; after instruction {self.number}, {self.instruction}; "
+                f"{self.others} other elements differ")
 
 
 class Comparison:
@@ -96,7 +100,8 @@ class Comparison:
         self._written = {key: np.full(size, -1) for key, size in self._sizes()}
         self._writers: dict[tuple[int, View], int] = {}  # (instruction's number, view) of a writer: its number
         self._latest: list[tuple[int, Issue]] = []  # of each writer: (order, Issue)
-        self._order = 0
+        self._order, self._compared = 0, 0
+        self._last: Issue | None = None
 
     def _sizes(self) -> Iterator[tuple[tuple[str, int], int]]:
         for memory, plane in self.places:
@@ -120,6 +125,8 @@ class Comparison:
     def _mark(self, issue: Issue) -> None:
         """Note what an instruction has written."""
         each = issue.instruction
+        if each.name not in ("signal", "wait"):
+            self._last = issue
         if "to" not in issue.views or each.name == "gemm" and each.open:
             return
         view = issue.views["to"]
@@ -137,7 +144,8 @@ class Comparison:
 
     def difference(self, model: CoreModel) -> Difference | None:
         """Return the first Difference of a CoreModel's memories, or None."""
-        found, count = [], 0
+        found, count, since = [], 0, self._compared
+        self._compared = self._order
         for (memory, plane), arrays in self.places.items():
             written, expected = self._written[memory, plane], self._golden(memory, plane)
             got = np.zeros(len(expected), np.uint32)
@@ -146,13 +154,14 @@ class Comparison:
             differ = np.flatnonzero((written >= 0) & (got != expected))
             count += len(differ)
             if len(differ):
-                first = min(differ, key=lambda at: self._latest[written[at]][0])
-                found.append((self._latest[written[first]][0], memory, plane, first, int(expected[first]),
-                              int(got[first])))
+                # What was written meanwhile comes first, and then what was not.
+                orders = [((order := self._latest[written[at]][0]) < since, order) for at in differ]
+                order, first = min(zip(orders, differ.tolist()))
+                found.append((order, memory, plane, first, int(expected[first]), int(got[first])))
         return self._described(min(found), count - 1) if found else None
 
     def _described(self, first: tuple, others: int) -> Difference:
-        _, memory, plane, at, expected, got = first
+        (stray, _), memory, plane, at, expected, got = first
         _, issue = self._latest[self._written[memory, plane][at]]
         each, p = issue.instruction, self.parameters
         row, column = np.argwhere(places(issue.views["to"], p.side) == at)[0].tolist()
@@ -160,7 +169,9 @@ class Comparison:
         if memory != "L":
             fmt = p.stored if memory == "W" else p.work
             values = fmt.decode(np.array([expected, got], np.uint32)).tolist()
-        return Difference(issue.registers["training"], issue.number, self.program.line(issue.number),
+        last = self._last
+        assert last is not None
+        return Difference(last.registers["training"], last.number, self.program.line(last.number), stray,
                           (each.use >> 3) + 1 if "use" in each.fields else None, self.program.name(each.to),
                           f"M, plane {plane}" if plane else memory, row, column, expected, got,
                           (values[0], values[1]), others)

@@ -96,7 +96,7 @@ class CoreModel:
         if self._model:
             self._library.destroy(self._model)
             self._model = None
-            if self._waves is not None:
+            if self._waves is not None and self._dump is not None:
                 with open(self._dump, "rb") as source, whole(self._waves) as target:
                     shutil.copyfileobj(source, target)
 

@@ -5,6 +5,8 @@ from collections import defaultdict
 import numpy as np
 
 from ...golden.core import TrainerParameters
+from ...hw.core.layouts import Geometry
+from ...hw.core.memories import place_of
 
 __all__ = ["Places", "places_of"]
 
@@ -16,8 +18,6 @@ def places_of(parameters: TrainerParameters) -> Places:
 
     Element ``elements[k]``, as `golden.core.views.places` counts, is the word ``addresses[k]`` of the array.
     """
-    from ...hw.core.layouts import Geometry
-    from ...hw.core.memories import place_of
     geometry = Geometry(parameters)
     found: Places = {}
     names = {("X", 0): "X", ("D", 0): "D", ("W", 0): "W", ("W", 1): "M"}
@@ -27,4 +27,6 @@ def places_of(parameters: TrainerParameters) -> Places:
             instance, bank, address = place_of(geometry, name, element)
             arrays[f"{instance}.{bank}_words"].append((element, address))
         found[memory, plane] = [(path, *np.array(pairs).T) for path, pairs in arrays.items()]
+    labels = np.arange(parameters.blocks["L"] * 256)
+    found["L", 0] = [("labels_words", labels, labels)]
     return found

@@ -152,7 +152,20 @@ def test_the_first_difference_is_described(simulation, monkeypatch):
     value = float(found.parameters.work.decode(np.array([expected]))[0])
     assert str(error.value) == (
         f"cycle {found.model.cycles}, step 1, layer 2: w2[3, 17] in W is 0x4040 (3), and golden's is {expected:#x} "
-        f"({value:g}); written by instruction {number}, {program.line(number)}; 0 other elements differ")
+        f"({value:g}); after instruction {number}, {program.line(number)}; 0 other elements differ")
+
+
+def test_what_was_not_to_change_comes_last(simulation, monkeypatch):
+    """A bias of the first layer that changes with the second one's is told as such, and only if those are right."""
+    found = simulation(recipe_of("bfp"), "instruction")
+    number, place = numbered(found.program, "sums"), block_of(found.program, "b1") * 256
+    line = found.program.line(number)
+    for element, told in ((place + 5, r"b1\[0, 5\] in W is 0x9 \(.*\), and golden's is 0x0 \(0\), which was not to "
+                                      f"change; after instruction {number}, {line}; 0 other"),
+                          (slice(place + 5, place + 20), r"b2\[0, 0\] in W .*\); after .*; 14 other")):
+        monkeypatch.setattr(Fake, "spoilt", (number, 0, "W", element, 9))
+        with pytest.raises(Differs, match=told):
+            simulation(recipe_of("bfp"), "instruction").advance()
 
 
 @pytest.mark.parametrize("memory, tensor", [("W", "b2"), ("X", "x0"), ("L", "y"), ("D", "d2")])
