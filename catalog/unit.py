@@ -24,7 +24,8 @@ SHORT = {"group": "g", "mantissa": "m", "exponent": "e", "accumulators": "a", "r
          "latency": "l", "block": "b", "lanes": "n", "accumulator": "acc", "constants": "c", "fraction": "f",
          "second_bits": "v", "second_gamma": "vg", "second_bias": "vb", "memory": "mem",
          "classes": "n", "bits": "b", "iterations": "i", "cycles": "n", "low": "lo", "high": "hi", "gradients": "gr",
-         "guard": "gd", "count": "ct", "buffer": "buf", "sum_bits": "sb", "converters": "cv"}
+         "guard": "gd", "activations": "x", "errors": "d", "weights": "w", "labels": "lb", "adders": "add",
+         "program": "pg", "stream": "st", "examples": "ex", "error_bits": "eb", "count": "ct", "buffer": "buf", "sum_bits": "sb", "converters": "cv"}
 BEFORE = {"narrow": "to_"}
 
 
@@ -167,4 +168,6 @@ def _word(name: str, value: object) -> str:
         return name if value else f"not_{name}"
     if isinstance(value, str):
         return value
+    if isinstance(value, tuple):
+        return "_".join(value)
     return f"{SHORT.get(name, name)}{value}".replace("-", "n")

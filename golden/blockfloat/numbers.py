@@ -38,6 +38,8 @@ class Blocks:
         Where the grouped axis belongs in the array that was quantised.
     invalid : bool
         A NaN was met (and saturated).
+    overflow : bool
+        A group was above the exponent field, or had an Inf or a NaN.
     """
 
     format: BlockFloat
@@ -46,6 +48,7 @@ class Blocks:
     length: int
     axis: int = -1
     invalid: bool = False
+    overflow: bool = False
 
     def values(self) -> np.ndarray:
         """Return the float64 values in the shape of the array that was quantised. Exact."""
@@ -82,16 +85,17 @@ def quantise(x: ArrayLike, fmt: BlockFloat, *, axis: int = -1, rounding: Roundin
     words = draw_words(random, rounding, fmt.group, len(flat))
     exponents = np.empty(len(flat), np.int16)
     mantissas = np.empty(flat.shape, np.int8 if fmt.mantissa < 8 else np.int16)
-    invalid = False
+    invalid = overflow = False
     for part in slabs_of(len(flat), fmt.group):
         noise = None if words is None else words[part]
-        invalid |= _quantise_rows(flat[part], fmt, rounding, noise, exponents[part], mantissas[part])
-    return Blocks(fmt, exponents.reshape(shape), mantissas.reshape(*shape, fmt.group), length, axis, invalid)
+        nan, above = _quantise_rows(flat[part], fmt, rounding, noise, exponents[part], mantissas[part])
+        invalid, overflow = invalid | nan, overflow | above
+    return Blocks(fmt, exponents.reshape(shape), mantissas.reshape(*shape, fmt.group), length, axis, invalid, overflow)
 
 
 def _quantise_rows(x: np.ndarray, fmt: BlockFloat, rounding: Rounding, random: Any, exponents: np.ndarray,
-                   mantissas: np.ndarray) -> bool:
-    """Quantise rows of one group each into the given arrays; return whether there was a NaN."""
+                   mantissas: np.ndarray) -> tuple[bool, bool]:
+    """Quantise rows of one group each into the given arrays; return whether one had a NaN, or was above the field."""
     top_q = (1 << fmt.mantissa) - 1
     # The maximum along the short axis is six times faster on a transposed copy.
     top = np.abs(np.ascontiguousarray(x.T)).max(axis=0)
@@ -125,7 +129,7 @@ def _quantise_rows(x: np.ndarray, fmt: BlockFloat, rounding: Rounding, random: A
     if above.any():
         saturated = np.where(np.signbit(x[above]), -top_q, top_q)
         mantissas[above] = np.where(x[above] == 0, 0, saturated)
-    return bool(special.any() and np.isnan(x[special]).any())
+    return bool(special.any() and np.isnan(x[special]).any()), bool(above.any())
 
 
 def pack(blocks: Blocks) -> tuple[np.ndarray, list[np.ndarray]]:

@@ -110,12 +110,16 @@ class BFPSystem(BankedSystem):
         return super().describe(mode) | {"format": {"type": "BlockFloat", **self.format_of(mode).to_json()}}
 
     def operand(self, array: Any, axis: int, mode: Mode, side: int, draws: Draws) -> tuple[Any, bool, bool]:
-        """Return Blocks; a group above the exponent field saturates without being told."""
+        """Return Blocks, and the sticky status."""
         rounding = self.rounding_of(mode)
         blocks = quantise(array, self.format_of(mode), axis=axis, rounding=rounding,
                           random=draws.of(rounding, self.group))
-        return blocks, blocks.invalid, False
+        return blocks, blocks.invalid, blocks.overflow
 
     def product(self, a: Any, b: Any) -> tuple[np.ndarray, bool, bool]:
-        """Return the product of Blocks in the accumulator's format; see `matmul`."""
-        return matmul(a, b, self.accumulator), False, False
+        """Return the product of Blocks in the accumulator's format, see `matmul`, and the sticky status.
+
+        Operands are finite, so that a sum that became infinite stays so.
+        """
+        found = matmul(a, b, self.accumulator)
+        return found, False, bool(np.isinf(found).any())

@@ -12,13 +12,13 @@ from .model import Core, Host
 from .parameters import TrainerParameters
 from .plan import Plan, plan
 from .program import Program, assemble
-from .report import ERRORS, REPORT
+from .report import COUNTED, ERRORS, REPORT
 from .run import train
 from .sequencer import Issue, Sequencer
 from .views import Taps, View, Window
 
 __all__ = [
-    "ERRORS", "REPORT", "UNITS", "Core", "CoreResult", "Cycles", "Host", "Instruction", "Issue", "Plan", "Program",
-    "Run", "RunHost", "Sequencer", "Taps", "Timeline", "TrainerParameters", "View", "Window", "assemble",
+    "COUNTED", "ERRORS", "REPORT", "UNITS", "Core", "CoreResult", "Cycles", "Host", "Instruction", "Issue", "Plan",
+    "Program", "Run", "RunHost", "Sequencer", "Taps", "Timeline", "TrainerParameters", "View", "Window", "assemble",
     "compiled", "decode", "encode", "plan", "require_runs", "step_cycles", "train", "trainer_of", "work_of",
 ]

@@ -109,11 +109,11 @@ class RunHost:
                 for first in range(0, len(x), run.batch):
                     yield x[first:first + run.batch]
 
-    def read(self, count: int) -> np.ndarray:
-        """Return the next tensor's codes, flat."""
+    def read(self, rows: int, columns: int) -> np.ndarray:
+        """Return the next tensor's codes, shape (rows, columns)."""
         codes = next(self._feed)
-        require(codes.size == count, "codes that the core reads", count, f"{codes.size}")
-        return codes.ravel()
+        require(codes.size == rows * columns, "codes that the core reads", rows * columns, f"{codes.size}")
+        return codes.reshape(rows, columns)
 
     def loss(self, total: int) -> None:
         """Take the sum of losses of a batch, or of a part of one, as codes of the head."""

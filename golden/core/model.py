@@ -31,8 +31,8 @@ OPERANDS = {2 * number: tuple(kind for kind, _ in operands) for number, operands
 class Host(Protocol):
     """What is at the other end of the core's streams."""
 
-    def read(self, count: int) -> np.ndarray:
-        """Return the next codes that the host sends."""
+    def read(self, rows: int, columns: int) -> np.ndarray:
+        """Return the next tensor that the host sends: codes of shape (rows, columns)."""
 
     def write(self, codes: np.ndarray) -> None:
         """Take codes that the core sends."""
@@ -297,8 +297,7 @@ class Core:
 
     def _in(self, issue: Issue, host: Host) -> None:
         view = issue.views["to"]
-        self.write(view, host.read(view.rows * view.columns).reshape(view.rows, view.columns),
-                   issue.instruction.plane)
+        self.write(view, host.read(view.rows, view.columns), issue.instruction.plane)
 
     def _out(self, issue: Issue, host: Host) -> None:
         host.write(self.read(issue.views["a"], issue.instruction.plane))

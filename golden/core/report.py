@@ -1,8 +1,8 @@
-"""What a core tells its host when a program has ended, or was stopped."""
+"""What a core tells its host when a program has ended, or was stopped, and what it counts."""
 
 from .instructions import COUNTERS, UNITS
 
-__all__ = ["ERRORS", "REPORT"]
+__all__ = ["COUNTED", "ERRORS", "REPORT"]
 
 # By code. An error stops the program at an instruction.
 ERRORS = (
@@ -27,7 +27,9 @@ ERRORS = (
 )
 
 # In this order: the error's code and the number of its instruction; the first steps with a NaN and with a number beyond
-# its range, one more than the step, or 0; cycles of training and of measuring: all, those in which each unit had work,
-# and those in which the array's cells were starved and blocked.
-REPORT = ("error", "number", "invalid", "overflow",
-          *(f"{counter}_{name}" for counter in COUNTERS for name in ("cycles", *UNITS[1:], "starved", "blocked")))
+# its range, one more than the step, or 0.
+REPORT = ("error", "number", "invalid", "overflow")
+
+# What a core counts, in this order: of training and of measuring all cycles, those in which each unit had work, and
+# those in which the array's cells were starved and blocked.
+COUNTED = tuple(f"{counter}_{name}" for counter in COUNTERS for name in ("cycles", *UNITS[1:], "starved", "blocked"))

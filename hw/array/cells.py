@@ -67,7 +67,7 @@ def begin(m: Module, parameters: ArrayParameters, product: Any, start: Value, wa
 
 
 def multiply(unit: Any, m: Module, cell: Any, parameters: ArrayParameters, walkers: Sequence[Walker],
-             paths: Sequence[Path], queued: SimpleNamespace, waiting: Value, taken: Value) -> SimpleNamespace:
+             paths: list[Path], queued: SimpleNamespace, waiting: Value, taken: Value) -> SimpleNamespace:
     """Multiply what the paths bring: buffers, cells, and the stream of results. Return what `sequence` does.
 
     Parameters
@@ -80,7 +80,7 @@ def multiply(unit: Any, m: Module, cell: Any, parameters: ArrayParameters, walke
     cell : FreeCell
     parameters : ArrayParameters
     walkers : sequence of Walker
-    paths : sequence of Path
+    paths : list of Path
         One or two.
     queued, waiting, taken
         As in `begin`.

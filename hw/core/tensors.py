@@ -63,7 +63,8 @@ class Tensors(wiring.Component):
         code = self.word[:5]
         tensor, view, flip = (fields_of(self.word, name) for name in ("tensor", "view", "flip"))
         busy, views = Signal(), code == CODES["view"]
-        found, made = read.data, Signal(entry)
+        found: Any = read.data
+        made: Any = Signal(entry)
         m.d.comb += [
             self.looked.eq(found),
             read.addr.eq(Mux(busy | self.start, Mux(views, view["of"], flip["number"]), self.look)),
@@ -101,7 +102,7 @@ class Tensors(wiring.Component):
                     ]
                     with m.If(~tensor["rows"].any() | ~tensor["columns"].any()):
                         m.d.comb += self.error.eq(UNDEFINED)
-                    with m.If((tensor["top"] | tensor["left"])[low:].any()):
+                    with m.If((tensor["top"] | Mux(labels, 0, tensor["left"]))[low:].any()):
                         m.d.comb += self.error.eq(OUTSIDE)
                     with m.Switch(memory_):
                         for number, name in enumerate(MEMORIES):

@@ -5,12 +5,12 @@ from types import SimpleNamespace
 from typing import Any
 
 from amaranth import *
-from amaranth.lib.wiring import Out
+from amaranth.lib.wiring import In, Out
 
 from ...base.checks import require
 from ...golden.core import TrainerParameters
 from ...golden.core.instructions import MEMORIES, UNITS, WORD
-from ...golden.core.report import REPORT
+from ...golden.core.report import COUNTED, REPORT
 from ...golden.network import UPDATE
 from ...golden.number_system import LANES
 from .. import verilog
@@ -23,7 +23,7 @@ from .issue import error_of
 from .layouts import Geometry, size_of
 from .mover import Mover
 from .products import Products
-from .sequencer import Sequencer
+from .sequencer import CLEARED, Sequencer
 from .streams import Input, Output
 from .sums import Sums
 from .tokens import Semaphores
@@ -32,7 +32,6 @@ from .traffic import connect
 __all__ = ["Trainer"]
 
 SETTLE = 3  # cycles until what was written can be read
-FIRST = ("error", "number", "invalid", "overflow")  # of the report
 STRAY = error_of("an instruction in")
 EXCEEDED = error_of("a product that")
 # What the circuit does not do yet, by parameter, and what it asks for.
@@ -67,7 +66,18 @@ class Trainer(StreamUnit):
         The instruction that the sequencer is at, or was stopped at.
     synced : Out(1)
         An instruction ``sync`` was executed.
+    counter, count : In, Out(48)
+        A place in `golden.core.COUNTED`, and in the next cycle what was counted; up to 16 cycles may not be in it yet.
+
+    Attributes
+    ----------
+    latency : int
+        Cycles from an instruction ``halt`` that is a whole program to its report.
+    interval : int
+        Cycles between transfers of elements, where nothing else waits.
     """
+
+    latency = (1 << CLEARED) + 7
 
     def __init__(self, parameters: TrainerParameters) -> None:
         self.parameters = p = parameters
@@ -84,7 +94,8 @@ class Trainer(StreamUnit):
         super().__init__(
             {"bits": max(WORD, p.stream * p.element_bits), "kind": 1},
             {"bits": max(64, p.stream * p.element_bits), "kind": 2, "last": 1},
-            stopped=Out(1), number=Out(size_of(p.program)), synced=Out(1))
+            stopped=Out(1), number=Out(size_of(p.program)), synced=Out(1), counter=In(range(len(COUNTED))),
+            count=Out(BITS))
 
     @property
     def text(self) -> str:
@@ -102,6 +113,8 @@ class Trainer(StreamUnit):
             "invalid": "sticky: a NaN was met", "overflow": "sticky: a number was beyond its range",
             "stopped": "an error stopped the program, until reset", "number": "of the instruction at hand",
             "synced": "an instruction sync was executed",
+            "counter": "; ".join(f"{number} {name}" for number, name in enumerate(COUNTED)),
+            "count": "cycles that the counter has counted since the program began, a cycle later",
         }
 
     def elaborate(self, platform: Any) -> Module:
@@ -148,7 +161,7 @@ class Trainer(StreamUnit):
         for name, each in number.items():
             with m.If(takes[name]):
                 m.d.sync += each.eq(issue.number)
-        stray = busy["in"] & self.i.valid & self.i.payload.kind
+        stray = input_.busy & self.i.valid & self.i.payload.kind
         m.d.comb += [
             sequencer.fault.eq(stray | products.exceeded), sequencer.fault_code.eq(Mux(stray, STRAY, EXCEEDED)),
             sequencer.fault_number.eq(Mux(stray, number["in"], number["array"])),
@@ -179,13 +192,14 @@ class Trainer(StreamUnit):
         events = Cat(C(1, 1), *busy.values(), products.starved, products.blocked)
         count = len(events)
         m.submodules.counters = counters = Counters(2 * count)
-        assert len(FIRST) + counters.count == len(REPORT)
+        assert counters.count == len(COUNTED)
         m.d.comb += [
             counters.events.eq(Mux(sequencer.measured, Cat(C(0, count), events), events)
                                & sequencer.running.replicate(2 * count)),
             counters.clear.eq(sequencer.clear), counters.index.eq(sequencer.index),
+            counters.ask.eq(self.counter), self.count.eq(counters.answer),
         ]
-        self._answer(m, sequencer, output, head, counters, records)
+        self._answer(m, sequencer, output, head, [sequencer.error, sequencer.number, *records.values()])
         return m
 
     def _array(self, m: Module, u: SimpleNamespace) -> None:
@@ -292,36 +306,23 @@ class Trainer(StreamUnit):
             epilogue.o.ready.eq(~epilogue.task.update | ~owner & mover.ready),
         ]
 
-    def _answer(self, m: Module, sequencer: Sequencer, output: Output, head: Head, counters: Counters,
-                records: dict[str, Signal]) -> None:
+    def _answer(self, m: Module, sequencer: Sequencer, output: Output, head: Head, report: list[Value]) -> None:
         """Send what the host is to have: elements, losses, and in the end the report."""
         p, o = self.parameters, self.o.payload
-        at, wait = Signal(range(len(REPORT))), Signal(range(counters.count + 2), init=counters.count + 1)
-        told = Signal()  # the counter that was asked for is there
-        words_ = [sequencer.error, sequencer.number, *records.values()]
-        word = Signal(BITS)
+        assert len(report) == len(REPORT)
+        at = Signal(range(len(REPORT)))
+        last = at == len(REPORT) - 1
+        ready, sends = signals("o_free sends")
         m.d.comb += [
-            counters.ask.eq(at - len(words_)),
-            word.eq(Mux(at < len(words_), Array(words_)[at[:2]],
-                        counters.answer)),
+            ready.eq(~self.o.valid | self.o.ready), output.ready.eq(ready), head.loss_ready.eq(ready & ~output.valid),
+            sends.eq(sequencer.ended & ready & ~output.valid & ~head.loss_valid), sequencer.reported.eq(sends & last),
         ]
-        # Counters are complete some cycles after the last event.
-        ready = ~self.o.valid | self.o.ready
-        free = ready & ~output.valid & ~head.loss_valid
-        sends = Signal()
-        m.d.comb += [sends.eq(sequencer.ended & free & ~wait.any() & told), output.ready.eq(ready),
-                     head.loss_ready.eq(ready & ~output.valid)]
-        with m.If(~sequencer.ended):
-            m.d.sync += [wait.eq(counters.count + 1), at.eq(0), told.eq(0)]
-        with m.Else():
-            m.d.sync += [wait.eq(Mux(wait.any(), wait - 1, 0)), told.eq(~sends)]
-            with m.If(sends):
-                m.d.sync += at.eq(at + 1)
-        m.d.comb += sequencer.reported.eq(sends & (at == len(REPORT) - 1))
+        with m.If(sends):
+            m.d.sync += at.eq(at + 1)
         elements = Cat(Cat(output.elements[k], C(0, p.element_bits - self.geometry.bits)) for k in range(p.stream))
         with m.If(ready):
             m.d.sync += [self.o.valid.eq(output.valid | head.loss_valid | sends), o.kind.eq(2),
-                         o.last.eq(at == len(REPORT) - 1), o.bits.eq(word)]
+                         o.last.eq(last), o.bits.eq(Array(report)[at])]
             with m.If(output.valid):
                 m.d.sync += [o.kind.eq(0), o.last.eq(output.last), o.bits.eq(elements)]
             with m.Elif(head.loss_valid):

@@ -133,6 +133,19 @@ extern "C" int64_t run(Model* model, State* shared) {
   }
 }
 
+// Reads a counter: it answers in the next cycle.
+extern "C" uint64_t counter(Model* model, State* state, int64_t number) {
+  Unit& unit = model->unit;
+  unit.counter = number;
+  unit.i_valid = unit.o_ready = 0;
+  for (int k = 0; k < 2; k++, state->cycle++) {
+    unit.clk = 0; evaluate(*model, *state, 0);
+    unit.clk = 1; evaluate(*model, *state, 1);
+  }
+  unit.i_valid = model->offered;
+  return unit.count;
+}
+
 extern "C" const void* memory(Model* model, int64_t number) {
   Unit___024root& root = *model->unit.rootp;
   const void* found[] = {ARRAYS};

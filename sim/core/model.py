@@ -12,7 +12,7 @@ import numpy as np
 
 from ...base.checks import require
 from ...base.files import whole
-from ...golden.core import Program, TrainerParameters
+from ...golden.core import COUNTED, Program, TrainerParameters
 from ...golden.core.transfers import Transfers
 from .build import MEMORIES, built
 from .harness import REASONS
@@ -77,6 +77,8 @@ class CoreModel:
         library.destroy.argtypes = [ctypes.c_void_p]
         library.reset.argtypes = library.run.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
         library.run.restype = ctypes.c_int64
+        library.counter.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
+        library.counter.restype = ctypes.c_uint64
         library.memory.argtypes, library.memory.restype = [ctypes.c_void_p, ctypes.c_int64], ctypes.c_void_p
         self._scratch = tempfile.TemporaryDirectory() if waves is not None else None
         self._dump = Path(self._scratch.name) / "dump.vcd" if self._scratch else None
@@ -187,6 +189,11 @@ class CoreModel:
             count += len(part)
         self._inputs = np.ascontiguousarray(np.concatenate([self._inputs[:0], *parts]))
         self.state.inputs, self.state.count, self.state.sent = self._inputs.ctypes.data, count, 0
+
+    def counters(self) -> dict[str, int]:
+        """Return what the trainer has counted, by the names of `golden.core.COUNTED`. It takes some cycles."""
+        return {name: self._library.counter(self._model, ctypes.byref(self.state), number)
+                for number, name in enumerate(COUNTED)}
 
     def memory(self, path: str) -> np.ndarray:
         """Return what an array of the Verilog holds now, such as ``memory_x.bank0_words``: a view, which changes."""

@@ -32,7 +32,7 @@ class Simulated:
     ----------
     result : CoreResult
     report : dict of str to int
-        By the names of `golden.core.REPORT`.
+        By the names of `golden.core.REPORT` and `golden.core.COUNTED`.
     macs : int
         Multiply-accumulates of the network in training.
     peak : float
@@ -175,7 +175,7 @@ class Simulation:
         elif kind == LOSS:
             self.host.loss(transfers.number(message[0]))
         else:
-            self.report = transfers.report(message)
+            self.report = transfers.report(message) | self.model.counters()
             if self.report["error"]:
                 raise Stuck(f"the program was stopped: {ERRORS[self.report['error']]}, at instruction "
                             f"{self.report['number']}: {self._line(self.report['number'])}")

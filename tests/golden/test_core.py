@@ -232,7 +232,7 @@ def test_the_program_of_the_page():
     parameters, rng = TrainerParameters(recipe_of("bfp", mantissa=8).system), np.random.default_rng(1)
     w, b, x = (rng.integers(-3, 4, shape) for shape in ((10, 64), (1, 10), (32, 64)))
     sent = [parameters.work.encode(each.astype(float)) for each in (w, b, x)]
-    host = SimpleNamespace(read=lambda count: sent.pop(0).ravel(), written=[], write=lambda codes: host.written.append(
+    host = SimpleNamespace(read=lambda rows, columns: sent.pop(0), written=[], write=lambda codes: host.written.append(
         codes))
     assert np.abs(x @ w.T + b).max() < 256  # what bf16 has exactly
     core.Core(parameters).run(assemble(text), host)

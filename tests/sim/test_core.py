@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from cores import recipe_of
-from narrowgauge.golden.core import REPORT, TrainerParameters, assemble
+from narrowgauge.golden.core import COUNTED, REPORT, TrainerParameters, assemble
 from narrowgauge.golden.core.transfers import LOSS, TENSOR, TOLD, Transfers
 from narrowgauge.golden.formats import Float
 from narrowgauge.sim import runner
@@ -22,24 +22,24 @@ endmodule
 
 module stand_in(input clk, input rst, input [96:0] i_payload, input i_valid, output i_ready, output [66:0] o_payload,
                 output o_valid, input o_ready, input status_clear, output reg invalid, output overflow, output stopped,
-                output reg [9:0] number, output synced);
-  reg [63:0] bits; reg [1:0] kind; reg full, stuck, fickle, loose, waited; reg [4:0] left, count;
+                output reg [9:0] number, output synced, input [3:0] counter, output reg [47:0] count);
+  reg [63:0] bits; reg [1:0] kind; reg full, stuck, fickle, loose, waited; reg [4:0] left, place;
   wire taken = i_valid & i_ready, told = i_payload[96];
   wire [4:0] code = i_payload[4:0];
   assign i_ready = ~stuck & (~full | o_ready & o_valid & left == 0), o_valid = full & ~(fickle & waited);
   assign overflow = first == 16'h7f80, stopped = stuck;
   assign o_payload = {{left == 0, kind, bits ^ {{63'd0, loose & waited}}}}, synced = taken & told & code == 17;
   wire [15:0] first;
-  bank memory_x(clk, taken & ~told, count, i_payload[15:0], first);
+  bank memory_x(clk, taken & ~told, place, i_payload[15:0], first);
   always @(posedge clk) begin
-    waited <= o_valid & ~o_ready;
+    waited <= o_valid & ~o_ready; count <= 1000 + counter;
     if (o_valid & o_ready) begin
       if (left == 0) full <= 0; else begin left <= left - 1; bits <= bits + 1; end
     end
     if (status_clear) invalid <= 0;
     if (taken) begin
       if (told) number <= number + 1;
-      if (~told) begin full <= 1; bits <= i_payload[63:0]; kind <= 0; left <= 0; count <= count + 1; end
+      if (~told) begin full <= 1; bits <= i_payload[63:0]; kind <= 0; left <= 0; place <= place + 1; end
       if (~told & i_payload[15:0] == 16'h7fc0) invalid <= 1;
       if (told & code == 0) begin full <= 1; bits <= 7; kind <= 2; left <= {len(REPORT) - 1}; end
       if (told & code == 11) begin full <= 1; bits <= i_payload[38:7]; kind <= 1; left <= 0; end
@@ -48,7 +48,7 @@ module stand_in(input clk, input rst, input [96:0] i_payload, input i_valid, out
       if (told & code == 4) loose <= 1;
     end
     if (rst) begin
-      full <= 0; stuck <= 0; fickle <= 0; loose <= 0; waited <= 0; left <= 0; count <= 0; number <= 0; invalid <= 0;
+      full <= 0; stuck <= 0; fickle <= 0; loose <= 0; waited <= 0; left <= 0; place <= 0; number <= 0; invalid <= 0;
     end
   end
 endmodule
@@ -113,6 +113,7 @@ def test_nothing_is_lost_under_stalls(idle, busy, seed, monkeypatch):
         np.testing.assert_array_equal(np.concatenate([read.codes(each, 1, 4) for each in found]),
                                       np.concatenate(tensors))
         cycles.add(with_stalls.cycles)
+        assert with_stalls.counters() == {name: 1000 + number for number, name in enumerate(COUNTED)}
     assert len(cycles) == 1
 
 

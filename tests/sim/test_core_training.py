@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from cores import recipe_of
 from narrowgauge.golden import core, datasets, network
-from narrowgauge.golden.core import ERRORS, REPORT, Sequencer
+from narrowgauge.golden.core import COUNTED, ERRORS, REPORT, Sequencer
 from narrowgauge.golden.core.transfers import LOSS, TENSOR, TOLD, Transfers
 from narrowgauge.golden.network.models import layers_of
 from narrowgauge.sim.core import Differs, Simulation, Stuck, comparison, training
@@ -31,8 +31,8 @@ class Fake:
         self.issues, self.tensors = Sequencer(self.core.parameters.side, program).issues(), tensors
         assert len(self.transfers.instructions(program)) == len(program.instructions)
 
-    def read(self, count):
-        return next(self.tensors).ravel()
+    def read(self, rows, columns):
+        return next(self.tensors).reshape(rows, columns)
 
     def write(self, codes):
         rows = codes.shape[0]
@@ -69,6 +69,9 @@ class Fake:
                     if self.times > self.spoilt[1]:
                         self.core.memories[self.spoilt[2]][self.spoilt[3]] = self.spoilt[4]
         return self.messages.popleft()
+
+    def counters(self):
+        return dict.fromkeys(COUNTED, 3)
 
     def memory(self, path):
         memory, plane = path.split("/")

@@ -1,0 +1,266 @@
+"""Test vectors of the trainer: programs with what they read, one behind the other."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ...golden.array import Product
+from ...golden.core import Instruction, Program, TrainerParameters
+from ...golden.core.device import Device
+from ...golden.core.instructions import KINDS, MEMORIES, REGISTERS, SIDES
+from ...golden.core.transfers import INSTRUCTION, Transfers
+from ...golden.update import METHODS, rate_code
+from ...golden.words import VECTOR
+from .. import recorded
+from ..vectors import Vectors
+
+__all__ = ["trainer_random", "trainer_recorded", "trainer_vectors"]
+
+STEP = Instruction("sync")  # before what an instruction needs, as golden does one after the other
+
+
+class _Maker:
+    """Makes a program, and the tensors that it reads."""
+
+    def __init__(self, parameters: TrainerParameters, rng: np.random.Generator) -> None:
+        self.p, self.rng, self.side = parameters, rng, parameters.side
+        self.code: list[Instruction] = []
+        self.tensors: list[np.ndarray] = []
+        self.numbers = 0
+
+    def emit(self, name: str, **fields: Any) -> None:
+        self.code.append(Instruction(name, **{field: int(value) for field, value in fields.items()}))
+        if self.code[-1].unit != "sequencer":
+            self.code.append(STEP)
+
+    def tensor(self, memory: str, rows: int, columns: int, top: int = 0, left: int = 0) -> int:
+        """Define a tensor anywhere in a memory, if it fits there at all; return its number."""
+        blocks, rng = self.p.blocks[memory], self.rng
+        number, self.numbers = self.numbers % 60, self.numbers + 1
+        if memory == "L":
+            first = int(rng.integers(0, self.p.labels - columns + 1))
+            self.emit("tensor", number=number, memory=MEMORIES.index(memory), block=first // 256, left=first % 32,
+                      rows=1, columns=columns)
+            return number
+        high, wide = -(-(top + rows) // self.side), -(-(left + columns) // self.side)
+        stride = int(rng.integers(wide, max((blocks - wide) // max(high - 1, 1), wide) + 1)) if high > 1 else wide
+        last = (high - 1) * stride + wide
+        block = int(rng.integers(0, blocks - last + 1))
+        self.emit("tensor", number=number, memory=MEMORIES.index(memory), block=block, other=block, stride=stride,
+                  top=top, left=left, rows=rows, columns=columns)
+        return number
+
+    def fits(self, memory: str, rows: int, columns: int, top: int = 0, left: int = 0) -> bool:
+        """Return whether a memory has room for a tensor."""
+        return -(-(top + rows) // self.side) * -(-(left + columns) // self.side) <= self.p.blocks[memory]
+
+    def multiplies(self, m: int, n: int, k: int) -> bool:
+        """Return whether the buffers have room for a product."""
+        try:
+            Product(m, n, k).fits(self.p.array)
+        except ValueError:
+            return False
+        return True
+
+    def numbers_of(self, rows: int, columns: int) -> np.ndarray:
+        """Return codes: most of like numbers, some of zeros, in a few tensors of any code at all."""
+        rng, work = self.rng, self.p.work
+        values = rng.normal(size=(rows, columns)) * 2.0 ** rng.integers(-6, 3, (rows, 1))
+        codes = np.where(rng.random((rows, columns)) < 0.1, 0, work.encode(values)).astype(np.uint32)
+        if rng.random() < 0.02:
+            codes[rng.integers(rows), rng.integers(columns)] = rng.integers(0, 1 << work.width)
+        return codes
+
+    def bring(self, number: int, codes: np.ndarray, plane: int = 0) -> None:
+        """Read a tensor."""
+        self.emit("in", to=number, plane=plane)
+        self.tensors.append(codes)
+
+    @property
+    def cost(self) -> int:
+        """Transfers of the program so far, and of what it reads."""
+        return len(self.code) + 1 + sum(len(each) * -(-each.shape[1] // self.p.stream) for each in self.tensors)
+
+    def payloads(self) -> list[int]:
+        """Return the program's transfers, and those of its tensors."""
+        transfers = Transfers(self.p)
+        program = Program((*self.code, Instruction("halt")))
+        rows = [transfers.instructions(program), *map(transfers.elements, self.tensors)]
+        return [int.from_bytes(row.astype("<u4").tobytes(), "little") for row in np.concatenate(rows)]
+
+
+def _begin(maker: _Maker) -> None:
+    """Set the registers, and the modes of two layers."""
+    rng, p = maker.rng, maker.p
+
+    def number(register: str, value: Any) -> None:
+        maker.emit("set", register=REGISTERS.index(register), value=value)
+
+    number("seed", rng.integers(0, 1 << 32))
+    number("training", rng.integers(0, 1 << 32))
+    number("scale", p.work.encode(2.0 ** -rng.integers(0, 7) * rng.uniform(1, 2)))
+    number("method", METHODS.index(p.updates[rng.integers(len(p.updates))]))
+    for register, most in (("rate", 1), ("momentum", 1), ("decay", 0.1)):
+        number(register, rate_code(p.stored, float(rng.choice([0, rng.uniform(0, most)]))))
+    for kind in range(len(KINDS)):
+        for layer in (0, 1):
+            value, place = 0, 0
+            for bits in p.system.modes.values():
+                value |= int(rng.integers(0, 1 << bits)) << place
+                place += bits
+            maker.emit("mode", kind=kind, layer=layer, value=value)
+
+
+def _gemm(maker: _Maker, update: bool) -> None:
+    """A product of any operands that fit, now and then in two parts along k."""
+    rng, p, side = maker.rng, maker.p, maker.side
+    for _ in range(50):
+        slot = 4 if update else int(rng.choice([0, 2]))
+        first = rng.choice(["X", "D"])
+        second = "X" if first == "D" and rng.random() < 0.5 else "W"
+        if update:
+            first, second = "D", "X"
+        across = [bool(rng.integers(2)), bool(rng.integers(2))]
+        m, n, k = (int(rng.integers(1, 2 * side + 8)) for _ in range(3))
+        starts = [int(rng.integers(0, side)) * int(rng.integers(2)) for _ in range(2)]
+        shapes = []
+        for count, turned, start in zip((m, n), across, starts):
+            shapes.append((k, count, 0, start) if turned else (count, k, start, 0))
+        target = "W" if update else "D" if "X" in (first, second) else "X"
+        top, left = (int(rng.integers(0, side)) * int(rng.integers(2)) for _ in range(2))
+        if target in (first, second) or not (
+                maker.multiplies(m, n, k) and maker.fits(first, *shapes[0]) and maker.fits(second, *shapes[1])
+                and maker.fits(target, m, n, top, left)):
+            continue
+        biased = not update and second != "W" and rng.random() < 0.5 or not update and rng.random() < 0.4
+        masked = not update and not biased and target == "D" and rng.random() < 0.5 and maker.fits("X", m, n)
+        biased = biased and maker.fits("W", 1, n, 3, 5)
+        fields = {"a": maker.tensor(first, *shapes[0]), "b": maker.tensor(second, *shapes[1]),
+                  "to": maker.tensor(target, m, n, top, left)}
+        for name, shape in zip("ab", shapes):
+            if rng.random() < 0.7:
+                maker.bring(fields[name], maker.numbers_of(*shape[:2]))
+        if update:
+            for plane in range(p.planes + 1):
+                if rng.random() < 0.5:
+                    maker.bring(fields["to"], maker.numbers_of(m, n), plane)
+        if biased:
+            fields["bias"] = maker.tensor("W", 1, n, int(rng.integers(0, 4)), int(rng.integers(0, 6)))
+        if masked:
+            fields["mask"] = maker.tensor("X", m, n)
+        if rng.random() < 0.5:
+            pitch = int(rng.integers(1, 100))
+            for which in SIDES[:2]:
+                maker.emit("part", side=SIDES.index(which), vector=rng.integers(0, 1 << VECTOR - 1), pitch=pitch)
+        if update and rng.random() < 0.7:
+            maker.emit("part", side=SIDES.index("to"), vector=rng.integers(0, 1 << VECTOR - 1), lane=left % 16,
+                       pitch=rng.integers(1, 50))
+        elif update and left:
+            maker.emit("part", side=SIDES.index("to"), lane=left % 16)
+        flags = {"biased": biased, "masked": masked, "relu": not update and rng.random() < 0.4, "update": update,
+                 "across_a": across[0], "across_b": across[1], "use": 8 * rng.integers(0, 2) + slot}
+        # A part whose sums the next product goes on with: both have the same operands.
+        most = np.array([p.rows, p.columns]) * p.array.open_tile
+        if m <= most[0] and n <= most[1] and rng.random() < 0.3:
+            maker.emit("gemm", **fields, **flags, open=1)
+            flags["continued"] = True
+        maker.emit("gemm", **fields, **flags)
+        maker.emit("out", a=fields["to"])
+        if update:
+            maker.emit("out", a=fields["to"], plane=1)
+        return
+
+
+def _product(maker: _Maker) -> None:
+    _gemm(maker, False)
+
+
+def _move(maker: _Maker) -> None:
+    _gemm(maker, True)
+
+
+def _head(maker: _Maker) -> None:
+    rng, p = maker.rng, maker.p
+    rows, classes = int(rng.integers(1, maker.side + 1)), int(rng.integers(1, min(p.classes, maker.side) + 1))
+    labels = maker.tensor("L", 1, rows)
+    maker.bring(labels, rng.integers(0, classes, (1, rows)).astype(np.uint32))
+    to = maker.tensor("D", rows, classes)
+    logits = maker.tensor("X", rows, classes)
+    maker.bring(logits, maker.numbers_of(rows, classes))
+    maker.emit("head", a=logits, labels=labels, to=to, use=7)
+    maker.emit("out", a=to)
+
+
+def _sums(maker: _Maker) -> None:
+    rng, side = maker.rng, maker.side
+    rows, columns = int(rng.integers(1, side + 1)), int(rng.integers(1, side + 1))
+    left = int(rng.integers(0, side - columns + 1))
+    to = maker.tensor("W", 1, columns, int(rng.integers(0, side)), left)
+    maker.emit("part", side=SIDES.index("to"), vector=rng.integers(0, 1 << VECTOR - 1), lane=left % 16)
+    maker.emit("sums", a=maker.tensor("D", rows, columns), to=to, use=12)
+    maker.emit("out", a=to)
+    maker.emit("out", a=to, plane=1)
+
+
+def _recorded(maker: _Maker) -> None:
+    """A product of recorded operands of a training run, as far as they fit."""
+    rng, gemms = maker.rng, recorded.products()
+    x, y = gemms[rng.integers(len(gemms))]
+    m, n, k = (int(rng.integers(1, maker.side + 1)) for _ in range(3))
+    x, y = x[:m, :k], y[:n, :k]
+    if not maker.multiplies(len(x), len(y), x.shape[1]):
+        return
+    a, b, to = (maker.tensor(*each) for each in (("X", *x.shape), ("W", *y.shape), ("D", len(x), len(y))))
+    for number, codes in ((a, x), (b, y)):
+        maker.bring(number, maker.p.work.encode(codes.astype(np.float64)).astype(np.uint32))
+    maker.emit("gemm", a=a, b=b, to=to)
+    maker.emit("out", a=to)
+
+
+def _transfers(parameters: TrainerParameters, count: int, seed: int, makes: dict[Callable, float]) -> tuple[np.ndarray]:
+    """Return transfers of programs, each of so many parts as fit. At the end there are programs of a ``halt`` alone."""
+    rng, found = np.random.default_rng(seed), list[int]()
+    chances = np.array([*makes.values()])
+    while True:
+        maker = _Maker(parameters, rng)
+        _begin(maker)
+        begun, full = len(maker.code), False
+        while not full:
+            kept = list(maker.code), list(maker.tensors)
+            rng.choice(np.array([*makes], object), p=chances / chances.sum())(maker)
+            if len(maker.code) + 1 > parameters.program or len(found) + maker.cost > count:
+                (maker.code, maker.tensors), full = kept, True
+        if len(maker.code) == begun:
+            break
+        found += maker.payloads()
+    array = np.empty(count, object)
+    array[:] = found + _Maker(parameters, rng).payloads() * (count - len(found))
+    return (array,)
+
+
+def trainer_random(parameters: TrainerParameters, count: int, seed: int) -> tuple[np.ndarray]:
+    """Return transfers: programs of any products, heads and sums at any place, with random numbers."""
+    return _transfers(parameters, count, seed, {_product: 0.5, _move: 0.25, _head: 0.1, _sums: 0.15})
+
+
+def trainer_recorded(parameters: TrainerParameters, count: int, seed: int) -> tuple[np.ndarray]:
+    """Return transfers: programs that multiply recorded tensors."""
+    return _transfers(parameters, count, seed, {_recorded: 1})
+
+
+def trainer_vectors(parameters: TrainerParameters, payloads: np.ndarray) -> Vectors:
+    """Return Vectors for ``trainer``: transfers in order, and what golden's core answers to them."""
+    transfers = Transfers(parameters)
+    device = Device(parameters)
+    inputs = payloads.tolist()
+    device.run(inputs)
+    core = device.core
+
+    def describe(index: int) -> str:
+        kind = "an instruction" if inputs[index] >> transfers.input_bits == INSTRUCTION else "elements"
+        return f"transfer {index}, {kind}: {inputs[index]:x}"
+
+    return Vectors(inputs, [payload for payload, _ in device.answers], [taken for _, taken in device.answers],
+                   {"invalid": int(core.invalid is not None), "overflow": int(core.overflow is not None), "stopped": 0},
+                   describe)
