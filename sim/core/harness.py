@@ -2,7 +2,7 @@
 
 __all__ = ["HARNESS", "REASONS"]
 
-REASONS = ("hungry", "message", "full", "synced", "quiet")  # why `run` returned
+REASONS = ("hungry", "message", "full", "synced", "quiet", "paused")  # why `run` returned
 
 HARNESS = """\
 #include "Unit.h"
@@ -15,14 +15,15 @@ SOURCES
 
 void Unit___024root___eval(Unit___024root*);
 
-enum { HUNGRY, MESSAGE, FULL, SYNCED, QUIET };
+enum { HUNGRY, MESSAGE, FULL, SYNCED, QUIET, PAUSED };
 
 // What Python and C++ share: see `_State` in model.py.
 struct State {
   const uint32_t* inputs; uint32_t* outputs; int64_t* spent;
   int64_t count, sent, more, room, came;              // of transfers
   int64_t idle, busy; uint64_t dice;                  // chances of 65536 that a cycle offers nothing, or takes nothing
-  int64_t stop, patience, quiet, cycle, first, last;  // cycles; `stop`: at the next `synced`
+  int64_t stop, pause;                                // at the next `synced`, at a cycle
+  int64_t patience, quiet, cycle, first, last;        // cycles
   int64_t number, invalid, overflow, stopped, broken, clear;
 };
 
@@ -93,6 +94,7 @@ extern "C" int64_t run(Model* model, State* shared) {
     if (m.message) { m.message = false; return MESSAGE; }
     if (s.stop && m.told < m.settled) { m.told++; return SYNCED; }
     if (s.came == s.room) return FULL;
+    if (s.cycle >= s.pause) return PAUSED;
     if (s.sent == s.count && s.more) return HUNGRY;
     if (s.quiet >= s.patience) { s.quiet = 0; return QUIET; }
     if (!m.offered && s.sent < s.count && !rolls(s, s.idle)) {

@@ -22,6 +22,7 @@ __all__ = ["CoreModel", "Stuck"]
 CHUNK = 1 << 14  # transfers that are handed over at a time, at least; no bit depends on it
 ROOM = 1 << 12
 PATIENCE = 1_000_000
+FOREVER = 2**62
 BROKEN = ("a waiting output changed", "a waiting output was withdrawn")
 
 
@@ -36,7 +37,7 @@ class _State(ctypes.Structure):
                 *((name, ctypes.c_int64) for name in ("count", "sent", "more", "room", "came", "idle", "busy")),
                 ("dice", ctypes.c_uint64),
                 *((name, ctypes.c_int64) for name in (
-                    "stop", "patience", "quiet", "cycle", "first", "last", "number", "invalid", "overflow", "stopped",
+                    "stop", "pause", "patience", "quiet", "cycle", "first", "last", "number", "invalid", "overflow", "stopped",
                     "broken", "clear"))]
 
 
@@ -87,7 +88,8 @@ class CoreModel:
         self.state = _State(
             outputs=self._outputs.ctypes.data, spent=self.spent.ctypes.data, room=ROOM, patience=PATIENCE,
             idle=round(65536 * idle), busy=round(65536 * busy), dice=seed * 1_000_003 + 1)
-        self.state.first, self.state.last = window or (0, 2**62)
+        self.state.first, self.state.last = window or (0, FOREVER)
+        self.state.pause = FOREVER
         self._model = library.create(str(self._dump).encode())
         self.reset()
 
@@ -160,13 +162,20 @@ class CoreModel:
             if reason == "quiet":
                 raise Stuck(f"nothing has moved for {state.patience} cycles, up to cycle {self.cycles}, at instruction "
                             f"{state.number}, with {state.count - state.sent} transfers waiting to be taken")
-            if reason == "synced":
+            if reason in ("synced", "paused"):
                 return None
             self._parts.append(self._outputs[:state.came].copy())
             state.came = 0
             if reason == "message":
                 message, self._parts = np.concatenate(self._parts), []
                 return message
+
+    def run(self, cycles: int) -> None:
+        """Run so many cycles; messages that come are dropped."""
+        self.state.pause = self.cycles + cycles
+        while self.cycles < self.state.pause:
+            self.next()
+        self.state.pause = FOREVER
 
     def _fill(self) -> None:
         """Hand over more of what is to be sent."""

@@ -1,0 +1,104 @@
+"""The trainer's Verilog, simulated: runs end with golden's digests, under stalls, and its memories are golden's."""
+
+import dataclasses
+from functools import lru_cache
+
+import numpy as np
+import pytest
+from cores import recipe_of
+from narrowgauge.golden import core, datasets, network
+from narrowgauge.golden.core import ERRORS, RunHost, assemble, compiled
+from narrowgauge.golden.core.transfers import TOLD
+from narrowgauge.golden.network.models import layers_of
+from narrowgauge.hw import verilog
+from narrowgauge.hw.core import Trainer
+from narrowgauge.sim.core import CoreModel, Simulation
+
+DIGITS = datasets.load("digits").first(70, 45)
+SIZES = {"system": recipe_of("bfp").system, "activations": 4096, "errors": 2048, "weights": 4096, "labels": 256}
+# Two builds, for all tests: each takes a minute.
+CORES = {
+    "merged": {"rows": 2, "columns": 2, "converters": 1, "merged": True, "buffer": 2048},
+    "lanes": {"rows": 2, "columns": 3, "converters": 2, "lanes": 4, "buffer": 256, "program": 1024},
+}
+
+
+@lru_cache
+def trainer(name):
+    parameters = core.TrainerParameters(**SIZES | CORES[name])
+    return parameters, f"trainer_{name}", verilog.emit(Trainer(parameters), f"trainer_{name}")
+
+
+def run_of(recipe, hidden=(20,), **settings):
+    """Return (the run of a core, the arguments of `network.train`)."""
+    usual = {"seed": 3, "epochs": 1, "batch": 32, "lr": 0.1} | settings
+    layers = layers_of("mlp", DIGITS, hidden, False)
+    return core.Run(recipe, layers, len(DIGITS.train_x), len(DIGITS.test_x), **usual), usual | {"hidden": hidden}
+
+
+@pytest.mark.parametrize("name, recipe, settings, own", [
+    ("merged", recipe_of("bfp"), {"epochs": 2}, {"check": "step", "idle": 0.3, "busy": 0.3}),
+    ("merged", recipe_of("bfp", mantissa=2, update="stochastic"), {"batch": 31, "hidden": (18, 17), "seed": 5},
+     {"check": "instruction"}),
+    ("lanes", recipe_of("bfp", update="stochastic"), {"lr_drops": (0.3, 0.7), "decay": 0.01, "epochs": 2},
+     {"check": "step", "idle": 0.9, "seed": 2}),
+    ("lanes", recipe_of("bfp", mantissa=3, gradients_rounding="nearest"), {"batch": 70, "hidden": (36, 9)},
+     {"busy": 0.9, "parts": 2, "blocks": 2}),
+])
+def test_a_run_ends_with_the_digests_of_training(name, recipe, settings, own):
+    parameters, module, text = trainer(name)
+    run, usual = run_of(recipe, **settings)
+    simulation, history = Simulation(parameters, run, DIGITS, module, text, **own), []
+    expected = network.train(recipe, DIGITS, progress=lambda *_: history.append(simulation.advance()), **usual)
+    found = simulation.finish()
+    assert (found.result.digest, found.result.state_digest) == (expected.digest, expected.state_digest)
+    assert tuple(history) == found.result.history == expected.history
+    report = found.report
+    assert (report["error"], report["number"]) == (0, len(simulation.program.instructions) - 1)
+    assert (found.result.invalid, found.result.overflow) == (None, None)
+    # The counters are those of the same cycles, but for the program's load and the report.
+    assert 0 <= simulation.cycles - report["training_cycles"] < 4 * len(simulation.program.instructions)
+    assert simulation.model.spent.sum() - simulation.cycles == report["measuring_cycles"]
+
+
+def test_a_reset_leads_to_a_fresh_start():
+    """In whatever a trainer was; what its memories hold, NaN among it, does not matter."""
+    parameters, module, text = trainer("merged")
+    run, usual = run_of(recipe_of("bfp"))
+    expected = core.train(parameters, run, DIGITS)
+    model, rng = CoreModel(parameters, module, text, idle=0.2, busy=0.2), np.random.default_rng(1)
+    x = DIGITS.train_x.copy()
+    x[::7] = np.nan
+    spoilt = dataclasses.replace(DIGITS, train_x=x)
+    program = compiled(parameters, run)
+    for cycles in rng.integers(100, 15000, 6).tolist():
+        model.send(program, RunHost(parameters, run, spoilt).tensors())
+        model.run(cycles)
+        model.reset()
+    assert model.state.invalid == 0 or not model.run(1) and model.state.invalid == 0
+    host = RunHost(parameters, run, DIGITS)
+    model.send(program, host.tensors())
+    shapes = [(issue.views["a"].rows, issue.views["a"].columns)
+              for issue in core.Sequencer(parameters.side, program).issues() if issue.instruction.name == "out"]
+    while model.transfers.kind(message := model.next()) != TOLD:
+        if model.transfers.kind(message):
+            host.loss(model.transfers.number(message[0]))
+        else:
+            host.write(model.transfers.codes(message, *shapes.pop(0)))
+    assert host.result(program, None, None).digest == expected.digest
+    assert host.history == list(expected.history)
+
+
+def test_a_nan_sticks_with_its_step():
+    """A number of the third batch that is NaN is met in step 2, and training goes on; golden meets it there too."""
+    parameters, module, text = trainer("lanes")
+    run, _ = run_of(recipe_of("bfp"), batch=20)
+    x = DIGITS.train_x.copy()
+    order = np.random.default_rng(3)
+    network.initialise(run.layers, order, run.recipe.work)
+    x[np.argsort(order.random(len(x)), kind="stable")[40], 5] = np.nan
+    data = dataclasses.replace(DIGITS, train_x=x)
+    found = Simulation(parameters, run, data, module, text).finish()
+    expected = core.train(parameters, run, data)
+    assert (found.result.invalid, found.result.overflow) == (expected.invalid, expected.overflow) == (2, None)
+    assert found.result.digest == expected.digest
