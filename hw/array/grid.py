@@ -193,10 +193,11 @@ class CellArray(wiring.Component):
         # Instructions. The operands of a product are read when it is taken; what the cells need to know of it waits for
         # them.
         waiting, taken = signals("waiting taken")
-        shapes = {"m": SIZE, "n": SIZE, "groups": rows.groups.shape(), "first": 1, "last": 1,
+        shapes = {"m": SIZE, "n": SIZE, "final": size_of(parameters.words), "first": 1, "last": 1,
                   "a_mode": mode_layout(system), "b_mode": mode_layout(system)}
-        queued = SimpleNamespace(**{name: Signal(shape, name=f"queued_{name}") for name, shape in shapes.items()})
-        groups = Signal.like(rows.groups)
+        queued = SimpleNamespace(**{name: Signal(shape, name=f"queued_{name}", reset_less=True)
+                                    for name, shape in shapes.items()})
+        final = Signal(SIZE)  # vectors of a row before its last one
         accept, empty = signals("accept empty")
         blocked: Value = waiting
         if system.random:
@@ -206,28 +207,27 @@ class CellArray(wiring.Component):
             self.i.ready.eq(rows.idle & columns.idle & ~Mux(payload.multiply, blocked, paths[0].reading)),
             accept.eq(self.i.valid & self.i.ready),
             empty.eq((payload.m == 0) | (payload.n == 0) | (payload.k == 0)),
-            groups.eq((payload.k + (group - 1))[low:]),
+            final.eq((payload.k - 1)[low:SIZE]),
         ]
         begin = accept & payload.multiply & ~empty
         with m.If(taken):
             m.d.sync += waiting.eq(0)
         with m.If(begin):
-            m.d.sync += [waiting.eq(1), queued.m.eq(payload.m), queued.n.eq(payload.n), queued.groups.eq(groups),
+            m.d.sync += [waiting.eq(1), queued.m.eq(payload.m), queued.n.eq(payload.n), queued.final.eq(final),
                          queued.first.eq(payload.first), queued.last.eq(payload.last),
                          *(queued.a_mode[name].eq(payload.a[name]) for name in system.modes),
                          *(queued.b_mode[name].eq(payload.b[name]) for name in system.modes)]
         for walker, operand, count in ((rows, payload.a, payload.m), (columns, payload.b, payload.n)):
             m.d.comb += [
-                walker.start.eq(begin), walker.rows.eq(count), walker.groups.eq(groups),
+                walker.start.eq(begin), walker.rows.eq(count),
+                walker.final.eq(Cat(final[:len(queued.final)], final[len(queued.final):].any())),
                 walker.tail.eq(payload.k[:low] if low else 0), walker.block.eq(operand.block),
-                walker.down.eq(Mux(operand.transposed, 1, operand.stride)),
-                walker.along.eq(Mux(operand.transposed, operand.stride, 1)),
-                walker.transposed.eq(operand.transposed),
+                walker.stride.eq(operand.stride), walker.transposed.eq(operand.transposed),
                 *(walker.mode[name].eq(operand[name]) for name in system.modes),
             ]
             if system.random:
                 m.d.comb += [walker.use.eq(payload.use ^ int(walker is columns)), walker.number.eq(operand.vector),
-                             walker.pitch.eq(Mux(payload.pitch == 0, groups, payload.pitch))]
+                             walker.pitch.eq(Mux(payload.pitch == 0, final + 1, payload.pitch))]
 
         # The memory: a bank for each element of a vector, with a port for writes and one for each path's reads. A read
         # vector is rotated down by its index. A written vector is rotated up by its index, which is a rotation down by
