@@ -29,7 +29,7 @@ def multipliers(parameters: SoftmaxParameters) -> dict[str, dict[str, Any]]:
 
 
 def _points(values: tuple[int, ...]) -> list[tuple[int, int]]:
-    """Return each point of a table but the last, with how far the next one is below it."""
+    """Return the points of a table, each with its distance from the next point; the last point has none."""
     return [(start, start - end) for start, end in zip(values, values[1:])]
 
 

@@ -19,7 +19,7 @@ from .functions import ALWAYS, distances, exponentials, looked_up, multipliers, 
 
 __all__ = ["SoftmaxGrad"]
 
-ROWS = 16  # rows with a sum under way; as many as a LUT RAM holds, and enough for rows of one class
+ROWS = 16  # places for rows whose sums are under way: a LUT RAM has as many
 SCANNED = 16  # cycles from the reading of a logit to the sum with its exponential
 NORMALISED = 2  # cycles from a row's sum to its normalised sum
 LOOKED_UP = 6  # cycles from a normalised sum to the reading of the row's first exponential
@@ -36,8 +36,8 @@ class SoftmaxGrad(StreamUnit):
     one. A NaN makes each error of its row 0 and the loss the largest; an Inf is the number next to the largest. Each
     error draws one random word if the rounding is stochastic. Source: numerics contract, section 9.
 
-    The passes of different rows overlap. Each pass takes a cycle for each class, and the second one a cycle more for
-    the greatest logit.
+    The passes of different rows overlap. A pass takes a cycle for each class. The second pass takes one more, for the
+    greatest logit.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ class SoftmaxGrad(StreamUnit):
     latency : int
         Cycles from the last logit of a row of as many as there are classes to its first error.
     interval : int
-        Cycles between such rows: one per class and one more.
+        Cycles between full rows: the number of classes, and 1.
     """
 
     def __init__(self, parameters: SoftmaxParameters, addressed: bool = False) -> None:
