@@ -9,11 +9,13 @@ from amaranth.lib.wiring import In, Out
 
 from ...base.checks import require
 from ...golden.floating import MultiplierParameters
-from ...golden.words import USE, VECTOR
+from ...golden.number_system import LANES
+from ...golden.words import STAGES, USE, VECTOR, blocks_of
 from .. import verilog
 from ..floating import FloatMultiplier
 from ..pipeline import signals, stage
 from ..softmax import SoftmaxGrad
+from ..words import AddressedWords
 from .layouts import SIZE, Geometry, piece_layout, place_layout, read_layout
 from .memories import READ, segment
 
