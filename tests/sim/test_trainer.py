@@ -1,33 +1,17 @@
 """The trainer's Verilog, simulated: runs end with golden's digests, under stalls, and its memories are golden's."""
 
 import dataclasses
-from functools import lru_cache
 
 import numpy as np
 import pytest
-from cores import recipe_of
+from cores import recipe_of, trainer
 from narrowgauge.golden import core, datasets, network
-from narrowgauge.golden.core import ERRORS, RunHost, assemble, compiled
+from narrowgauge.golden.core import RunHost, compiled
 from narrowgauge.golden.core.transfers import TOLD
 from narrowgauge.golden.network.models import layers_of
-from narrowgauge.hw import verilog
-from narrowgauge.hw.core import Trainer
 from narrowgauge.sim.core import CoreModel, Simulation
 
 DIGITS = datasets.load("digits").first(70, 45)
-SIZES = {"system": recipe_of("bfp").system, "activations": 4096, "errors": 2048, "weights": 4096, "labels": 256}
-# Two builds, for all tests: each takes a minute.
-CORES = {
-    "merged": {"rows": 2, "columns": 2, "converters": 1, "merged": True, "buffer": 2048},
-    "lanes": {"rows": 2, "columns": 3, "converters": 2, "lanes": 4, "buffer": 256, "program": 1024},
-}
-
-
-@lru_cache
-def trainer(name):
-    parameters = core.TrainerParameters(**SIZES | CORES[name])
-    return parameters, f"trainer_{name}", verilog.emit(Trainer(parameters), f"trainer_{name}")
-
 
 def run_of(recipe, hidden=(20,), **settings):
     """Return (the run of a core, the arguments of `network.train`)."""
