@@ -148,7 +148,8 @@ class Epilogue(wiring.Component):
                 adder.i.payload.subtract.eq(0), adder.i.valid.eq(now.valid), adder.enable.eq(advance),
             ]
             summed.append(adder.o.payload.value)
-        now = stage(m, advance, "added0", now, drop=("elements", "others"), cut=Cat(zero) & task.masked.replicate(width))
+        now = stage(m, advance, "added0", now, drop=("elements", "others"),
+                    cut=Cat(zero) & task.masked.replicate(width))
         for step in range(1, ADDER):
             now = stage(m, advance, f"added{step}", now)
         made = []

@@ -57,7 +57,7 @@ FIRST = USUAL.count("\n")
     ("a tensor that was not", FIRST, "in t9"),
     ("a tensor that was not", FIRST, "view t9 of=t8 rows=1 columns=1"),
     ("a tensor that was not", FIRST, "flip t9"),
-    ("a tensor that was not", FIRST, "tensor t9 rows=0 columns=5"),
+    ("a tensor that was not", FIRST, "tensor t9 memory=X rows=0 columns=5"),
     ("a part beyond", FIRST, "view t9 of=x row=10 rows=7 columns=16"),
     ("a part beyond", FIRST, "view t9 of=x column=16 rows=1 columns=1"),
     ("a memory", FIRST, "tensor t9 memory=E rows=1 columns=1"),
@@ -74,8 +74,8 @@ FIRST = USUAL.count("\n")
     ("a tensor beyond", FIRST, "tensor t9 memory=X block=8191 stride=1 rows=1 columns=1"),
     ("a tensor beyond", FIRST, "tensor t9 memory=X other=16 stride=1 rows=1 columns=1"),
     ("a tensor beyond", FIRST, "tensor t9 memory=L left=1 rows=1 columns=256"),
-    ("vectors that", FIRST + 1, "tensor t9 memory=X stride=1 left=1 rows=16 columns=15\n"
-                                "gemm a=t9 b=w to=d across_b"),
+    ("vectors that", FIRST + 1, "tensor t9 memory=X stride=2 left=1 rows=16 columns=16\n"
+                                "gemm a=t9 b=w to=d"),
     ("sizes of", FIRST + 1, "tensor t9 memory=X stride=1 rows=16 columns=15\ngemm a=t9 b=w to=d"),
     ("sizes of", FIRST + 1, "tensor t9 memory=D stride=1 rows=15 columns=16\ngemm a=x b=w to=t9"),
     ("sizes of", FIRST, "gemm a=x b=w to=d bias=w biased"),
