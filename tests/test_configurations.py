@@ -11,7 +11,7 @@ from narrowgauge.golden.formats import Float
 from narrowgauge.sim.array import instructions
 from narrowgauge.sim.sweep import Batch
 
-# A core is too large to be tried here. tests/golden/test_core_sweep.py draws cores, tests/sim/test_trainer.py runs some.
+# A core is too large to be tried here: tests/golden/test_core_sweep.py and tests/sim/test_trainer.py try some.
 UNITS = [name for name in catalog.UNITS if name != "trainer"]
 # Units whose builds are short: more of them are tried.
 SHORT = [name for name in UNITS if name.startswith(("float-", "precision-")) and name != "float-mac"] + [
