@@ -10,7 +10,7 @@ from amaranth.lib import data, memory
 from ...golden.array import SIZE, ArrayParameters
 from .. import verilog
 from ..pipeline import stage
-from .layouts import UNCHECKED, mode_layout
+from .layouts import UNCHECKED, mode_layout, size_of
 from .path import Path
 from .results import keep_results
 from .sequence import sequence
@@ -39,30 +39,30 @@ def begin(m: Module, parameters: ArrayParameters, product: Any, start: Value, wa
     """
     system = parameters.system
     low = system.group.bit_length() - 1
-    groups = Signal.like(walkers[0].groups)
-    shapes = {"m": SIZE, "n": SIZE, "groups": groups.shape(), "first": 1, "last": 1, "a_mode": mode_layout(system),
-              "b_mode": mode_layout(system)}
-    queued = SimpleNamespace(**{name: Signal(shape, name=f"queued_{name}") for name, shape in shapes.items()})
-    m.d.comb += groups.eq((product.k + (system.group - 1))[low:])
+    shapes = {"m": SIZE, "n": SIZE, "final": size_of(parameters.words), "first": 1, "last": 1,
+              "a_mode": mode_layout(system), "b_mode": mode_layout(system)}
+    queued = SimpleNamespace(**{name: Signal(shape, name=f"queued_{name}", reset_less=True)
+                                for name, shape in shapes.items()})
+    final = Signal(SIZE)  # vectors of a row before its last one
+    m.d.comb += final.eq((product.k - 1)[low:SIZE])
     with m.If(taken):
         m.d.sync += waiting.eq(0)
     with m.If(start):
-        m.d.sync += [waiting.eq(1), queued.m.eq(product.m), queued.n.eq(product.n), queued.groups.eq(groups),
+        m.d.sync += [waiting.eq(1), queued.m.eq(product.m), queued.n.eq(product.n), queued.final.eq(final),
                      queued.first.eq(product.first), queued.last.eq(product.last),
                      *(queued.a_mode[name].eq(product.a[name]) for name in system.modes),
                      *(queued.b_mode[name].eq(product.b[name]) for name in system.modes)]
     for side, (walker, operand, count) in enumerate(zip(walkers, (product.a, product.b), (product.m, product.n))):
         m.d.comb += [
-            walker.start.eq(start), walker.rows.eq(count), walker.groups.eq(groups),
+            walker.start.eq(start), walker.rows.eq(count),
+            walker.final.eq(Cat(final[:len(queued.final)], final[len(queued.final):].any())),
             walker.tail.eq(product.k[:low] if low else 0), walker.block.eq(operand.block),
-            walker.down.eq(Mux(operand.transposed, 1, operand.stride)),
-            walker.along.eq(Mux(operand.transposed, operand.stride, 1)),
-            walker.transposed.eq(operand.transposed),
+            walker.stride.eq(operand.stride), walker.transposed.eq(operand.transposed),
             *(walker.mode[name].eq(operand[name]) for name in system.modes),
         ]
         if system.random:
             m.d.comb += [walker.use.eq(product.use ^ side), walker.number.eq(operand.vector),
-                         walker.pitch.eq(Mux(product.pitch == 0, groups, product.pitch))]
+                         walker.pitch.eq(Mux(product.pitch == 0, final + 1, product.pitch))]
     return queued
 
 

@@ -17,14 +17,16 @@ def size_of(count: int) -> int:
 def request_layout(parameters: ArrayParameters) -> data.StructLayout:
     """Return the layout of a vector that is to be read: where it is, how it is converted, and where it goes.
 
-    ``of`` is the side that the vector is for. ``arrived`` tells whether it completes what a tile needs. ``random`` is
-    the index of its random words, if it may need any.
+    ``at`` is its place in its row of the operand, and ``place`` the row's in the buffer. ``of`` is the side that it is
+    for. ``arrived`` tells whether it completes what a tile needs. ``random`` is the index of the random words of the
+    row's first vector, if it may need any.
     """
     system = parameters.system
     low = max(system.group.bit_length() - 1, 1)
     return data.StructLayout({
         "block": size_of(parameters.blocks), "index": low, "transposed": 1, "tail": low, "mode": mode_layout(system),
-        "lanes": max(parameters.rows, parameters.columns), "place": size_of(parameters.words), "arrived": 1, "of": 1,
+        "lanes": max(parameters.rows, parameters.columns), "at": size_of(parameters.words),
+        "place": size_of(parameters.words), "arrived": 1, "of": 1,
         **({"random": 32} if system.random else {}),
     })
 

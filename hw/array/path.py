@@ -1,7 +1,6 @@
 """The array's way from the memory into the buffers: rotation, tail, conversion."""
 
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any, cast
 
 from amaranth import *
@@ -11,9 +10,9 @@ from amaranth.lib.wiring import In, Out
 from ...base.checks import require
 from ...golden import words
 from ...golden.array import FETCH, ArrayParameters
-from ...golden.words import STAGES
+from ...golden.words import STAGES, VECTOR, blocks_of
 from ..circuits import circuits_of
-from ..pipeline import stage
+from ..pipeline import signals, stage
 from ..words import AddressedWords
 from .layouts import mode_layout, request_layout, size_of
 
@@ -94,22 +93,26 @@ class Path(wiring.Component):
         for bank in range(group):
             offset = (Mux(vector.transposed, bank - vector.index, vector.index)[:low],) if low else ()
             m.d.comb += self.address[bank].eq(Cat(*offset, vector.block))
-        way = {name: vector[name] for name in ("lanes", "place", "arrived", "of")}
-        now = stage(m, 1, "read", valid=self.valid, index=vector.index, tail=vector.tail, mode=vector.mode, **way)
+        way = {name: vector[name] for name in ("lanes", "arrived", "of")}
+        way["place"] = (vector.place + vector.at)[:len(self.place)]
+        now = stage(m, 1, "read", valid=self.valid, index=vector.index, tail=vector.tail, mode=vector.mode)
         # The memory answers late in the cycle: its answer is registered before it is rotated.
         for step in range(FETCH, self.fetch):
             now = stage(m, 1, f"waited{step}", now)
         now = stage(m, 1, "answered", now)
         m.d.comb += [self.index.eq(now.index), self.reading.eq(now.valid)]
-        # What is beyond the reduction axis counts as zero.
-        kept = [Mux((now.tail == 0) | (now.tail > k), each, 0) if low else each for k, each in enumerate(self.elements)]
+        # What is beyond the reduction axis counts as zero. From a Mux synthesis would make a clear for each element. As
+        # all registers of an ECP5's tile share one clear, the elements would need tiles of their own.
+        kept = [each & ((now.tail == 0) | (now.tail > k)).replicate(len(each)) if low else each
+                for k, each in enumerate(self.elements)]
         now = stage(m, 1, "fetched", now, drop=("tail", "index"), elements=Cat(kept))
         if self.converter:
             m.submodules.converter = converter = self.converter
             mode = data.View(mode_layout(system), now.mode)
             if system.random:
                 # A vector's index starts so late that the words meet the vector.
-                index = vector.random
+                below = blocks_of(*system.random).bit_length() - 1
+                index = Cat((vector.random[:VECTOR] + (vector.at << below))[:VECTOR], vector.random[VECTOR:])
                 for step in range(self.behind - STAGES):
                     index = stage(m, 1, f"index{step}", index=index).index
                 m.submodules.random = random = AddressedWords(lanes=system.random[0], bits=system.random[1])
@@ -125,24 +128,20 @@ class Path(wiring.Component):
         else:
             m.d.comb += self.value.eq(now.elements)
         # It never stalls, so that where a vector goes comes out of a ring of as many words.
-        layout = {name: len(getattr(now, name)) for name in way}
-        now = SimpleNamespace(valid=now.valid, way=Cat(getattr(now, name) for name in way))
-        if self.delay:
-            depth = max(1 << (self.delay - 1).bit_length(), 2)
-            m.submodules.ring = ring = memory.Memory(shape=len(now.way), depth=depth, init=[])
-            write = ring.write_port()
-            read = ring.read_port(domain="comb")
-            count = Signal(range(depth))
-            m.d.sync += count.eq(count + 1)
-            m.d.comb += [write.addr.eq(count), write.data.eq(now.way), write.en.eq(1),
-                         read.addr.eq(count - self.delay)]
-            for step in range(self.delay):
-                now = stage(m, 1, f"way{step}", valid=now.valid)
-            now.way = read.data
-        now = SimpleNamespace(valid=now.valid, **{name: getattr(data.View(data.StructLayout(layout), now.way), name)
-                                                  for name in way})
-        m.d.comb += [self.lanes.eq(now.lanes & now.valid.replicate(len(now.lanes))), self.place.eq(now.place),
-                     self.arrived.eq(now.valid & now.arrived), self.of.eq(now.of)]
+        delay, valid = self.fetch + self.delay, now.valid
+        for step in range(self.delay):
+            valid = stage(m, 1, f"way{step}", valid=valid).valid
+        layout = data.StructLayout({name: len(value) for name, value in way.items()})
+        m.submodules.ring = ring = memory.Memory(shape=layout, depth=1 << (delay - 1).bit_length(), init=[])
+        write = ring.write_port()
+        read = ring.read_port(domain="comb")
+        count = Signal(range(ring.depth))
+        m.d.sync += count.eq(count + 1)
+        m.d.comb += [write.addr.eq(count), write.en.eq(1), read.addr.eq(count - delay),
+                     *(write.data[name].eq(value) for name, value in way.items())]
+        now = read.data
+        m.d.comb += [self.lanes.eq(now.lanes & valid.replicate(len(self.lanes))), self.place.eq(now.place),
+                     self.arrived.eq(valid & now.arrived), self.of.eq(now.of)]
         return m
 
 
@@ -168,22 +167,19 @@ def random_key(m: Module, parameters: ArrayParameters, payload: data.View, wante
     start = words.chained(words.START, seed)
     key, step = Signal(64, name="key", init=words.key(seed)), Signal(32, name="step")
     behind = paths[0].behind
-    quiet = Signal(range(behind + 1), name="quiet")
-    making = Signal(range(behind + 2), name="making")
-    known = Signal(name="known")
-    m.d.comb += [known.eq((payload.step == step) & (making == 0)), *(path.key.eq(key) for path in paths)]
-    with m.If(making != 0):
-        m.d.comb += paths[0].vector.random.eq(step)
+    quiet = Signal(range(behind + 1), name="quiet")  # cycles since an index was last another one
+    making, known = signals("making known")
+    m.d.comb += [known.eq((payload.step == step) & ~making), *(path.key.eq(key) for path in paths)]
+    with m.If(making):
+        m.d.comb += paths[0].vector.random.eq(step)  # the walkers are idle, so that `at` is 0
     with m.If(going):
         m.d.sync += quiet.eq(0)
     with m.Elif(quiet != behind):
         m.d.sync += quiet.eq(quiet + 1)
-    with m.If(making != 0):
-        m.d.sync += making.eq(making - 1)
-        with m.If(making == 1):
-            m.d.sync += key.eq(paths[0].begin)
-    with m.Elif(wanted & ~known & ~going & (quiet == behind)):
-        m.d.sync += [key.eq(start), step.eq(payload.step), making.eq(behind + 1)]
+    with m.Elif(making):
+        m.d.sync += [key.eq(paths[0].begin), making.eq(0)]
+    with m.Elif(wanted & ~known):
+        m.d.sync += [key.eq(start), step.eq(payload.step), making.eq(1), quiet.eq(0)]
     return known
 
 

@@ -27,26 +27,25 @@ def sequence(array: Any, m: Module, walkers: Sequence, arrived: Sequence[Value],
     across = parameters.tile[1]
     words = len(walkers[0].freed)
     running, issue, room = signals("running issue room")
-    groups, final, at = (Signal.like(queued.groups, name=name) for name in ("groups", "final", "at"))
-    first, last, a_mode, b_mode = (Signal.like(vars(queued)[name], name=name)
-                                   for name in ("first", "last", "a_mode", "b_mode"))
-    # For each side: `left` counts the rows from the current one on, `tile_left` those from the tile's first one on.
-    # `place` is where the current row of lanes begins in the buffer, `tile_place` where the tile's first row begins.
-    # `base` is where the product begins, and `freed` where the oldest row begins that is still needed. `label` and
-    # `tile_label` are the labels of the current row of lanes and of the tile's first row.
+    final, first, last, a_mode, b_mode = (Signal.like(vars(queued)[name], name=name)  # not reset, as these are not
+                                          for name in ("final", "first", "last", "a_mode", "b_mode"))
+    at = Signal(len(final))
+    # For each side: `left` counts the rows from the current one on. Three places are in the buffer. At `place` begins
+    # the current row of lanes, at `tile_place` the tile's first row, at `freed` the oldest row that is still needed.
+    # `tile` counts the tiles before this one: of rows in the product, of columns in the row of tiles.
     sides = []
     for name, count, walker, label in zip("ab", parameters.tile, walkers, parameters.labels):
-        lanes = walker.lanes
+        low = count.bit_length() - 1
+        slot = Signal(size_of(count), name=f"{name}_slot")
+        tile = Signal(max(label - low, words), name=f"{name}_tile", reset_less=True)
+        place, tile_place, freed, there = (Signal(words, name=f"{name}_{each}")
+                                           for each in ("place", "tile_place", "freed", "there"))
         sides.append(SimpleNamespace(
-            count=count, lanes=lanes, slot=Signal(size_of(count), name=f"{name}_slot"),
-            left=Signal(SIZE, name=f"{name}_left"), tile_left=Signal(SIZE, name=f"{name}_tile_left"),
-            place=Signal(words, name=f"{name}_place"), tile_place=Signal(words, name=f"{name}_tile_place"),
-            base=Signal(words, name=f"{name}_base"), freed=Signal(words, name=f"{name}_freed"),
-            label=Signal(label, name=f"{name}_label"), tile_label=Signal(label, name=f"{name}_tile_label"),
-            there=Signal(words, name=f"{name}_there")))
+            count=count, lanes=walker.lanes, slot=slot, tile=tile, label=Cat(slot[:low], tile)[:label],
+            left=Signal(SIZE, name=f"{name}_left", reset_less=True), place=place, tile_place=tile_place, freed=freed,
+            there=there, beyond=(Cat(C(1, 1), place) + Cat(C(1, 1), final))[1:words + 1]))  # a carry adds one more
     a, b = sides
-    all_columns = Signal(SIZE)
-    tile = Signal(words)  # tiles of the current row of tiles before this one
+    base = Signal(words)  # where the product's first column begins
 
     ends = {}
     for name, side in (("a", a), ("b", b)):
@@ -67,8 +66,7 @@ def sequence(array: Any, m: Module, walkers: Sequence, arrived: Sequence[Value],
     # What the cells are given waits in a short queue, so that whether they take it is not asked by all that follows
     # here. What is freed is freed when it leaves the queue, as it is read then.
     entry = data.StructLayout({
-        "a": words - 1, "b": words - 1, "slot": size_of(parameters.sums), "first": 1, "last": 1,
-        "row_end": 1, "end": 1, "a_freed": words, "b_freed": words,
+        "a": words, "b": words, "slot": size_of(parameters.sums), "first": 1, "last": 1, "row_end": 1, "end": 1,
         "a_mode": mode_layout(parameters.system), "b_mode": mode_layout(parameters.system),
     })
     m.submodules.queue = queue = fifo.SyncFIFO(width=entry.size, depth=QUEUE)
@@ -77,66 +75,59 @@ def sequence(array: Any, m: Module, walkers: Sequence, arrived: Sequence[Value],
     m.d.comb += [
         given.a.eq(a.place + at), given.b.eq(b.place + at), given.slot.eq(a.slot * across + b.slot),
         given.first.eq(first & (at == 0)), given.last.eq(last & ends["k"]), given.row_end.eq(row_end),
-        given.end.eq(end), given.a_freed.eq(a.place + groups), given.b_freed.eq(b.place + groups),
-        given.a_mode.eq(a_mode), given.b_mode.eq(b_mode),
+        given.end.eq(end), given.a_mode.eq(a_mode), given.b_mode.eq(b_mode),
         queue.w_data.eq(given), queue.w_en.eq(issue), queue.r_en.eq(pop),
     ]
     with m.If(pop & queue.r_rdy & popped.row_end):
-        m.d.sync += a.freed.eq(popped.a_freed)
+        m.d.sync += a.freed.eq(popped.a + 1)
     with m.If(pop & queue.r_rdy & popped.end):
-        m.d.sync += b.freed.eq(popped.b_freed)
-    operands = (a.there != 0) & (b.there > tile)
+        m.d.sync += b.freed.eq(popped.b + 1)
+    operands = (a.there != 0) & (b.there > b.tile)
     m.d.comb += issue.eq(running & operands & room & queue.w_rdy)
 
-    def forward(side: SimpleNamespace) -> list:
-        return [side.slot.eq(side.slot + 1), side.left.eq(side.left - side.lanes),
-                side.place.eq(side.place + groups), side.label.eq(side.label + 1)]
-
-    def back(side: SimpleNamespace) -> list:
-        return [side.slot.eq(0), side.left.eq(side.tile_left), side.place.eq(side.tile_place),
-                side.label.eq(side.tile_label)]
-
-    steps = {"k": ([at.eq(at + 1)], [at.eq(0)]), "a": (forward(a), back(a)), "b": (forward(b), back(b))}
+    # Of each side, at its last row in the tile: whether it goes on to the next tile, and if not, how many rows of lanes
+    # it goes back. That is to the tile's first row. For the next row of tiles, columns go back to the first one of all.
+    turns = {"a": (row_end, a.slot), "b": (tile_end & ~b.over, Mux(row_end, b.label, b.slot))}
     carry = issue
     for digit in ("b", "a", "k") if parameters.interleaved else ("k", "b", "a"):
-        onward, again = steps[digit]
-        with m.If(carry & ~ends[digit]):
-            m.d.sync += onward
-        with m.If(carry & ends[digit]):
-            m.d.sync += again
+        with m.If(carry):
+            if digit == "k":
+                m.d.sync += at.eq((at + 1) & ~ends["k"].replicate(len(at)))
+            else:
+                side, back, (onward, again) = {"a": a, "b": b}[digit], ends[digit], turns[digit]
+                m.d.sync += [
+                    side.slot.eq(Mux(back, 0, side.slot + 1)),
+                    side.left.eq(side.left + Mux(back & ~onward, again * side.lanes, -side.lanes)),
+                    side.place.eq(Mux(back, side.tile_place, side.beyond)),
+                ]
         carry = carry & ends[digit]
 
-    def begin(side: SimpleNamespace, left: Value, place: Value, label: Any) -> list:
-        return [side.left.eq(left), side.tile_left.eq(left), side.place.eq(place), side.tile_place.eq(place),
-                side.label.eq(label), side.tile_label.eq(label)]
-
-    def beyond(side: SimpleNamespace) -> tuple:
-        return side.left - side.lanes, (side.place + groups)[:words], side.label + 1
+    def next_tile(side: SimpleNamespace) -> list:
+        return [side.tile.eq(side.tile + 1), side.place.eq(side.beyond), side.tile_place.eq(side.beyond)]
 
     done = carry
+    ended = Signal()
+    m.d.sync += ended.eq(done & b.over & a.over)
     m.d.comb += taken.eq(~running & waiting)
     with m.If(done):
-        m.d.sync += tile.eq(Mux(b.over, 0, tile + 1))
-        with m.If(~b.over):
-            m.d.sync += begin(b, *beyond(b))
-        with m.Else():
-            m.d.sync += [*begin(b, all_columns, b.base, 0), *begin(a, *beyond(a))]
+        m.d.sync += next_tile(b)
+        with m.If(b.over):
+            m.d.sync += next_tile(a)
             with m.If(a.over):
-                m.d.sync += [running.eq(0), a.base.eq((a.place + groups)[:words]),
-                             b.base.eq((b.place + groups)[:words])]
+                m.d.sync += [running.eq(0), base.eq(b.beyond)]
+            with m.Else():
+                m.d.sync += [b.tile.eq(0), b.place.eq(base), b.tile_place.eq(base)]
     with m.If(taken):
         m.d.sync += [
-            running.eq(1), groups.eq(queued.groups), final.eq(queued.groups - 1), first.eq(queued.first),
-            last.eq(queued.last), a_mode.eq(queued.a_mode), b_mode.eq(queued.b_mode), at.eq(0), tile.eq(0),
-            all_columns.eq(queued.n),
-            *begin(a, queued.m, a.base, 0), *begin(b, queued.n, b.base, 0),
+            running.eq(1), final.eq(queued.final), first.eq(queued.first), last.eq(queued.last),
+            a_mode.eq(queued.a_mode), b_mode.eq(queued.b_mode),
+            a.left.eq(queued.m), b.left.eq(queued.n), a.tile.eq(0), b.tile.eq(0),
         ]
     # Tiles' worth of rows in the buffers. The rows of a go with their row of tiles, the rows of b with the product.
-    # The latter go a cycle late, which cuts a long path: nothing is issued in that cycle.
-    gone = Signal(words)
+    # The latter go a cycle late, which cuts a long path. Nothing is issued in that cycle, and `tile` counts them all.
     m.d.sync += [
-        gone.eq(Mux(done & b.over & a.over, tile + 1, 0)),
-        a.there.eq(a.there + arrived[0] - (done & b.over)), b.there.eq(b.there + arrived[1] - gone),
+        a.there.eq(a.there + arrived[0] - (done & b.over)),
+        b.there.eq(b.there + arrived[1] - Mux(ended, b.tile, 0)),
     ]
     m.d.comb += [walker.freed.eq(side.freed) for walker, side in zip(walkers, sides)]
 

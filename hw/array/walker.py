@@ -33,11 +33,13 @@ class Walker(wiring.Component):
     -------
     start : In(1)
         Begin with the operand that the following inputs describe.
-    rows, groups, tail : In
-        Rows; vectors of a row; elements of a row's last vector, 0 for all.
-    block, down, along, transposed : In
-        The first block; blocks from one to the next along the operand's rows, and along the reduction axis; whether
-        the rows are the columns of what is stored.
+    rows : In
+    final : In
+        Where a row's last vector is in the row. In a row longer than the buffers: any number from their words on.
+    tail : In
+        Elements of that vector, 0 for all.
+    block, stride, transposed : In
+        The first block. Blocks from one row of blocks to the next. Whether the operand's rows are stored as columns.
     first : In
         With `offset`: the first row's index in its block.
     mode : In
@@ -62,88 +64,87 @@ class Walker(wiring.Component):
         self.parameters, self.side, self.offset = parameters, side, offset
         system = parameters.system
         self.lanes = (parameters.rows, parameters.columns)[side]
-        low, block = system.group.bit_length() - 1, size_of(parameters.blocks)
+        low, block, words = system.group.bit_length() - 1, size_of(parameters.blocks), size_of(parameters.words)
         super().__init__({
-            "start": In(1), "rows": In(SIZE), "groups": In(SIZE - low + 1), "tail": In(max(low, 1)),
-            "block": In(block), "down": In(block), "along": In(block), "transposed": In(1),
+            "start": In(1), "rows": In(SIZE), "final": In(words + 1), "tail": In(max(low, 1)),
+            "block": In(block), "stride": In(block), "transposed": In(1),
             "mode": In(mode_layout(system)), "idle": Out(1), "begun": Out(1), "wants": Out(1), "go": In(1),
-            "vector": Out(request_layout(parameters)), "freed": In(size_of(parameters.words) + 1), "exceeded": Out(1),
+            "vector": Out(request_layout(parameters)), "freed": In(words + 1), "exceeded": Out(1),
             **({"first": In(max(low, 1))} if offset else {}),
             **({"use": In(USE), "number": In(VECTOR), "pitch": In(VECTOR)} if system.random else {}),
         })
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        parameters, group, words = self.parameters, self.parameters.system.group, len(self.freed)
+        parameters, group, words = self.parameters, self.parameters.system.group, self.parameters.words
         down = parameters.tile[self.side]
 
-        # What is read next: vector `at` of a row, of row `index` of the block that begins at `row_block`, for a lane,
-        # which is row `slot` of a tile there.
-        busy, transposed = signals("busy transposed")
-        left = Signal(SIZE)
-        groups, final, at = (Signal.like(self.groups, name=name) for name in ("groups", "final", "at"))
-        tail = Signal.like(self.tail)
-        mode = Signal.like(self.mode)
-        block, row_block, down_by, along = (Signal.like(self.block, name=name) for name in
-                                            ("block", "row_block", "down_by", "along"))
-        index = Signal.like(self.vector.index)
+        # What is read next: vector `at` of a row, for a lane. The row is row `index` of the block that begins at
+        # `row_block`. In the lane it is row `slot` of a tile. What an operand brings is not reset.
+        busy = Signal()
+        left = Signal(SIZE, reset_less=True)
+        final, tail, mode, stride, transposed, block = (
+            Signal.like(getattr(self, name), name=name, reset_less=True)
+            for name in ("final", "tail", "mode", "stride", "transposed", "block"))
+        row_block = Signal.like(block)
+        at, index = Signal.like(self.vector.at, name="at"), Signal.like(self.vector.index, name="index")
         lane = Signal(self.lanes, init=1)
         slot = Signal(size_of(down))
         # Of the row of lanes: its place in the buffers, what is there before it, and of that what has to stay.
-        place, held, own = signals("place held own", words)
+        place, held, own = signals("place held own", len(self.freed))
 
         # Room for a whole row of lanes, or none of it begins. As comparing takes a cycle, it is done twice: for the
         # place there is now, and for the one behind it, should this row of lanes end now.
         begins = lane[0] & (at == 0)
         on = Signal()
         room, room_on, gone_on = signals("room room_on gone_on")
-        needs = Mux(busy, groups, self.groups)
+        needs = Mux(busy, final, self.final)  # and one vector more
         m.d.comb += held.eq(place - self.freed)
         m.d.sync += [
-            room.eq(held + needs <= parameters.words), room_on.eq(held + (needs << 1) <= parameters.words),
-            gone_on.eq(on),
+            room.eq(held + needs < words), room_on.eq(held + Cat(C(1, 1), needs) < words), gone_on.eq(on),
         ]
         m.d.comb += [
             self.wants.eq(busy & (Mux(gone_on, room_on, room) | ~begins)),
-            self.exceeded.eq(busy & begins & (own + groups > parameters.words)),
+            self.exceeded.eq(busy & begins & (own + final >= words)),
             self.idle.eq(~busy),
         ]
-        row_end, last_row = at == final, left == 1
+        row_end, last_row = at == final[:len(at)], left == 1
         lanes_end, tile_end = lane[-1] | last_row, (slot == down - 1) | last_row
         m.d.comb += on.eq(self.go & row_end & lanes_end)
+
+        def beyond(value: Value) -> Value:
+            return (Cat(C(1, 1), value) + Cat(C(1, 1), final))[1:]  # a carry adds one more
+
         with m.If(self.go):
-            m.d.sync += [at.eq(at + 1), block.eq(block + along)]
+            m.d.sync += [at.eq((at + 1) & ~row_end.replicate(len(at))), block.eq(block + Mux(transposed, stride, 1))]
             with m.If(row_end):
-                next_block = row_block + down_by
+                next_block = row_block + Mux(transposed, 1, stride)
                 if group > 1:
                     next_block = Mux(index == group - 1, next_block, row_block)
                     m.d.sync += index.eq(index + 1)
                 m.d.sync += [
-                    at.eq(0), left.eq(left - 1), busy.eq(~last_row), lane.eq(Cat(lane[-1], lane[:-1])),
+                    left.eq(left - 1), busy.eq(~last_row), lane.eq(Cat(lane[-1], lane[:-1])),
                     block.eq(next_block), row_block.eq(next_block),
                 ]
                 with m.If(lanes_end):
-                    m.d.sync += [lane.eq(1), place.eq(place + groups), slot.eq(Mux(tile_end, 0, slot + 1))]
+                    m.d.sync += [lane.eq(1), place.eq(beyond(place)), slot.eq(Mux(tile_end, 0, slot + 1))]
                     # Together in the buffer are the rows of one tile, but all columns.
-                    m.d.sync += own.eq(Mux(last_row | (tile_end if self.side == 0 else 0), 0, own + groups))
+                    m.d.sync += own.eq(Mux(last_row | (tile_end if self.side == 0 else 0), 0, beyond(own)))
                     with m.If(tile_end):
                         m.d.sync += self.begun.eq(1)
         with m.If(self.start):
             m.d.sync += [
-                busy.eq(1), left.eq(self.rows), groups.eq(self.groups), final.eq(self.groups - 1), tail.eq(self.tail),
-                block.eq(self.block), row_block.eq(self.block), down_by.eq(self.down), along.eq(self.along),
-                transposed.eq(self.transposed), mode.eq(self.mode),
-                index.eq(self.first if self.offset else 0), at.eq(0), self.begun.eq(0),
+                busy.eq(1), left.eq(self.rows), final.eq(self.final), tail.eq(self.tail), block.eq(self.block),
+                row_block.eq(self.block), stride.eq(self.stride), transposed.eq(self.transposed), mode.eq(self.mode),
+                index.eq(self.first if self.offset else 0), self.begun.eq(0),
             ]
         if parameters.system.random:
-            number, row_number, pitch = signals("number row_number pitch", VECTOR)
-            use = Signal(USE)
-            with m.If(self.go):
-                m.d.sync += number.eq(number + 1)
-                with m.If(row_end):
-                    m.d.sync += [number.eq(row_number + pitch), row_number.eq(row_number + pitch)]
+            number, pitch = signals("number pitch", VECTOR, reset_less=True)
+            use = Signal(USE, reset_less=True)
+            with m.If(self.go & row_end):
+                m.d.sync += number.eq(number + pitch)
             with m.If(self.start):
-                m.d.sync += [number.eq(self.number), row_number.eq(self.number), pitch.eq(self.pitch), use.eq(self.use)]
+                m.d.sync += [number.eq(self.number), pitch.eq(self.pitch), use.eq(self.use)]
             below = blocks_of(*parameters.system.random).bit_length() - 1
             m.d.comb += self.vector.random.eq(Cat(C(0, below), number[:VECTOR - below], use))
         # The last row goes to all lanes that are left, too: their cells repeat its results, and nothing else.
@@ -151,6 +152,6 @@ class Walker(wiring.Component):
         m.d.comb += [
             self.vector.block.eq(block), self.vector.index.eq(index), self.vector.transposed.eq(transposed),
             self.vector.tail.eq(Mux(row_end, tail, 0)), self.vector.mode.eq(mode), self.vector.lanes.eq(to),
-            self.vector.place.eq(place + at), self.vector.arrived.eq(row_end & lanes_end & tile_end),
+            self.vector.at.eq(at), self.vector.place.eq(place), self.vector.arrived.eq(row_end & lanes_end & tile_end),
         ]
         return m

@@ -9,11 +9,13 @@ from amaranth.lib.wiring import In, Out
 
 from ...base.checks import require
 from ...golden.floating import MultiplierParameters
-from ...golden.words import USE, VECTOR
+from ...golden.number_system import LANES
+from ...golden.words import STAGES, USE, VECTOR, blocks_of
 from .. import verilog
 from ..floating import FloatMultiplier
 from ..pipeline import signals, stage
 from ..softmax import SoftmaxGrad
+from ..words import AddressedWords
 from .layouts import SIZE, Geometry, piece_layout, place_layout, read_layout
 from .memories import READ, segment
 
@@ -21,6 +23,7 @@ __all__ = ["LOSS", "Head"]
 
 LOSS = 64  # bits of a sum of losses
 WAITING = 8  # logits on their way, at the most
+VECTORS = 16  # vectors of random words that wait, or are on their way
 
 
 class Head(wiring.Component):
@@ -50,7 +53,7 @@ class Head(wiring.Component):
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = g = geometry
         p = g.parameters
-        self.softmax = SoftmaxGrad(p.softmax)
+        self.softmax = SoftmaxGrad(p.softmax, addressed=p.softmax.rounding == "stochastic")
         self.multiplier = FloatMultiplier(MultiplierParameters(p.work))
         place = place_layout(g)
         require(p.work.bias >= p.softmax.bits, "error_bits", p.softmax.bits,
@@ -163,8 +166,37 @@ class Head(wiring.Component):
             m.d.sync += [self.loss_valid.eq(0), busy.eq(0)]
         m.d.comb += self.busy.eq(busy)
         if p.rounding == "stochastic":
-            self._words(m, moved, column, a)
+            self._words(m)
         return m
 
-    def _words(self, m: Module, moved: Value, column: Value, a: Any) -> None:
-        raise NotImplementedError
+    def _words(self, m: Module) -> None:
+        """Give the head its random words: 16 errors of a row have a vector, which waits before it is needed."""
+        p, a, softmax = self.geometry.parameters.softmax, self.a, self.softmax
+        bits = p.mode.bits
+        m.submodules.random = random = AddressedWords(lanes=LANES, bits=bits)
+        m.submodules.words = vectors = fifo.SyncFIFO(width=LANES * bits, depth=VECTORS)
+        # Vectors are asked for row by row, as long as there is room for them.
+        asks, under = Signal(), Signal(range(VECTORS + 1))
+        number, row, column = Signal(VECTOR), Signal(SIZE, name="word_row"), Signal(SIZE + 1, name="word_column")
+        goes, pops = signals("word_asked word_taken")
+        below = blocks_of(LANES, bits).bit_length() - 1
+        m.d.comb += [
+            goes.eq(asks & (under != VECTORS)), random.key.eq(self.key),
+            random.index.eq(Cat(C(0, below), number[:VECTOR - below], self.use)),
+        ]
+        with m.If(goes):
+            m.d.sync += [number.eq(number + 1), column.eq(column + LANES)]
+            with m.If(column + LANES >= a.columns):
+                m.d.sync += [column.eq(0), row.eq(row + 1), asks.eq(row != a.rows - 1)]
+        now = stage(m, 1, "word0", valid=goes)
+        for step in range(1, STAGES):
+            now = stage(m, 1, f"word{step}", now)
+        m.d.comb += [vectors.w_data.eq(random.words), vectors.w_en.eq(now.valid), vectors.r_en.eq(pops)]
+        m.d.sync += under.eq(under + goes - pops)
+        at = Signal(SIZE, name="drawn")
+        m.d.comb += [softmax.words.eq(vectors.r_data.word_select(at[:LANES.bit_length() - 1], bits)),
+                     pops.eq(softmax.draw & (at[:LANES.bit_length() - 1].all() | (at == a.columns - 1)))]
+        with m.If(softmax.draw):
+            m.d.sync += at.eq(Mux(at == a.columns - 1, 0, at + 1))
+        with m.If(self.start):
+            m.d.sync += [asks.eq(1), number.eq(self.vector), row.eq(0), column.eq(0), at.eq(0)]

@@ -35,8 +35,7 @@ SETTLE = 3  # cycles until what was written can be read
 STRAY = error_of("an instruction in")
 EXCEEDED = error_of("a product that")
 # What the circuit does not do yet, by parameter, and what it asks for.
-ASKED: dict[str, Any] = {"vectors": 1, "examples": 0, "head": 1, "madam": None, "policies": ("constant",),
-                         "error_rounding": "nearest"}
+ASKED: dict[str, Any] = {"vectors": 1, "examples": 0, "head": 1, "madam": None, "policies": ("constant",)}
 
 
 class Trainer(StreamUnit):

@@ -37,8 +37,8 @@ class _State(ctypes.Structure):
                 *((name, ctypes.c_int64) for name in ("count", "sent", "more", "room", "came", "idle", "busy")),
                 ("dice", ctypes.c_uint64),
                 *((name, ctypes.c_int64) for name in (
-                    "stop", "pause", "patience", "quiet", "cycle", "first", "last", "number", "invalid", "overflow", "stopped",
-                    "broken", "clear"))]
+                    "stop", "pause", "patience", "quiet", "cycle", "first", "last", "number", "invalid", "overflow",
+                    "stopped", "broken", "clear"))]
 
 
 class CoreModel:

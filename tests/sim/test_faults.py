@@ -97,8 +97,8 @@ FAULTS = {
         "advance & now.valid & ~now.nearest if", "advance & now.valid if", SGD),
     "sgd: the shared unit compensates with the weight after the step": (
         '"step": (1, "old", 0, 1)', '"step": (1, "product", 0, 1)', SGD_SHARED),
-    "softmax: a stalled row loses its last target": (
-        "read.addr.eq(index), read.en.eq(advance)", "read.addr.eq(index), read.en.eq(1)", SOFTMAX),
+    "softmax: a stalled row loses an exponential": (
+        "power.en.eq(advance)", "power.en.eq(1)", SOFTMAX),
     "precision: a cycle is one iteration too long": (
         "now == period - 1", "now == period", CYCLIC),
     "precision: the sums are not halved from code to code": (
@@ -318,8 +318,14 @@ FAULTS = {
         "nearest.eq(payload.method != STOCHASTIC)", SGD_SHARED),
     "sgd: overflow is not reported": (
         "done & self.o.valid & Cat(tops).any() & ~nan", "C(0, 1)", SGD),
-    "softmax: the next row does not wait for the errors of the one before": (
-        'with m.State("START"), m.If(~busy):', 'with m.State("START"), m.If(C(1, 1)):', SOFTMAX_CUT),
+    "softmax: a row's sums change while the row waits": (
+        "row.en.eq(advance & opens)", "row.en.eq(opens)", SOFTMAX),
+    "softmax: the next row's greatest logit comes too soon": (
+        "started.eq(full & (read.addr == end) & free)", "started.eq(full & free)", SOFTMAX),
+    "softmax: a row's sum goes on from the one before": (
+        "m.d.sync += sums.eq(0)", "m.d.sync += sums.eq(sums)", SOFTMAX),
+    "softmax: a logarithm is taken of the next row's sum": (
+        'stage(m, coarse.valid, "sum",', 'stage(m, ALWAYS, "sum",', SOFTMAX),
     "softmax: a greatest logit that is negative counts as positive": (
         "negative=negative ^ now.start", "negative=negative", SOFTMAX),
     "softmax: halves of logits are rounded down": (
@@ -334,12 +340,12 @@ FAULTS = {
         "above = above | now.difference[size:].any()", "above = above", SOFTMAX),
     "softmax: the first row's greatest logit is kept": (
         "with m.If(fresh | (order > greatest)):", "with m.If(order > greatest):", SOFTMAX),
-    "softmax: a sum is not normalised": (
-        "sums.eq(sums << 1), shifts.eq(shifts - 1)", "sums.eq(sums), shifts.eq(shifts - 1)", SOFTMAX),
+    "softmax: half of a sum's shift is forgotten": (
+        "taken=Cat(reversed(first))", "taken=C(0, len(first))", SOFTMAX),
     "softmax: a loss is not limited": (
-        "over = void | rest[p.value + p.integer:].any()", "over = void", SOFTMAX),
+        "over = now.void | now.rest[p.value + p.integer:].any()", "over = now.void", SOFTMAX),
     "softmax: a NaN spoils the next row as well": (
-        "void.eq(bad), bad.eq(0)", "void.eq(bad)", SOFTMAX),
+        "bad.eq(bad & ~fresh | logit.nan)", "bad.eq(bad | logit.nan)", SOFTMAX),
     "softmax: a tie of errors is rounded up": (
         "below[:-1].any() | kept[0]", "C(1, 1)", (*SOFTMAX, "--set", "bits=2")),
     "softmax: a target's error is truncated away from zero": (
@@ -393,7 +399,7 @@ QUICK = (
     "converter: a tie is rounded up", "converter: a stalled output is lost", "fMAC: a busy sum is not waited for",
     "accumulator: the exponent's end is one too high", "float: a stall draws a random word",
     "mx dot: a sum of two formats has the width of one", "lns dot: a bin takes another one's products",
-    "sgd: the shared unit compensates with the weight after the step", "softmax: a stalled row loses its last target",
+    "sgd: the shared unit compensates with the weight after the step", "softmax: a stalled row loses an exponential",
 )
 
 
