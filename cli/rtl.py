@@ -9,7 +9,7 @@ from ..base.checks import require
 from ..base.files import cache_folder
 from ..golden import core, datasets, network, recipes
 from ..sim import runner
-from ..sim.core import CHECKS, Differs, Simulated, Simulation, Stuck
+from ..sim.core import CHECKS, Differs, Simulation, Stuck
 from . import output
 from .runs import core_of
 from .settings import numbers
@@ -47,7 +47,6 @@ class Rtl:
         self.unit.component(self.parameters)  # its own checks
         self.tools = runner.simulator()
         cache_folder("sim")
-        self.simulated: Simulated | None = None
         self.alike = True
 
     def train(self) -> int:
@@ -58,14 +57,16 @@ class Rtl:
         try:
             if self.options.program is not None:
                 output.write(self.options.program, self.simulation.program.text())
-            result = train(self.options, self.recipe, self.data, self.usual, self._beside, self._more)
+            train(self.options, self.recipe, self.data, self.usual, self._beside, self._more)
         except (Stuck, Differs) as error:
             output.done()
             output.tell(f"narrowgauge train: the core and golden differ: {error}")
             return 1
         finally:
             self.simulation.close()
-        return self._tell(result)
+        output.say(self.options, f"digest {self.found.digest} of the core")
+        output.say(self.options, "identical" if self.alike else "different: --check step tells where it begins")
+        return 0 if self.alike else 1
 
     def _beside(self, row: network.Epoch) -> str:
         """Let the core train for an epoch, and return what its line tells."""
@@ -77,38 +78,31 @@ class Rtl:
                      f"test {found.test_accuracy:.4f}")
         return told
 
-    def _more(self, result: network.Result) -> dict:
-        self.simulated = found = self.simulation.finish()
-        self.alike &= (found.result.digest, found.result.state_digest) == (result.digest, result.state_digest)
-        report, last = found.report, found.result.history[-1]
+    def _more(self, result: network.Result) -> tuple[dict, list[str]]:
+        """Let the core send its parameters; return what the JSON has of it, and lines that tell the same."""
+        output.progress("reading the core's parameters")
+        self.found = found = self.simulation.finish().result
+        self.alike &= (found.digest, found.state_digest) == (result.digest, result.state_digest)
+        simulated, report, p = self.simulation, self.simulation.report, self.parameters
+        assert report is not None
         cycles = report["training_cycles"]
+        busy, waiting = ({name: report[f"training_{name}"] / cycles for name in names}
+                         for names in (core.UNITS[1:], ("starved", "blocked")))
+        utilisation, last = simulated.peak / cycles, found.history[-1]
+        lines = [
+            f"{p.rows} x {p.columns} core: {self.run.steps} steps in {cycles:,} cycles, {utilisation:.1%} of the peak, "
+            f"and {report['measuring_cycles']:,} cycles to measure accuracy",
+            "busy: " + ", ".join(f"{unit} {share:.0%}" for unit, share in busy.items()) + "; the array's cells are "
+            + " and ".join(f"{name} {share:.0%}" for name, share in waiting.items()) + " of the time",
+            f"simulated {simulated.model.cycles:,} cycles in {simulated.seconds:.3g} s",
+        ]
         return {"rtl": {
-            "core": self.parameters.to_json(), "parts": self.options.parts, "blocks": self.options.blocks,
-            "check": self.options.check, "digest": found.result.digest, "state_digest": found.result.state_digest,
-            "identical": self.alike, "steps": self.run.steps, "cycles": cycles, "macs": found.macs,
-            "utilisation": found.utilisation, "busy": self._shares(report, core.UNITS[1:]),
-            **self._shares(report, ("starved", "blocked")),
+            "core": p.to_json(), "parts": self.options.parts, "blocks": self.options.blocks,
+            "check": self.options.check, "digest": found.digest, "state_digest": found.state_digest,
+            "identical": self.alike, "steps": self.run.steps, "cycles": cycles, "macs": simulated.macs,
+            "utilisation": utilisation, "busy": busy, **waiting,
             "evaluation": {"cycles": report["measuring_cycles"],
                            "accuracy": {"train": last.train_accuracy, "test": last.test_accuracy}},
-            "invalid": found.result.invalid, "overflow": found.result.overflow, "seconds": found.seconds,
+            "invalid": found.invalid, "overflow": found.overflow, "seconds": simulated.seconds,
             "simulator": self.tools,
-        }}
-
-    @staticmethod
-    def _shares(report: dict[str, int], names: tuple[str, ...]) -> dict[str, float]:
-        return {name: report[f"training_{name}"] / report["training_cycles"] for name in names}
-
-    def _tell(self, result: network.Result) -> int:
-        assert self.simulated is not None
-        options, found, p = self.options, self.simulated, self.parameters
-        report, total = found.report, self.simulation.model.cycles
-        output.say(options, f"{p.rows} x {p.columns} core: {self.run.steps} steps in {report['training_cycles']:,} "
-                            f"cycles, {found.utilisation:.1%} of the peak; {report['measuring_cycles']:,} cycles to "
-                            "measure accuracy")
-        shares = self._shares(report, core.UNITS[1:])
-        output.say(options, "busy: " + ", ".join(f"{unit} {share:.0%}" for unit, share in shares.items()))
-        output.say(options, f"simulated {total:,} cycles in {found.seconds:.3g} s")
-        output.say(options, f"digest {found.result.digest} of the core")
-        verdict = "identical" if self.alike else "different: --check step finds where"
-        output.say(options, verdict)
-        return 0 if self.alike else 1
+        }}, lines

@@ -38,8 +38,8 @@ def prepare(options: Namespace) -> Callable[[], int | None]:
 
 
 def train(options: Namespace, recipe: recipes.Recipe, data: datasets.Dataset, usual: dict[str, Any],
-          beside: Callable[[Any], str] = lambda row: "", more: Callable[[network.Result], dict] = lambda result: {}
-          ) -> network.Result:
+          beside: Callable[[Any], str] = lambda row: "",
+          more: Callable[[network.Result], tuple[dict, list[str]]] = lambda result: ({}, [])) -> network.Result:
     """Train in golden, and tell the result.
 
     Parameters
@@ -49,7 +49,7 @@ def train(options: Namespace, recipe: recipes.Recipe, data: datasets.Dataset, us
     beside : callable, optional
         Called after each epoch with golden's Epoch; returns what its line tells besides.
     more : callable, optional
-        Called with the result; returns what its JSON has besides.
+        Called with the result; returns what its JSON has besides, and lines of text before the digest.
     """
     def progress(epoch: int, epochs: int, row: Any) -> None:
         line = (f"epoch {epoch}/{epochs}: loss {row.loss:.4f}, train {row.train_accuracy:.4f}, "
@@ -59,6 +59,7 @@ def train(options: Namespace, recipe: recipes.Recipe, data: datasets.Dataset, us
     result = network.train(recipe, data, progress=progress, save=options.save, resume=options.resume,
                            start=options.start, **usual)
     recipe = result.recipe
+    others, lines = more(result)
     output.done()
     accuracy, loss = result.accuracy, result.history[-1].loss
     output.write_json(options.json, {
@@ -73,7 +74,7 @@ def train(options: Namespace, recipe: recipes.Recipe, data: datasets.Dataset, us
         "history": [{"epoch": row.epoch, "loss": row.loss, "train": row.train_accuracy, "test": row.test_accuracy,
                      **({} if row.head_loss is None else {"head_loss": row.head_loss})} for row in result.history],
         **({"precision": result.precision} if result.precision else {}),
-        **more(result), "tools": output.versions(),
+        **others, "tools": output.versions(),
     })
     output.say(options, f"{recipe.name} on {data.name}, {options.epochs} epochs, seed {options.seed}: "
                         f"train accuracy {accuracy['train']:.4f}, test accuracy {accuracy['test']:.4f}")
@@ -91,6 +92,8 @@ def train(options: Namespace, recipe: recipes.Recipe, data: datasets.Dataset, us
     for raised, text in ((result.invalid, "a NaN was met"), (result.overflow, "sums or weights saturated")):
         if raised:
             output.say(options, text)
+    for line in lines:
+        output.say(options, line)
     output.say(options, f"digest {result.digest}")
     # The accuracy alone would not show it.
     guess = math.log(data.classes)

@@ -1,9 +1,15 @@
 """``narrowgauge train --rtl``: training in a core's Verilog, beside golden."""
 
+import json
 import subprocess
 import sys
 
 import pytest
+from cores import alone, core_of
+from narrowgauge import catalog
+from narrowgauge.golden import core
+from narrowgauge.golden.core import transfers
+from narrowgauge.sim.core import CoreModel
 from test_cli import run
 
 DIGITS = ("train", "--work", "bf16", "--examples", "70,45", "--epochs", "1")
@@ -42,3 +48,53 @@ def test_without_it_nothing_of_circuits_or_simulators_is_imported():
               "print(sorted({name.split('.')[1] for name in sys.modules if name.startswith('narrowgauge.')}))")
     found = subprocess.run([sys.executable, "-c", script, *DIGITS], capture_output=True, text=True, check=True)
     assert found.stdout.splitlines()[-1] == "['base', 'cli', 'golden']"
+
+
+@pytest.fixture
+def merged(monkeypatch):
+    """Options for a core that other tests build too."""
+    parameters, _, text = core_of("merged")
+    monkeypatch.setattr(catalog.Unit, "verilog", lambda unit, others: text if others == parameters else None)
+    with alone():
+        yield (*DIGITS, "--rtl", *(word for name, value in parameters.to_json().items()
+                                   for word in ("--core", f"{name}={json.dumps(value)}")))
+
+
+def test_it_ends_with_one_digest_twice(capsys, tmp_path, merged):
+    program = tmp_path / "digits.txt"
+    status, out, err = run(capsys, *merged, "--json", "-", "--program", str(program), "--check", "step", "--seed", "3")
+    told = json.loads(out)
+    found = told["rtl"]
+    assert (status, err) == (0, "")
+    assert (found["digest"], found["state_digest"], found["identical"]) == (told["digest"], told["state_digest"], True)
+    assert found["evaluation"]["accuracy"] == told["accuracy"]
+    assert (found["steps"], found["macs"], found["check"]) == (3, 70 * (2 * 64 * 32 + 3 * 32 * 10), "step")
+    assert found["utilisation"] == found["macs"] / 16 / found["cycles"]  # 4 cells of 16, four passes of 2 bits by 2
+    assert set(found["busy"]) == {"in", "array", "head", "vector", "out"}
+    assert 0 < found["evaluation"]["cycles"] < found["cycles"] and found["seconds"] > 0
+    assert (found["core"]["merged"], found["invalid"], found["overflow"]) == (True, None, None)
+    assert {"starved", "blocked", "parts", "blocks", "simulator"} < set(found)
+    instructions = [each.name for each in core.assemble(program.read_text()).instructions]
+    assert instructions[-1] == "halt" and ["step", "sync"] in [instructions[k:k + 2] for k in range(len(instructions))]
+    status, out, err = run(capsys, *merged, "--verbose", "--seed", "3")
+    *_, busy, simulated, golden, mine, verdict = out.splitlines()
+    assert (status, verdict, golden) == (0, "identical", f"digest {found['digest']}")
+    assert mine == f"{golden} of the core" and busy.startswith("busy: in ") and simulated.startswith("simulated ")
+    assert err.startswith("epoch 1/1: loss ") and err.endswith(" of the peak\n") and " cycles, " in err
+
+
+def test_a_core_that_differs_is_told(capsys, monkeypatch, merged):
+    """One bit of what the core sends: of logits, and of parameters. Then one of a memory."""
+    codes, memory = transfers.Transfers.codes, CoreModel.memory
+    for rows, text in ((6, "; the core: loss "), (10, "")):
+        monkeypatch.setattr(transfers.Transfers, "codes", lambda self, message, *shape, rows=rows: codes(
+            self, message, *shape) ^ (0x4000 if shape[0] == rows else 0))
+        status, out, err = run(capsys, *merged, "--verbose")
+        assert status == 1 and out.endswith(" of the core\ndifferent: --check step tells where it begins\n")
+        assert text in err and err.count("\n") == 1
+    monkeypatch.setattr(transfers.Transfers, "codes", codes)
+    monkeypatch.setattr(CoreModel, "memory", lambda self, path: memory(self, path) ^ (path == "velocities.bank0_words"))
+    status, out, err = run(capsys, *merged, "--check", "instruction")
+    assert (status, out) == (1, "") and err.count("\n") == 1
+    assert err.startswith("narrowgauge train: the core and golden differ: cycle ")
+    assert "w1[0, 0] in M, plane 1 is 0x1 " in err and "after instruction " in err

@@ -104,7 +104,7 @@ class Simulation:
             PATIENCE * core.step_cycles(parameters, run, parts, blocks).cycles)
         self.model.send(self.program, self.host.tensors())
         self._shapes = self._out_shapes()
-        self._measuring = self._measuring_numbers()
+        self._training = self._numbers_of_training()
 
     def _out_shapes(self) -> Iterator[tuple[int, int]]:
         """Yield the shape of each tensor that comes, and count the products of training on the way."""
@@ -115,18 +115,18 @@ class Simulation:
             if issue.instruction.name == "out":
                 yield issue.views["a"].rows, issue.views["a"].columns
 
-    def _measuring_numbers(self) -> list[int]:
-        """Return the numbers of the instructions by which accuracy is measured."""
+    def _numbers_of_training(self) -> list[int]:
+        """Return the numbers of the instructions that are not for measuring accuracy."""
         counter, found = 0, list[int]()
         for number, each in enumerate(self.program.instructions):
             counter = each.counter if each.name == "step" else counter
-            found += [number] * (COUNTERS[counter] == "measuring")
-        return found
+            found += [number] * (COUNTERS[counter] == "training")
+        return found[1:-1]  # the core is at the first one while the program comes, and at the last one ever after
 
     @property
     def cycles(self) -> int:
         """Cycles of training so far, without those in which accuracy is measured."""
-        return int(self.model.spent.sum() - self.model.spent[self._measuring].sum())
+        return int(self.model.spent[self._training].sum())
 
     def advance(self) -> Epoch:
         """Run to the end of the next measured epoch, and return it as `network.train` tells it.

@@ -123,9 +123,11 @@ def test_a_run_goes_on_epoch_by_epoch(simulation, check):
     assert ended.utilisation == ended.peak / 3
     # In an epoch the fake took ten cycles for each instruction of a unit; two batches of 32 and one of 6 are trained.
     issues = [each for each in Sequencer(16, found.program).issues() if each.unit != "sequencer"]
-    measuring = [each for each in issues if each.instruction.name in ("in", "gemm", "out", "signal", "wait")
-                 and each.number in set(found._measuring)]
-    assert found.cycles == 10 * (len(issues) - len(measuring)) and measuring
+    measuring = [number for number, each in enumerate(found.program.instructions) if each.name == "step"
+                 and each.counter == 1][0]
+    training = [number for number, each in enumerate(found.program.instructions) if each.name == "step"
+                and each.counter == 0 and not each.next]
+    assert found.cycles == 10 * len([each for each in issues if not measuring < each.number < training[-1]])
 
 
 def numbered(program, name, place=0):
