@@ -11,7 +11,7 @@ from ...golden.words import VECTOR
 from ..floating import FloatAdder
 from ..pipeline import signals, stage
 from ..rounding import unpack
-from .layouts import SIZE, Geometry, piece_layout, place_layout, read_layout
+from .layouts import SIZE, Geometry, piece_layout, place_layout, read_layout, size_of
 from .memories import READ, segment
 from .products import result_layout
 
@@ -70,7 +70,7 @@ class Epilogue(wiring.Component):
 
         # A tile of results is kept, and leaves piece by piece: `row` and `at` tell which one is next.
         tile, full = Signal.like(results), Signal()
-        row, at = Signal(range(array.rows)), Signal(range(array.columns + width))
+        row, at = Signal(size_of(array.rows)), Signal(range(array.columns + width))
         values = Signal(data.ArrayLayout(bits, array.columns))
         live = Signal(array.columns)
         chosen = Array(tile.values.as_value().word_select(k, bits * array.columns) for k in range(array.rows))[row]
