@@ -17,8 +17,10 @@ env: .venv/ready
 		$(BIN)/$$tool --version >/dev/null 2>&1 || { echo "$$tool does not run" >&2; exit 1; }; done
 	touch $@
 
-# Trains, simulates, places and routes, and writes build/report.html.
+# Trains in golden and in a generated core. Then simulates units, places and routes them, and writes build/report.html.
 demo: env
+	$(BIN)/narrowgauge train --recipe bfp --work bf16 --update stochastic --examples 500,100 --epochs 3 --verbose \
+		--rtl --core rows=2 --core columns=2
 	$(BIN)/narrowgauge report --quick --output build
 
 test: lint

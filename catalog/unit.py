@@ -25,7 +25,8 @@ SHORT = {"group": "g", "mantissa": "m", "exponent": "e", "accumulators": "a", "r
          "second_bits": "v", "second_gamma": "vg", "second_bias": "vb", "memory": "mem",
          "classes": "n", "bits": "b", "iterations": "i", "cycles": "n", "low": "lo", "high": "hi", "gradients": "gr",
          "guard": "gd", "activations": "x", "errors": "d", "weights": "w", "labels": "lb", "adders": "add",
-         "program": "pg", "stream": "st", "examples": "ex", "error_bits": "eb", "count": "ct", "buffer": "buf", "sum_bits": "sb", "converters": "cv"}
+         "program": "pg", "stream": "st", "examples": "ex", "error_bits": "eb",
+         "count": "ct", "buffer": "buf", "sum_bits": "sb", "converters": "cv"}
 BEFORE = {"narrow": "to_"}
 
 

@@ -24,9 +24,9 @@ def _entry(unit):
 
 
 def examples(unit):
-    """Return the parameters of a unit's examples, but for the default of the array, whose text takes seconds."""
+    """Return the parameters of a unit's examples, but for the defaults of array and core, whose texts take seconds."""
     entry = _entry(unit)
-    return [each for each in entry.examples if unit != "array" or each != entry.parameters()]
+    return [each for each in entry.examples if entry.name not in ("array", "trainer") or each != entry.parameters()]
 
 
 @lru_cache(32)

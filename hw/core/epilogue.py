@@ -132,7 +132,8 @@ class Epilogue(wiring.Component):
                     vector=now.vector, first=(now.other_row + now.other_column)[:low])
         for step in range(1, READ):
             now = stage(m, advance, f"read{step}", now)
-        others = segment(self.found, now.first, width)
+        now = stage(m, advance, "found", now, drop=("first",), others=segment(self.found, now.first, width))
+        others = now.others
         minus = C(1 << bits - 1, bits)
         zero = []
         for each in others:
@@ -147,7 +148,8 @@ class Epilogue(wiring.Component):
                 adder.i.payload.subtract.eq(0), adder.i.valid.eq(now.valid), adder.enable.eq(advance),
             ]
             summed.append(adder.o.payload.value)
-        now = stage(m, advance, "added0", now, drop=("elements", "first"), cut=Cat(zero) & task.masked.replicate(width))
+        now = stage(m, advance, "added0", now, drop=("elements", "others"),
+                    cut=Cat(zero) & task.masked.replicate(width))
         for step in range(1, ADDER):
             now = stage(m, advance, f"added{step}", now)
         made = []

@@ -3,13 +3,13 @@
 from typing import Any
 
 from amaranth import *
-from amaranth.lib import data, wiring
+from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from ...golden.floating import AdderParameters
 from ...golden.words import VECTOR
 from ..floating import FloatAdder
-from ..pipeline import signals, stage
+from ..pipeline import UNCHECKED, signals, stage
 from .epilogue import ADDER
 from .layouts import SIZE, Geometry, piece_layout, place_layout, read_layout
 from .memories import READ, segment
@@ -59,14 +59,14 @@ class Sums(wiring.Component):
         g, side, low, bits, width = self.geometry, self.geometry.side, self.geometry.low, self.geometry.bits, self.width
         parts = side // width
         # A sum is added to again after so many cycles.
-        period = max(parts, ADDER + 1)
+        period = max(parts, ADDER + 2)
         a, to = self.a, self.to
         column, left = signals("column left", SIZE)  # the first of a block of columns; how many there are from it on
         line, rows = signals("line rows", SIZE)
         turn = Signal(range(period))
         asks, drains = signals("asks drains")
         block = Signal(g.block)
-        wait = Signal(range(READ + ADDER + 2))
+        wait = Signal(range(READ + ADDER + 4))
         out = Signal(range(parts + 1))
         right = Signal(low + 1)
 
@@ -81,22 +81,25 @@ class Sums(wiring.Component):
         now = stage(m, 1, "asked", valid=goes, turn=turn, begins=line == 0, first=(self.request.row + right)[:low])
         for step in range(1, READ):
             now = stage(m, 1, f"read{step}", now)
-        sums = Array(Signal(width * bits, name=f"sums{k}") for k in range(parts))
-        numbers = segment(self.found, now.first, width)
-        before = Mux(now.begins, 0, sums[now.turn[:max((parts - 1).bit_length(), 1)]])
+        # The sums of a block wait in a memory: one is read for the next addition, or in the end for the mover.
+        m.submodules.sums = sums = memory.Memory(shape=width * bits, depth=max(parts, 2), init=[], attrs=UNCHECKED)
+        write, read = sums.write_port(), sums.read_port()
+        m.d.comb += read.addr.eq(Mux(now.valid, now.turn, out + (drains & self.ready))[:len(read.addr)])
+        now = stage(m, 1, "found", now, drop=("first",), numbers=Cat(segment(self.found, now.first, width)))
+        before = Mux(now.begins, 0, read.data)
         added = []
         for k in range(width):
             m.submodules[f"adder{k}"] = adder = FloatAdder(
                 AdderParameters(g.parameters.work, latency=ADDER), embedded=True)
             m.d.comb += [
-                adder.i.payload.a.eq(before.word_select(k, bits)), adder.i.payload.b.eq(numbers[k]),
+                adder.i.payload.a.eq(before.word_select(k, bits)),
+                adder.i.payload.b.eq(now.numbers.word_select(k, bits)),
                 adder.i.payload.subtract.eq(0), adder.i.valid.eq(now.valid), adder.enable.eq(1),
             ]
             added.append(adder.o.payload.value)
         for step in range(ADDER):
             now = stage(m, 1, f"added{step}", valid=now.valid, turn=now.turn)
-        with m.If(now.valid):
-            m.d.sync += sums[now.turn[:max((parts - 1).bit_length(), 1)]].eq(Cat(added))
+        m.d.comb += [write.addr.eq(now.turn), write.data.eq(Cat(added)), write.en.eq(now.valid)]
 
         # Where the sums go.
         target = Signal(SIZE + 1)
@@ -107,7 +110,7 @@ class Sums(wiring.Component):
             self.valid.eq(drains), self.piece.block.eq(to.block + (target >> low)), self.piece.row.eq(to.top),
             self.piece.column.eq(target[:low]),
             self.piece.live.eq(Cat(out * width + k < left for k in range(width))),
-            self.piece.elements.as_value().eq(sums[out[:max((parts - 1).bit_length(), 1)]]),
+            self.piece.elements.as_value().eq(read.data),
             self.vector.eq(self.first + (word >> 4)), self.word.eq(word[:4]),
         ]
         with m.FSM(name="state") as states:
@@ -127,7 +130,7 @@ class Sums(wiring.Component):
                             m.next = "WAIT"
             with m.State("WAIT"):
                 m.d.sync += wait.eq(wait + 1)
-                with m.If(wait == READ + ADDER):
+                with m.If(wait == READ + ADDER + 2):
                     m.next = "DRAIN"
             with m.State("DRAIN"):
                 m.d.comb += drains.eq(1)

@@ -58,7 +58,7 @@ class Tensors(wiring.Component):
         g, low = self.geometry, self.geometry.low
         entry = entry_layout(g)
         m.submodules.table = table = memory.Memory(shape=entry, depth=TENSORS, init=[],
-                                                   attrs=UNCHECKED | {"ram_style": "distributed"})
+                                                   attrs=UNCHECKED | {"ram_style": "block"})
         write, read = table.write_port(), table.read_port()
         code = self.word[:5]
         tensor, view, flip = (fields_of(self.word, name) for name in ("tensor", "view", "flip"))

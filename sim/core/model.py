@@ -132,7 +132,11 @@ class CoreModel:
             for codes in tensors:
                 yield self.transfers.elements(codes)
 
-        self._source, self.state.more = parts(), 1
+        self.offer(parts())
+
+    def offer(self, parts: Iterable[np.ndarray]) -> None:
+        """Send transfers, shape (n, input_words) each, whatever they are."""
+        self._source, self.state.more = iter(parts), 1
 
     def clear(self) -> None:
         """Clear the sticky status, in the next cycle."""

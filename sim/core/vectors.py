@@ -17,6 +17,7 @@ from ..vectors import Vectors
 
 __all__ = ["trainer_random", "trainer_recorded", "trainer_vectors"]
 
+LARGER = 60  # number of a tensor that others are parts of
 STEP = Instruction("sync")  # before what an instruction needs, as golden does one after the other
 
 
@@ -37,7 +38,7 @@ class _Maker:
     def tensor(self, memory: str, rows: int, columns: int, top: int = 0, left: int = 0) -> int:
         """Define a tensor anywhere in a memory, if it fits there at all; return its number."""
         blocks, rng = self.p.blocks[memory], self.rng
-        number, self.numbers = self.numbers % 60, self.numbers + 1
+        number, self.numbers = self.numbers % LARGER, self.numbers + 1
         if memory == "L":
             first = int(rng.integers(0, self.p.labels - columns + 1))
             self.emit("tensor", number=number, memory=MEMORIES.index(memory), block=first // 256, left=first % 32,
@@ -47,8 +48,12 @@ class _Maker:
         stride = int(rng.integers(wide, max((blocks - wide) // max(high - 1, 1), wide) + 1)) if high > 1 else wide
         last = (high - 1) * stride + wide
         block = int(rng.integers(0, blocks - last + 1))
-        self.emit("tensor", number=number, memory=MEMORIES.index(memory), block=block, other=block, stride=stride,
-                  top=top, left=left, rows=rows, columns=columns)
+        place = {"memory": MEMORIES.index(memory), "block": block, "other": block, "stride": stride}
+        if rng.random() < 0.5:
+            self.emit("tensor", number=number, **place, top=top, left=left, rows=rows, columns=columns)
+        else:  # as a part of a larger one, which begins with a block
+            self.emit("tensor", number=LARGER, **place, rows=top + rows, columns=left + columns)
+            self.emit("view", number=number, of=LARGER, row=top, column=left, rows=rows, columns=columns)
         return number
 
     def fits(self, memory: str, rows: int, columns: int, top: int = 0, left: int = 0) -> bool:

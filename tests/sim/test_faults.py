@@ -43,6 +43,8 @@ MADAM = ("madam-update",)
 MADAM_SHORT = (*MADAM, "--set", "memory=4")  # what is forgotten in a step is more than a code
 MADAM_WIDE = (*MADAM, "--set", "gradient=fp16", "--set", "second_bias=48")  # second moments beyond any square
 
+TRAINER = ("trainer", *(word for name, value in catalog.find("trainer").small.items()
+                        for word in ("--set", f"{name}={value}")))
 SGD = ("sgd-update", "--set", "format=fp8-e5m2", "--set", "rates=powers")
 SGD_SHARED = ("sgd-update", "--set", "format=fp8-e5m2", "--set", "schedule=shared", "--set", "grow=true")
 SGD_BARE = (*SGD, "--set", "compensated=false")
@@ -393,6 +395,22 @@ FAULTS = {
         "scale.eq(payload.a.scale + 125 + offset)", ARRAY_INT8),
     "softmax: an error of 1 wraps round": (
         "number[:-1] | one.replicate(p.bits - 1)", "number[:-1]", SOFTMAX),
+}
+FAULTS |= {
+    "core: a bias is added to the wrong column": (
+        "below, right = tensor.top + line, tensor.left[:low] + now.across",
+        "below, right = tensor.top + line, tensor.left[:low] + now.across + (tensor is task.other)", TRAINER),
+    "core: what moves has the words of the row before": (
+        "vector=(now.vector + now.line)[:VECTOR]", "vector=now.vector[:VECTOR]", TRAINER),
+    "core: a mask of zero lets an error pass": (
+        "zero.append((parts.negative | parts.zero) & ~parts.nan)", "zero.append(parts.negative & ~parts.nan)", TRAINER),
+    "core: a part begins in the block above": (
+        "made.block.eq(block + away), made.other.eq(other + away)", "made.block.eq(block), made.other.eq(other)",
+        TRAINER),
+    "core: a sum begins with the last one of before": (
+        "before = Mux(now.begins, 0, read.data)", "before = read.data", TRAINER),
+    "core: biases decay": (
+        'rates.decay.eq(issue.decay if name == "array" else 0)', "rates.decay.eq(issue.decay)", TRAINER),
 }
 # One of each kind: arithmetic, stalls, sums that wait, random words, control. The others are for the sweep.
 QUICK = (

@@ -1,0 +1,173 @@
+"""The trainer's Verilog executes any program as golden does, and stops at what is none."""
+
+import numpy as np
+import pytest
+from cores import trainer
+from narrowgauge.golden.core import ERRORS, assemble
+from narrowgauge.golden.core.instructions import OPERATIONS
+from narrowgauge.sim.core import CoreModel
+from narrowgauge.sim.core.vectors import trainer_random, trainer_recorded, trainer_vectors
+
+
+def words_of(payloads, count):
+    """Return the words of transfers."""
+    return np.array([[payload >> 32 * word & 0xFFFFFFFF for word in range(count)] for payload in payloads], np.uint32)
+
+
+@pytest.mark.parametrize("name, make, seed, stalls", [
+    ("merged", trainer_random, 1, {}), ("merged", trainer_random, 2, {"idle": 0.4, "busy": 0.4}),
+    ("merged", trainer_recorded, 3, {"busy": 0.8}), ("lanes", trainer_random, 4, {"idle": 0.1, "busy": 0.1}),
+    ("lanes", trainer_random, 5, {"idle": 0.9}), ("lanes", trainer_recorded, 6, {}),
+    *(pytest.param(name, trainer_random, seed, {"idle": 0.2, "busy": 0.2}, marks=pytest.mark.sweep)
+      for name in ("merged", "lanes") for seed in range(10, 20)),
+])
+def test_random_programs_are_golden(name, make, seed, stalls):
+    parameters, module, text = trainer(name)
+    vectors = trainer_vectors(parameters, *make(parameters, 4000, seed))
+    model = CoreModel(parameters, module, text, seed=seed, **stalls)
+    model.offer([words_of(vectors.inputs, model.transfers.input_words)])
+    found = []
+    while len(found) < len(vectors.outputs):
+        found += [sum(int(word) << 32 * k for k, word in enumerate(row)) for row in model.next()]
+    wrong = next((k for k, pair in enumerate(zip(found, vectors.outputs)) if pair[0] != pair[1]), None)
+    assert wrong is None, f"output {wrong}: {found[wrong]:x}, golden's is {vectors.outputs[wrong]:x}"
+    assert len(found) == len(vectors.outputs) > 1000
+    assert (model.state.invalid, model.state.overflow) == (vectors.status["invalid"], vectors.status["overflow"])
+
+
+# Tensors that most of the programs below need.
+USUAL = """\
+tensor x memory=X stride=1 rows=16 columns=16
+tensor d memory=D stride=1 rows=16 columns=16
+tensor w memory=W stride=1 rows=16 columns=16
+tensor y memory=L rows=1 columns=16
+mode weights value=4
+mode activations value=4
+mode gradients value=4
+"""
+FIRST = USUAL.count("\n")
+
+
+@pytest.mark.parametrize("error, number, text", [
+    ("an operation", FIRST, "window t9 of=x height=4 width=4 channels=1 down=4 across=4 taps_y=1 taps_x=1 step=1"),
+    ("an operation", FIRST, "set shift value=1"),
+    ("an operation", FIRST, "gemm a=x b=w to=d use=1"),
+    ("an operation", FIRST, "gemm a=x b=w to=d bias=w mask=x biased masked"),
+    ("an operation", FIRST, "gemm a=d b=x to=w relu update use=4"),
+    ("a tensor that was not", FIRST, "in t9"),
+    ("a tensor that was not", FIRST, "view t9 of=t8 rows=1 columns=1"),
+    ("a tensor that was not", FIRST, "flip t9"),
+    ("a tensor that was not", FIRST, "tensor t9 memory=X rows=0 columns=5"),
+    ("a part beyond", FIRST, "view t9 of=x row=10 rows=7 columns=16"),
+    ("a part beyond", FIRST, "view t9 of=x column=16 rows=1 columns=1"),
+    ("a memory", FIRST, "tensor t9 memory=E rows=1 columns=1"),
+    ("a memory", FIRST, "gemm a=w b=x to=d"),
+    ("a memory", FIRST, "gemm a=x b=d to=d"),
+    ("a memory", FIRST, "gemm a=x b=w to=w"),
+    ("a memory", FIRST, "gemm a=d b=x to=x update use=4"),
+    ("a memory", FIRST, "head a=d labels=y to=d"),
+    ("a memory", FIRST, "out y"),
+    ("a memory", FIRST, "in x plane=1"),
+    ("a memory", FIRST, "out w plane=2"),
+    ("a tensor beyond", FIRST, "tensor t9 memory=X block=15 stride=1 rows=16 columns=17"),
+    ("a tensor beyond", FIRST, "tensor t9 memory=X stride=16 rows=17 columns=1"),
+    ("a tensor beyond", FIRST, "tensor t9 memory=X block=8191 stride=1 rows=1 columns=1"),
+    ("a tensor beyond", FIRST, "tensor t9 memory=X other=16 stride=1 rows=1 columns=1"),
+    ("a tensor beyond", FIRST, "tensor t9 memory=L left=1 rows=1 columns=256"),
+    ("vectors that", FIRST + 1, "tensor t9 memory=X stride=2 left=1 rows=16 columns=16\n"
+                                "gemm a=t9 b=w to=d"),
+    ("sizes of", FIRST + 1, "tensor t9 memory=X stride=1 rows=16 columns=15\ngemm a=t9 b=w to=d"),
+    ("sizes of", FIRST + 1, "tensor t9 memory=D stride=1 rows=15 columns=16\ngemm a=x b=w to=t9"),
+    ("sizes of", FIRST, "gemm a=x b=w to=d bias=w biased"),
+    ("sizes of", FIRST + 1, "part b pitch=7\ngemm a=x b=w to=d"),
+    ("sizes of", FIRST, "sums a=d to=w"),
+    ("more classes", FIRST, "head a=x labels=y to=d"),
+    ("a method", FIRST + 1, "set method value=2\ngemm a=d b=x to=w update use=4"),
+    ("a wait", FIRST, "wait in"),
+    ("a wait", FIRST + 2, "signal array\nwait in\nwait in"),
+    ("loops too", FIRST + 3, "loop 2\nloop 2\nloop 2\nloop 2\nend\nend\nend\nend"),
+    ("loops too", FIRST, "loop 0\nend"),
+    ("an operand without", FIRST, "gemm a=x b=w to=d use=8"),
+    ("a rate", FIRST, "set rate value=16384"),
+    ("a rate", FIRST, "set momentum value=1"),
+])
+def test_what_cannot_be_executed_stops_the_program(error, number, text):
+    """The report tells where; another program begins after a reset."""
+    parameters, module, verilog = trainer("merged")
+    model = CoreModel(parameters, module, verilog, idle=0.1)
+    code = assemble(USUAL + "sync\nhalt")
+    try:
+        program = assemble(USUAL + text + "\nsync\nhalt")
+    except ValueError:  # four loops, or none: the words are as good as any
+        rows = [model.transfers.instructions(assemble(f"{USUAL}{part}\nhalt")) for part in ("sync",)]
+        words = rows[0].copy()
+        loops = [line.split() for line in text.splitlines()]
+        extra = np.zeros((len(loops), words.shape[1]), np.uint32)
+        for row, (name, *count) in zip(extra, loops):
+            row[0] = list(OPERATIONS).index(name) | (int(count[0]) << 5 if count else 0)
+            row[-1] = words[0, -1]
+        model.offer([np.concatenate([words[:FIRST], extra, words[FIRST:]])])
+    else:
+        model.send(program, iter(()))
+    report = model.transfers.report(model.next())
+    assert (ERRORS[report["error"]][:len(error)], report["number"]) == (error, number)
+    model.run(100)
+    assert model.state.stopped == 1 and model.state.number == number
+    model.reset()
+    model.send(code, iter(()))
+    report = model.transfers.report(model.next())
+    assert (report["error"], report["number"], model.state.stopped) == (0, FIRST + 1, 0)
+
+
+def test_what_does_not_fit_the_buffers_stops_the_program():
+    """Columns of 16 vectors each, beside buffers of 128: 17 are too many for two columns of cells."""
+    parameters, module, verilog = trainer("merged")
+    model = CoreModel(parameters, module, verilog)
+    model.send(assemble("tensor a memory=X stride=4 rows=1 columns=64\ntensor b memory=W stride=1 rows=64 columns=16\n"
+                        "tensor c memory=D stride=4 rows=1 columns=64\nmode activations value=4\nmode weights value=4\n"
+                        "tensor e memory=X stride=1 rows=1 columns=16\ngemm a=e b=b to=c\nsync\nhalt"), iter(()))
+    assert model.transfers.report(model.next())["error"] == 0
+    parameters, module, verilog = trainer("lanes")
+    model = CoreModel(parameters, module, verilog)
+    model.send(assemble("tensor a memory=X stride=1 rows=1 columns=16\ntensor b memory=W stride=1 rows=64 columns=16\n"
+                        "tensor c memory=D stride=4 rows=1 columns=64\nmode activations value=4\nmode weights value=4\n"
+                        "gemm a=a b=b to=c\nsync\nhalt"), iter(()))
+    report = model.transfers.report(model.next())
+    assert (ERRORS[report["error"]], report["number"]) == ("a product that does not fit the buffers", 5)
+
+
+@pytest.mark.parametrize("sent, error, number", [
+    ("elements", "elements in the stream while no program runs", 0),
+    ("instruction", "an instruction in the stream where elements are due", FIRST),
+    ("long", "a program longer than its memory", 0),
+])
+def test_a_broken_stream_stops_the_program(sent, error, number):
+    parameters, module, verilog = trainer("merged")
+    model = CoreModel(parameters, module, verilog)
+    program = model.transfers.instructions(assemble(USUAL + "in x\nsync\nhalt"))
+    elements = model.transfers.elements(np.ones((16, 16), np.uint32))
+    model.offer({"elements": [elements], "instruction": [program, elements[:5], program],
+                 "long": [np.repeat(program[:1], parameters.program + 1, axis=0)]}[sent])
+    report = model.transfers.report(model.next())
+    assert (ERRORS[report["error"]], report["number"]) == (error, number)
+
+
+def test_status_is_sticky_until_it_is_cleared():
+    """A NaN in an operand; then the status is cleared, and the same program without one leaves it so."""
+    parameters, module, verilog = trainer("merged")
+    model = CoreModel(parameters, module, verilog)
+    program = assemble(USUAL + "set training value=41\nin x\nsync\ngemm a=x b=w to=d\nsync\nhalt")
+    x = np.zeros((16, 16), np.uint32)
+    for code, invalid, overflow in ((0x7FC0, 42, 42), (0, 42, 42), (0x7F80, 42, 42)):
+        x[3, 5] = code
+        model.send(program, iter((x,)))
+        report = model.transfers.report(model.next())
+        assert (report["invalid"], report["overflow"]) == (invalid, overflow)
+    model.clear()
+    model.run(2)
+    assert (model.state.invalid, model.state.overflow) == (0, 0)
+    for code, invalid, overflow in ((0, 0, 0), (0x7F80, 0, 42), (0x7FC0, 42, 42)):
+        x[3, 5] = code
+        model.send(program, iter((x,)))
+        report = model.transfers.report(model.next())
+        assert (report["invalid"], report["overflow"]) == (invalid, overflow)
