@@ -83,6 +83,7 @@ PAGES = {
     HERE / "update.md": (("lut", "ff", "dsp", "fmax", "latency"), "cycles for a weight", [
         ("sgd-update", {}, "(bf16, pipelined)", "1"), ("sgd-update", {"grow": True}, None, "1"),
         ("sgd-update", {"rates": "powers"}, None, "1"), ("sgd-update", {"format": "fp16"}, None, "1"),
+        ("sgd-update", {"compensated": False}, None, "1"),
         ("sgd-update", {"schedule": "shared"}, None, "37 or 58"),
         ("sgd-update", {"schedule": "shared", "grow": True}, None, "37, 58 or 79"),
         ("sgd-update", {"schedule": "shared", "rates": "powers"}, None, "37 or 58"),

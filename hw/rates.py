@@ -67,27 +67,27 @@ class RateMultiplier(wiring.Component):
         m.d.comb += [zero.eq(~field.any()), neutral.eq(zero & self.neutral)]
         total = Signal(fmt.exponent + 1, name="sum")
         m.d.comb += total.eq(a.field + field)
-        now = stage(m, self.enable, "inputs", total=total, none=zero, significand=a.significand & (~zero).replicate(p),
+        now = stage(m, self.enable, "inputs", total=total, none=zero, significand=a.significand,
                     negative=a.negative | neutral, infinite=a.infinite & ~zero,
                     nan=(a.nan | (a.infinite & zero)) & ~neutral)
         # The significands' product, as a number below 4, has the exponent field total - bias, of which one less is
         # wanted: total - 2**(exponent - 1). If that is negative, the product moves to the right by as much, but only
         # by one less where its first place is the one that weighs 2: that is ~total.
         high = fmt.exponent - 1
-        tiny = ~now.total[high:].any() | now.none
+        tiny = ~now.total[high:].any()
         levels = (p + 2).bit_length()
         amount = ~now.total[:high]
         if high > levels:
             amount = amount[:levels] | amount[levels:].any().replicate(levels)
         amount = amount & tiny.replicate(len(amount))
-        above = Cat(now.total[:high], now.total[-1]) & (~tiny).replicate(fmt.exponent)
+        above = Mux(tiny, 0, Cat(now.total[:high], now.total[-1]))
         # What rounds is at most p + 2 bits from the product's first place.
         if split:
             m.submodules.multiplier = multiplier = Multiplier(**self.multiplier(self.parameters))
             m.d.comb += [multiplier.a.eq(a.significand),
-                         multiplier.b.eq(Cat(self.rate[:split], C(1, 1)) & (~zero).replicate(p)),
+                         multiplier.b.eq(Cat(self.rate[:split], C(1, 1))),
                          multiplier.enable.eq(self.enable)]
-        now = stage(m, self.enable, "product", now, drop=("total", "none"), tiny=tiny, amount=amount, above=above)
+        now = stage(m, self.enable, "product", now, drop=("total",), tiny=tiny, amount=amount, above=above)
         if split:
             value, low = multiplier.p[-p - 2:], multiplier.p[:-p - 2].any()
         else:
@@ -96,9 +96,12 @@ class RateMultiplier(wiring.Component):
                                            fill=C(0, 1), sticky=low)
         now = stage(m, self.enable, "aligned", now, drop=("amount", "significand"), value=value, sticky=sticky)
         two = now.value[-1]
+        # A product that is subnormal, or of such a number, has nothing above. That of no rate may have anything.
         packed = round_and_pack(m, fmt, NEAREST, Mux(two | now.tiny, now.value, Cat(C(0, 1), now.value[:-1])),
-                                now.above, sticky=now.sticky, more=two & ~now.tiny)
-        magnitude = Mux(now.nan, fmt.nan_code, Mux(now.infinite | packed.over, fmt.inf_code, packed.magnitude))
+                                now.above, sticky=now.sticky, more=two & ~now.tiny, settled=True)
+        over = packed.over & ~now.none
+        finite = packed.magnitude & (~now.none).replicate(fmt.width - 1)
+        magnitude = Mux(now.nan, fmt.nan_code, Mux(now.infinite | over, fmt.inf_code, finite))
         with m.If(self.enable):
             m.d.sync += self.o.eq(Cat(magnitude[:fmt.width - 1], now.negative & ~now.nan))
         return m

@@ -43,7 +43,8 @@ def window_of(mode: Rounding) -> int:
 
 def round_and_pack(m: Module, fmt: Float, mode: Rounding, value: Value, top: Value, *, flush: bool = False,
                    sticky: ValueLike = 0, flip: ValueLike = 0, noise: Value | None = None,
-                   nearest: Value | None = None, more: Value | None = None) -> SimpleNamespace:
+                   nearest: Value | None = None, more: Value | None = None, settled: bool = False,
+                   taken: Value | None = None) -> SimpleNamespace:
     """Round a normalised value to a format (combinational): the one place where codes are made.
 
     Parameters
@@ -67,6 +68,11 @@ def round_and_pack(m: Module, fmt: Float, mode: Rounding, value: Value, top: Val
         Of stochastic rounding, without `flip`: where set, the value is rounded to nearest even instead.
     more : Value, optional
         One more in `top`.
+    settled : bool
+        Without `flush`: `top` is zero wherever the top bit of the value is.
+    taken : Value, optional
+        Without `flush`: what `top` is too large by. It equals `top` where the value is subnormal, and is never greater.
+        The magnitude of a zero means nothing then.
 
     Returns
     -------
@@ -86,12 +92,23 @@ def round_and_pack(m: Module, fmt: Float, mode: Rounding, value: Value, top: Val
     # One bit more than `top` needs; with flush, it is the sign of the field. Without, a zero has the field 0, however
     # far it could have been shifted.
     above = top[-1] if flush else C(0, 1)
-    top = top if flush else top & kept[-1].replicate(len(top))
+    top = top if flush or settled or taken is not None else top & kept[-1].replicate(len(top))
     number = Cat(kept[:-1], top, above.replicate(max(fmt.exponent - len(top), 1)))
     # The hidden one adds itself to the exponent field, and so does a carry.
     hidden = Cat(C(0, p - 1), kept[-1])
     if more is not None:
         hidden = Cat(C(0, p - 1), kept[-1] ^ more, kept[-1] & more)
+    if taken is not None:
+        # kept[-1] - taken, bit by bit: each bit is changed if there is a one below it, but that of an odd difference.
+        # A carry chain would take more logic. No more is taken than the field holds.
+        room = len(number) - (p - 1)
+        taken = taken[:room]
+        borrows = [taken[0] & ~kept[-1]]
+        for bit in taken[1:]:
+            borrows.append(borrows[-1] | bit)
+        difference = Cat(taken[0] ^ kept[-1], *(bit ^ borrow for bit, borrow in zip(taken[1:], borrows)))
+        sign = borrows[-1].replicate(room - len(taken))
+        hidden = Cat(C(0, p - 1), difference, sign)
     code = Signal(len(number))
     if mode.kind == "stochastic":
         carry = ones
@@ -186,7 +203,8 @@ def round_sum(m: Module, advance: Value, now: SimpleNamespace, value: Value, low
 
 
 def normalise(m: Module, name: str, value: Value, widths: list[int], *, fill: ValueLike = 0, limit: Value | None = None,
-              free: ValueLike = 0, need: int | None = None) -> tuple[Value, list[Signal], ValueLike, Value]:
+              free: ValueLike = 0, need: int | None = None, empty: int = 0
+              ) -> tuple[Value, list[Signal], ValueLike, Value]:
     """Shift `value` left by powers of two while its top bits are zero (combinational).
 
     Parameters
@@ -205,6 +223,8 @@ def normalise(m: Module, name: str, value: Value, widths: list[int], *, fill: Va
         Set when an earlier call already found the limit out of reach.
     need : int, optional
         Top bits that matter in the end. What cannot get there any more is cut off after each shift.
+    empty : int
+        Bits at the bottom that equal `fill` wherever the top four bits are zero.
 
     Returns
     -------
@@ -231,13 +251,18 @@ def normalise(m: Module, name: str, value: Value, widths: list[int], *, fill: Va
             room = limit[width.bit_length() - 1]
             m.d.comb += take.eq(zero & (free | room))
             free = free | (room & ~zero)
-        m.d.comb += shifted.eq(Mux(take, Cat(fill.replicate(width), value[:-width]), value))
+        if empty and width >= 4:
+            upper = value[empty:]
+            entering = fill.replicate(min(width, len(upper)))
+            m.d.comb += shifted.eq(Cat(value[:empty], Mux(take, Cat(entering, upper[:-width]), upper)))
+        else:
+            m.d.comb += shifted.eq(Mux(take, Cat(fill.replicate(width), value[:-width]), value))
         before, above, value = value, width, shifted
         taken.append(take)
         spare = len(value) - need - sum(widths[index + 1:]) if need is not None else 0
         if spare > 0:
             cut.append((value[:spare] ^ fill.replicate(spare)).any())
-            value = value[spare:]
+            value, empty = value[spare:], max(empty - spare, 0)
     return value, taken, free, Cat(cut).any() if cut else C(0, 1)
 
 

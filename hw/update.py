@@ -34,6 +34,9 @@ class SGDUpdate(StreamUnit):
     addressed : bool
         Whether random words come from a port, and not from the unit's own count of its stochastic transfers. Of the
         pipelined schedule alone.
+    held : bool
+        Promises that ``method`` and the rates stay as they are while transfers are under way, also in cycles without a
+        valid one. Then the pipeline has no registers for them.
 
     Members
     -------
@@ -61,10 +64,10 @@ class SGDUpdate(StreamUnit):
         Cycles between transfers, at the most: 1 when pipelined.
     """
 
-    def __init__(self, parameters: SGDParameters, *, addressed: bool = False) -> None:
+    def __init__(self, parameters: SGDParameters, *, addressed: bool = False, held: bool = False) -> None:
         require(not addressed or parameters.schedule == "pipelined", "schedule", parameters.schedule,
                 "pipelined, for random words from a port")
-        self.parameters, self.addressed = parameters, addressed
+        self.parameters, self.addressed, self.held = parameters, addressed, held
         width, rate = parameters.format.width, parameters.rate_bits
         numbers = dict.fromkeys(self._results, width)
         words: dict[str, Any] = {"words": In(parameters.random_bits)} if addressed else {}
@@ -149,9 +152,11 @@ class SGDUpdate(StreamUnit):
 
         def wait(name: str, now: SimpleNamespace, cycles: int, **results: Any) -> SimpleNamespace:
             """Hand the values on for some cycles, and add what has come by then."""
+            stays = {each: value for each, value in vars(now).items() if self.held and each in ("method", "lr")}
+            now = without(now, *stays)
             for cycle in range(cycles):
                 now = stage(m, advance, f"{name}{cycle}", now)
-            return SimpleNamespace(**vars(now) | results)
+            return SimpleNamespace(**vars(now) | stays | results)
 
         def product(name: str, a: Value, rate: Value, neutral: int = 0) -> Value:
             m.submodules[name] = unit = RateMultiplier(parameters)

@@ -1,13 +1,13 @@
-"""Recipes for tests of training cores, and the cores that are built for them."""
+"""Recipes for tests of training cores, and the two cores whose Verilog is built for tests."""
 
 import fcntl
+from contextlib import contextmanager
 from functools import lru_cache
 
 from narrowgauge import catalog
 from narrowgauge.base.files import cache_folder
-from narrowgauge.golden import core, recipes
-from narrowgauge.golden.core.transfers import Transfers
-from narrowgauge.sim.core.build import built
+from narrowgauge.golden import recipes
+from narrowgauge.golden.core import TrainerParameters
 
 
 def recipe_of(name, work="bf16", update="plain", parameters=None, **settings):
@@ -15,8 +15,8 @@ def recipe_of(name, work="bf16", update="plain", parameters=None, **settings):
     return recipes.keep(made, parameters, update).with_head(10)
 
 
-SIZES = {"system": recipe_of("bfp").system, "activations": 4096, "errors": 2048, "weights": 4096, "labels": 256}
-# Two builds, for all tests: each takes a minute.
+# Each takes a minute to build.
+SIZES = {"activations": 12288, "errors": 6400, "weights": 5120, "labels": 256}
 CORES = {
     "merged": {"rows": 2, "columns": 2, "converters": 1, "merged": True, "buffer": 2048},
     "lanes": {"rows": 2, "columns": 3, "converters": 2, "lanes": 4, "buffer": 256, "program": 1024},
@@ -24,12 +24,16 @@ CORES = {
 
 
 @lru_cache
-def trainer(name):
-    """Return a core's parameters, the name of its module, and its Verilog, of which there is a model."""
-    parameters, unit = core.TrainerParameters(**SIZES | CORES[name]), catalog.find("trainer")
-    module, text = unit.module_name(parameters), unit.verilog(parameters)
-    # One process builds for all: the others wait.
+def core_of(name):
+    """Return the parameters of a core, its module and its Verilog."""
+    parameters = TrainerParameters(recipe_of("bfp").system, **SIZES | CORES[name])
+    unit = catalog.find("trainer")
+    return parameters, unit.module_name(parameters), unit.verilog(parameters)
+
+
+@contextmanager
+def alone():
+    """Keep other processes of the tests from building the same core meanwhile."""
     with open(cache_folder("sim") / "trainer.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        built(text, module, Transfers(parameters))
-    return parameters, module, text
+        yield

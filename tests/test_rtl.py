@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from cores import trainer
+from cores import alone, core_of
 from narrowgauge import catalog
 from narrowgauge.golden import core
 from narrowgauge.golden.core import transfers
@@ -53,10 +53,11 @@ def test_without_it_nothing_of_circuits_or_simulators_is_imported():
 @pytest.fixture
 def merged(monkeypatch):
     """Options for a core that other tests build too."""
-    parameters, _, text = trainer("merged")
+    parameters, _, text = core_of("merged")
     monkeypatch.setattr(catalog.Unit, "verilog", lambda unit, others: text if others == parameters else None)
-    return (*DIGITS, "--rtl", *(word for name, value in parameters.to_json().items()
-                                for word in ("--core", f"{name}={json.dumps(value)}")))
+    with alone():
+        yield (*DIGITS, "--rtl", *(word for name, value in parameters.to_json().items()
+                                   for word in ("--core", f"{name}={json.dumps(value)}")))
 
 
 def test_it_ends_with_one_digest_twice(capsys, tmp_path, merged):

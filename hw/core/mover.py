@@ -106,7 +106,7 @@ class Mover(wiring.Component):
                     velocities=self.velocities.as_value())
 
         # Each lane of random words belongs to a parameter of a row of 16.
-        units = [SGDUpdate(self.sgd, addressed=True) for _ in range(lanes)]
+        units = [SGDUpdate(self.sgd, addressed=True, held=True) for _ in range(lanes)]
         ahead, rates = units[0].words_behind + READ + 1 - STAGES, self.rates
         assert ahead >= 0, ahead
         below_index = blocks_of(LANES, self.sgd.random_bits).bit_length() - 1

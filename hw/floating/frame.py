@@ -35,12 +35,17 @@ class FloatUnit(StreamUnit):
     ----------
     CUTS : tuple of str
         Places for registers, the most useful first: a unit of latency n has the first n.
+    JOINED : bool
+        Whether the exponent field of a result that may be subnormal is worked out in the sum that rounds.
     """
+
+    JOINED = False
 
     def __init__(self, parameters: Any, operands: dict[str, Any], result: Float, *, embedded: bool = False,
                  addressed: bool = False) -> None:
         self.parameters, self.result, self.addressed = parameters, result, addressed
         self.flush, self._window = parameters.subnormals == "flush", window_of(parameters.mode)
+        self._empty = 0  # bits at the bottom of the value, as for `normalise`
         self._embedded, self._choice = embedded, embedded and parameters.rounding == "stochastic"
         operands = operands | ({"nearest": 1} if self._choice else {})
         members = {"enable": In(1)} if embedded else {}
@@ -96,13 +101,14 @@ class FloatUnit(StreamUnit):
         fmt, mode = self.result, self.parameters.mode
         shifts = [1 << k for k in reversed(range(depth.bit_length()))]
         half = (len(shifts) + 1) // 2
-        limit, free, before, need = None, C(0, 1), [], fmt.mantissa + 1 + self._window
+        limit, free, before, need, empty = None, C(0, 1), [], fmt.mantissa + 1 + self._window, self._empty
         if limited:
             n = len(shifts)
             limit = now.top[:n] | now.top[n:].any().replicate(n) if len(now.top) > n else Cat(now.top, C(0, n))[:n]
         for name, part, later in (("coarse", shifts[:half], sum(shifts[half:])), ("fine", shifts[half:], 0)):
             value, taken, free, below = normalise(m, name, now.value, part, fill=now.flip, limit=limit, free=free,
-                                                  need=need + later)
+                                                  need=need + later, empty=empty)
+            empty = max(empty - (len(now.value) - len(value)), 0)
             values = {"limit": limit, "free": free} if limited else {}
             before = [*reversed(taken), *before]
             now = cut(name, now, value=value, sticky=now.sticky | below, taken=Cat(before) if before else C(0, 1),
@@ -118,14 +124,18 @@ class FloatUnit(StreamUnit):
             noise = Cat(C(1, 1), word) if mode.corrected else word
         # With flush, the shift may be greater than any field of a format of few exponents.
         size = max(len(now.top), len(now.taken)) + 1 if self.flush else len(now.top)
+        joined = self.JOINED and limited
         top = Signal(signed(size) if self.flush else size)
-        m.d.comb += top.eq(now.top - now.taken)
+        m.d.comb += top.eq(now.top if joined else now.top - now.taken)
         packed = round_and_pack(m, fmt, mode, now.value, top, flush=self.flush, sticky=now.sticky, flip=now.flip,
-                                noise=noise, nearest=now.nearest if self._choice else None)
+                                noise=noise, nearest=now.nearest if self._choice else None,
+                                taken=now.taken if joined else None)
         over = fmt.max_code if mode.kind == "truncate" else fmt.overflow_code
         infinity = fmt.overflow_code if fmt.inf_code is None else fmt.inf_code
         nan = fmt.max_code if fmt.nan_code is None else fmt.nan_code
         magnitude = Signal(fmt.width - 1)
+        if joined:
+            packed.magnitude = packed.magnitude & packed.nonzero.replicate(fmt.width - 1)
         m.d.comb += magnitude.eq(Mux(now.nan, nan, Mux(now.infinite, infinity,
                                                        Mux(packed.over, over, packed.magnitude))))
         negative = now.negative & ~now.nan & ~(now.cancels & ~packed.nonzero & ~now.infinite)

@@ -5,6 +5,7 @@ That the pipelined unit is the sequence of rounded operations is proved in test_
 """
 
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from amaranth.sim import Simulator
 from narrowgauge import catalog
 from narrowgauge.golden import update
 from narrowgauge.golden.update import METHODS
+from narrowgauge.hw import verilog
 from narrowgauge.hw.unit import StreamUnit
 from narrowgauge.hw.update import ADDER, SCALER, SGDUpdate
 from narrowgauge.sim import update as bench
@@ -175,11 +177,18 @@ def test_different_parameters_have_different_module_names():
 # Random words and statuses.
 
 
-class WithWords(StreamUnit):
-    """The unit with a port for its random words, under a stream that has them beside the transfers."""
+FIELDS = ("weight", "velocity", "compensation", "gradient", "method", "lr", "momentum", "decay")
 
-    def __init__(self, parameters, late=0):
-        self.unit, self.parameters = SGDUpdate(parameters, addressed=True), parameters
+
+class WithWords(StreamUnit):
+    """The unit with a port for its random words, under a stream that has them beside the transfers.
+
+    With `told`, {field: code}, the unit has these fields from there: they are held, whatever the stream has.
+    """
+
+    def __init__(self, parameters, late=0, told=None):
+        self.unit, self.parameters = SGDUpdate(parameters, addressed=True, held=told is not None), parameters
+        self.told = told or {}
         self.behind, self.text = self.unit.words_behind + late, self.unit.text
         payloads = [{name: len(Value.cast(payload[name])) for name in payload.shape().members}
                     for payload in (self.unit.i.payload, self.unit.o.payload)]
@@ -200,19 +209,22 @@ class WithWords(StreamUnit):
             self.o.valid.eq(unit.o.valid), unit.o.ready.eq(self.o.ready), unit.status_clear.eq(self.status_clear),
             Cat(self.invalid, self.overflow).eq(Cat(unit.invalid, unit.overflow)),
         ]
+        m.d.comb += [unit.i.payload[name].eq(code) for name, code in self.told.items()]
         return m
 
 
-def with_words(parameters, count, seed):
+def with_words(parameters, count, seed, told=()):
     """Return Vectors of `WithWords`: each transfer has a word of its own."""
-    arrays = bench.update_random(parameters, count, seed)
+    arrays = list(bench.update_random(parameters, count, seed))
+    for name in told:
+        arrays[FIELDS.index(name)][:] = told[name]
     words = np.random.default_rng(seed).integers(0, 1 << parameters.random_bits, count)
     vectors = bench.update_vectors(parameters, *arrays)
     bits = 4 if parameters.compensated else 3
     bits = bits * parameters.format.width + parameters.method_bits + 3 * parameters.rate_bits
     *found, invalid, overflow = update.updates(parameters, *arrays, random=words)
     outputs = pack(*((each, parameters.format.width) for each in found[:3 if parameters.compensated else 2]))
-    assert outputs != vectors.outputs  # those of counted words
+    assert told or outputs != vectors.outputs  # those of counted words
     return Vectors([each | int(word) << bits for each, word in zip(vectors.inputs, words)], outputs, range(count),
                    {"invalid": int(invalid.any()), "overflow": int(overflow.any())})
 
@@ -232,9 +244,29 @@ def test_words_from_a_port_are_taken_so_many_cycles_behind_their_transfers(setti
     assert outcome_of(WithWords(parameters, late=1), "with_words", vectors, idle=0, busy=0).mismatches > 20
 
 
+@pytest.mark.parametrize("settings, method", [
+    pytest.param(BARE, 1, id="bare"), pytest.param(BARE, 0, id="bare-plain", marks=pytest.mark.sweep),
+    pytest.param(PIPELINED, 3, id="grow", marks=pytest.mark.sweep),
+    pytest.param({"format": "bf16"}, 2, id="kahan", marks=pytest.mark.sweep)])
+def test_a_unit_whose_method_and_rates_are_held_does_without_registers_for_them(settings, method):
+    parameters = UNIT.configure(settings)
+    told = {"method": method, "lr": parameters.rate(0.25), "momentum": parameters.rate(0.5),
+            "decay": parameters.rate(0.125)}
+    component, vectors = WithWords(parameters, told=told), with_words(parameters, 1500, 63, told)
+    # The stream has other codes of them.
+    shift = sum(parameters.format.width for name in FIELDS[:4] if name in component.unit.i.payload.shape().members)
+    others = (1 << parameters.method_bits + 3 * parameters.rate_bits) - 1 << shift
+    vectors.inputs = [each ^ others for each in vectors.inputs]
+    for stalls in ({"idle": 0, "busy": 0}, {"idle": 0.3, "busy": 0.4, "seed": 64}):
+        assert outcome_of(component, "with_words", vectors, **stalls).mismatches == 0
+    texts = [verilog.emit(SGDUpdate(parameters, held=held), "unit") for held in (False, True)]
+    assert "product0_lr" in texts[0] and not re.search(r"\w+\d_(lr|method)\b", texts[1])
+
+
 def test_a_shared_unit_has_no_port_for_words():
     with pytest.raises(ValueError, match="^schedule is 'shared'; allowed: pipelined, for random words from a port$"):
         SGDUpdate(UNIT.configure(SHARED), addressed=True)
+    SGDUpdate(UNIT.configure(SHARED), held=True)  # it takes each payload as it is, so nothing changes
 
 
 @pytest.mark.parametrize("settings", [PIPELINED, SHARED, BARE], ids=["pipelined", "shared", "bare"])

@@ -1,0 +1,124 @@
+# amaranth: UnusedElaboratable=no
+"""Trains digits in simulated cores, and places a core: the tables of units/core.md that are of the circuit.
+
+``python docs/core_rtl.py --train [LABEL ...]`` trains for 20 epochs in golden and in Verilog, minutes for each row. It
+ends with an error where the digests differ. ``--cost [LABEL ...]`` synthesises, places and routes, which takes hours.
+Both write data/core-rtl.csv or data/core-cost.csv, and then the tables.
+"""
+
+import argparse
+import csv
+import io
+import json
+import sys
+from contextlib import redirect_stdout
+
+from experiments import HERE, fill, save
+from narrowgauge import catalog, cli
+from narrowgauge.catalog.core import DIGITS, NARROW
+from narrowgauge.hw import verilog
+from narrowgauge.synth import flow
+
+PAGE, RUNS, COSTS = HERE / "units" / "core.md", HERE / "data" / "core-rtl.csv", HERE / "data" / "core-cost.csv"
+USUAL = ["--recipe", "bfp", "--work", "bf16", "--rtl", "--json", "-"]
+LARGE = ["--core", "lanes=4", "--core", "updates=[\"plain\",\"stochastic\"]"]
+# Options of each row: one core, 4 x 4 with cells of 4 bits, trains all of them.
+ROWS = {
+    "4 bits, plain": [],
+    "4 bits, stochastic": ["--update", "stochastic"],
+    "2 bits, plain": ["--set", "mantissa=2"],
+    "2 bits, stochastic": ["--set", "mantissa=2", "--update", "stochastic"],
+}
+# Settings, device, seeds.
+CORES = {
+    "2 x 2, one converter, one memory": (NARROW, "25k", 3),
+    "4 x 4, two converters, 4 lanes": (DIGITS | {"lanes": 4}, "85k", 3),
+}
+TOLD = ("label", "epochs", "test", "steps", "cycles", "utilisation", "evaluation", "digest", "identical")
+COUNTS, SPEEDS = ("lut", "ff", "dsp", "bram"), ("min", "median", "max")
+
+
+def run(options):
+    """Return the JSON of a training run."""
+    told = io.StringIO()
+    with redirect_stdout(told):
+        status = cli.main(["train", *USUAL, *options])
+    if status:
+        raise SystemExit(f"train {' '.join(options)} ended with {status}")
+    return json.loads(told.getvalue())
+
+
+def kept(path, key="label"):
+    """Return the rows of a CSV file by label."""
+    if not path.exists():
+        return {}
+    with path.open(newline="") as file:
+        return {row[key]: row for row in csv.DictReader(file)}
+
+
+def train(labels, epochs):
+    """Train, and write the rows."""
+    for label in labels:
+        found = run([*ROWS[label], *LARGE, "--epochs", str(epochs)])
+        rtl, rows = found["rtl"], kept(RUNS)
+        rows[label] = dict(zip(TOLD, (
+            label, epochs, found["accuracy"]["test"], rtl["steps"], rtl["cycles"], rtl["utilisation"],
+            rtl["evaluation"]["cycles"], found["digest"][:12], rtl["identical"])))
+        save(RUNS, TOLD, [[rows[each][name] for name in TOLD] for each in ROWS if each in rows])
+        print(rows[label], file=sys.stderr, flush=True)
+
+
+def place(labels):
+    """Synthesise, place and route, and write the rows."""
+    unit = catalog.find("trainer")
+    for label in labels:
+        settings, device, seeds = CORES[label]
+        p = unit.configure(settings)
+        found = flow.synthesise(unit.verilog(p), unit.module_name(p), verilog.ports_of(unit.component(p)), "ecp5",
+                                seeds=seeds, device=device)
+        rows = kept(COSTS)
+        fields = ("label", "device", *COUNTS, *SPEEDS, "seeds")
+        rows[label] = dict(zip(fields, (label, device, *(found[name] for name in COUNTS),
+                                        *(found["fmax_mhz"][name] for name in SPEEDS), seeds)))
+        save(COSTS, fields, [[rows[each][name] for name in fields] for each in CORES if each in rows])
+        print(rows[label], file=sys.stderr, flush=True)
+
+
+def runs_table():
+    """Return the table of training runs."""
+    lines = ["| mantissas and update | epochs | test accuracy | cycles of a step | share of the peak | digest, twice |",
+             "| --- | ---: | ---: | ---: | ---: | --- |"]
+    for row in kept(RUNS).values():
+        lines.append(f"| {row['label']} | {row['epochs']} | {float(row['test']):.4f} | "
+                     f"{int(row['cycles']) / int(row['steps']):,.0f} | {100 * float(row['utilisation']):.1f} % | "
+                     f"`{row['digest']}` |")
+    return "\n".join(lines)
+
+
+def costs_table():
+    """Return the table of placed cores."""
+    lines = ["| core for digits, 64-32-10, batch 32 | ECP5 | LUT | FF | DSP | block RAM | Fmax, MHz (seeds) |",
+             "| --- | --- | ---: | ---: | ---: | ---: | ---: |"]
+    for row in kept(COSTS).values():
+        speeds = f"{float(row['median']):.1f} ({float(row['min']):.1f} to {float(row['max']):.1f}; {row['seeds']})"
+        lines.append(f"| {row['label']} | {row['device'].upper().replace('K', 'F')} | "
+                     + " | ".join(f"{int(row[name]):,}" for name in COUNTS) + f" | {speeds} |")
+    return "\n".join(lines)
+
+
+def main():
+    """Do what the options ask for, and write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--train", nargs="*", choices=[*ROWS, []], metavar="LABEL")
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--cost", nargs="*", choices=[*CORES, []], metavar="LABEL")
+    options = parser.parse_args()
+    if options.train is not None:
+        train(options.train or ROWS, options.epochs)
+    if options.cost is not None:
+        place(options.cost or CORES)
+    fill(PAGE, {"runs": runs_table(), "placed": costs_table()})
+
+
+if __name__ == "__main__":
+    sys.exit(main())
