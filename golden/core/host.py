@@ -1,4 +1,4 @@
-"""The host of a training run: what it sends to a core, and what it makes of what comes back."""
+"""The host of a training run: it feeds a core, and measures by the logits that come back."""
 
 import math
 from collections.abc import Callable, Iterator
