@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..golden import array as golden
-from ..golden.words import USE, VECTOR
+from ..golden.words import USE, VECTOR, blocks_of
 from ..hw.array import CellArray
 from . import recorded, runner
 from .vectors import Vectors, pack, unpack
@@ -77,7 +77,7 @@ def addresses(rng, system, count):
     steps = np.repeat(rng.integers(0, 1 << 32, count), rng.integers(1, 60, count))[:count]
     steps[:count // 3] = 0
     part = rng.random(count) < 0.5
-    start = 1 << VECTOR - 1
+    start = (1 << VECTOR - 1) // blocks_of(*system.random)
     return (rng.integers(0, 1 << USE, count), steps, np.where(part, rng.integers(0, 5000, count), 0),
             *(np.where(part, rng.integers(0, start, count), 0) for _ in range(2)))
 

@@ -157,9 +157,9 @@ def _gemm(maker: _Maker, update: bool) -> None:
         if rng.random() < 0.5:
             pitch = int(rng.integers(1, 100))
             for which in SIDES[:2]:
-                maker.emit("part", side=SIDES.index(which), vector=rng.integers(0, 1 << VECTOR - 1), pitch=pitch)
+                maker.emit("part", side=SIDES.index(which), vector=rng.integers(0, 1 << VECTOR - 3), pitch=pitch)
         if update and rng.random() < 0.7:
-            maker.emit("part", side=SIDES.index("to"), vector=rng.integers(0, 1 << VECTOR - 1), lane=left % 16,
+            maker.emit("part", side=SIDES.index("to"), vector=rng.integers(0, 1 << VECTOR - 3), lane=left % 16,
                        pitch=rng.integers(1, 50))
         elif update and left:
             maker.emit("part", side=SIDES.index("to"), lane=left % 16)
@@ -202,7 +202,7 @@ def _sums(maker: _Maker) -> None:
     rows, columns = int(rng.integers(1, side + 1)), int(rng.integers(1, side + 1))
     left = int(rng.integers(0, side - columns + 1))
     to = maker.tensor("W", 1, columns, int(rng.integers(0, side)), left)
-    maker.emit("part", side=SIDES.index("to"), vector=rng.integers(0, 1 << VECTOR - 1), lane=left % 16)
+    maker.emit("part", side=SIDES.index("to"), vector=rng.integers(0, 1 << VECTOR - 3), lane=left % 16)
     maker.emit("sums", a=maker.tensor("D", rows, columns), to=to, use=12)
     maker.emit("out", a=to)
     maker.emit("out", a=to, plane=1)
