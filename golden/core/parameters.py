@@ -152,7 +152,8 @@ class TrainerParameters(SystemParameters):
 
     def to_json(self) -> dict:
         """Return the parameters as a dict of plain JSON values."""
-        return super().to_json() | {"madam": self.madam and self.madam.to_json()}
+        lists = {name: list(getattr(self, name)) for name in ("updates", "policies")}
+        return super().to_json() | lists | {"madam": self.madam and self.madam.to_json()}
 
     @property
     def side(self) -> int:

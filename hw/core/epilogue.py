@@ -69,8 +69,10 @@ class Epilogue(wiring.Component):
         width, low, bits, work = g.width, g.low, g.bits, g.parameters.work
 
         # A tile of results is kept, and leaves piece by piece: `row` and `at` tell which one is next.
-        tile, full = Signal.like(results), Signal()
-        row, at = Signal(size_of(array.rows)), Signal(range(array.columns + width))
+        tile = Signal.like(results, name="tile")
+        full = Signal(name="full")
+        row = Signal(size_of(array.rows), name="row")
+        at = Signal(range(array.columns + width), name="at")
         values = Signal(data.ArrayLayout(bits, array.columns))
         live = Signal(array.columns)
         chosen = Array(tile.values.as_value().word_select(k, bits * array.columns) for k in range(array.rows))[row]
@@ -118,7 +120,8 @@ class Epilogue(wiring.Component):
                     vector=(now.vector + now.line)[:VECTOR],
                     to_block=(task.to.block + now.to_rows + now.to_right)[:g.block],
                     other_block=(task.other.block + now.other_rows + now.other_right)[:g.block])
-        needs, goes = task.biased | task.masked, Signal()
+        needs = task.biased | task.masked
+        goes = Signal(name="goes")
         m.d.comb += [
             self.wanted.eq(now.valid & needs & advance), goes.eq(now.valid & advance & (~needs | self.granted)),
             moves.eq(~now.valid | goes), self.biased.eq(task.biased), self.request.block.eq(now.other_block),

@@ -84,7 +84,8 @@ class Head(wiring.Component):
         asks, busy = signals("asks busy")
         row, column = signals("row column", SIZE)
         block = Signal(g.block)
-        right, down = Signal(SIZE + 1), Signal(SIZE + 1)
+        right = Signal(SIZE + 1, name="right")
+        down = Signal(SIZE + 1, name="down")
         under = Signal(range(WAITING + 1))
         last = column == a.columns - 1
         fresh = Signal()  # the row's label is there
@@ -120,11 +121,13 @@ class Head(wiring.Component):
 
         # Errors become numbers of the work format, which are multiplied by the scale.
         error = softmax.o.payload.error
-        magnitude, negative = Signal(p.bits), error[-1]
+        magnitude = Signal(p.bits, name="magnitude")
+        negative = error[-1]
         moved = softmax.o.valid & softmax.o.ready
         m.d.comb += magnitude.eq(Mux(negative, -error, error))
         work = g.parameters.work
-        fields, shifted = Signal(work.exponent), Signal(p.bits)
+        fields = Signal(work.exponent, name="fields")
+        shifted = Signal(p.bits, name="shifted")
         for place in range(p.bits):  # the first one counts
             with m.If(magnitude[place]):
                 m.d.comb += [fields.eq(work.bias + place - (p.bits - 1)),
@@ -144,7 +147,8 @@ class Head(wiring.Component):
         # Where the errors go.
         line, at = signals("line at", SIZE)
         below = Signal(g.block)
-        across, lower = Signal(SIZE + 1), Signal(SIZE + 1)
+        across = Signal(SIZE + 1, name="across")
+        lower = Signal(SIZE + 1, name="lower")
         ends = Signal()
         m.d.comb += [
             across.eq(to.left[:low] + at), lower.eq(to.top + line), self.piece.block.eq(below + (across >> low)),
@@ -176,8 +180,11 @@ class Head(wiring.Component):
         m.submodules.random = random = AddressedWords(lanes=LANES, bits=bits)
         m.submodules.words = vectors = fifo.SyncFIFO(width=LANES * bits, depth=VECTORS)
         # Vectors are asked for row by row, as long as there is room for them.
-        asks, under = Signal(), Signal(range(VECTORS + 1))
-        number, row, column = Signal(VECTOR), Signal(SIZE, name="word_row"), Signal(SIZE + 1, name="word_column")
+        asks = Signal(name="asks")
+        under = Signal(range(VECTORS + 1), name="under")
+        number = Signal(VECTOR, name="number")
+        row = Signal(SIZE, name="word_row")
+        column = Signal(SIZE + 1, name="word_column")
         goes, pops = signals("word_asked word_taken")
         below = blocks_of(LANES, bits).bit_length() - 1
         m.d.comb += [

@@ -61,12 +61,14 @@ class Banks(wiring.Component):
         m = Module()
         side, low, bits = self.geometry.side, self.geometry.low, self.geometry.bits
         # Both come from many places, and wait a cycle.
-        request, piece = Signal.like(self.request), Signal.like(self.piece)
+        request = Signal.like(self.request, name="request")
+        piece = Signal.like(self.piece, name="piece")
         valid = Signal()
         m.d.sync += [request.eq(self.request), piece.eq(self.piece), valid.eq(self.valid)]
         # Elements are rotated to where they belong among as many banks, and given to all of these.
         turn = least_power(self.width)
-        first, places = Signal(low), size_of(turn)
+        first = Signal(low, name="first")
+        places = size_of(turn)
         m.d.comb += first.eq(piece.row + piece.column)
         missing = (turn - self.width)
         given = Cat(piece.elements.as_value(), C(0, missing * bits)) if missing else piece.elements.as_value()
@@ -128,7 +130,8 @@ class Velocities(wiring.Component):
         m = Module()
         geometry, lanes = self.geometry, self.geometry.lanes
         below = lanes.bit_length() - 1
-        request, piece = Signal.like(self.request), Signal.like(self.piece)
+        request = Signal.like(self.request, name="request")
+        piece = Signal.like(self.piece, name="piece")
         valid = Signal()
         m.d.sync += [request.eq(self.request), piece.eq(self.piece), valid.eq(self.valid)]
         # Parameters lie in a memory that others may share.

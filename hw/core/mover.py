@@ -75,12 +75,16 @@ class Mover(wiring.Component):
         below = lanes.bit_length() - 1
 
         # A piece leaves in groups of parameters that lie in one word of the velocities.
-        piece, full = Signal.like(self.piece), Signal()
-        vector, lane = Signal(VECTOR), Signal(4)
+        piece = Signal.like(self.piece, name="piece")
+        full = Signal(name="full")
+        vector = Signal(VECTOR, name="vector")
+        lane = Signal(4, name="lane")
         at = Signal(range(g.width + lanes))
         goes, last = signals("goes last")
-        column, word = Signal(low + 1), Signal(5)
-        offset, step = column[:below] if below else C(0, 1), Signal(range(lanes + 1))
+        column = Signal(low + 1, name="column")
+        word = Signal(5, name="word")
+        offset = column[:below] if below else C(0, 1)
+        step = Signal(range(lanes + 1), name="step")
         rest, live = piece.elements.as_value() >> (at * bits), piece.live >> at
         m.d.comb += [
             column.eq(piece.column + at), word.eq(lane + at), last.eq(~(live >> step).any()),

@@ -73,7 +73,8 @@ class Operands(wiring.Component):
         m.d.comb += [is_[name].eq(code == CODES[name]) for name in TAKEN]
 
         # Which tensors there are, and which of them is looked for.
-        needed, slot = Signal(len(SLOTS)), Signal(range(len(SLOTS)))
+        needed = Signal(len(SLOTS), name="needed")
+        slot = Signal(range(len(SLOTS)), name="slot")
         numbers = Array(Signal(range(TENSORS), name=f"number_{name}") for name in SLOTS)
         for name, taken in TAKEN.items():
             fields = fields_of(self.word, name)
@@ -102,7 +103,8 @@ class Operands(wiring.Component):
             *(issue[name].eq(gemm[name]) for name in FLAGS), issue.use.eq(use), issue.plane.eq(plane),
         ]
 
-        wrong, errors = Signal.like(self.error), self._wrong(m, is_, plane)
+        wrong = Signal.like(self.error, name="wrong")
+        errors = self._wrong(m, is_, plane)
         for condition, error in reversed(errors):
             with m.If(condition):
                 m.d.comb += wrong.eq(error)

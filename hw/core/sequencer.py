@@ -81,7 +81,9 @@ class Sequencer(wiring.Component):
         m.submodules.tensors = tensors = Tensors(g)
         m.submodules.operands = operands = Operands(g)
         store, fetch = program.write_port(), program.read_port()
-        word, count, at = Signal(WORD), Signal(range(p.program + 1)), Signal(size_of(p.program))
+        word = Signal(WORD, name="word")
+        count = Signal(range(p.program + 1), name="count")
+        at = Signal(size_of(p.program), name="at")
         code = word[:OPCODE]
         failed = Signal(range(len(ERRORS)))  # the instruction at hand cannot be executed
         s = SimpleNamespace(m=m, word=word, at=at, failed=failed)

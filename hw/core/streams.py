@@ -53,11 +53,14 @@ class Input(wiring.Component):
         m = Module()
         g, low, to, count = self.geometry, self.geometry.low, self.to, self.geometry.parameters.stream
         row, column = signals("row column", SIZE)
-        block, busy = Signal(g.block), Signal()
+        block = Signal(g.block, name="block")
+        busy = Signal(name="busy")
         at = Signal(range(count + 1))  # of the transfer's elements, one of those that go one by one
         single = self.velocities | self.labels
         there, written, ends = signals("there written ends")
-        place, right, down = Signal(SIZE), Signal(SIZE + 1), Signal(SIZE + 1)
+        place = Signal(SIZE, name="place")
+        right = Signal(SIZE + 1, name="right")
+        down = Signal(SIZE + 1, name="down")
         element = Signal(self.geometry.parameters.element_bits)
         below = g.lanes.bit_length() - 1
         rest = to.columns - column
@@ -134,7 +137,8 @@ class Output(wiring.Component):
         block = Signal(g.block)
         asks, busy, goes = signals("asks busy goes")
         under = Signal(range(WAITING + 1))
-        right, down = Signal(SIZE + 1), Signal(SIZE + 1)
+        right = Signal(SIZE + 1, name="right")
+        down = Signal(SIZE + 1, name="down")
         step = Signal(range(count + 1))
         rest = a.columns - column
         below = g.lanes.bit_length() - 1

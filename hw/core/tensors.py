@@ -62,7 +62,8 @@ class Tensors(wiring.Component):
         write, read = table.write_port(), table.read_port()
         code = self.word[:5]
         tensor, view, flip = (fields_of(self.word, name) for name in ("tensor", "view", "flip"))
-        busy, views = Signal(), code == CODES["view"]
+        busy = Signal(name="busy")
+        views = code == CODES["view"]
         found: Any = read.data
         made: Any = Signal(entry)
         m.d.comb += [
@@ -74,7 +75,9 @@ class Tensors(wiring.Component):
 
         # The first block of a part is `down` rows of blocks below, and some to the right: added one bit at a time.
         # Of a tensor, the distance of its last block is found so.
-        down, rest, away = Signal(SIZE + 1 - low), Signal(2 * SIZE), Signal(2 * SIZE)
+        down = Signal(SIZE + 1 - low, name="down")
+        rest = Signal(2 * SIZE, name="rest")
+        away = Signal(2 * SIZE, name="away")
         block, other = (Signal(FIELDS["block"][0] + 1, name=name) for name in ("block", "other"))
         limit = Signal.like(block)
         bases = {name: g.memories[name][1] for name in "XDW"}

@@ -42,7 +42,9 @@ class Semaphores(wiring.Component):
         write, read = counts.write_port(), counts.read_port(domain="comb")
         turn = Signal(range(units))
         m.d.sync += turn.eq(Mux(turn == units - 1, 0, turn + 1))
-        head, there, take = Signal(TOKEN), Signal(), Signal()
+        head = Signal(TOKEN, name="head")
+        there = Signal(name="there")
+        take = Signal(name="take")
         for unit, name in enumerate(UNITS[1:]):
             m.submodules[f"queue_{name}"] = queue = fifo.SyncFIFO(width=TOKEN.size, depth=QUEUE)
             m.d.comb += [

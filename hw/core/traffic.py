@@ -42,7 +42,8 @@ def connect(m: Module, geometry: Geometry, u: SimpleNamespace) -> None:
         return place.memory == MEMORIES.index(name)
 
     # What moves parameters or ends a product comes first: it holds back all behind it.
-    in_w, ways = Signal(name="mover_in_w"), []
+    in_w = Signal(name="mover_in_w")
+    ways = []
     ways.append((in_w, {"W": mover.wanted}, mover.request))
     ways.append((epilogue.granted, {"W": epilogue.wanted & epilogue.biased, "X": epilogue.wanted & ~epilogue.biased},
                  epilogue.request))
