@@ -30,6 +30,6 @@ ERRORS = (
 # its range, one more than the step, or 0.
 REPORT = ("error", "number", "invalid", "overflow")
 
-# What a core counts, in this order: of training and of measuring all cycles, those in which each unit had work, and
-# those in which the array's cells were starved and blocked.
+# What a core counts, for training and then for measuring. First come all cycles, then those with work for each unit.
+# The last ones are cycles in which the array's cells were starved, and blocked.
 COUNTED = tuple(f"{counter}_{name}" for counter in COUNTERS for name in ("cycles", *UNITS[1:], "starved", "blocked"))

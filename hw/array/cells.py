@@ -23,7 +23,7 @@ CELL = verilog.PREFIX + "cell"  # of the name of the cell's module
 
 def begin(m: Module, parameters: ArrayParameters, product: Any, start: Value, walkers: Sequence[Walker],
           waiting: Signal, taken: Value) -> SimpleNamespace:
-    """Begin a product: the walkers read its operands. Return what the cells need to know of it, which waits for them.
+    """Begin a product: the walkers read its operands. Return what waits for the cells, which need to know it.
 
     Parameters
     ----------

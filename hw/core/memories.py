@@ -112,7 +112,7 @@ class Velocities(wiring.Component):
     Members
     -------
     request : In
-        See `read_layout`: the lanes' columns that have this one among them.
+        See `read_layout`. The answer has all lanes' columns around this one.
     found : Out
         The answer, `READ` cycles later, lane by lane.
     valid, piece : In

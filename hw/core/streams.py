@@ -26,8 +26,10 @@ class Input(wiring.Component):
     -------
     start, busy : In, Out
         An instruction, with what follows; it is executed.
-    to, velocities, labels : In
-        Where; whether it is one of velocities, or of labels; these stay while it is executed.
+    to : In
+        The tensor's place.
+    velocities, labels : In(1)
+        It is one of velocities, or of labels. These and `to` stay while it is executed.
     elements, given, taken : In, In, Out
         From the host.
     valid, ready, piece : Out, In, Out
@@ -55,7 +57,7 @@ class Input(wiring.Component):
         row, column = signals("row column", SIZE)
         block = Signal(g.block, name="block")
         busy = Signal(name="busy")
-        at = Signal(range(count + 1))  # of the transfer's elements, one of those that go one by one
+        at = Signal(range(count + 1))  # where elements are written one by one: the next one of the transfer
         single = self.velocities | self.labels
         there, written, ends = signals("there written ends")
         place = Signal(SIZE, name="place")
@@ -107,8 +109,10 @@ class Output(wiring.Component):
     -------
     start, busy : In, Out
         An instruction, with what follows; it is executed.
-    a, velocities : In
-        Where; whether it is one of velocities; they stay while it is executed.
+    a : In
+        The tensor's place.
+    velocities : In(1)
+        It is one of velocities. Both stay while it is executed.
     wanted, request, granted, found : Out, Out, In, In
         Of the memory of blocks that has it.
     velocity_wanted, velocity_granted, velocity_found : Out, In, In

@@ -1,4 +1,4 @@
-"""The core's tensors: where each one lies, and what part of another one it is."""
+"""The core's tensors: the place of each one in a memory."""
 
 from typing import Any
 

@@ -17,8 +17,8 @@ from ..vectors import Vectors
 
 __all__ = ["trainer_random", "trainer_recorded", "trainer_vectors"]
 
-LARGER = 60  # number of a tensor that others are parts of
-STEP = Instruction("sync")  # before what an instruction needs, as golden does one after the other
+LARGER = 60  # a tensor of this number has parts
+STEP = Instruction("sync")  # golden does one instruction after the other
 
 
 class _Maker:
