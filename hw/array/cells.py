@@ -16,9 +16,18 @@ from .results import keep_results
 from .sequence import sequence
 from .walker import Walker
 
-__all__ = ["CELL", "begin", "multiply"]
+__all__ = ["CELL", "begin", "multiply", "rows_first"]
 
 CELL = verilog.PREFIX + "cell"  # of the name of the cell's module
+
+
+def rows_first(rows: Walker, columns: Walker) -> Value:
+    """Return whether a converter for both sides takes a vector of the rows next.
+
+    First come the rows of a tile, then all columns, then the other rows. The order of conversions does not depend on
+    time. No side waits for the other one in a circle.
+    """
+    return ~rows.idle & (~rows.begun | columns.idle)
 
 
 def begin(m: Module, parameters: ArrayParameters, product: Any, start: Value, walkers: Sequence[Walker],

@@ -12,7 +12,7 @@ from ...golden.words import USE, VECTOR
 from .. import meanings, verilog
 from ..circuits import circuits_of
 from ..pipeline import signals
-from .cells import CELL, begin, multiply
+from .cells import CELL, begin, multiply, rows_first
 from .layouts import UNCHECKED, size_of
 from .path import Path, random_key, rotate
 from .walker import Walker
@@ -177,9 +177,7 @@ class CellArray(wiring.Component):
             for walker, path in zip((rows, columns), paths):
                 m.d.comb += [walker.go.eq(walker.wants), path.valid.eq(walker.go), path.vector.eq(walker.vector)]
         else:
-            # First the rows of a tile, then all columns, then the other rows. The order of conversions, and so that of
-            # the random words, does not depend on time. No side waits for the other one in a circle.
-            turn = ~rows.idle & (~rows.begun | columns.idle)
+            turn = rows_first(rows, columns)
             m.d.comb += [
                 rows.go.eq(rows.wants & turn), columns.go.eq(columns.wants & ~turn),
                 paths[0].valid.eq(rows.go | columns.go),

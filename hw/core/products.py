@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 from ...golden.array import FETCH, SIZE, ArrayParameters
 from ...golden.words import USE, VECTOR
 from .. import verilog
-from ..array.cells import CELL, begin, multiply
+from ..array.cells import CELL, begin, multiply, rows_first
 from ..array.grid import FreeCell
 from ..array.path import Path, rotate
 from ..array.walker import Walker
@@ -111,8 +111,7 @@ class Products(wiring.Component):
                     getattr(self, f"source{side}").eq(Cat(sources[side], C(side, 1))),
                 ]
         else:
-            # As in the array: the order of conversions does not depend on time.
-            turn = ~rows.idle & (~rows.begun | columns.idle)
+            turn = rows_first(rows, columns)
             m.d.comb += [
                 self.wanted0.eq(Mux(turn, rows.wants, columns.wants)), rows.go.eq(self.granted0 & turn),
                 columns.go.eq(self.granted0 & ~turn), paths[0].valid.eq(self.granted0),

@@ -171,9 +171,9 @@ FAULTS = {
     "words: a key of a step is made from the one before": (
         "m.d.sync += [key.eq(start), step.eq", "m.d.sync += [step.eq", ARRAY),
     "words: the columns have the use of the rows": (
-        "payload.use ^ int(walker is columns)", "payload.use", ARRAY),
+        "product.use ^ side", "product.use", ARRAY),
     "words: a part of an operand has the vectors of the whole": (
-        "Mux(payload.pitch == 0, groups, payload.pitch)", "groups", ARRAY),
+        "Mux(product.pitch == 0, final + 1, product.pitch)", "final + 1", ARRAY),
     "converter: NaN is not reported": (
         "invalid=advance & s6.valid & s6.nan", "invalid=C(0, 1)", CONVERTER),
     "fMAC: the last pass is merged without its weight": (
@@ -229,8 +229,8 @@ FAULTS = {
         "sign.replicate(magnitude + 1)) + sign)", "sign.replicate(magnitude + 1)))",
         (*MX, "--set", "element=int8")),
     "mx converter: random words are drawn by no transfer": (
-        "random.draw.eq(advance & now.valid)\n            words", "random.draw.eq(advance)\n            words",
-        MX_STOCHASTIC),
+        "lane_words(self, m, advance & now.valid, seed=parameters.seed, lanes=lanes, bits=mode.bits)",
+        "lane_words(self, m, advance, seed=parameters.seed, lanes=lanes, bits=mode.bits)", MX_STOCHASTIC),
     "mx dot: an element that is NaN counts as a number": (
         "nan = nan | a_bad | b_bad", "nan = nan | a_bad", MX_DOT),
     "mx dot: a transfer begins with the sum of the one before": (
@@ -366,7 +366,7 @@ FAULTS = {
     "softmax: a stall draws a random word": (
         "now.target, advance & now.valid)", "now.target, now.valid)", SOFTMAX_STOCHASTIC),
     "array: what is beyond the reduction axis counts": (
-        "Mux((now.tail == 0) | (now.tail > k), each, 0) if low else each", "each", ARRAY),
+        "each & ((now.tail == 0) | (now.tail > k)).replicate(len(each)) if low else each", "each", ARRAY),
     "array: a column is read like a row": (
         "Mux(vector.transposed, bank - vector.index, vector.index)[:low]", "vector.index[:low]", ARRAY),
     "array: cells without a result have no operands": (
@@ -376,9 +376,9 @@ FAULTS = {
         "self.wants.eq(busy & (Mux(gone_on, room_on, room) | ~begins))",
         "self.wants.eq(busy)", ARRAY),
     "array: a tile begins before its columns are there": (
-        "(b.there > tile)", "(b.there != 0)", ARRAY),
+        "(b.there > b.tile)", "(b.there != 0)", ARRAY),
     "array: a write turns the vector that is being read": (
-        "~Mux(payload.multiply, waiting, paths[0].reading)", "~(payload.multiply & waiting)", ARRAY),
+        "~Mux(payload.multiply, blocked, paths[0].reading)", "~(payload.multiply & blocked)", ARRAY),
     "array: every part of a product starts from +0": (
         "given.first.eq(first & (at == 0))", "given.first.eq(at == 0)", ARRAY),
     "array: the labels of a result that waits move on": (
@@ -388,7 +388,7 @@ FAULTS = {
     "array: rows and columns have the same random words": (
         "converter = system.converter(side)", "converter = system.converter(0)", ARRAY),
     "array: a lone converter takes all rows first": (
-        "turn = ~rows.idle & (~rows.begun | columns.idle)", "turn = ~rows.idle", ARRAY_SINGLE),
+        "return ~rows.idle & (~rows.begun | columns.idle)", "return ~rows.idle", ARRAY_SINGLE),
     "int8 converter: a tie is rounded up": (
         "value[0] & (q[0] | now.sticky[k])", "value[0]", ARRAY_INT8),
     "int8 converter: what is too large does not saturate": (
@@ -463,6 +463,13 @@ def test_fault_is_found(name, tmp_path):
     outcome = outcome_of(entry.component(parameters), entry.module_name(parameters), vectors,
                          entry.verilog(parameters))
     assert outcome.mismatches > 0 and outcome.report
+
+
+def test_every_fault_fits_one_place():
+    texts = [path.read_text() for room in ("base", "golden", "hw", "sim", "catalog", "cli")
+             for path in (ROOT / room).rglob("*.py")]
+    places = {name: sum(text.count(old) for text in texts) for name, (old, *_) in FAULTS.items()}
+    assert {name: count for name, count in places.items() if count != 1} == {}
 
 
 def test_every_unit_has_a_fault():
