@@ -136,7 +136,9 @@ class Products(wiring.Component):
             m.d.sync += quiet.eq(0)
         with m.Elif(quiet != paths[0].behind):
             m.d.sync += quiet.eq(quiet + 1)
-        alike = key == product.key
+        # The keys are compared in the cycle before: an instruction is handed out some cycles after its key is there.
+        alike = Signal()
+        m.d.sync += alike.eq(key == product.key)
         m.d.comb += [
             self.i.ready.eq(rows.idle & columns.idle & ~waiting & (alike | (quiet == paths[0].behind))),
             starts.eq(self.i.valid & self.i.ready), self.reading.eq(~rows.idle | ~columns.idle | waiting),

@@ -135,12 +135,17 @@ class Trainer(StreamUnit):
         busy = {name: Signal(name=f"busy_{name}") for name in bit}
         m.d.comb += [
             semaphores.token.eq(sequencer.token), semaphores.valid.eq(sequencer.token_valid),
-            sequencer.token_ready.eq(semaphores.ready), sequencer.idle.eq(semaphores.idle),
+            sequencer.token_ready.eq(semaphores.ready),
             semaphores.busy.eq(Cat(busy.values())), semaphores.clear.eq(sequencer.clear),
             semaphores.index.eq(sequencer.index), self.synced.eq(sequencer.synced), self.number.eq(sequencer.number),
             self.stopped.eq(sequencer.error.any()),
-            sequencer.ready.eq(semaphores.idle & Cat(products.i.ready if name == "array" else C(1, 1) for name in bit)),
             *(takes[name].eq(sequencer.valid[number] & sequencer.ready[number]) for name, number in bit.items()),
+        ]
+
+        # The sequencer hears of it a cycle later. It needs some cycles from one instruction to the next.
+        m.d.sync += [
+            sequencer.idle.eq(semaphores.idle),
+            sequencer.ready.eq(semaphores.idle & Cat(products.i.ready if name == "array" else C(1, 1) for name in bit)),
         ]
 
         u = SimpleNamespace(issue=issue, takes=takes, busy=busy, products=products, epilogue=epilogue, mover=mover,
