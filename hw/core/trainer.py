@@ -71,12 +71,12 @@ class Trainer(StreamUnit):
     Attributes
     ----------
     latency : int
-        Cycles from an instruction ``halt`` that is a whole program to its report.
+        Cycles from an instruction ``halt`` that is a whole program to the last number of its report.
     interval : int
         Cycles between transfers of elements, where nothing else waits.
     """
 
-    latency = (1 << CLEARED) + 7
+    latency = (1 << CLEARED) + 9
 
     def __init__(self, parameters: TrainerParameters) -> None:
         self.parameters = p = parameters

@@ -5,6 +5,7 @@ import pytest
 from cores import alone, core_of
 from narrowgauge.golden.core import ERRORS, assemble
 from narrowgauge.golden.core.instructions import OPERATIONS
+from narrowgauge.hw.core import Trainer
 from narrowgauge.sim.core import CoreModel
 from narrowgauge.sim.core.vectors import trainer_random, trainer_recorded, trainer_vectors
 
@@ -156,6 +157,17 @@ def test_a_broken_stream_stops_the_program(sent, error, number):
                  "long": [np.repeat(program[:1], parameters.program + 1, axis=0)]}[sent])
     report = model.transfers.report(model.next())
     assert (ERRORS[report["error"]], report["number"]) == (error, number)
+
+
+def test_an_empty_program_takes_its_latency():
+    parameters, module, verilog = core_of("merged")
+    model, ends = model_of(parameters, module, verilog), []
+    halt = model.transfers.instructions(assemble("halt"))
+    model.offer([halt, halt, halt, halt])
+    for _ in range(4):
+        model.next()
+        ends.append(model.cycles)
+    assert np.diff(ends).tolist() == [Trainer.latency] * 3
 
 
 def test_status_is_sticky_until_it_is_cleared():
