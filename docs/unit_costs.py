@@ -102,8 +102,8 @@ def key(unit: str, settings: dict) -> tuple[str, str]:
 
 def others() -> list[tuple]:
     """Return rows for units without a row in README: their entries say what to show."""
-    # docs/array_cost.py measures the array.
-    named = {row[0] for row in PAGES[README][2]} | {"array"}
+    # docs/array_cost.py measures the array, docs/core_rtl.py the core.
+    named = {row[0] for row in PAGES[README][2]} | {"array", "trainer"}
     return [(unit.name, settings, None, f"{unit.macs(unit.configure(settings)):g}" if unit.macs else "")
             for unit in catalog.UNITS.values() if unit.name not in named for settings in unit.shown]
 

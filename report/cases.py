@@ -1,6 +1,7 @@
 # amaranth: UnusedElaboratable=no
 """What the report trains, simulates and synthesises."""
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -32,7 +33,8 @@ class Case:
 
     @property
     def arguments(self):
-        return " ".join([self.name, *(f"--set {key}={value}" for key, value in self.settings.items())])
+        return " ".join([self.name, *(f"--set {key}={value if isinstance(value, str) else json.dumps(value)}"
+                                     for key, value in self.settings.items())])
 
     @cached_property
     def unit(self):

@@ -105,7 +105,7 @@ FIELDS = {
     "weight": logs(8, 16), "narrow": logs(4, 15), "gradient": USUAL, "second_bits": integers(6, 16),
     "second_gamma": powers(0, 4), "second_bias": integers(-128, 320), "clip": integers(1, 15),
     "madam-update.memory": integers(2, 65536), "madam-update.lanes": integers(1, 16, 2),
-    "schedule": choices("pipelined", "shared"), "grow": FLAG, "rates": choices("float", "powers"),
+    "schedule": choices("pipelined", "shared"), "grow": FLAG, "compensated": FLAG, "rates": choices("float", "powers"),
     "classes": integers(2, 1024, 12), "bits": optional(integers(2, 16)),
     "iterations": integers(1, 2**31 - 1, 2000), "cycles": integers(1, 64), "low": integers(2, 8),
     "high": integers(2, 8), "gradients": integers(2, 8),
