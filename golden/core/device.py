@@ -69,12 +69,7 @@ class Device:
 
     def write(self, codes: np.ndarray) -> None:
         """Send a tensor."""
-        stream, width = self.transfers.stream, self.transfers.element
-        rows, columns = codes.shape
-        padded = np.zeros((rows, -(-columns // stream) * stream), np.uint32)
-        padded[:, :columns] = codes
-        self._send(TENSOR, [sum(int(code) << width * lane for lane, code in enumerate(group))
-                            for group in padded.reshape(-1, stream)])
+        self._send(TENSOR, self.transfers.payloads(self.transfers.elements(codes)))
 
     def loss(self, total: int) -> None:
         """Send a sum of losses."""

@@ -11,7 +11,7 @@ from .parameters import TrainerParameters
 from .program import Program
 from .report import REPORT
 
-__all__ = ["LOSS", "TENSOR", "TOLD", "Transfers"]
+__all__ = ["INSTRUCTION", "LOSS", "NUMBER", "TENSOR", "TOLD", "Transfers"]
 
 ELEMENTS, INSTRUCTION = 0, 1  # kinds of what the host sends
 TENSOR, LOSS, TOLD = 0, 1, 2  # kinds of what the core sends; the last one is its report
@@ -65,6 +65,11 @@ class Transfers:
             if shift + self.element > 32:
                 found[:, word + 1] |= shifted >> np.uint64(32)
         return found.astype(np.uint32)
+
+    @staticmethod
+    def payloads(transfers: np.ndarray) -> list[int]:
+        """Return transfers of shape (n, words) as integers, as a port's bits are."""
+        return [int.from_bytes(row.astype("<u4").tobytes(), "little") for row in transfers]
 
     def count(self, rows: int, columns: int) -> int:
         """Return the transfers of a tensor."""

@@ -8,6 +8,7 @@ from amaranth.lib import data, fifo, wiring
 from amaranth.lib.wiring import In, Out
 
 from ...base.checks import require
+from ...golden.core.transfers import NUMBER
 from ...golden.floating import MultiplierParameters
 from ...golden.number_system import LANES
 from ...golden.words import STAGES, USE, VECTOR, blocks_of
@@ -19,9 +20,8 @@ from ..words import AddressedWords
 from .layouts import SIZE, Geometry, piece_layout, place_layout, read_layout
 from .memories import READ, segment
 
-__all__ = ["LOSS", "Head"]
+__all__ = ["Head"]
 
-LOSS = 64  # bits of a sum of losses
 WAITING = 8  # logits on their way, at the most
 VECTORS = 16  # vectors of random words that wait, or are on their way
 
@@ -64,7 +64,7 @@ class Head(wiring.Component):
             "wanted": Out(1), "request": Out(read_layout(g)), "granted": In(1),
             "found": In(data.ArrayLayout(g.bits, g.side)), "label": Out(SIZE), "labelled": In(SIZE),
             "valid": Out(1), "ready": In(1), "piece": Out(piece_layout(g, 1)),
-            "loss": Out(LOSS), "loss_valid": Out(1), "loss_ready": In(1), "invalid": Out(1), "status_clear": In(1),
+            "loss": Out(NUMBER), "loss_valid": Out(1), "loss_ready": In(1), "invalid": Out(1), "status_clear": In(1),
         })
 
     @property

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from amaranth import *
 from amaranth.lib import data
 
+from ...golden.array import SIZE
 from ...golden.core import TrainerParameters
 from ...golden.core.instructions import FIELDS, OPCODE, OPERATIONS
+from ...golden.update import SGDParameters
 from ..array.layouts import size_of
 
 __all__ = ["SIZE", "Geometry", "fields_of", "least_power", "piece_layout", "place_layout", "read_layout", "size_of"]
-
-SIZE = 16  # bits of rows and columns
-
 
 def least_power(number: int) -> int:
     """Return the least power of two that is not below `number`."""
@@ -33,8 +32,10 @@ class Geometry:
         Parameters that are moved in a cycle.
     bits : int
         Of an element of the memories.
+    sgd : SGDParameters
+        Of an update lane.
     rate_bits : int
-        Of a rate: a code without its sign and the top bit of its exponent.
+        Of a rate.
     memories : dict of str to (str, int)
         Of X, D and W: the memory that has it, and the first of its blocks there.
     depths : dict of str to int
@@ -65,8 +66,13 @@ class Geometry:
         return self.parameters.work.width
 
     @property
+    def sgd(self) -> SGDParameters:
+        p = self.parameters
+        return SGDParameters(p.stored, compensated=False, random_bits=p.update_bits)
+
+    @property
     def rate_bits(self) -> int:
-        return self.parameters.stored.width - 2
+        return self.sgd.rate_bits
 
     @property
     def memories(self) -> dict[str, tuple[str, int]]:

@@ -8,7 +8,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ...golden.number_system import LANES
-from ...golden.update import METHODS, SGDParameters
+from ...golden.update import METHODS
 from ...golden.words import STAGES, USE, VECTOR, blocks_of
 from ..pipeline import delayed, signals, stage
 from ..update import SGDUpdate
@@ -53,8 +53,7 @@ class Mover(wiring.Component):
 
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = g = geometry
-        p = g.parameters
-        self.sgd = SGDParameters(p.stored, compensated=False, random_bits=p.update_bits)
+        self.sgd = g.sgd
         piece = piece_layout(g, g.lanes)
         super().__init__({
             "valid": In(1), "ready": Out(1), "piece": In(piece_layout(g, g.width)), "vector": In(VECTOR), "lane": In(4),

@@ -9,8 +9,9 @@ from amaranth.lib.wiring import In, Out
 
 from ...base.checks import require
 from ...golden.core import TrainerParameters
-from ...golden.core.instructions import MEMORIES, UNITS, WORD
+from ...golden.core.instructions import MEMORIES, UNITS
 from ...golden.core.report import COUNTED, REPORT
+from ...golden.core.transfers import LOSS, TENSOR, TOLD, Transfers
 from ...golden.network import UPDATE
 from ...golden.number_system import LANES
 from .. import verilog
@@ -91,9 +92,9 @@ class Trainer(StreamUnit):
         self.geometry = g = Geometry(p)
         self.products, self.head = Products(g), Head(g)
         self.mover = Mover(g)
+        transfers = Transfers(p)
         super().__init__(
-            {"bits": max(WORD, p.stream * p.element_bits), "kind": 1},
-            {"bits": max(64, p.stream * p.element_bits), "kind": 2, "last": 1},
+            {"bits": transfers.input_bits, "kind": 1}, {"bits": transfers.output_bits, "kind": 2, "last": 1},
             stopped=Out(1), number=Out(size_of(p.program)), synced=Out(1), counter=In(range(len(COUNTED))),
             count=Out(BITS))
 
@@ -326,9 +327,9 @@ class Trainer(StreamUnit):
             m.d.sync += at.eq(at + 1)
         elements = Cat(Cat(output.elements[k], C(0, p.element_bits - self.geometry.bits)) for k in range(p.stream))
         with m.If(ready):
-            m.d.sync += [self.o.valid.eq(output.valid | head.loss_valid | sends), o.kind.eq(2),
+            m.d.sync += [self.o.valid.eq(output.valid | head.loss_valid | sends), o.kind.eq(TOLD),
                          o.last.eq(last), o.bits.eq(Array(report)[at])]
             with m.If(output.valid):
-                m.d.sync += [o.kind.eq(0), o.last.eq(output.last), o.bits.eq(elements)]
+                m.d.sync += [o.kind.eq(TENSOR), o.last.eq(output.last), o.bits.eq(elements)]
             with m.Elif(head.loss_valid):
-                m.d.sync += [o.kind.eq(1), o.last.eq(1), o.bits.eq(head.loss)]
+                m.d.sync += [o.kind.eq(LOSS), o.last.eq(1), o.bits.eq(head.loss)]

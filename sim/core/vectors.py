@@ -92,7 +92,7 @@ class _Maker:
         transfers = Transfers(self.p)
         program = Program((*self.code, Instruction("halt")))
         rows = [transfers.instructions(program), *map(transfers.elements, self.tensors)]
-        return [int.from_bytes(row.astype("<u4").tobytes(), "little") for row in np.concatenate(rows)]
+        return transfers.payloads(np.concatenate(rows))
 
 
 def _begin(maker: _Maker) -> None:
