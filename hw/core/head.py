@@ -17,6 +17,7 @@ from ..floating import FloatMultiplier
 from ..pipeline import signals, stage
 from ..softmax import SoftmaxGrad
 from ..words import AddressedWords
+from .cursor import cursor
 from .layouts import SIZE, Geometry, piece_layout, place_layout, read_layout
 from .memories import READ, segment
 
@@ -82,31 +83,20 @@ class Head(wiring.Component):
 
         # Logits are asked for one by one, as long as there is room for them behind.
         asks, busy = signals("asks busy")
-        row, column = signals("row column", SIZE)
-        block = Signal(g.block)
-        right = Signal(SIZE + 1, name="right")
-        down = Signal(SIZE + 1, name="down")
         under = Signal(range(WAITING + 1))
-        last = column == a.columns - 1
         fresh = Signal()  # the row's label is there
-        m.d.comb += [
-            right.eq(a.left[:low] + column), down.eq(a.top + row), self.request.row.eq(down[:low]),
-            self.request.column.eq(right[:low]), self.request.block.eq(block + (right >> low)),
-            self.wanted.eq(asks & fresh & (under != WAITING)),
-            self.label.eq(Cat(self.labels.left + row)[:SIZE] + (self.labels.block << 8)),
-        ]
-        m.d.sync += fresh.eq(asks)
         goes = self.wanted & self.granted
-        with m.If(goes):
-            m.d.sync += column.eq(column + 1)
-            with m.If(last):
-                m.d.sync += [column.eq(0), row.eq(row + 1), fresh.eq(0)]
-                with m.If(down[:low].all()):
-                    m.d.sync += block.eq(block + a.stride)
-                with m.If(row == a.rows - 1):
-                    m.d.sync += asks.eq(0)
-        now = stage(m, 1, "asked", valid=goes, first=(self.request.row + self.request.column)[:low], last=last,
-                    target=self.labelled == column)
+        read = cursor(m, "read", g, a, start=self.start, moves=goes)
+        m.d.comb += [
+            *(self.request[name].eq(getattr(read, name)) for name in ("block", "row", "column")),
+            self.wanted.eq(asks & fresh & (under != WAITING)),
+            self.label.eq(Cat(self.labels.left + read.line)[:SIZE] + (self.labels.block << 8)),
+        ]
+        m.d.sync += fresh.eq(asks & ~(goes & read.last))
+        with m.If(goes & read.end):
+            m.d.sync += asks.eq(0)
+        now = stage(m, 1, "asked", valid=goes, first=(read.row + read.column)[:low], last=read.last,
+                    target=self.labelled == read.at)
         for step in range(1, READ):
             now = stage(m, 1, f"read{step}", now)
         m.submodules.logits = logits = fifo.SyncFIFO(width=bits + 2, depth=WAITING)
@@ -145,26 +135,12 @@ class Head(wiring.Component):
             m.d.sync += self.loss.eq(self.loss + softmax.o.payload.loss)
 
         # Where the errors go.
-        line, at = signals("line at", SIZE)
-        below = Signal(g.block)
-        across = Signal(SIZE + 1, name="across")
-        lower = Signal(SIZE + 1, name="lower")
-        ends = Signal()
-        m.d.comb += [
-            across.eq(to.left[:low] + at), lower.eq(to.top + line), self.piece.block.eq(below + (across >> low)),
-            self.piece.row.eq(lower[:low]), self.piece.column.eq(across[:low]),
-            ends.eq(self.valid & self.ready & (at == a.columns - 1) & (line == a.rows - 1)),
-        ]
-        with m.If(self.valid & self.ready):
-            m.d.sync += at.eq(at + 1)
-            with m.If(at == a.columns - 1):
-                m.d.sync += [at.eq(0), line.eq(line + 1)]
-                with m.If(lower[:low].all()):
-                    m.d.sync += below.eq(below + to.stride)
+        goes = self.valid & self.ready
+        write = cursor(m, "write", g, to, start=self.start, moves=goes)
+        m.d.comb += [self.piece[name].eq(getattr(write, name)) for name in ("block", "row", "column")]
         with m.If(self.start):
-            m.d.sync += [asks.eq(1), busy.eq(1), row.eq(0), column.eq(0), block.eq(a.block), self.loss.eq(0),
-                         line.eq(0), at.eq(0), below.eq(to.block)]
-        with m.If(ends):
+            m.d.sync += [asks.eq(1), busy.eq(1), self.loss.eq(0)]
+        with m.If(goes & write.end):
             m.d.sync += self.loss_valid.eq(1)
         with m.If(self.loss_valid & self.loss_ready):
             m.d.sync += [self.loss_valid.eq(0), busy.eq(0)]

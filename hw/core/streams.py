@@ -7,7 +7,8 @@ from amaranth.lib import data, fifo, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..pipeline import signals, stage
-from .layouts import SIZE, Geometry, piece_layout, place_layout, read_layout
+from .cursor import cursor
+from .layouts import SIZE, Geometry, piece_layout, place_layout, read_layout, size_of
 from .memories import READ, segment
 
 __all__ = ["Input", "Output"]
@@ -53,48 +54,38 @@ class Input(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        g, low, to, count = self.geometry, self.geometry.low, self.to, self.geometry.parameters.stream
-        row, column = signals("row column", SIZE)
-        block = Signal(g.block, name="block")
+        g, to, count = self.geometry, self.to, self.geometry.parameters.stream
         busy = Signal(name="busy")
         at = Signal(range(count + 1))  # where elements are written one by one: the next one of the transfer
         single = self.velocities | self.labels
         there, written, ends = signals("there written ends")
-        place = Signal(SIZE, name="place")
-        right = Signal(SIZE + 1, name="right")
-        down = Signal(SIZE + 1, name="down")
+        walk = cursor(m, "walk", g, to, start=self.start, moves=written & (~single | ends), step=count,
+                      ahead=Mux(single, at, 0))
         element = Signal(self.geometry.parameters.element_bits)
         below = g.lanes.bit_length() - 1
-        rest = to.columns - column
         m.d.comb += [
-            there.eq(busy & self.given), place.eq(column + Mux(single, at, 0)),
-            right.eq(to.left[:low] + place), down.eq(to.top + row), element.eq(Array(self.elements)[at]),
+            there.eq(busy & self.given), element.eq(Array(self.elements)[at]),
             self.valid.eq(there & ~single), self.velocity_valid.eq(there & self.velocities),
             self.label_valid.eq(there & self.labels),
-            self.label.eq((to.block << 8) + to.left + place), self.number.eq(element),
-            self.piece.live.eq(Cat(rest > k for k in range(count))),
+            self.label.eq((to.block << 8) + to.left + walk.at + at), self.number.eq(element),
+            self.piece.live.eq(Cat(walk.rest > k for k in range(count))),
             *(self.piece.elements[k].eq(self.elements[k]) for k in range(count)),
-            self.velocity.live.eq(1 << right[:below] if below else 1),
+            self.velocity.live.eq(1 << walk.column[:below] if below else 1),
             *(self.velocity.elements[lane].eq(element) for lane in range(g.lanes)),
         ]
         for piece in (self.piece, self.velocity):
-            m.d.comb += [piece.block.eq(block + (right >> low)), piece.row.eq(down[:low]), piece.column.eq(right[:low])]
+            m.d.comb += [piece[name].eq(getattr(walk, name)) for name in ("block", "row", "column")]
         m.d.comb += [
             written.eq(there & Mux(self.labels, 1, Mux(self.velocities, self.velocity_ready, self.ready))),
-            ends.eq((at == count - 1) | (rest - at == 1)), self.busy.eq(busy),
+            ends.eq((at == count - 1) | (walk.rest - at == 1)), self.busy.eq(busy),
             self.taken.eq(written & (~single | ends)),
         ]
         with m.If(written):
-            with m.If(single & ~ends):
-                m.d.sync += at.eq(at + 1)
-            with m.Else():
-                m.d.sync += [at.eq(0), column.eq(column + count)]
-                with m.If(rest <= count):
-                    m.d.sync += [column.eq(0), row.eq(row + 1), busy.eq(row != to.rows - 1)]
-                    with m.If(down[:low].all()):
-                        m.d.sync += block.eq(block + to.stride)
+            m.d.sync += at.eq(Mux(single & ~ends, at + 1, 0))
+            with m.If(walk.end & (~single | ends)):
+                m.d.sync += busy.eq(0)
         with m.If(self.start):
-            m.d.sync += [busy.eq(1), row.eq(0), column.eq(0), block.eq(to.block)]
+            m.d.sync += busy.eq(1)
         return m
 
 
@@ -135,38 +126,28 @@ class Output(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        g, low, a, count, bits = (self.geometry, self.geometry.low, self.a, self.geometry.parameters.stream,
-                                  self.geometry.bits)
-        row, column = signals("row column", SIZE)
-        block = Signal(g.block)
+        g, a, count, bits = self.geometry, self.a, self.geometry.parameters.stream, self.geometry.bits
         asks, busy, goes = signals("asks busy goes")
         under = Signal(range(WAITING + 1))
-        right = Signal(SIZE + 1, name="right")
-        down = Signal(SIZE + 1, name="down")
         step = Signal(range(count + 1))
-        rest = a.columns - column
+        walk = cursor(m, "walk", g, a, start=self.start, moves=goes, step=step)
         below = g.lanes.bit_length() - 1
-        at = Signal(range(count))  # of a velocity in its transfer
+        at = Signal(size_of(count))  # of a velocity in its transfer
         may = asks & (under != WAITING)
         m.d.comb += [
-            right.eq(a.left[:low] + column), down.eq(a.top + row), self.request.row.eq(down[:low]),
-            self.request.column.eq(right[:low]), self.request.block.eq(block + (right >> low)),
+            *(self.request[name].eq(getattr(walk, name)) for name in ("block", "row", "column")),
             self.wanted.eq(may & ~self.velocities), self.velocity_wanted.eq(may & self.velocities),
             goes.eq(self.wanted & self.granted | self.velocity_wanted & self.velocity_granted),
             step.eq(Mux(self.velocities, 1, count)),
         ]
-        ends = rest <= step
-        whole = ends | ~self.velocities | (at == count - 1)
-        last = ends & (row == a.rows - 1)
+        whole = walk.last | ~self.velocities | (at == count - 1)
         with m.If(goes):
-            m.d.sync += [column.eq(column + step), at.eq(Mux(whole, 0, at + 1))]
-            with m.If(ends):
-                m.d.sync += [column.eq(0), row.eq(row + 1), asks.eq(row != a.rows - 1)]
-                with m.If(down[:low].all()):
-                    m.d.sync += block.eq(block + a.stride)
-        lane = right[:below] if below else C(0, 1)
-        now = stage(m, 1, "asked", valid=goes, first=(self.request.row + self.request.column)[:low], lane=lane, at=at,
-                    whole=whole, last=last, live=Cat(rest > k for k in range(count)))
+            m.d.sync += at.eq(Mux(whole, 0, at + 1))
+            with m.If(walk.end):
+                m.d.sync += asks.eq(0)
+        lane = walk.column[:below] if below else C(0, 1)
+        now = stage(m, 1, "asked", valid=goes, first=(walk.row + walk.column)[:g.low], lane=lane, at=at, whole=whole,
+                    last=walk.end, live=Cat(walk.rest > k for k in range(count)))
         for number in range(1, READ):
             now = stage(m, 1, f"read{number}", now)
         # Velocities gather in a transfer.
@@ -188,5 +169,5 @@ class Output(wiring.Component):
         with m.If(self.valid & self.ready & self.last):
             m.d.sync += busy.eq(0)
         with m.If(self.start):
-            m.d.sync += [busy.eq(1), asks.eq(1), row.eq(0), column.eq(0), block.eq(a.block), at.eq(0)]
+            m.d.sync += [busy.eq(1), asks.eq(1), at.eq(0)]
         return m

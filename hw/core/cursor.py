@@ -1,0 +1,54 @@
+"""A walk through a tensor, row by row: where its next elements lie."""
+
+from types import SimpleNamespace
+from typing import Any
+
+from amaranth import *
+
+from ..pipeline import signals
+from .layouts import SIZE, Geometry
+
+__all__ = ["cursor"]
+
+
+def cursor(m: Module, name: str, geometry: Geometry, tensor: Any, *, start: Value, moves: Value, step: Any = 1,
+           ahead: Any = 0) -> SimpleNamespace:
+    """Walk through a tensor; each row begins anew.
+
+    Parameters
+    ----------
+    m : Module
+    name : str
+        Prefix of the registers' names.
+    geometry : Geometry
+    tensor : View
+        A place, as `place_layout` has it; it stays during the walk.
+    start, moves : Value
+        Go to the first element; go on by `step` elements, or to the next row.
+    step, ahead : int or Value
+        The place is that of the element so far ahead.
+
+    Returns
+    -------
+    namespace
+        ``line`` and ``at``: row and column in the tensor, without `ahead`. ``block``, ``row``, ``column``: the place.
+        ``rest``: elements of the row from ``at`` on; ``last``: a step ends the row; ``end``: it ends the tensor.
+    """
+    low = geometry.low
+    line, at = signals(f"{name}_line {name}_at", SIZE)
+    down, right = signals(f"{name}_down {name}_right", SIZE + 1)
+    block = Signal(geometry.block, name=f"{name}_block")
+    last, end = signals(f"{name}_last {name}_end")
+    rest = tensor.columns - at
+    m.d.comb += [down.eq(tensor.top + line), right.eq(tensor.left[:low] + at + ahead), last.eq(rest <= step),
+                 end.eq(last & (line == tensor.rows - 1))]
+    with m.If(moves):
+        m.d.sync += at.eq(at + step)
+        with m.If(last):
+            m.d.sync += [at.eq(0), line.eq(line + 1)]
+            with m.If(down[:low].all()):
+                m.d.sync += block.eq(block + tensor.stride)
+    with m.If(start):
+        m.d.sync += [line.eq(0), at.eq(0), block.eq(tensor.block)]
+    return SimpleNamespace(line=line, at=at, block=block + (right >> low), row=down[:low], column=right[:low],
+                           rest=rest, last=last, end=end)
