@@ -119,7 +119,7 @@ class BFPSystem(BankedSystem):
     def product(self, a: Any, b: Any) -> tuple[np.ndarray, bool, bool]:
         """Return the product of Blocks in the accumulator's format, see `matmul`, and the sticky status.
 
-        Operands are finite, so that a sum that became infinite stays so.
+        Operands are finite. So an infinite sum stays infinite.
         """
         found = matmul(a, b, self.accumulator)
         return found, False, bool(np.isinf(found).any())

@@ -130,7 +130,7 @@ def multiply(unit: Any, m: Module, cell: Any, parameters: ArrayParameters, walke
             low += size
         return given + [target[name].eq(mode[name]) for name in paths[0].kind.held]
 
-    # The cells, all of one module and in step: what one of them says of its streams is true of all.
+    # The cells, all of one module and in step: `ready` and `valid` of one cell are those of all.
     values, ready, status = [], None, {"invalid": [], "overflow": []}
     ports = [name for name, _, _ in verilog.ports_of(cell)]
     for row in range(parameters.rows):
