@@ -92,8 +92,9 @@ def costs(settings):
     with (HERE / "data" / "array-cost.csv").open(newline="") as file:
         array = next(int(row["lut"]) for row in csv.DictReader(file) if row["label"] == "BFP 4 x 4, one converter")
     adder = units["float-adder", json.dumps({"format": "bf16"})]
+    lane = units["sgd-update", json.dumps({"compensated": False})]
     return (array + (settings.get("converters", 2) * settings.get("vectors", 1) - 1) * units["bfp-converter", "{}"]
-            + settings.get("lanes", 1) * units["sgd-update", "{}"] + 2 * settings.get("adders", 4) * adder
+            + settings.get("lanes", 1) * lane + 2 * settings.get("adders", 4) * adder
             + settings.get("head", 1) * units["softmax-grad", "{}"])
 
 

@@ -1,13 +1,17 @@
-"""Recipes for tests of training cores, and the two cores whose Verilog is built for tests."""
+"""Recipes and runs for tests of training cores, and the two cores whose Verilog is built for tests."""
 
 import fcntl
 from contextlib import contextmanager
 from functools import lru_cache
 
+import numpy as np
 from narrowgauge import catalog
 from narrowgauge.base.files import cache_folder
-from narrowgauge.golden import recipes
+from narrowgauge.golden import core, datasets, recipes
 from narrowgauge.golden.core import TrainerParameters
+from narrowgauge.golden.network.models import layers_of
+
+DIGITS = datasets.load("digits").first(70, 45)
 
 
 def recipe_of(name, work="bf16", update="plain", parameters=None, **settings):
@@ -15,11 +19,33 @@ def recipe_of(name, work="bf16", update="plain", parameters=None, **settings):
     return recipes.keep(made, parameters, update).with_head(10)
 
 
+def run_of(recipe, hidden=(20,), **settings):
+    """Return (the run of a core, the arguments of `network.train`)."""
+    usual = {"seed": 3, "epochs": 1, "batch": 32, "lr": 0.1} | settings
+    layers = layers_of("mlp", DIGITS, hidden, False)
+    return core.Run(recipe, layers, len(DIGITS.train_x), len(DIGITS.test_x), **usual), usual | {"hidden": hidden}
+
+
+def require_golden(model, vectors):
+    """Give a CoreModel the transfers of Vectors, and demand golden's answers and status."""
+    count = model.transfers.input_words
+    model.offer([np.array([[payload >> 32 * word & 0xFFFFFFFF for word in range(count)] for payload in vectors.inputs],
+                          np.uint32)])
+    found = []
+    while len(found) < len(vectors.outputs):
+        found += [sum(int(word) << 32 * k for k, word in enumerate(row)) for row in model.next()]
+    wrong = next((k for k, pair in enumerate(zip(found, vectors.outputs)) if pair[0] != pair[1]), None)
+    assert wrong is None, f"output {wrong}: {found[wrong]:x}, golden's is {vectors.outputs[wrong]:x}"
+    assert len(found) == len(vectors.outputs)
+    assert (model.state.invalid, model.state.overflow) == (vectors.status["invalid"], vectors.status["overflow"])
+
+
 # Each takes a minute to build.
 SIZES = {"activations": 12288, "errors": 6400, "weights": 5120, "labels": 256}
 CORES = {
     "merged": {"rows": 2, "columns": 2, "converters": 1, "merged": True, "buffer": 2048},
-    "lanes": {"rows": 2, "columns": 3, "converters": 2, "lanes": 4, "buffer": 256, "program": 1024},
+    "lanes": {"rows": 2, "columns": 3, "converters": 2, "lanes": 4, "buffer": 256, "program": 1024,
+              "updates": ("plain", "stochastic", "kahan")},
 }
 
 

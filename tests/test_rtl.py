@@ -93,7 +93,7 @@ def test_a_core_that_differs_is_told(capsys, monkeypatch, merged):
         assert status == 1 and out.endswith(" of the core\ndifferent: --check step tells where it begins\n")
         assert text in err and err.count("\n") == 1
     monkeypatch.setattr(transfers.Transfers, "codes", codes)
-    monkeypatch.setattr(CoreModel, "memory", lambda self, path: memory(self, path) ^ (path == "velocities.bank0_words"))
+    monkeypatch.setattr(CoreModel, "memory", lambda self, path: memory(self, path) ^ (path == "memory_m.bank0_words"))
     status, out, err = run(capsys, *merged, "--check", "instruction")
     assert (status, out) == (1, "") and err.count("\n") == 1
     assert err.startswith("narrowgauge train: the core and golden differ: cycle ")

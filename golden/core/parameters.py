@@ -213,8 +213,10 @@ class TrainerParameters(SystemParameters):
                                                       -(-words // (BANK // 2)) * -(-bits // 36))
 
         banked = {"E": (self.examples, 8), "X": (self.activations, work), "D": (self.errors, work),
-                  "W": (self.weights, kept), "M": (self.weights, self.planes * kept)}
+                  "W": (self.weights, kept)}
         found = {name: side * rams(size // side, bits) for name, (size, bits) in banked.items()}
+        # M has banks for the lanes, of each plane its own.
+        found["M"] = self.planes * self.lanes * rams(self.weights // self.lanes, kept)
         if self.merged:
             wide = max(work, kept)
             found |= {"X": side * rams((self.activations + self.errors + self.weights) // side, wide), "D": 0, "W": 0}

@@ -30,10 +30,12 @@ class Geometry:
         Results that leave the cells in a cycle: of one row of cells.
     lanes : int
         Parameters that are moved in a cycle.
+    planes, banks : int
+        Numbers that M keeps beside each parameter, and its banks: `lanes` for each plane.
     bits : int
         Of an element of the memories.
     sgd : SGDParameters
-        Of an update lane.
+        Of an update lane: with a compensation, or able to grow, where a method of the core needs it.
     rate_bits : int
         Of a rate.
     memories : dict of str to (str, int)
@@ -62,13 +64,21 @@ class Geometry:
         return self.parameters.lanes
 
     @property
+    def planes(self) -> int:
+        return self.parameters.planes
+
+    @property
+    def banks(self) -> int:
+        return self.planes * self.lanes
+
+    @property
     def bits(self) -> int:
         return self.parameters.work.width
 
     @property
     def sgd(self) -> SGDParameters:
         p = self.parameters
-        return SGDParameters(p.stored, compensated=False, random_bits=p.update_bits)
+        return SGDParameters(p.stored, grow="grow" in p.updates, random_bits=p.update_bits, compensated=p.planes > 1)
 
     @property
     def rate_bits(self) -> int:

@@ -1,4 +1,4 @@
-"""The core's memories: banks that rows and columns read alike, velocities beside the lanes, and who may use them."""
+"""The core's memories: banks that rows and columns read alike, banks of M beside the lanes, and who may use them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,18 +11,22 @@ from ..array.path import rotate
 from ..pipeline import UNCHECKED, signals
 from .layouts import Geometry, least_power, piece_layout, read_layout, size_of
 
-__all__ = ["READ", "Banks", "Velocities", "place_of", "reads", "segment", "writes"]
+__all__ = ["READ", "Banks", "StateBanks", "bank_of", "place_of", "reads", "segment", "writes"]
 
 READ = 3  # cycles from a request to its answer
 
 
-def place_of(geometry: Geometry, name: str, element: int) -> tuple[str, str, int]:
-    """Return the memory, the bank and the address of an element of X, D, W or, of plane 1, M: see `views.places`."""
+def place_of(geometry: Geometry, name: str, element: int, plane: int = 0) -> tuple[str, str, int]:
+    """Return the memory, the bank and the address of an element of X, D or W, or of a plane of M: see `views.places`.
+
+    Planes from 1 on are those of M. An element has the same number there as in W.
+    """
     side, low = geometry.side, geometry.low
     block, row, column = element >> 2 * low, element >> low & side - 1, element & side - 1
-    if name == "M":
+    if plane:
         lanes = geometry.lanes
-        return "velocities", f"bank{column % lanes}", (block * side + row) * (side // lanes) + column // lanes
+        bank = (plane - 1) * lanes + column % lanes
+        return "memory_m", f"bank{bank}", (block * side + row) * (side // lanes) + column // lanes
     where, base = geometry.memories[name]
     return f"memory_{where}", f"bank{(row + column) % side}", (base + block) * side + row
 
@@ -100,8 +104,17 @@ class Banks(wiring.Component):
         return m
 
 
-class Velocities(wiring.Component):
-    """Velocities beside the lanes: lane j has those of columns j, j + lanes and so on.
+def bank_of(geometry: Geometry, column: Value, plane: Value) -> Value:
+    """Return the bank of M that has the number of a column in a plane, from 1 on (combinational)."""
+    below = geometry.lanes.bit_length() - 1
+    bank = Cat(column[:below], plane[1:])  # there are two planes at the most
+    return bank if len(bank) else C(0, 1)
+
+
+class StateBanks(wiring.Component):
+    """M: what is kept beside each parameter of W. Bank j of a plane has columns j, j + lanes and so on, for lane j.
+
+    The banks of plane 1 come first, which are the velocities. Those of plane 2 are the compensations.
 
     Parameters
     ----------
@@ -114,16 +127,16 @@ class Velocities(wiring.Component):
     request : In
         See `read_layout`. The answer has all lanes' columns around this one.
     found : Out
-        The answer, `READ` cycles later, lane by lane.
+        The answer, `READ` cycles later, bank by bank.
     valid, piece : In
-        What is written: see `piece_layout`. Lane j takes element j, where that is live.
+        What is written: see `piece_layout`. Bank j takes element j, where that is live.
     """
 
     def __init__(self, geometry: Geometry, depth: int) -> None:
         self.geometry, self.depth = geometry, depth
         super().__init__({
-            "request": In(read_layout(geometry)), "found": Out(data.ArrayLayout(geometry.bits, geometry.lanes)),
-            "valid": In(1), "piece": In(piece_layout(geometry, geometry.lanes)),
+            "request": In(read_layout(geometry)), "found": Out(data.ArrayLayout(geometry.bits, geometry.banks)),
+            "valid": In(1), "piece": In(piece_layout(geometry, geometry.banks)),
         })
 
     def elaborate(self, platform: Any) -> Module:
@@ -138,16 +151,16 @@ class Velocities(wiring.Component):
         base = geometry.memories["W"][1]
         if base:
             m.d.sync += [request.block.eq(self.request.block - base), piece.block.eq(self.piece.block - base)]
-        for lane in range(lanes):
+        for bank in range(geometry.banks):
             each = memory.Memory(shape=geometry.bits, depth=self.depth * geometry.side**2 // lanes, init=[],
                                  attrs=UNCHECKED)
-            m.submodules[f"bank{lane}"] = each
+            m.submodules[f"bank{bank}"] = each
             write, read = each.write_port(), each.read_port()
-            answer = Signal(geometry.bits, name=f"answer{lane}", reset_less=True)
+            answer = Signal(geometry.bits, name=f"answer{bank}", reset_less=True)
             m.d.comb += [
-                write.addr.eq(Cat(piece.column[below:], piece.row, piece.block)), write.data.eq(piece.elements[lane]),
-                write.en.eq(valid & piece.live[lane]),
-                read.addr.eq(Cat(request.column[below:], request.row, request.block)), self.found[lane].eq(answer),
+                write.addr.eq(Cat(piece.column[below:], piece.row, piece.block)), write.data.eq(piece.elements[bank]),
+                write.en.eq(valid & piece.live[bank]),
+                read.addr.eq(Cat(request.column[below:], request.row, request.block)), self.found[bank].eq(answer),
             ]
             m.d.sync += answer.eq(read.data)
         return m
@@ -160,7 +173,7 @@ def reads(m: Module, name: str, memory_: Any, clients: Sequence[Any]) -> None:
     ----------
     m : Module
     name : str
-    memory_ : Banks or Velocities
+    memory_ : Banks or StateBanks
     clients : sequence of (wanted, request, granted)
         By their priority. `granted` is driven.
     """

@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""The core's update lanes: parameters and velocities are read, moved by gradients, and written back."""
+"""The core's update lanes: parameters and their numbers in M are read, moved by gradients, and written back."""
 
 from typing import Any
 
@@ -44,23 +44,22 @@ class Mover(wiring.Component):
     quiet : Out(1)
         All parameters have been written.
     wanted, request, granted : Out, Out, In
-        Of memory W and of the velocities, at once.
-    weights, velocities : In
+        Of the memories W and M, at once.
+    weights, state : In
         Their answers.
-    write, moved, velocity : Out
-        What is written into memory W, and into the velocities beside.
+    write, moved, moved_state : Out
+        What is written into W, and into M: see `StateBanks`.
     """
 
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = g = geometry
         self.sgd = g.sgd
-        piece = piece_layout(g, g.lanes)
         super().__init__({
             "valid": In(1), "ready": Out(1), "piece": In(piece_layout(g, g.width)), "vector": In(VECTOR), "lane": In(4),
             "rates": In(rates_layout(g)), "quiet": Out(1),
             "wanted": Out(1), "request": Out(read_layout(g)), "granted": In(1),
-            "weights": In(data.ArrayLayout(g.bits, g.side)), "velocities": In(data.ArrayLayout(g.bits, g.lanes)),
-            "write": Out(1), "moved": Out(piece), "velocity": Out(piece),
+            "weights": In(data.ArrayLayout(g.bits, g.side)), "state": In(data.ArrayLayout(g.bits, g.banks)),
+            "write": Out(1), "moved": Out(piece_layout(g, g.lanes)), "moved_state": Out(piece_layout(g, g.banks)),
         })
 
     @property
@@ -73,7 +72,7 @@ class Mover(wiring.Component):
         g, bits, lanes, low = self.geometry, self.geometry.bits, self.geometry.lanes, self.geometry.low
         below = lanes.bit_length() - 1
 
-        # A piece leaves in groups of parameters that lie in one word of the velocities.
+        # A piece leaves in groups of parameters that lie in one word of M's banks.
         piece = Signal.like(self.piece, name="piece")
         full = Signal(name="full")
         vector = Signal(VECTOR, name="vector")
@@ -105,8 +104,7 @@ class Mover(wiring.Component):
         for step in range(1, READ):
             now = stage(m, 1, f"read{step}", now)
         weights = segment(self.weights, now.first, lanes)
-        now = stage(m, 1, "found", now, drop=("first",), weights=Cat(weights),
-                    velocities=self.velocities.as_value())
+        now = stage(m, 1, "found", now, drop=("first",), weights=Cat(weights), state=self.state.as_value())
 
         # Each lane of random words belongs to a parameter of a row of 16.
         units = [SGDUpdate(self.sgd, addressed=True, held=True) for _ in range(lanes)]
@@ -131,16 +129,20 @@ class Mover(wiring.Component):
             m.d.comb += [
                 unit.i.valid.eq(now.valid), unit.o.ready.eq(1),
                 given.weight.eq(now.weights.word_select(k, bits)),
-                given.velocity.eq(now.velocities.word_select(k, bits)),
                 given.gradient.eq(now.gradients.word_select(k, bits)), given.method.eq(rates.method),
                 unit.words.eq(noise.word_select(k, self.sgd.random_bits)),
                 given.lr.eq(rates.rate), given.momentum.eq(rates.momentum), given.decay.eq(rates.decay),
-                self.moved.elements[k].eq(unit.o.payload.weight), self.velocity.elements[k].eq(unit.o.payload.velocity),
+                self.moved.elements[k].eq(unit.o.payload.weight),
             ]
+            for plane, name in enumerate(("velocity", "compensation")[:g.planes]):
+                bank = plane * lanes + k
+                m.d.comb += [given[name].eq(now.state.word_select(bank, bits)),
+                             self.moved_state.elements[bank].eq(unit.o.payload[name])]
         later = delayed(m, "place", Cat(place.block, place.row, place.column, (live << offset)[:lanes]),
                         READ + 1 + units[0].latency)
-        for target in (self.moved, self.velocity):
-            m.d.comb += target.as_value()[:len(later)].eq(later)
+        for target, planes in ((self.moved, 1), (self.moved_state, g.planes)):
+            placed = Cat(later, later[-lanes:].replicate(planes - 1))  # what lives is alike in all planes
+            m.d.comb += target.as_value()[:len(placed)].eq(placed)
         m.d.comb += self.write.eq(units[0].o.valid)
 
         length = READ + units[0].latency + 4

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from ..pipeline import signals, stage
 from .cursor import cursor
 from .layouts import SIZE, Geometry, piece_layout, place_layout, read_layout, size_of
-from .memories import READ, segment
+from .memories import READ, bank_of, segment
 
 __all__ = ["Input", "Output"]
 
@@ -29,14 +29,14 @@ class Input(wiring.Component):
         An instruction, with what follows; it is executed.
     to : In
         The tensor's place.
-    velocities, labels : In(1)
-        It is one of velocities, or of labels. These and `to` stay while it is executed.
+    plane, labels : In
+        It is one of this plane of M, unless that is 0; it is one of labels. These and `to` stay while it is executed.
     elements, given, taken : In, In, Out
         From the host.
     valid, ready, piece : Out, In, Out
         For a memory of blocks.
-    velocity_valid, velocity_ready, velocity : Out, In, Out
-        For the velocities, one by one.
+    state_valid, state_ready, state : Out, In, Out
+        For M, one by one.
     label_valid, label, number : Out
         For the labels: an address and what is written there.
     """
@@ -45,10 +45,10 @@ class Input(wiring.Component):
         self.geometry = g = geometry
         p = g.parameters
         super().__init__({
-            "start": In(1), "busy": Out(1), "to": In(place_layout(g)), "velocities": In(1), "labels": In(1),
-            "elements": In(data.ArrayLayout(p.element_bits, p.stream)), "given": In(1), "taken": Out(1),
-            "valid": Out(1), "ready": In(1), "piece": Out(piece_layout(g, p.stream)),
-            "velocity_valid": Out(1), "velocity_ready": In(1), "velocity": Out(piece_layout(g, g.lanes)),
+            "start": In(1), "busy": Out(1), "to": In(place_layout(g)), "plane": In(range(g.planes + 1)),
+            "labels": In(1), "elements": In(data.ArrayLayout(p.element_bits, p.stream)), "given": In(1),
+            "taken": Out(1), "valid": Out(1), "ready": In(1), "piece": Out(piece_layout(g, p.stream)),
+            "state_valid": Out(1), "state_ready": In(1), "state": Out(piece_layout(g, g.banks)),
             "label_valid": Out(1), "label": Out(SIZE), "number": Out(SIZE),
         })
 
@@ -57,26 +57,25 @@ class Input(wiring.Component):
         g, to, count = self.geometry, self.to, self.geometry.parameters.stream
         busy = Signal(name="busy")
         at = Signal(range(count + 1))  # where elements are written one by one: the next one of the transfer
-        single = self.velocities | self.labels
+        single = self.plane.any() | self.labels
         there, written, ends = signals("there written ends")
         walk = cursor(m, "walk", g, to, start=self.start, moves=written & (~single | ends), step=count,
                       ahead=Mux(single, at, 0))
         element = Signal(self.geometry.parameters.element_bits)
-        below = g.lanes.bit_length() - 1
         m.d.comb += [
             there.eq(busy & self.given), element.eq(Array(self.elements)[at]),
-            self.valid.eq(there & ~single), self.velocity_valid.eq(there & self.velocities),
+            self.valid.eq(there & ~single), self.state_valid.eq(there & self.plane.any()),
             self.label_valid.eq(there & self.labels),
             self.label.eq((to.block << 8) + to.left + walk.at + at), self.number.eq(element),
             self.piece.live.eq(Cat(walk.rest > k for k in range(count))),
             *(self.piece.elements[k].eq(self.elements[k]) for k in range(count)),
-            self.velocity.live.eq(1 << walk.column[:below] if below else 1),
-            *(self.velocity.elements[lane].eq(element) for lane in range(g.lanes)),
+            self.state.live.eq(1 << bank_of(g, walk.column, self.plane)),
+            *(self.state.elements[bank].eq(element) for bank in range(g.banks)),
         ]
-        for piece in (self.piece, self.velocity):
+        for piece in (self.piece, self.state):
             m.d.comb += [piece[name].eq(getattr(walk, name)) for name in ("block", "row", "column")]
         m.d.comb += [
-            written.eq(there & Mux(self.labels, 1, Mux(self.velocities, self.velocity_ready, self.ready))),
+            written.eq(there & Mux(self.labels, 1, Mux(self.plane.any(), self.state_ready, self.ready))),
             ends.eq((at == count - 1) | (walk.rest - at == 1)), self.busy.eq(busy),
             self.taken.eq(written & (~single | ends)),
         ]
@@ -102,12 +101,12 @@ class Output(wiring.Component):
         An instruction, with what follows; it is executed.
     a : In
         The tensor's place.
-    velocities : In(1)
-        It is one of velocities. Both stay while it is executed.
+    plane : In
+        It is one of this plane of M, unless that is 0. Both stay while it is executed.
     wanted, request, granted, found : Out, Out, In, In
         Of the memory of blocks that has it.
-    velocity_wanted, velocity_granted, velocity_found : Out, In, In
-        Of the velocities, by the same request.
+    state_wanted, state_granted, state_found : Out, In, In
+        Of M, by the same request.
     valid, ready, elements, last : Out, In, Out, Out
         For the host.
     """
@@ -116,11 +115,10 @@ class Output(wiring.Component):
         self.geometry = g = geometry
         p = g.parameters
         super().__init__({
-            "start": In(1), "busy": Out(1), "a": In(place_layout(g)), "velocities": In(1),
+            "start": In(1), "busy": Out(1), "a": In(place_layout(g)), "plane": In(range(g.planes + 1)),
             "wanted": Out(1), "request": Out(read_layout(g)), "granted": In(1),
             "found": In(data.ArrayLayout(g.bits, g.side)),
-            "velocity_wanted": Out(1), "velocity_granted": In(1),
-            "velocity_found": In(data.ArrayLayout(g.bits, g.lanes)),
+            "state_wanted": Out(1), "state_granted": In(1), "state_found": In(data.ArrayLayout(g.bits, g.banks)),
             "valid": Out(1), "ready": In(1), "elements": Out(data.ArrayLayout(g.bits, p.stream)), "last": Out(1),
         })
 
@@ -131,41 +129,41 @@ class Output(wiring.Component):
         under = Signal(range(WAITING + 1))
         step = Signal(range(count + 1))
         walk = cursor(m, "walk", g, a, start=self.start, moves=goes, step=step)
-        below = g.lanes.bit_length() - 1
-        at = Signal(size_of(count))  # of a velocity in its transfer
+        single = self.plane.any()
+        at = Signal(size_of(count))  # of a number of M in its transfer
         may = asks & (under != WAITING)
         m.d.comb += [
             *(self.request[name].eq(getattr(walk, name)) for name in ("block", "row", "column")),
-            self.wanted.eq(may & ~self.velocities), self.velocity_wanted.eq(may & self.velocities),
-            goes.eq(self.wanted & self.granted | self.velocity_wanted & self.velocity_granted),
-            step.eq(Mux(self.velocities, 1, count)),
+            self.wanted.eq(may & ~single), self.state_wanted.eq(may & single),
+            goes.eq(self.wanted & self.granted | self.state_wanted & self.state_granted),
+            step.eq(Mux(single, 1, count)),
         ]
-        whole = walk.last | ~self.velocities | (at == count - 1)
+        whole = walk.last | ~single | (at == count - 1)
         with m.If(goes):
             m.d.sync += at.eq(Mux(whole, 0, at + 1))
             with m.If(walk.end):
                 m.d.sync += asks.eq(0)
-        lane = walk.column[:below] if below else C(0, 1)
-        now = stage(m, 1, "asked", valid=goes, first=(walk.row + walk.column)[:g.low], lane=lane, at=at, whole=whole,
-                    last=walk.end, live=Cat(walk.rest > k for k in range(count)))
+        now = stage(m, 1, "asked", valid=goes, first=(walk.row + walk.column)[:g.low],
+                    bank=bank_of(g, walk.column, self.plane), at=at, whole=whole, last=walk.end,
+                    live=Cat(walk.rest > k for k in range(count)))
         for number in range(1, READ):
             now = stage(m, 1, f"read{number}", now)
-        # Velocities gather in a transfer.
+        # Numbers of M gather in a transfer.
         gathered = Signal(data.ArrayLayout(bits, count))
-        velocity = Array(self.velocity_found)[now.lane]
+        chosen = Array(self.state_found)[now.bank]
         found = segment(self.found, now.first, count)
-        filled = [Mux(now.at == k, velocity, Mux(now.at > k, gathered[k], 0)) for k in range(count)]
+        filled = [Mux(now.at == k, chosen, Mux(now.at > k, gathered[k], 0)) for k in range(count)]
         with m.If(now.valid):
             m.d.sync += gathered.as_value().eq(Cat(filled))
-        elements = Cat(Mux(self.velocities, filled[k], found[k] & now.live[k].replicate(bits)) for k in range(count))
+        elements = Cat(Mux(single, filled[k], found[k] & now.live[k].replicate(bits)) for k in range(count))
         m.submodules.waiting = waiting = fifo.SyncFIFO(width=count * bits + 1, depth=WAITING)
         m.d.comb += [
             waiting.w_data.eq(Cat(elements, now.last)), waiting.w_en.eq(now.valid & now.whole),
             self.valid.eq(waiting.r_rdy), waiting.r_en.eq(self.ready),
             Cat(self.elements.as_value(), self.last).eq(waiting.r_data), self.busy.eq(busy),
         ]
-        # A transfer that gathers takes its room with its first velocity.
-        m.d.sync += under.eq(under + (goes & (~self.velocities | (at == 0))) - (self.valid & self.ready))
+        # A transfer that gathers takes its room with its first number.
+        m.d.sync += under.eq(under + (goes & (~single | (at == 0))) - (self.valid & self.ready))
         with m.If(self.valid & self.ready & self.last):
             m.d.sync += busy.eq(0)
         with m.If(self.start):

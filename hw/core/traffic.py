@@ -10,7 +10,7 @@ from amaranth.lib import memory
 from ...golden.core.instructions import MEMORIES
 from ..pipeline import UNCHECKED, stage
 from .layouts import Geometry
-from .memories import READ, Banks, Velocities, reads, writes
+from .memories import READ, Banks, StateBanks, reads, writes
 
 __all__ = ["connect"]
 
@@ -31,7 +31,7 @@ def connect(m: Module, geometry: Geometry, u: SimpleNamespace) -> None:
     banks = {}
     for name, depth in g.depths.items():
         m.submodules[f"memory_{name}"] = banks[name] = Banks(g, depth, max(g.width, g.lanes, p.stream))
-    m.submodules.velocities = velocities = Velocities(g, p.blocks["W"])
+    m.submodules.memory_m = state = StateBanks(g, p.blocks["W"])
     # Labels: one is written in a cycle, and one is read.
     m.submodules.labels = labels = memory.Memory(shape=len(input_.number), depth=p.labels, init=[], attrs=UNCHECKED)
     label, told = labels.write_port(), labels.read_port()
@@ -72,13 +72,13 @@ def connect(m: Module, geometry: Geometry, u: SimpleNamespace) -> None:
         reads(m, name, banks[name], clients)
     in_m = Signal(name="mover_in_m")
     m.d.comb += mover.granted.eq(in_w & in_m)
-    reads(m, "velocities", velocities, [(mover.wanted, mover.request, in_m),
-                                        (output.velocity_wanted, output.request, output.velocity_granted)])
+    reads(m, "m", state, [(mover.wanted, mover.request, in_m),
+                          (output.state_wanted, output.request, output.state_granted)])
 
     # The answers.
     found = {name: banks[where].found for name, (where, _) in g.memories.items()}
-    m.d.comb += [mover.weights.eq(found["W"]), mover.velocities.eq(velocities.found), head.found.eq(found["X"]),
-                 sums.found.eq(found["D"]), output.velocity_found.eq(velocities.found)]
+    m.d.comb += [mover.weights.eq(found["W"]), mover.state.eq(state.found), head.found.eq(found["X"]),
+                 sums.found.eq(found["D"]), output.state_found.eq(state.found)]
 
     def choose(target: Any, choices: dict[str, Value]) -> None:
         """Drive a target with the answer of the memory whose condition holds, the last one where none does."""
@@ -120,5 +120,5 @@ def connect(m: Module, geometry: Geometry, u: SimpleNamespace) -> None:
         writes(m, name, bank, clients)
         with m.If(wanted):
             m.d.comb += input_.ready.eq(inward)
-    writes(m, "velocities", velocities, [(mover.write, mover.velocity, Signal(name="mover_moves")),
-                                         (input_.velocity_valid, input_.velocity, input_.velocity_ready)])
+    writes(m, "m", state, [(mover.write, mover.moved_state, Signal(name="mover_moves")),
+                           (input_.state_valid, input_.state, input_.state_ready)])

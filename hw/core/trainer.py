@@ -88,7 +88,6 @@ class Trainer(StreamUnit):
         require(p.system.group == p.side, "group", p.system.group, "16 or more, in a circuit")
         require(p.system.accumulator == p.work, "accumulator", p.system.accumulator, f"{p.work}, the work format")
         require(p.stored == p.work, "parameters", p.stored, f"{p.work}, the work format, in a circuit")
-        require(set(p.updates) <= {"plain", "stochastic"}, "updates", p.updates, "plain, stochastic, in a circuit")
         self.geometry = g = Geometry(p)
         self.products, self.head = Products(g), Head(g)
         self.mover = Mover(g)
@@ -273,10 +272,10 @@ class Trainer(StreamUnit):
             m.d.sync += [head.a.eq(issue.a), head.labels.eq(issue.b), head.to.eq(issue.to), head.scale.eq(issue.scale),
                          head.key.eq(issue.key), head.use.eq(issue.use), head.vector.eq(issue.a_part.vector)]
         with m.If(u.takes["in"]):
-            m.d.sync += [input_.to.eq(issue.to), input_.velocities.eq(issue.plane.any()),
+            m.d.sync += [input_.to.eq(issue.to), input_.plane.eq(issue.plane),
                          input_.labels.eq(issue.to.memory == MEMORIES.index("L"))]
         with m.If(u.takes["out"]):
-            m.d.sync += [output.a.eq(issue.a), output.velocities.eq(issue.plane.any())]
+            m.d.sync += [output.a.eq(issue.a), output.plane.eq(issue.plane)]
 
     @staticmethod
     def _settled(m: Module, name: str, runs: Value) -> Value:

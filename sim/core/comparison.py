@@ -1,6 +1,6 @@
 """A simulated trainer's memories beside those of golden's core."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,16 +97,11 @@ class Comparison:
         self.issues = Sequencer(parameters.side, program).issues()
         self.places = places_of(parameters)
         # Of each memory and plane: for each element the number of its latest writer, or -1.
-        self._written = {key: np.full(size, -1) for key, size in self._sizes()}
+        self._written = {key: np.full(len(self._golden(*key)), -1) for key in self.places}
         self._writers: dict[tuple[int, View], int] = {}  # (instruction's number, view) of a writer: its number
         self._latest: list[tuple[int, Issue]] = []  # of each writer: (order, Issue)
         self._order, self._compared = 0, 0
         self._last: Issue | None = None
-
-    def _sizes(self) -> Iterator[tuple[tuple[str, int], int]]:
-        for memory, plane in self.places:
-            planes = self.parameters.planes + 1 if memory == "W" else 1
-            yield (memory, plane), len(self._golden(memory, plane)) if planes > plane else 0
 
     def _golden(self, memory: str, plane: int) -> np.ndarray:
         """Return the codes of a plane in golden."""

@@ -20,11 +20,10 @@ def places_of(parameters: TrainerParameters) -> Places:
     """
     geometry = Geometry(parameters)
     found: Places = {}
-    names = {("X", 0): "X", ("D", 0): "D", ("W", 0): "W", ("W", 1): "M"}
-    for (memory, plane), name in names.items():
+    for memory, plane in (("X", 0), ("D", 0), *(("W", plane) for plane in range(parameters.planes + 1))):
         arrays: dict[str, list[tuple[int, int]]] = defaultdict(list)
         for element in range(parameters.blocks[memory] * parameters.side**2):
-            instance, bank, address = place_of(geometry, name, element)
+            instance, bank, address = place_of(geometry, memory, element, plane)
             arrays[f"{instance}.{bank}_words"].append((element, address))
         found[memory, plane] = [(path, *np.array(pairs).T) for path, pairs in arrays.items()]
     labels = np.arange(parameters.blocks["L"] * 256)

@@ -172,8 +172,8 @@ def _gemm(maker: _Maker, update: bool) -> None:
             flags["continued"] = True
         maker.emit("gemm", **fields, **flags)
         maker.emit("out", a=fields["to"])
-        if update:
-            maker.emit("out", a=fields["to"], plane=1)
+        for plane in range(1, p.planes + 1) if update else ():
+            maker.emit("out", a=fields["to"], plane=plane)
         return
 
 
@@ -204,8 +204,8 @@ def _sums(maker: _Maker) -> None:
     to = maker.tensor("W", 1, columns, int(rng.integers(0, side)), left)
     maker.emit("part", side=SIDES.index("to"), vector=rng.integers(0, 1 << VECTOR - 3), lane=left % 16)
     maker.emit("sums", a=maker.tensor("D", rows, columns), to=to, use=12)
-    maker.emit("out", a=to)
-    maker.emit("out", a=to, plane=1)
+    for plane in range(maker.p.planes + 1):
+        maker.emit("out", a=to, plane=plane)
 
 
 def _recorded(maker: _Maker) -> None:

@@ -86,7 +86,7 @@ def places_of(parameters):
     """Each plane in an array, backwards first so that addresses are not elements."""
     sizes = {name: blocks * (256 if name == "L" else parameters.side**2) for name, blocks in parameters.blocks.items()}
     return {(name, plane): [(f"{name}/{plane}", np.arange(sizes[name])[::-1], np.arange(sizes[name])[::-1])]
-            for name in "XDWL" for plane in range(2 if name == "W" else 1)}
+            for name in "XDWL" for plane in range(1 + parameters.planes if name == "W" else 1)}
 
 
 @pytest.fixture
@@ -178,6 +178,20 @@ def test_any_memory_is_compared_where_golden_wrote(simulation, monkeypatch, memo
     layer = "" if tensor in ("x0", "y") else ", layer 2"
     with pytest.raises(Differs, match=rf"step \d{layer}: {tensor}\[0, 0\] in {memory} is 0x9 "):
         found.advance()
+
+
+@pytest.mark.parametrize("update, plane", [("plain", 1), ("kahan", 1), ("kahan", 2), ("grow", 2)])
+def test_velocities_and_compensations_are_compared(simulation, monkeypatch, update, plane):
+    """Each plane of memory M after an update, and after the host has sent it."""
+    found = simulation(recipe_of("bfp", update=update), "instruction")
+    size = len(found.model.core.memories["W"]) // core.parameters.PLANES
+    for name, tensor in (("sums", "b2"), ("in", "w1")):
+        number = numbered(found.program, name, plane if name == "in" else 0)
+        element = plane * size + block_of(found.program, tensor) * 256 + (16 if tensor == "b2" else 0)
+        monkeypatch.setattr(Fake, "spoilt", (number, 0, "W", element, 9))
+        told = rf"{tensor}\[0, 0\] in M, plane {plane} is 0x9 .*; after instruction {number},"
+        with pytest.raises(Differs, match=told):
+            simulation(recipe_of("bfp", update=update), "instruction").advance()
 
 
 def test_what_golden_never_wrote_may_hold_anything(simulation, monkeypatch):

@@ -46,6 +46,7 @@ MADAM_WIDE = (*MADAM, "--set", "gradient=fp16", "--set", "second_bias=48")  # se
 
 TRAINER = ("trainer", *(word for name, value in catalog.find("trainer").small.items()
                         for word in ("--set", f"{name}={value}")))
+TRAINER_LANES = (*TRAINER, "--set", "lanes=2", "--set", 'updates=["kahan", "grow"]')
 SGD = ("sgd-update", "--set", "format=fp8-e5m2", "--set", "rates=powers")
 SGD_SHARED = ("sgd-update", "--set", "format=fp8-e5m2", "--set", "schedule=shared", "--set", "grow=true")
 SGD_BARE = (*SGD, "--set", "compensated=false")
@@ -416,6 +417,14 @@ FAULTS |= {
         "before = Mux(now.begins, 0, read.data)", "before = read.data", TRAINER),
     "core: biases decay": (
         'rates.decay.eq(issue.decay if name == "array" else 0)', "rates.decay.eq(issue.decay)", TRAINER),
+    "core: a compensation is kept beside another lane": (
+        "self.moved_state.elements[bank].eq(", "self.moved_state.elements[plane * lanes + (k + plane) % lanes].eq(",
+        TRAINER_LANES),
+    "core: a compensation is not written": (
+        "later[-lanes:].replicate(planes - 1)", "C(0, lanes * (planes - 1))", TRAINER_LANES),
+    "core: the host's compensations are velocities": (
+        "bank = Cat(column[:below], plane[1:])", "bank = Cat(column[:below], plane[2:])", TRAINER_LANES),
+    "core: lanes that grow only compensate": ('grow="grow" in p.updates, random', "random", TRAINER_LANES),
 }
 # One of each kind: arithmetic, stalls, sums that wait, random words, control. The others are for the sweep.
 QUICK = (

@@ -4,21 +4,11 @@ import dataclasses
 
 import numpy as np
 import pytest
-from cores import alone, core_of, recipe_of
-from narrowgauge.golden import core, datasets, network
+from cores import DIGITS, alone, core_of, recipe_of, run_of
+from narrowgauge.golden import core, network
 from narrowgauge.golden.core import RunHost, compiled
 from narrowgauge.golden.core.transfers import TOLD
-from narrowgauge.golden.network.models import layers_of
 from narrowgauge.sim.core import CoreModel, Simulation
-
-DIGITS = datasets.load("digits").first(70, 45)
-
-
-def run_of(recipe, hidden=(20,), **settings):
-    """Return (the run of a core, the arguments of `network.train`)."""
-    usual = {"seed": 3, "epochs": 1, "batch": 32, "lr": 0.1} | settings
-    layers = layers_of("mlp", DIGITS, hidden, False)
-    return core.Run(recipe, layers, len(DIGITS.train_x), len(DIGITS.test_x), **usual), usual | {"hidden": hidden}
 
 
 @pytest.mark.parametrize("name, recipe, settings, own", [
@@ -27,6 +17,8 @@ def run_of(recipe, hidden=(20,), **settings):
      {"check": "instruction"}),
     ("lanes", recipe_of("bfp", update="stochastic"), {"lr_drops": (0.3, 0.7), "decay": 0.01, "epochs": 2},
      {"check": "step", "idle": 0.9, "seed": 2}),
+    ("lanes", recipe_of("bfp", update="kahan"), {"decay": 0.01, "lr_drops": (0.5,), "epochs": 2, "seed": 7},
+     {"check": "step", "idle": 0.2, "busy": 0.2}),
     ("lanes", recipe_of("bfp", mantissa=3, gradients_rounding="nearest"), {"batch": 70, "hidden": (36, 9)},
      {"busy": 0.9, "parts": 2, "blocks": 2}),
 ])

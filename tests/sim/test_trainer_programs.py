@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from cores import alone, core_of
+from cores import alone, core_of, require_golden
 from narrowgauge.golden.core import ERRORS, assemble
 from narrowgauge.golden.core.instructions import OPERATIONS
 from narrowgauge.hw.core import Trainer
@@ -16,11 +16,6 @@ def model_of(*arguments, **settings):
         return CoreModel(*arguments, **settings)
 
 
-def words_of(payloads, count):
-    """Return the words of transfers."""
-    return np.array([[payload >> 32 * word & 0xFFFFFFFF for word in range(count)] for payload in payloads], np.uint32)
-
-
 @pytest.mark.parametrize("name, make, seed, stalls", [
     ("merged", trainer_random, 1, {}), ("merged", trainer_random, 2, {"idle": 0.4, "busy": 0.4}),
     ("merged", trainer_recorded, 3, {"busy": 0.8}), ("lanes", trainer_random, 4, {"idle": 0.1, "busy": 0.1}),
@@ -32,14 +27,8 @@ def test_random_programs_are_golden(name, make, seed, stalls):
     parameters, module, text = core_of(name)
     vectors = trainer_vectors(parameters, *make(parameters, 4000, seed))
     model = model_of(parameters, module, text, seed=seed, **stalls)
-    model.offer([words_of(vectors.inputs, model.transfers.input_words)])
-    found = []
-    while len(found) < len(vectors.outputs):
-        found += [sum(int(word) << 32 * k for k, word in enumerate(row)) for row in model.next()]
-    wrong = next((k for k, pair in enumerate(zip(found, vectors.outputs)) if pair[0] != pair[1]), None)
-    assert wrong is None, f"output {wrong}: {found[wrong]:x}, golden's is {vectors.outputs[wrong]:x}"
-    assert len(found) == len(vectors.outputs) > 1000
-    assert (model.state.invalid, model.state.overflow) == (vectors.status["invalid"], vectors.status["overflow"])
+    require_golden(model, vectors)
+    assert len(vectors.outputs) > 1000
 
 
 # Tensors that most of the programs below need.

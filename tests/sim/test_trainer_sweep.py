@@ -1,0 +1,50 @@
+"""Circuits of cores drawn at random, one for each mixture of updates: programs and a run are golden's."""
+
+import random
+
+import pytest
+from cores import DIGITS, alone, recipe_of, require_golden, run_of
+from narrowgauge import catalog
+from narrowgauge.golden import core, network
+from narrowgauge.golden.update import METHODS
+from narrowgauge.sim.core import CoreModel, Simulation
+from narrowgauge.sim.core.vectors import trainer_random, trainer_vectors
+
+# In which lanes lack something, or have a method that their core does not ask for.
+MIXTURES = [("grow",), ("kahan",), METHODS, ("grow", "plain"), ("stochastic", "kahan"), ("stochastic",)]
+
+LANES = (1, 2, 4, 8, 16)
+
+
+def drawn(seed):
+    """Return (recipe, settings of the run, settings of the core, settings of the simulation)."""
+    draw = random.Random(seed)
+    updates = MIXTURES[seed % len(MIXTURES)]
+    work = draw.choice(["bf16", {"type": "Float", "exponent": 8, "mantissa": 9}])
+    recipe = recipe_of("bfp", work, draw.choice(updates), group=draw.choice([16, 16, 32]), mantissa=draw.randint(2, 4))
+    run = {"hidden": (draw.randint(3, 40),), "seed": draw.randint(0, 2**31 - 1), "batch": draw.randint(20, 60),
+           "lr": draw.choice([0.1, 1.5]), "momentum": draw.choice([0, 0.9]), "decay": draw.choice([0, 0.01]),
+           "lr_drops": draw.choice([(), (0.4,)]), "epochs": 2}
+    merged = draw.random() < 0.5
+    sizes = {"rows": draw.randint(1, 3), "columns": draw.randint(1, 3), "sums": draw.choice([2, 4]), "buffer": 1024,
+             "lanes": LANES[seed % len(LANES)], "adders": draw.choice([1, 2, 4]), "stream": draw.randint(1, 5),
+             "merged": merged, "converters": 1 if merged else draw.randint(1, 2), "program": 1024}
+    stalls = {"idle": draw.choice([0, 0.3]), "busy": draw.choice([0, 0.3]), "seed": seed}
+    return recipe, run, sizes | {"updates": updates}, stalls
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("seed", range(2 * len(MIXTURES)))
+def test_drawn_circuits_are_golden(seed):
+    recipe, settings, sizes, stalls = drawn(seed)
+    run, usual = run_of(recipe, **settings)
+    parameters, unit = core.trainer_of(run, **sizes), catalog.find("trainer")
+    module, text = unit.module_name(parameters), unit.verilog(parameters)
+    expected = network.train(recipe, DIGITS, **usual)
+    with alone():
+        simulation = Simulation(parameters, run, DIGITS, module, text, check="step", **stalls)
+    found = simulation.finish()
+    assert (found.result.digest, found.result.state_digest) == (expected.digest, expected.state_digest)
+    assert found.result.history == expected.history
+    vectors = trainer_vectors(parameters, *trainer_random(parameters, 6000, seed))
+    require_golden(CoreModel(parameters, module, text, **stalls), vectors)
