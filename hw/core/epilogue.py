@@ -15,9 +15,10 @@ from .layouts import SIZE, Geometry, piece_layout, place_layout, read_layout, si
 from .memories import READ, segment
 from .products import result_layout
 
-__all__ = ["ADDER", "Epilogue", "result_task"]
+__all__ = ["ADDER", "BEHIND", "Epilogue", "result_task"]
 
 ADDER = 6  # cycles of an addition
+BEHIND = READ + ADDER + 2  # cycles from where a bias or a mask is asked for to the piece for a memory
 
 
 def result_task(geometry: Geometry) -> data.StructLayout:
@@ -48,6 +49,8 @@ class Epilogue(wiring.Component):
     wanted, request, granted, found : Out, Out, In, In
         Of the memory that has the bias (``biased``), or the mask.
     biased : Out(1)
+    hold : In(1)
+        Of merged memories alone: the mover writes in `BEHIND` cycles, so that no piece may be ready for a memory then.
     o : Out(stream)
         Pieces, for a memory or for the lanes. Those for a memory are not held back.
     vector, lane : Out
@@ -59,6 +62,7 @@ class Epilogue(wiring.Component):
         super().__init__({
             "i": In(stream.Signature(result_layout(array))), "task": In(result_task(geometry)), "done": Out(1),
             "wanted": Out(1), "request": Out(read_layout(geometry)), "granted": In(1), "biased": Out(1),
+            **({"hold": In(1)} if geometry.parameters.merged else {}),
             "found": In(data.ArrayLayout(geometry.bits, geometry.side)),
             "o": Out(stream.Signature(piece_layout(geometry, geometry.width))), "vector": Out(VECTOR), "lane": Out(4),
         })
@@ -122,8 +126,9 @@ class Epilogue(wiring.Component):
                     other_block=(task.other.block + now.other_rows + now.other_right)[:g.block])
         needs = task.biased | task.masked
         goes = Signal(name="goes")
+        free = advance & (~self.hold | task.update) if g.parameters.merged else advance
         m.d.comb += [
-            self.wanted.eq(now.valid & needs & advance), goes.eq(now.valid & advance & (~needs | self.granted)),
+            self.wanted.eq(now.valid & needs & free), goes.eq(now.valid & free & (~needs | self.granted)),
             moves.eq(~now.valid | goes), self.biased.eq(task.biased), self.request.block.eq(now.other_block),
             self.request.row.eq(now.other_row), self.request.column.eq(now.other_column),
         ]

@@ -13,6 +13,7 @@ from ...golden.words import STAGES, USE, VECTOR, blocks_of
 from ..pipeline import delayed, signals, stage
 from ..update import SGDUpdate
 from ..words import AddressedWords
+from .epilogue import BEHIND
 from .layouts import Geometry, piece_layout, read_layout
 from .memories import READ, segment
 
@@ -49,6 +50,8 @@ class Mover(wiring.Component):
         Their answers.
     write, moved, moved_state : Out
         What is written into W, and into M: see `StateBanks`.
+    hold : Out(1)
+        Of merged memories alone: it writes in so many cycles as a result of the `Epilogue` takes.
     """
 
     def __init__(self, geometry: Geometry) -> None:
@@ -60,6 +63,7 @@ class Mover(wiring.Component):
             "wanted": Out(1), "request": Out(read_layout(g)), "granted": In(1),
             "weights": In(data.ArrayLayout(g.bits, g.side)), "state": In(data.ArrayLayout(g.bits, g.banks)),
             "write": Out(1), "moved": Out(piece_layout(g, g.lanes)), "moved_state": Out(piece_layout(g, g.banks)),
+            **({"hold": Out(1)} if g.parameters.merged else {}),
         })
 
     @property
@@ -138,13 +142,16 @@ class Mover(wiring.Component):
                 bank = plane * lanes + k
                 m.d.comb += [given[name].eq(now.state.word_select(bank, bits)),
                              self.moved_state.elements[bank].eq(unit.o.payload[name])]
-        later = delayed(m, "place", Cat(place.block, place.row, place.column, (live << offset)[:lanes]),
-                        READ + 1 + units[0].latency)
+        behind = READ + 1 + units[0].latency
+        later = delayed(m, "place", Cat(place.block, place.row, place.column, (live << offset)[:lanes]), behind)
         for target, planes in ((self.moved, 1), (self.moved_state, g.planes)):
             placed = Cat(later, later[-lanes:].replicate(planes - 1))  # what lives is alike in all planes
             m.d.comb += target.as_value()[:len(placed)].eq(placed)
         m.d.comb += self.write.eq(units[0].o.valid)
 
+        if g.parameters.merged:
+            # Both write into one memory, and neither waits there.
+            m.d.comb += self.hold.eq(delayed(m, "hold", goes, behind - BEHIND))
         length = READ + units[0].latency + 4
         wait = Signal(range(length + 1))
         with m.If(goes):

@@ -99,7 +99,9 @@ def connect(m: Module, geometry: Geometry, u: SimpleNamespace) -> None:
             0: {"D": source[0], "X": C(1, 1)}, 1: {"X": source[0], "W": C(1, 1)},
         }[side] if p.converters == 2 else {"D": source == 1, "W": source == 2, "X": C(1, 1)})
 
-    # What is written. Nothing holds back the mover and the epilogue.
+    # What is written. Nothing holds back the mover and the epilogue. In merged memories they agree some cycles before.
+    if p.merged:
+        m.d.comb += epilogue.hold.eq(mover.hold)
     stored = epilogue.o.valid & ~epilogue.task.update
     for name, bank in banks.items():
         clients = []

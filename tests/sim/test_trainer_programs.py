@@ -5,6 +5,7 @@ import pytest
 from cores import alone, core_of, require_golden
 from narrowgauge.golden.core import ERRORS, assemble
 from narrowgauge.golden.core.instructions import OPERATIONS
+from narrowgauge.golden.core.transfers import Transfers
 from narrowgauge.hw.core import Trainer
 from narrowgauge.sim.core import CoreModel
 from narrowgauge.sim.core.vectors import trainer_random, trainer_recorded, trainer_vectors
@@ -178,3 +179,24 @@ def test_status_is_sticky_until_it_is_cleared():
         model.send(program, iter((x,)))
         report = model.transfers.report(model.next())
         assert (report["invalid"], report["overflow"]) == (invalid, overflow)
+
+
+@pytest.mark.parametrize("name", ["merged", "lanes"])
+def test_units_that_write_side_by_side_lose_nothing(name):
+    """Biases move while a product's results are stored, in one memory if the memories are merged."""
+    parameters, module, verilog = core_of(name)
+    rng, work = np.random.default_rng(1), parameters.work
+    lines = ["tensor e memory=D stride=3 rows=32 columns=48", "tensor d memory=D block=6 stride=2 rows=32 columns=32",
+             "tensor w memory=W stride=1 rows=32 columns=16", "tensor b memory=W block=2 stride=3 rows=1 columns=48",
+             "tensor x0 memory=X stride=1 rows=32 columns=16", "tensor x1 memory=X block=2 stride=1 rows=32 columns=16",
+             *(f"mode {kind} value=4" for kind in ("weights", "activations")), f"set rate value={work.encode(1.0)}",
+             *(f"in {each}" for each in ("e", "w", "b", "x0", "x1")), "sync"]
+    for number, rows in enumerate(range(1, 32)):
+        lines += [f"view f of=e rows={rows} columns=48", "sums a=f to=b", f"gemm a=x{number % 2} b=w to=d", "sync",
+                  "out d", "sync", "out b", "sync"]
+    shapes = ((32, 48), (32, 16), (1, 48), (32, 16), (32, 16))
+    tensors = [work.encode(rng.normal(size=shape)).astype(np.uint32) for shape in shapes]
+    transfers = Transfers(parameters)
+    rows = [transfers.instructions(assemble("\n".join([*lines, "halt"]))), *map(transfers.elements, tensors)]
+    vectors = trainer_vectors(parameters, np.array(transfers.payloads(np.concatenate(rows)), object))
+    require_golden(model_of(parameters, module, verilog), vectors)
