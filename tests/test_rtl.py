@@ -51,13 +51,21 @@ def test_without_it_nothing_of_circuits_or_simulators_is_imported():
 
 
 @pytest.fixture
-def merged(monkeypatch):
-    """Options for a core that other tests build too."""
-    parameters, _, text = core_of("merged")
-    monkeypatch.setattr(catalog.Unit, "verilog", lambda unit, others: text if others == parameters else None)
+def options_of(monkeypatch):
+    """Returns options for a core that other tests build too."""
+    def options(name):
+        parameters, _, text = core_of(name)
+        monkeypatch.setattr(catalog.Unit, "verilog", lambda unit, others: text if others == parameters else None)
+        return (*DIGITS, "--rtl", *(word for name, value in parameters.to_json().items()
+                                    for word in ("--core", f"{name}={json.dumps(value)}")))
+
     with alone():
-        yield (*DIGITS, "--rtl", *(word for name, value in parameters.to_json().items()
-                                   for word in ("--core", f"{name}={json.dumps(value)}")))
+        yield options
+
+
+@pytest.fixture
+def merged(options_of):
+    return options_of("merged")
 
 
 def test_it_ends_with_one_digest_twice(capsys, tmp_path, merged):
@@ -81,6 +89,15 @@ def test_it_ends_with_one_digest_twice(capsys, tmp_path, merged):
     assert (status, verdict, golden) == (0, "identical", f"digest {found['digest']}")
     assert mine == f"{golden} of the core" and busy.startswith("busy: in ") and simulated.startswith("simulated ")
     assert err.startswith("epoch 1/1: loss ") and err.endswith(" of the peak\n") and " cycles, " in err
+
+
+def test_compensations_have_one_digest_twice_too(capsys, options_of):
+    status, out, err = run(capsys, *options_of("lanes"), "--update", "kahan", "--decay", "0.01", "--momentum", "0.8",
+                           "--epochs", "2", "--lr", "0.01", "--check", "step", "--json", "-")
+    told = json.loads(out)
+    found = told["rtl"]
+    assert (status, err, told["update"]) == (0, "", "kahan")
+    assert (found["digest"], found["state_digest"], found["identical"]) == (told["digest"], told["state_digest"], True)
 
 
 def test_a_core_that_differs_is_told(capsys, monkeypatch, merged):

@@ -31,7 +31,7 @@ class Geometry:
     lanes : int
         Parameters that are moved in a cycle.
     planes, banks : int
-        Numbers that M keeps beside each parameter, and its banks: `lanes` for each plane.
+        Planes of M, each with a number beside every parameter; and the banks of M: `lanes` for each plane.
     bits : int
         Of an element of the memories.
     sgd : SGDParameters

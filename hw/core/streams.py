@@ -29,8 +29,10 @@ class Input(wiring.Component):
         An instruction, with what follows; it is executed.
     to : In
         The tensor's place.
-    plane, labels : In
-        It is one of this plane of M, unless that is 0; it is one of labels. These and `to` stay while it is executed.
+    plane : In
+        The plane of M that the tensor lies in, or 0.
+    labels : In(1)
+        The tensor has labels. `to`, `plane` and `labels` stay while the instruction is executed.
     elements, given, taken : In, In, Out
         From the host.
     valid, ready, piece : Out, In, Out
@@ -102,7 +104,7 @@ class Output(wiring.Component):
     a : In
         The tensor's place.
     plane : In
-        It is one of this plane of M, unless that is 0. Both stay while it is executed.
+        The plane of M that the tensor lies in, or 0. `a` and `plane` stay while the instruction is executed.
     wanted, request, granted, found : Out, Out, In, In
         Of the memory of blocks that has it.
     state_wanted, state_granted, state_found : Out, In, In
