@@ -77,7 +77,9 @@ def begin(m: Module, parameters: ArrayParameters, product: Any, start: Value, wa
 
 def multiply(unit: Any, m: Module, cell: Any, parameters: ArrayParameters, walkers: Sequence[Walker],
              paths: list[Path], queued: SimpleNamespace, waiting: Value, taken: Value) -> SimpleNamespace:
-    """Multiply what the paths bring: buffers, cells, and the stream of results. Return what `sequence` does.
+    """Multiply what the paths bring: buffers, cells, and the stream of results.
+
+    Return what `sequence` does, with ``fed``: the cells are given operands; and ``status``, that of the cells alone.
 
     Parameters
     ----------
@@ -159,4 +161,5 @@ def multiply(unit: Any, m: Module, cell: Any, parameters: ArrayParameters, walke
     keep_results(unit, m, now, some, Cat(values))
     for port, flags in status.items():
         m.d.comb += getattr(unit, port).eq(Cat(*flags, *(getattr(path, port) for path in paths)).any())
+    now.fed, now.status = fed.valid, {port: Cat(flags).any() for port, flags in status.items()}
     return now

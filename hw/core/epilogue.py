@@ -42,8 +42,9 @@ class Epilogue(wiring.Component):
     -------
     i : In(stream)
         Results: see `result_layout`.
-    task : In
-        See `result_task`; it stays while there are results of its product.
+    task, active : In
+        See `result_task`. It stays until all results of its product have gone. Then it is not active for a cycle, so
+        that results of the next product wait for their own.
     done : Out(1)
         The product's last result is on its way: it is in its memory three cycles later.
     wanted, request, granted, found : Out, Out, In, In
@@ -60,7 +61,8 @@ class Epilogue(wiring.Component):
     def __init__(self, geometry: Geometry, array: Any) -> None:
         self.geometry, self.array = geometry, array
         super().__init__({
-            "i": In(stream.Signature(result_layout(array))), "task": In(result_task(geometry)), "done": Out(1),
+            "i": In(stream.Signature(result_layout(array))), "task": In(result_task(geometry)), "active": In(1),
+            "done": Out(1),
             "wanted": Out(1), "request": Out(read_layout(geometry)), "granted": In(1), "biased": Out(1),
             **({"hold": In(1)} if geometry.parameters.merged else {}),
             "found": In(data.ArrayLayout(geometry.bits, geometry.side)),
@@ -102,9 +104,14 @@ class Epilogue(wiring.Component):
         # is asked for a bias or a mask.
         moves = Signal()
         down, across = signals("down across", SIZE)
+        there, sent = signals("there sent")
         m.d.comb += [down.eq(tile.row * array.rows + row), across.eq(tile.column * array.columns + at),
-                     issued.eq(full & moves)]
-        now = stage(m, moves, "taken", valid=full, end=last_piece & last_row & tile.last, down=down, across=across,
+                     there.eq(full & self.active & ~sent), issued.eq(there & moves)]
+        with m.If(~self.active):
+            m.d.sync += sent.eq(0)
+        with m.Elif(issued & last_piece & last_row & tile.last):
+            m.d.sync += sent.eq(1)
+        now = stage(m, moves, "taken", valid=there, end=last_piece & last_row & tile.last, down=down, across=across,
                     live=live[:width], elements=values.as_value()[:width * bits])
         places = [(task.to, now.down), (task.other, Mux(task.biased, 0, now.down))]
         found = {}

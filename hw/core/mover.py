@@ -21,10 +21,9 @@ __all__ = ["Mover", "rates_layout"]
 
 
 def rates_layout(geometry: Geometry) -> data.StructLayout:
-    """Return the layout of what does not change while an instruction moves parameters."""
+    """Return the layout of what does not change while parameters are moved."""
     rate = geometry.rate_bits
-    return data.StructLayout({"rate": rate, "momentum": rate, "decay": rate, "method": range(len(METHODS)), "use": USE,
-                              "key": 64})
+    return data.StructLayout({"rate": rate, "momentum": rate, "decay": rate, "method": range(len(METHODS)), "key": 64})
 
 
 class Mover(wiring.Component):
@@ -38,12 +37,14 @@ class Mover(wiring.Component):
     -------
     valid, ready, piece : In, Out, In
         Gradients, and where their parameters lie.
-    vector, lane : In
+    vector, lane, use : In
         Of the random word of the piece's first gradient.
+    bias : In(1)
+        The piece is one of sums, for biases, which do not decay.
     rates : In
-        See `rates_layout`. They stay while it is not quiet.
-    quiet : Out(1)
-        All parameters have been written.
+        See `rates_layout`. They stay while any source is not quiet.
+    quiet : Out(2)
+        Of pieces of products, and of sums: all parameters have been written.
     wanted, request, granted : Out, Out, In
         Of the memories W and M, at once.
     weights, state : In
@@ -59,7 +60,7 @@ class Mover(wiring.Component):
         self.sgd = g.sgd
         super().__init__({
             "valid": In(1), "ready": Out(1), "piece": In(piece_layout(g, g.width)), "vector": In(VECTOR), "lane": In(4),
-            "rates": In(rates_layout(g)), "quiet": Out(1),
+            "use": In(USE), "bias": In(1), "rates": In(rates_layout(g)), "quiet": Out(2),
             "wanted": Out(1), "request": Out(read_layout(g)), "granted": In(1),
             "weights": In(data.ArrayLayout(g.bits, g.side)), "state": In(data.ArrayLayout(g.bits, g.banks)),
             "write": Out(1), "moved": Out(piece_layout(g, g.lanes)), "moved_state": Out(piece_layout(g, g.banks)),
@@ -81,6 +82,8 @@ class Mover(wiring.Component):
         full = Signal(name="full")
         vector = Signal(VECTOR, name="vector")
         lane = Signal(4, name="lane")
+        use = Signal(USE, name="use")
+        bias = Signal(name="bias")
         at = Signal(range(g.width + lanes))
         goes, last = signals("goes last")
         column = Signal(low + 1, name="column")
@@ -96,14 +99,15 @@ class Mover(wiring.Component):
         with m.If(goes):
             m.d.sync += [at.eq(at + step), full.eq(~last)]
         with m.If(self.valid & self.ready):
-            m.d.sync += [piece.eq(self.piece), vector.eq(self.vector), lane.eq(self.lane), at.eq(0), full.eq(1)]
+            m.d.sync += [piece.eq(self.piece), vector.eq(self.vector), lane.eq(self.lane), use.eq(self.use),
+                         bias.eq(self.bias), at.eq(0), full.eq(1)]
         place = Signal(read_layout(g))
         m.d.comb += [
             place.block.eq(piece.block + column[low]), place.row.eq(piece.row),
             place.column.eq(Cat(C(0, below), column[below:low]) if below else column[:low]),
             self.wanted.eq(full), self.request.eq(place), goes.eq(full & self.granted),
         ]
-        now = stage(m, 1, "asked", valid=goes, first=(place.row + place.column)[:low],
+        now = stage(m, 1, "asked", valid=goes, bias=bias, first=(place.row + place.column)[:low],
                     live=(live << offset)[:lanes], gradients=(rest << (offset * bits))[:lanes * bits])
         for step in range(1, READ):
             now = stage(m, 1, f"read{step}", now)
@@ -119,9 +123,9 @@ class Mover(wiring.Component):
         m.d.comb += number.eq(vector + word[4])
         m.submodules.random = random = AddressedWords(lanes=LANES, bits=self.sgd.random_bits)
         first = Cat(C(0, below), word[below:4]) if below else word[:4]
-        late = delayed(m, "word", Cat(first, number), ahead)
-        m.d.comb += [random.key.eq(rates.key),
-                     random.index.eq(Cat(C(0, below_index), late[4:4 + VECTOR - below_index], rates.use))]
+        late = delayed(m, "word", Cat(first, number, use), ahead)
+        m.d.comb += [random.key.eq(rates.key), random.index.eq(
+            Cat(C(0, below_index), late[4:4 + VECTOR - below_index], late[4 + VECTOR:]))]
         first = late[:4]
         for step in range(STAGES):
             first = stage(m, 1, f"lane{step}", lane=first).lane
@@ -135,28 +139,26 @@ class Mover(wiring.Component):
                 given.weight.eq(now.weights.word_select(k, bits)),
                 given.gradient.eq(now.gradients.word_select(k, bits)), given.method.eq(rates.method),
                 unit.words.eq(noise.word_select(k, self.sgd.random_bits)),
-                given.lr.eq(rates.rate), given.momentum.eq(rates.momentum), given.decay.eq(rates.decay),
-                self.moved.elements[k].eq(unit.o.payload.weight),
+                given.lr.eq(rates.rate), given.momentum.eq(rates.momentum),
+                given.decay.eq(Mux(now.bias, 0, rates.decay)), self.moved.elements[k].eq(unit.o.payload.weight),
             ]
             for plane, name in enumerate(("velocity", "compensation")[:g.planes]):
                 bank = plane * lanes + k
                 m.d.comb += [given[name].eq(now.state.word_select(bank, bits)),
                              self.moved_state.elements[bank].eq(unit.o.payload[name])]
         behind = READ + 1 + units[0].latency
-        later = delayed(m, "place", Cat(place.block, place.row, place.column, (live << offset)[:lanes]), behind)
+        later = delayed(m, "place", Cat(bias, place.block, place.row, place.column, (live << offset)[:lanes]), behind)
         for target, planes in ((self.moved, 1), (self.moved_state, g.planes)):
-            placed = Cat(later, later[-lanes:].replicate(planes - 1))  # what lives is alike in all planes
+            placed = Cat(later[1:], later[-lanes:].replicate(planes - 1))  # what lives is alike in all planes
             m.d.comb += target.as_value()[:len(placed)].eq(placed)
         m.d.comb += self.write.eq(units[0].o.valid)
 
         if g.parameters.merged:
             # Both write into one memory, and neither waits there.
             m.d.comb += self.hold.eq(delayed(m, "hold", goes, behind - BEHIND))
-        length = READ + units[0].latency + 4
-        wait = Signal(range(length + 1))
-        with m.If(goes):
-            m.d.sync += wait.eq(length)
-        with m.Elif(wait.any()):
-            m.d.sync += wait.eq(wait - 1)
-        m.d.comb += self.quiet.eq(~full & ~wait.any())
+        # Groups under way, by their source.
+        for source, here in enumerate((~bias, bias)):
+            under = Signal(range(behind + 2), name=f"under{source}")
+            m.d.sync += under.eq(under + (goes & here) - (self.write & (later[0] == source)))
+            m.d.comb += self.quiet[source].eq(~under.any() & ~(full & here))
         return m

@@ -63,6 +63,10 @@ class Products(wiring.Component):
         The cells have a product, and wait for operands; for room for their results.
     reading : Out(1)
         Operands are being read.
+    taken : Out(1)
+        The cells begin with the latest product. Where it has another key, they have done all before it.
+    cells_invalid, cells_overflow : Out(1)
+        Status of the cells alone: of the product that they took last. That of the converters is of the latest product.
     invalid, overflow, exceeded, status_clear
         As in `CellArray`.
     """
@@ -84,7 +88,8 @@ class Products(wiring.Component):
             **{f"request{side}": Out(read_layout(geometry)) for side in sides},
             **{f"source{side}": Out(2) for side in sides},
             **{f"found{side}": In(found) for side in sides},
-            "starved": Out(1), "blocked": Out(1), "reading": Out(1),
+            "starved": Out(1), "blocked": Out(1), "reading": Out(1), "taken": Out(1),
+            "cells_invalid": Out(1), "cells_overflow": Out(1),
             "invalid": Out(1), "overflow": Out(1), "exceeded": Out(1), "status_clear": In(1),
         })
 
@@ -130,24 +135,41 @@ class Products(wiring.Component):
 
         # A product of another key waits until no vector is under way.
         waiting, taken, starts = signals("waiting taken starts")
-        quiet = Signal(range(paths[0].behind + 1), name="quiet")
+        longest = max(paths[0].behind, paths[0].fetch + paths[0].delay + 2)
+        quiet = Signal(range(longest + 1), name="quiet")
         key = Signal(64)
         with m.If(rows.go | columns.go):
             m.d.sync += quiet.eq(0)
-        with m.Elif(quiet != paths[0].behind):
+        with m.Elif(quiet != longest):
             m.d.sync += quiet.eq(quiet + 1)
         # The keys are compared in the cycle before: an instruction is handed out some cycles after its key is there.
         alike = Signal()
         m.d.sync += alike.eq(key == product.key)
         m.d.comb += [
-            self.i.ready.eq(rows.idle & columns.idle & ~waiting & (alike | (quiet == paths[0].behind))),
+            self.i.ready.eq(rows.idle & columns.idle & ~waiting & (alike | (quiet == longest))),
             starts.eq(self.i.valid & self.i.ready), self.reading.eq(~rows.idle | ~columns.idle | waiting),
             *(path.key.eq(key) for path in paths),
             rows.first.eq(product.a.first), columns.first.eq(product.b.first),
         ]
+        other = Signal(name="other")  # the product that waits has another key than the one in the cells
+        with m.If(taken):
+            m.d.sync += other.eq(0)
         with m.If(starts):
-            m.d.sync += [key.eq(product.key), sources[0].eq(product.a.source), sources[1].eq(product.b.source)]
+            m.d.sync += [key.eq(product.key), sources[0].eq(product.a.source), sources[1].eq(product.b.source),
+                         other.eq(~alike)]
         queued = begin(m, p, product, starts, walkers, waiting, taken)
-        now = multiply(self, m, self.cell, p, walkers, paths, queued, waiting, taken)
-        m.d.comb += [self.starved.eq(now.starved), self.blocked.eq(now.blocked)]
+        admitted = Signal(name="admitted")
+        now = multiply(self, m, self.cell, p, walkers, paths, queued, admitted, taken)
+        # So the status of the cells is always of one step.
+        length = system.cell(p.sums).latency + 2
+        calm = Signal(range(length + 1), name="calm")
+        with m.If(now.there | now.fed):
+            m.d.sync += calm.eq(0)
+        with m.Elif(calm != length):
+            m.d.sync += calm.eq(calm + 1)
+        m.d.comb += [
+            admitted.eq(waiting & (~other | (calm == length))), self.taken.eq(taken), self.starved.eq(now.starved),
+            self.blocked.eq(now.blocked), self.cells_invalid.eq(now.status["invalid"]),
+            self.cells_overflow.eq(now.status["overflow"]),
+        ]
         return m

@@ -7,33 +7,44 @@ from amaranth.lib import data, fifo, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from ...golden.core.instructions import SEMAPHORES, UNITS
+from .layouts import size_of
 
 __all__ = ["COUNT", "QUEUE", "TOKEN", "Semaphores"]
 
 TOKEN = data.StructLayout({"wait": 1, "semaphore": range(SEMAPHORES)})
-QUEUE = 4  # tokens that a unit may have before it
+QUEUE = 4  # waits, and signals, that a unit may have before it
 COUNT = 8  # bits of a semaphore
+ORDER = 3  # bits of the numbers of a unit's instructions
 
 
 class Semaphores(wiring.Component):
-    """Gives and takes the tokens of units, when each has done what comes before. A unit has its turn every few cycles.
+    """Gives and takes the tokens of units. A unit has its turn every few cycles.
+
+    A unit's waits hold back the instruction that is handed to it next. Its signals wait until it has done what was
+    handed to it before. Both stand in queues of their own: what an instruction waits for need not wait for the signals
+    of the one before.
 
     Members
     -------
     token, valid, ready : In, In, Out
         A token, and a bit for each unit that executes instructions.
-    busy : In
-        Units that have something to do.
+    handed, done : In
+        Units that are given an instruction, and that have done one. They are done in order.
+    open : Out
+        Units that have all tokens that their latest instruction waits for.
+    waitless : Out
+        Units that wait for no tokens.
     idle : Out
-        Units that have not, and no tokens either.
+        Units that have done all their instructions, and wait for no tokens either.
     clear, index : In
         Semaphore `index` has no tokens any more.
     """
 
     def __init__(self) -> None:
         units = len(UNITS) - 1
-        super().__init__({"token": In(TOKEN), "valid": In(units), "ready": Out(units), "busy": In(units),
-                          "idle": Out(units), "clear": In(1), "index": In(range(SEMAPHORES))})
+        super().__init__({"token": In(TOKEN), "clear": In(1), "index": In(range(SEMAPHORES)),
+                          **dict.fromkeys(("valid", "handed", "done"), In(units)),
+                          **dict.fromkeys(("ready", "open", "waitless", "idle"), Out(units))})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -46,13 +57,32 @@ class Semaphores(wiring.Component):
         there = Signal(name="there")
         take = Signal(name="take")
         for unit, name in enumerate(UNITS[1:]):
-            m.submodules[f"queue_{name}"] = queue = fifo.SyncFIFO(width=TOKEN.size, depth=QUEUE)
+            m.submodules[f"waits_{name}"] = waits = fifo.SyncFIFO(width=size_of(SEMAPHORES), depth=QUEUE)
+            m.submodules[f"signals_{name}"] = signals = fifo.SyncFIFO(width=ORDER + size_of(SEMAPHORES), depth=QUEUE)
+            given, done = (Signal(ORDER, name=f"{each}_{name}") for each in ("given", "done"))
+            m.d.sync += [given.eq(given + self.handed[unit]), done.eq(done + self.done[unit])]
+            # Waits in the queue that come before the unit's latest instruction.
+            before = Signal(range(QUEUE + 1), name=f"before_{name}")
+            with m.If(self.handed[unit]):
+                m.d.sync += before.eq(waits.level - waits.r_en)
+            with m.Elif(waits.r_en & before.any()):
+                m.d.sync += before.eq(before - 1)
+            wanted = self.valid[unit]
+            order, semaphore = signals.r_data[:ORDER], signals.r_data[ORDER:]
+            # No more than a few instructions can be done before a signal has its turn.
+            passed = Signal(ORDER, name=f"passed_{name}")
+            due = Signal(name=f"due_{name}")
             m.d.comb += [
-                queue.w_data.eq(self.token), queue.w_en.eq(self.valid[unit]), self.ready[unit].eq(queue.w_rdy),
-                self.idle[unit].eq(~self.busy[unit] & ~queue.r_rdy),
+                passed.eq(done - order), due.eq(signals.r_rdy & ~passed[-1]),
+                waits.w_data.eq(self.token.semaphore), waits.w_en.eq(wanted & self.token.wait),
+                signals.w_data.eq(Cat(given, self.token.semaphore)), signals.w_en.eq(wanted & ~self.token.wait),
+                self.ready[unit].eq(Mux(self.token.wait, waits.w_rdy, signals.w_rdy)),
+                self.open[unit].eq(~before.any()), self.waitless[unit].eq(~waits.r_rdy),
+                self.idle[unit].eq(~waits.r_rdy & ~signals.r_rdy & (given == done)),
             ]
             with m.If(turn == unit):
-                m.d.comb += [head.eq(queue.r_data), there.eq(queue.r_rdy & ~self.busy[unit]), queue.r_en.eq(take)]
+                m.d.comb += [head.wait.eq(~due), head.semaphore.eq(Mux(due, semaphore, waits.r_data)),
+                             there.eq(due | waits.r_rdy), waits.r_en.eq(take & ~due), signals.r_en.eq(take & due)]
         m.d.comb += [
             read.addr.eq(head.semaphore), take.eq(there & (~head.wait | read.data.any())),
             write.addr.eq(Mux(self.clear, self.index, head.semaphore)), write.en.eq(self.clear | take),

@@ -14,6 +14,7 @@ from ...golden.core.report import COUNTED, REPORT
 from ...golden.core.transfers import LOSS, TENSOR, TOLD, Transfers
 from ...golden.network import UPDATE
 from ...golden.number_system import LANES
+from ...golden.words import USE
 from .. import verilog
 from ..pipeline import signals
 from ..unit import StreamUnit
@@ -22,17 +23,17 @@ from .epilogue import Epilogue
 from .head import Head
 from .issue import error_of
 from .layouts import Geometry, size_of
-from .mover import Mover
+from .mover import Mover, rates_layout
 from .products import Products
 from .sequencer import CLEARED, Sequencer
 from .streams import Input, Output
 from .sums import Sums
+from .tasks import SETTLE, Tasks
 from .tokens import Semaphores
 from .traffic import connect
 
 __all__ = ["Trainer"]
 
-SETTLE = 3  # cycles until what was written can be read
 STRAY = error_of("an instruction in")
 EXCEEDED = error_of("a product that")
 # What the circuit does not do yet, by parameter, and what it asks for.
@@ -124,6 +125,7 @@ class Trainer(StreamUnit):
         m.submodules.semaphores = semaphores = Semaphores()
         m.submodules.products = products = self.products
         m.submodules.epilogue = epilogue = Epilogue(g, products.parameters)
+        m.submodules.tasks = tasks = Tasks(g)
         m.submodules.mover = mover = self.mover
         m.submodules.sums = sums = Sums(g)
         m.submodules.head = head = self.head
@@ -132,34 +134,36 @@ class Trainer(StreamUnit):
         issue = sequencer.issue
         bit = {name: number for number, name in enumerate(UNITS[1:])}
         takes = {name: Signal(name=f"takes_{name}") for name in bit}
-        busy = {name: Signal(name=f"busy_{name}") for name in bit}
+        busy, done, free = ({name: Signal(name=f"{kind}_{name}") for name in bit} for kind in ("busy", "done", "free"))
         m.d.comb += [
             semaphores.token.eq(sequencer.token), semaphores.valid.eq(sequencer.token_valid),
-            sequencer.token_ready.eq(semaphores.ready),
-            semaphores.busy.eq(Cat(busy.values())), semaphores.clear.eq(sequencer.clear),
+            sequencer.token_ready.eq(semaphores.ready), semaphores.handed.eq(Cat(takes.values())),
+            semaphores.done.eq(Cat(done.values())), semaphores.clear.eq(sequencer.clear),
             semaphores.index.eq(sequencer.index), self.synced.eq(sequencer.synced), self.number.eq(sequencer.number),
             self.stopped.eq(sequencer.error.any()),
             *(takes[name].eq(sequencer.valid[number] & sequencer.ready[number]) for name, number in bit.items()),
         ]
 
         # The sequencer hears of it a cycle later. It needs some cycles from one instruction to the next.
-        m.d.sync += [
-            sequencer.idle.eq(semaphores.idle),
-            sequencer.ready.eq(semaphores.idle & Cat(products.i.ready if name == "array" else C(1, 1) for name in bit)),
-        ]
+        m.d.sync += [sequencer.idle.eq(semaphores.idle), sequencer.ready.eq(Cat(free.values()))]
 
-        u = SimpleNamespace(issue=issue, takes=takes, busy=busy, products=products, epilogue=epilogue, mover=mover,
-                            sums=sums, head=head, input=input_, output=output)
+        u = SimpleNamespace(issue=issue, takes=takes, busy=busy, done=done, free=free,
+                            opens={name: semaphores.open[number] for name, number in bit.items()},
+                            waitless=semaphores.waitless[bit["array"]],
+                            products=products, epilogue=epilogue, tasks=tasks, mover=mover, sums=sums, head=head,
+                            input=input_, output=output)
         self._array(m, u)
         self._vector(m, u)
         self._others(m, u)
         self._move(m, u)
         connect(m, g, u)
-        # The step of training of what a unit executes.
-        steps = {name: Signal.like(issue.step, name=f"step_{name}") for name in ("array", "head")}
-        for name, step in steps.items():
+        # The step of training of what a unit executes; of the array that of its converters, and that of its cells.
+        steps = {name: Signal.like(issue.step, name=f"step_{name}") for name in ("array", "cells", "head")}
+        for name in ("array", "head"):
             with m.If(takes[name]):
-                m.d.sync += step.eq(issue.step)
+                m.d.sync += steps[name].eq(issue.step)
+        with m.If(products.taken):
+            m.d.sync += steps["cells"].eq(steps["array"])
 
         # Faults of units.
         number = {name: Signal.like(issue.number, name=f"number_{name}") for name in ("array", "in")}
@@ -182,8 +186,10 @@ class Trainer(StreamUnit):
 
         # The first steps in which something was wrong; they count from 1.
         records = {}
-        for name, conditions in (("invalid", ((products.invalid, "array"), (head.invalid, "head"))),
-                                 ("overflow", ((products.overflow, "array"),))):
+        # Several may be found in one cycle: the last one that is listed here is of the earliest step.
+        for name, conditions in (
+                ("invalid", ((products.invalid, "array"), (head.invalid, "head"), (products.cells_invalid, "cells"))),
+                ("overflow", ((products.overflow, "array"), (products.cells_overflow, "cells")))):
             records[name] = record = Signal(33, name=f"{name}_step")
             m.d.comb += getattr(self, name).eq(record.any())
             with m.If(self.status_clear):
@@ -209,8 +215,8 @@ class Trainer(StreamUnit):
 
     def _array(self, m: Module, u: SimpleNamespace) -> None:
         """Give the array a product, and the epilogue what is to be done to its results."""
-        issue, products, epilogue, takes = u.issue, u.products, u.epilogue, u.takes["array"]
-        product, task, low = products.i.payload, epilogue.task, self.geometry.low
+        issue, products, epilogue, tasks, takes = u.issue, u.products, u.epilogue, u.tasks, u.takes["array"]
+        product, low = products.i.payload, self.geometry.low
         a, b = issue.a, issue.b
         m.d.comb += [
             products.i.valid.eq(takes), product.m.eq(issue.to.rows), product.n.eq(issue.to.columns),
@@ -226,48 +232,45 @@ class Trainer(StreamUnit):
                 target.first.eq(Mux(across, place.left[:low], place.top)), target.vector.eq(part.vector),
                 *(target[name].eq(mode[name]) for name in self.parameters.system.modes),
             ]
-        # An instruction is done when its last result has been written, or its parameters. A product with which others
-        # go on is done when its operands have been read.
-        runs, opened, ends = signals("runs opened ends")
-        with m.If(takes):
-            m.d.sync += [
-                task.to.eq(issue.to), task.other.eq(issue.other), task.part.vector.eq(issue.to_part.vector),
-                task.part.lane.eq(issue.to_part.lane),
-                task.part.pitch.eq(Mux(issue.to_part.pitch.any(), issue.to_part.pitch,
-                                       (issue.to.columns + (LANES - 1)) >> (LANES.bit_length() - 1))),
-                *(task[name].eq(issue[name]) for name in ("biased", "masked", "relu", "update")),
-                runs.eq(1), opened.eq(issue.open), ends.eq(0),
-            ]
-        with m.Elif(runs):
-            with m.If(epilogue.done | opened & ~products.reading):
-                m.d.sync += ends.eq(1)
-            with m.If(ends & ~epilogue.o.valid & (~task.update | u.mover.quiet)):
-                m.d.sync += runs.eq(0)
+        # A product begins when its tokens are there, and all before it is done. An early one begins beside the one
+        # before, unless sums go on from one to the other.
+        given = tasks.given
+        together = issue.early & ~issue.open & ~issue.continued
         m.d.comb += [
-            u.busy["array"].eq(self._settled(m, "array", runs)), epilogue.i.valid.eq(products.o.valid),
+            u.free["array"].eq(products.i.ready & u.waitless & (tasks.none | together & tasks.one)),
+            given.to.eq(issue.to), given.other.eq(issue.other), given.part.vector.eq(issue.to_part.vector),
+            given.part.lane.eq(issue.to_part.lane),
+            given.part.pitch.eq(Mux(issue.to_part.pitch.any(), issue.to_part.pitch,
+                                    (issue.to.columns + (LANES - 1)) >> (LANES.bit_length() - 1))),
+            *(given[name].eq(issue[name]) for name in ("biased", "masked", "relu", "update", "open")),
+            *(given.rates[name].eq(issue[name]) for name, _ in given.rates.shape()),
+            given.use.eq(Cat(C(UPDATE, 3), issue.use[3:])), tasks.valid.eq(takes),
+        ]
+        m.d.comb += [
+            *(epilogue.task[name].eq(tasks.task[name]) for name, _ in epilogue.task.shape()),
+            epilogue.active.eq(tasks.active & ~tasks.task.open),
+            tasks.gone.eq(Mux(tasks.task.open, ~products.reading, epilogue.done)),
+            tasks.moved.eq(~epilogue.o.valid & u.mover.quiet[0]),
+            u.busy["array"].eq(~tasks.none), u.done["array"].eq(tasks.done), epilogue.i.valid.eq(products.o.valid),
             epilogue.i.payload.eq(products.o.payload), products.o.ready.eq(epilogue.i.ready),
         ]
-        u.updates = runs & task.update
 
     def _vector(self, m: Module, u: SimpleNamespace) -> None:
         """Give the sums their instruction; it is done when the parameters have been written."""
         issue, sums, takes = u.issue, u.sums, u.takes["vector"]
-        runs = Signal(name="sums_run")
-        m.d.sync += sums.start.eq(takes)
+        u.kept = Signal(rates_layout(self.geometry), name="rates_vector")
+        u.kept_use = Signal(USE, name="use_vector")
         with m.If(takes):
             m.d.sync += [sums.a.eq(issue.a), sums.to.eq(issue.to), sums.first.eq(issue.to_part.vector),
-                         sums.lane.eq(issue.to_part.lane), runs.eq(1)]
-        with m.Elif(~sums.start & ~sums.busy & u.mover.quiet):
-            m.d.sync += runs.eq(0)
-        m.d.comb += u.busy["vector"].eq(self._settled(m, "vector", runs))
-        u.sums_run = runs
+                         sums.lane.eq(issue.to_part.lane), u.kept_use.eq(Cat(C(UPDATE, 3), issue.use[3:])),
+                         *(u.kept[name].eq(issue[name]) for name, _ in u.kept.shape())]
+        self._follow(m, u, "vector", sums, sums.busy | ~u.mover.quiet[1])
 
     def _others(self, m: Module, u: SimpleNamespace) -> None:
         """Give head, input and output their instructions."""
         issue, head, input_, output = u.issue, u.head, u.input, u.output
         for name, unit in (("head", head), ("in", input_), ("out", output)):
-            m.d.sync += unit.start.eq(u.takes[name])
-            m.d.comb += u.busy[name].eq(self._settled(m, name, unit.start | unit.busy))
+            self._follow(m, u, name, unit, unit.busy)
         with m.If(u.takes["head"]):
             m.d.sync += [head.a.eq(issue.a), head.labels.eq(issue.b), head.to.eq(issue.to), head.scale.eq(issue.scale),
                          head.key.eq(issue.key), head.use.eq(issue.use), head.vector.eq(issue.a_part.vector)]
@@ -278,37 +281,63 @@ class Trainer(StreamUnit):
             m.d.sync += [output.a.eq(issue.a), output.plane.eq(issue.plane)]
 
     @staticmethod
-    def _settled(m: Module, name: str, runs: Value) -> Value:
-        """Return whether a unit runs, or what it has written cannot be read yet."""
+    def _follow(m: Module, u: SimpleNamespace, name: str, unit: Any, runs: Value) -> None:
+        """Start a unit when the tokens of its instruction are there; it is done when what it wrote can be read.
+
+        An instruction is handed to it when it has done the one before, and waits there for its tokens.
+        """
+        loaded, begins, works = signals(f"{name}_loaded {name}_begins {name}_works")
         left = Signal(range(SETTLE + 1), name=f"{name}_settle")
-        with m.If(runs):
+        m.d.comb += [
+            begins.eq(loaded & u.opens[name]), u.free[name].eq(~loaded & ~works), u.busy[name].eq(works),
+            u.done[name].eq(works & ~left.any()),
+        ]
+        m.d.sync += unit.start.eq(begins)
+        with m.If(u.takes[name]):
+            m.d.sync += loaded.eq(1)
+        with m.If(begins):
+            m.d.sync += [loaded.eq(0), works.eq(1)]
+        with m.Elif(u.done[name]):
+            m.d.sync += works.eq(0)
+        with m.If(begins | unit.start | runs):
             m.d.sync += left.eq(SETTLE)
         with m.Elif(left.any()):
             m.d.sync += left.eq(left - 1)
-        return runs | left.any()
 
     @staticmethod
     def _move(m: Module, u: SimpleNamespace) -> None:
-        """Let one unit at a time move parameters: what its instruction says stays while they are under way."""
-        issue, epilogue, sums, mover = u.issue, u.epilogue, u.sums, u.mover
-        kept = {name: Signal.like(mover.rates, name=f"rates_{name}") for name in ("array", "vector")}
-        for name, rates in kept.items():
-            with m.If(u.takes[name]):
-                m.d.sync += [
-                    *(rates[field].eq(issue[field]) for field in ("rate", "momentum", "method", "key")),
-                    rates.decay.eq(issue.decay if name == "array" else 0),
-                    rates.use.eq(Cat(C(UPDATE, 3), issue.use[3:])),
-                ]
-        owner = Signal()  # 0: the array, 1: the sums
-        with m.If(mover.quiet & ~Mux(owner, u.sums_run, u.updates)):
-            m.d.sync += owner.eq(u.sums_run)
+        """Let products and sums move parameters, in turn where both go by the same rates, and else one after the other.
+
+        Sums come first: there are few of them.
+        """
+        epilogue, sums, mover, tasks = u.epilogue, u.sums, u.mover, u.tasks
+        rates = Signal.like(mover.rates, name="rates")
+        wants = {"vector": sums.valid, "array": epilogue.o.valid & epilogue.task.update}
+        kept = {"vector": u.kept, "array": tasks.task.rates}
+        loads = Signal(name="loads")
+        may = {}
+        # What is compared here stays while its numbers are there.
+        for name, each in kept.items():
+            alike = Signal(name=f"alike_{name}")
+            m.d.sync += alike.eq((each.as_value() == rates.as_value()) & ~loads)
+            may[name] = wants[name] & alike
+        other, loaded = signals("other_rates loaded_rates")
+        m.d.sync += loaded.eq(loads)
         m.d.comb += [
-            mover.rates.eq(Mux(owner, kept["vector"], kept["array"])),
-            mover.valid.eq(Mux(owner, sums.valid, epilogue.o.valid & epilogue.task.update)),
-            mover.piece.eq(Mux(owner, sums.piece, epilogue.o.payload)),
-            mover.vector.eq(Mux(owner, sums.vector, epilogue.vector)),
-            mover.lane.eq(Mux(owner, sums.word, epilogue.lane)), sums.ready.eq(owner & mover.ready),
-            epilogue.o.ready.eq(~epilogue.task.update | ~owner & mover.ready),
+            other.eq(wants["vector"] & ~may["vector"] | wants["array"] & ~may["array"] & ~wants["vector"]),
+            loads.eq(other & mover.quiet.all() & ~Cat(may.values()).any() & ~loaded),
+        ]
+        with m.If(loads):
+            m.d.sync += rates.eq(Mux(wants["vector"], kept["vector"], kept["array"]))
+        turn = may["vector"]
+        blocked = wants["vector"] & ~may["vector"]
+        m.d.comb += [
+            mover.rates.eq(rates), mover.bias.eq(turn), mover.valid.eq(turn | may["array"] & ~blocked),
+            mover.piece.eq(Mux(turn, sums.piece, epilogue.o.payload)),
+            mover.vector.eq(Mux(turn, sums.vector, epilogue.vector)),
+            mover.lane.eq(Mux(turn, sums.word, epilogue.lane)), mover.use.eq(Mux(turn, u.kept_use, tasks.task.use)),
+            sums.ready.eq(turn & mover.ready),
+            epilogue.o.ready.eq(~epilogue.task.update | may["array"] & ~wants["vector"] & mover.ready),
         ]
 
     def _answer(self, m: Module, sequencer: Sequencer, output: Output, head: Head, report: list[Value]) -> None:
