@@ -11,9 +11,9 @@ from ...golden.words import VECTOR
 from ..floating import FloatAdder
 from ..pipeline import signals, stage
 from ..rounding import unpack
+from .gather import Gather, result_layout
 from .layouts import SIZE, Geometry, piece_layout, place_layout, read_layout, size_of
 from .memories import READ, segment
-from .products import result_layout
 
 __all__ = ["ADDER", "BEHIND", "Epilogue", "result_task"]
 
@@ -31,6 +31,8 @@ def result_task(geometry: Geometry) -> data.StructLayout:
 
 class Epilogue(wiring.Component):
     """Takes tiles of results, row by row of cells, and a piece of a row in each cycle.
+
+    Where a piece is wider than a row, it is of tiles that lie side by side.
 
     Parameters
     ----------
@@ -71,25 +73,33 @@ class Epilogue(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        g, array, task, results = self.geometry, self.array, self.task, self.i.payload
+        g, array, task = self.geometry, self.array, self.task
         width, low, bits, work = g.width, g.low, g.bits, g.parameters.work
 
+        count = max(1, width // array.columns)
+        columns = count * array.columns
+        given: Any = self.i
+        if count > 1:
+            m.submodules.gather = gather = Gather(array, count)
+            m.d.comb += [gather.i.valid.eq(self.i.valid), gather.i.payload.eq(self.i.payload),
+                         self.i.ready.eq(gather.i.ready)]
+            given = gather.o
         # A tile of results is kept, and leaves piece by piece: `row` and `at` tell which one is next.
-        tile = Signal.like(results, name="tile")
+        tile = Signal.like(given.payload, name="tile")
         full = Signal(name="full")
         row = Signal(size_of(array.rows), name="row")
-        at = Signal(range(array.columns + width), name="at")
-        values = Signal(data.ArrayLayout(bits, array.columns))
-        live = Signal(array.columns)
-        chosen = Array(tile.values.as_value().word_select(k, bits * array.columns) for k in range(array.rows))[row]
-        left = array.columns - at
+        at = Signal(range(columns + width), name="at")
+        values = Signal(data.ArrayLayout(bits, columns))
+        live = Signal(columns)
+        chosen = Array(tile.values.as_value().word_select(k, bits * columns) for k in range(array.rows))[row]
+        left = columns - at
         advance, issued = signals("advance issued")
         last_piece, last_row = signals("last_piece last_row")
         m.d.comb += [
             values.as_value().eq(chosen >> (at * bits)), live.eq(tile.columns_live >> at),
             last_piece.eq((left <= width) | ~(live >> width).any()),
             last_row.eq((row == array.rows - 1) | ~(tile.rows_live >> (row + 1))[0]),
-            self.i.ready.eq(~full | issued & last_piece & last_row),
+            given.ready.eq(~full | issued & last_piece & last_row),
         ]
         with m.If(issued):
             m.d.sync += at.eq(at + width)
@@ -97,8 +107,8 @@ class Epilogue(wiring.Component):
                 m.d.sync += [at.eq(0), row.eq(row + 1)]
                 with m.If(last_row):
                     m.d.sync += [row.eq(0), full.eq(0)]
-        with m.If(self.i.valid & self.i.ready):
-            m.d.sync += [tile.eq(results), full.eq(1)]
+        with m.If(given.valid & given.ready):
+            m.d.sync += [tile.eq(given.payload), full.eq(1)]
 
         # Where a piece lies: in the tensor, in its memory, and among the random words. `moves`: up to where the memory
         # is asked for a bias or a mask.

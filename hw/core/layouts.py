@@ -27,7 +27,7 @@ class Geometry:
     side, low : int
         Elements of a block's row, and the bits of an index in it.
     width : int
-        Results that leave the cells in a cycle: of one row of cells.
+        Results that leave the cells in a cycle: a part of a row of cells, or those of whole rows side by side.
     lanes : int
         Parameters that are moved in a cycle.
     planes, banks : int
@@ -57,7 +57,8 @@ class Geometry:
     @property
     def width(self) -> int:
         p = self.parameters
-        return min(p.columns, max(p.adders, p.lanes))
+        most = max(p.adders, p.lanes)
+        return most // p.columns * p.columns or most
 
     @property
     def lanes(self) -> int:

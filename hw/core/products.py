@@ -16,10 +16,11 @@ from ..array.path import Path, rotate
 from ..array.walker import Walker
 from ..circuits import circuits_of
 from ..pipeline import signals
+from .gather import result_layout
 from .layouts import Geometry, read_layout
 from .memories import READ
 
-__all__ = ["Products", "product_layout", "result_layout"]
+__all__ = ["Products", "product_layout"]
 
 
 def product_layout(geometry: Geometry) -> data.StructLayout:
@@ -29,16 +30,6 @@ def product_layout(geometry: Geometry) -> data.StructLayout:
                                  "first": geometry.low, "source": 1, **p.system.modes, "vector": VECTOR})
     return data.StructLayout({"m": SIZE, "n": SIZE, "k": SIZE, "first": 1, "last": 1, "a": operand, "b": operand,
                               "use": USE, "pitch": VECTOR, "key": 64})
-
-
-def result_layout(parameters: ArrayParameters) -> data.StructLayout:
-    """Return the layout of the results: see `CellArray`."""
-    across = {"rows": parameters.rows, "columns": parameters.columns}
-    return data.StructLayout({
-        "values": data.ArrayLayout(parameters.system.accumulator.width, parameters.rows * parameters.columns),
-        **dict(zip(("row", "column"), parameters.labels)),
-        **{f"{name}_live": count for name, count in across.items()}, "last": 1,
-    })
 
 
 class Products(wiring.Component):

@@ -1,6 +1,7 @@
 # amaranth: UnusedElaboratable=no
 """The training core: its sequencer, its memories, and the units between them."""
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -147,7 +148,10 @@ class Trainer(StreamUnit):
         # The sequencer hears of it a cycle later. It needs some cycles from one instruction to the next.
         m.d.sync += [sequencer.idle.eq(semaphores.idle), sequencer.ready.eq(Cat(free.values()))]
 
-        u = SimpleNamespace(issue=issue, takes=takes, busy=busy, done=done, free=free,
+        # The step of training of what a unit executes; of the array that of its converters, and that of its cells.
+        steps = {name: Signal.like(issue.step, name=f"step_{name}") for name in ("array", "cells", "head")}
+        numbers = {name: Signal.like(issue.number, name=f"number_{name}") for name in ("array", "in")}
+        u = SimpleNamespace(steps=steps, numbers=numbers, issue=issue, takes=takes, busy=busy, done=done, free=free,
                             opens={name: semaphores.open[number] for name, number in bit.items()},
                             waitless=semaphores.waitless[bit["array"]],
                             products=products, epilogue=epilogue, tasks=tasks, mover=mover, sums=sums, head=head,
@@ -157,23 +161,16 @@ class Trainer(StreamUnit):
         self._others(m, u)
         self._move(m, u)
         connect(m, g, u)
-        # The step of training of what a unit executes; of the array that of its converters, and that of its cells.
-        steps = {name: Signal.like(issue.step, name=f"step_{name}") for name in ("array", "cells", "head")}
-        for name in ("array", "head"):
-            with m.If(takes[name]):
-                m.d.sync += steps[name].eq(issue.step)
+        with m.If(takes["array"]):
+            m.d.sync += [steps["array"].eq(issue.step), numbers["array"].eq(issue.number)]
         with m.If(products.taken):
             m.d.sync += steps["cells"].eq(steps["array"])
 
         # Faults of units.
-        number = {name: Signal.like(issue.number, name=f"number_{name}") for name in ("array", "in")}
-        for name, each in number.items():
-            with m.If(takes[name]):
-                m.d.sync += each.eq(issue.number)
         stray = input_.busy & self.i.valid & self.i.payload.kind
         m.d.comb += [
             sequencer.fault.eq(stray | products.exceeded), sequencer.fault_code.eq(Mux(stray, STRAY, EXCEEDED)),
-            sequencer.fault_number.eq(Mux(stray, number["in"], number["array"])),
+            sequencer.fault_number.eq(Mux(stray, numbers["in"], numbers["array"])),
         ]
 
         # What the host sends.
@@ -257,42 +254,48 @@ class Trainer(StreamUnit):
 
     def _vector(self, m: Module, u: SimpleNamespace) -> None:
         """Give the sums their instruction; it is done when the parameters have been written."""
-        issue, sums, takes = u.issue, u.sums, u.takes["vector"]
+        issue, sums = u.issue, u.sums
         u.kept = Signal(rates_layout(self.geometry), name="rates_vector")
         u.kept_use = Signal(USE, name="use_vector")
-        with m.If(takes):
-            m.d.sync += [sums.a.eq(issue.a), sums.to.eq(issue.to), sums.first.eq(issue.to_part.vector),
-                         sums.lane.eq(issue.to_part.lane), u.kept_use.eq(Cat(C(UPDATE, 3), issue.use[3:])),
-                         *(u.kept[name].eq(issue[name]) for name, _ in u.kept.shape())]
-        self._follow(m, u, "vector", sums, sums.busy | ~u.mover.quiet[1])
+        self._follow(m, u, "vector", sums, sums.busy | ~u.mover.quiet[1], [
+            (sums.a, issue.a), (sums.to, issue.to), (sums.first, issue.to_part.vector), (sums.lane, issue.to_part.lane),
+            (u.kept_use, Cat(C(UPDATE, 3), issue.use[3:])),
+            *((u.kept[name], issue[name]) for name, _ in u.kept.shape())])
 
     def _others(self, m: Module, u: SimpleNamespace) -> None:
         """Give head, input and output their instructions."""
         issue, head, input_, output = u.issue, u.head, u.input, u.output
-        for name, unit in (("head", head), ("in", input_), ("out", output)):
-            self._follow(m, u, name, unit, unit.busy)
-        with m.If(u.takes["head"]):
-            m.d.sync += [head.a.eq(issue.a), head.labels.eq(issue.b), head.to.eq(issue.to), head.scale.eq(issue.scale),
-                         head.key.eq(issue.key), head.use.eq(issue.use), head.vector.eq(issue.a_part.vector)]
-        with m.If(u.takes["in"]):
-            m.d.sync += [input_.to.eq(issue.to), input_.plane.eq(issue.plane),
-                         input_.labels.eq(issue.to.memory == MEMORIES.index("L"))]
-        with m.If(u.takes["out"]):
-            m.d.sync += [output.a.eq(issue.a), output.plane.eq(issue.plane)]
+        self._follow(m, u, "head", head, head.busy, [
+            (head.a, issue.a), (head.labels, issue.b), (head.to, issue.to), (head.scale, issue.scale),
+            (head.key, issue.key), (head.use, issue.use), (head.vector, issue.a_part.vector),
+            (u.steps["head"], issue.step)])
+        self._follow(m, u, "in", input_, input_.busy, [
+            (input_.to, issue.to), (input_.plane, issue.plane),
+            (input_.labels, issue.to.memory == MEMORIES.index("L")), (u.numbers["in"], issue.number)])
+        self._follow(m, u, "out", output, output.busy, [(output.a, issue.a), (output.plane, issue.plane)])
 
     @staticmethod
-    def _follow(m: Module, u: SimpleNamespace, name: str, unit: Any, runs: Value) -> None:
-        """Start a unit when the tokens of its instruction are there; it is done when what it wrote can be read.
+    def _follow(m: Module, u: SimpleNamespace, name: str, unit: Any, runs: Value,
+                given: Sequence[tuple[Any, Any]]) -> None:
+        """Start a unit when it has done the instruction before, and the tokens are there that this one waits for.
 
-        An instruction is handed to it when it has done the one before, and waits there for its tokens.
+        What it is `given` are registers, and their values when the instruction is handed out. An instruction is done
+        when what it wrote can be read.
         """
         loaded, begins, works = signals(f"{name}_loaded {name}_begins {name}_works")
         left = Signal(range(SETTLE + 1), name=f"{name}_settle")
         m.d.comb += [
-            begins.eq(loaded & u.opens[name]), u.free[name].eq(~loaded & ~works), u.busy[name].eq(works),
+            begins.eq(loaded & ~works & u.opens[name]), u.free[name].eq(~loaded), u.busy[name].eq(works),
             u.done[name].eq(works & ~left.any()),
         ]
         m.d.sync += unit.start.eq(begins)
+        for number, (register, value) in enumerate(given):
+            target, value = Value.cast(register), Value.cast(value)
+            waits = Signal(len(target), name=f"{name}_waits{number}", reset_less=True)
+            with m.If(u.takes[name]):
+                m.d.sync += waits.eq(value)
+            with m.If(begins):
+                m.d.sync += target.eq(waits)
         with m.If(u.takes[name]):
             m.d.sync += loaded.eq(1)
         with m.If(begins):
