@@ -32,8 +32,6 @@ class Semaphores(wiring.Component):
         Units that are given an instruction, and that have done one. They are done in order.
     open : Out
         Units that have all tokens that their latest instruction waits for.
-    waitless : Out
-        Units that wait for no tokens.
     idle : Out
         Units that have done all their instructions, and wait for no tokens either.
     clear, index : In
@@ -44,7 +42,7 @@ class Semaphores(wiring.Component):
         units = len(UNITS) - 1
         super().__init__({"token": In(TOKEN), "clear": In(1), "index": In(range(SEMAPHORES)),
                           **dict.fromkeys(("valid", "handed", "done"), In(units)),
-                          **dict.fromkeys(("ready", "open", "waitless", "idle"), Out(units))})
+                          **dict.fromkeys(("ready", "open", "idle"), Out(units))})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -77,7 +75,7 @@ class Semaphores(wiring.Component):
                 waits.w_data.eq(self.token.semaphore), waits.w_en.eq(wanted & self.token.wait),
                 signals.w_data.eq(Cat(given, self.token.semaphore)), signals.w_en.eq(wanted & ~self.token.wait),
                 self.ready[unit].eq(Mux(self.token.wait, waits.w_rdy, signals.w_rdy)),
-                self.open[unit].eq(~before.any()), self.waitless[unit].eq(~waits.r_rdy),
+                self.open[unit].eq(~before.any()),
                 self.idle[unit].eq(~waits.r_rdy & ~signals.r_rdy & (given == done)),
             ]
             with m.If(turn == unit):

@@ -1,7 +1,6 @@
 # amaranth: UnusedElaboratable=no
 """The training core: its sequencer, its memories, and the units between them."""
 
-from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,26 +9,24 @@ from amaranth.lib.wiring import In, Out
 
 from ...base.checks import require
 from ...golden.core import TrainerParameters
-from ...golden.core.instructions import MEMORIES, UNITS
+from ...golden.core.instructions import UNITS
 from ...golden.core.report import COUNTED, REPORT
 from ...golden.core.transfers import LOSS, TENSOR, TOLD, Transfers
-from ...golden.network import UPDATE
-from ...golden.number_system import LANES
-from ...golden.words import USE
 from .. import verilog
 from ..pipeline import signals
 from ..unit import StreamUnit
 from .counters import BITS, Counters
 from .epilogue import Epilogue
+from .handing import hand_others, hand_products, hand_sums, move
 from .head import Head
 from .issue import error_of
 from .layouts import Geometry, size_of
-from .mover import Mover, rates_layout
+from .mover import Mover
 from .products import Products
 from .sequencer import CLEARED, Sequencer
 from .streams import Input, Output
 from .sums import Sums
-from .tasks import SETTLE, Tasks
+from .tasks import Tasks
 from .tokens import Semaphores
 from .traffic import connect
 
@@ -153,18 +150,13 @@ class Trainer(StreamUnit):
         numbers = {name: Signal.like(issue.number, name=f"number_{name}") for name in ("array", "in")}
         u = SimpleNamespace(steps=steps, numbers=numbers, issue=issue, takes=takes, busy=busy, done=done, free=free,
                             opens={name: semaphores.open[number] for name, number in bit.items()},
-                            waitless=semaphores.waitless[bit["array"]],
                             products=products, epilogue=epilogue, tasks=tasks, mover=mover, sums=sums, head=head,
                             input=input_, output=output)
-        self._array(m, u)
-        self._vector(m, u)
-        self._others(m, u)
-        self._move(m, u)
+        hand_products(m, g, u)
+        hand_sums(m, g, u)
+        hand_others(m, u)
+        move(m, u)
         connect(m, g, u)
-        with m.If(takes["array"]):
-            m.d.sync += [steps["array"].eq(issue.step), numbers["array"].eq(issue.number)]
-        with m.If(products.taken):
-            m.d.sync += steps["cells"].eq(steps["array"])
 
         # Faults of units.
         stray = input_.busy & self.i.valid & self.i.payload.kind
@@ -209,139 +201,6 @@ class Trainer(StreamUnit):
         ]
         self._answer(m, sequencer, output, head, [sequencer.error, sequencer.number, *records.values()])
         return m
-
-    def _array(self, m: Module, u: SimpleNamespace) -> None:
-        """Give the array a product, and the epilogue what is to be done to its results."""
-        issue, products, epilogue, tasks, takes = u.issue, u.products, u.epilogue, u.tasks, u.takes["array"]
-        product, low = products.i.payload, self.geometry.low
-        a, b = issue.a, issue.b
-        m.d.comb += [
-            products.i.valid.eq(takes), product.m.eq(issue.to.rows), product.n.eq(issue.to.columns),
-            product.k.eq(Mux(issue.across_a, a.rows, a.columns)), product.first.eq(~issue.continued),
-            product.last.eq(~issue.open), product.use.eq(issue.use), product.key.eq(issue.key),
-            product.pitch.eq(Mux(issue.a_part.pitch.any(), issue.a_part.pitch, issue.b_part.pitch)),
-            product.a.source.eq(a.memory == MEMORIES.index("D")), product.b.source.eq(b.memory == MEMORIES.index("X")),
-        ]
-        for target, place, across, part, mode in ((product.a, a, issue.across_a, issue.a_part, issue.a_mode),
-                                                  (product.b, b, issue.across_b, issue.b_part, issue.b_mode)):
-            m.d.comb += [
-                target.block.eq(place.block), target.stride.eq(place.stride), target.transposed.eq(across),
-                target.first.eq(Mux(across, place.left[:low], place.top)), target.vector.eq(part.vector),
-                *(target[name].eq(mode[name]) for name in self.parameters.system.modes),
-            ]
-        # A product begins when its tokens are there, and all before it is done. An early one begins beside the one
-        # before, unless sums go on from one to the other.
-        given = tasks.given
-        together = issue.early & ~issue.open & ~issue.continued
-        m.d.comb += [
-            u.free["array"].eq(products.i.ready & u.waitless & (tasks.none | together & tasks.one)),
-            given.to.eq(issue.to), given.other.eq(issue.other), given.part.vector.eq(issue.to_part.vector),
-            given.part.lane.eq(issue.to_part.lane),
-            given.part.pitch.eq(Mux(issue.to_part.pitch.any(), issue.to_part.pitch,
-                                    (issue.to.columns + (LANES - 1)) >> (LANES.bit_length() - 1))),
-            *(given[name].eq(issue[name]) for name in ("biased", "masked", "relu", "update", "open")),
-            *(given.rates[name].eq(issue[name]) for name, _ in given.rates.shape()),
-            given.use.eq(Cat(C(UPDATE, 3), issue.use[3:])), tasks.valid.eq(takes),
-        ]
-        m.d.comb += [
-            *(epilogue.task[name].eq(tasks.task[name]) for name, _ in epilogue.task.shape()),
-            epilogue.active.eq(tasks.active & ~tasks.task.open),
-            tasks.gone.eq(Mux(tasks.task.open, ~products.reading, epilogue.done)),
-            tasks.moved.eq(~epilogue.o.valid & u.mover.quiet[0]),
-            u.busy["array"].eq(~tasks.none), u.done["array"].eq(tasks.done), epilogue.i.valid.eq(products.o.valid),
-            epilogue.i.payload.eq(products.o.payload), products.o.ready.eq(epilogue.i.ready),
-        ]
-
-    def _vector(self, m: Module, u: SimpleNamespace) -> None:
-        """Give the sums their instruction; it is done when the parameters have been written."""
-        issue, sums = u.issue, u.sums
-        u.kept = Signal(rates_layout(self.geometry), name="rates_vector")
-        u.kept_use = Signal(USE, name="use_vector")
-        self._follow(m, u, "vector", sums, sums.busy | ~u.mover.quiet[1], [
-            (sums.a, issue.a), (sums.to, issue.to), (sums.first, issue.to_part.vector), (sums.lane, issue.to_part.lane),
-            (u.kept_use, Cat(C(UPDATE, 3), issue.use[3:])),
-            *((u.kept[name], issue[name]) for name, _ in u.kept.shape())])
-
-    def _others(self, m: Module, u: SimpleNamespace) -> None:
-        """Give head, input and output their instructions."""
-        issue, head, input_, output = u.issue, u.head, u.input, u.output
-        self._follow(m, u, "head", head, head.busy, [
-            (head.a, issue.a), (head.labels, issue.b), (head.to, issue.to), (head.scale, issue.scale),
-            (head.key, issue.key), (head.use, issue.use), (head.vector, issue.a_part.vector),
-            (u.steps["head"], issue.step)])
-        self._follow(m, u, "in", input_, input_.busy, [
-            (input_.to, issue.to), (input_.plane, issue.plane),
-            (input_.labels, issue.to.memory == MEMORIES.index("L")), (u.numbers["in"], issue.number)])
-        self._follow(m, u, "out", output, output.busy, [(output.a, issue.a), (output.plane, issue.plane)])
-
-    @staticmethod
-    def _follow(m: Module, u: SimpleNamespace, name: str, unit: Any, runs: Value,
-                given: Sequence[tuple[Any, Any]]) -> None:
-        """Start a unit when it has done the instruction before, and the tokens are there that this one waits for.
-
-        What it is `given` are registers, and their values when the instruction is handed out. An instruction is done
-        when what it wrote can be read.
-        """
-        loaded, begins, works = signals(f"{name}_loaded {name}_begins {name}_works")
-        left = Signal(range(SETTLE + 1), name=f"{name}_settle")
-        m.d.comb += [
-            begins.eq(loaded & ~works & u.opens[name]), u.free[name].eq(~loaded), u.busy[name].eq(works),
-            u.done[name].eq(works & ~left.any()),
-        ]
-        m.d.sync += unit.start.eq(begins)
-        for number, (register, value) in enumerate(given):
-            target, value = Value.cast(register), Value.cast(value)
-            waits = Signal(len(target), name=f"{name}_waits{number}", reset_less=True)
-            with m.If(u.takes[name]):
-                m.d.sync += waits.eq(value)
-            with m.If(begins):
-                m.d.sync += target.eq(waits)
-        with m.If(u.takes[name]):
-            m.d.sync += loaded.eq(1)
-        with m.If(begins):
-            m.d.sync += [loaded.eq(0), works.eq(1)]
-        with m.Elif(u.done[name]):
-            m.d.sync += works.eq(0)
-        with m.If(begins | unit.start | runs):
-            m.d.sync += left.eq(SETTLE)
-        with m.Elif(left.any()):
-            m.d.sync += left.eq(left - 1)
-
-    @staticmethod
-    def _move(m: Module, u: SimpleNamespace) -> None:
-        """Let products and sums move parameters, in turn where both go by the same rates, and else one after the other.
-
-        Sums come first: there are few of them.
-        """
-        epilogue, sums, mover, tasks = u.epilogue, u.sums, u.mover, u.tasks
-        rates = Signal.like(mover.rates, name="rates")
-        wants = {"vector": sums.valid, "array": epilogue.o.valid & epilogue.task.update}
-        kept = {"vector": u.kept, "array": tasks.task.rates}
-        loads = Signal(name="loads")
-        may = {}
-        # What is compared here stays while its numbers are there.
-        for name, each in kept.items():
-            alike = Signal(name=f"alike_{name}")
-            m.d.sync += alike.eq((each.as_value() == rates.as_value()) & ~loads)
-            may[name] = wants[name] & alike
-        other, loaded = signals("other_rates loaded_rates")
-        m.d.sync += loaded.eq(loads)
-        m.d.comb += [
-            other.eq(wants["vector"] & ~may["vector"] | wants["array"] & ~may["array"] & ~wants["vector"]),
-            loads.eq(other & mover.quiet.all() & ~Cat(may.values()).any() & ~loaded),
-        ]
-        with m.If(loads):
-            m.d.sync += rates.eq(Mux(wants["vector"], kept["vector"], kept["array"]))
-        turn = may["vector"]
-        blocked = wants["vector"] & ~may["vector"]
-        m.d.comb += [
-            mover.rates.eq(rates), mover.bias.eq(turn), mover.valid.eq(turn | may["array"] & ~blocked),
-            mover.piece.eq(Mux(turn, sums.piece, epilogue.o.payload)),
-            mover.vector.eq(Mux(turn, sums.vector, epilogue.vector)),
-            mover.lane.eq(Mux(turn, sums.word, epilogue.lane)), mover.use.eq(Mux(turn, u.kept_use, tasks.task.use)),
-            sums.ready.eq(turn & mover.ready),
-            epilogue.o.ready.eq(~epilogue.task.update | may["array"] & ~wants["vector"] & mover.ready),
-        ]
 
     def _answer(self, m: Module, sequencer: Sequencer, output: Output, head: Head, report: list[Value]) -> None:
         """Send what the host is to have: elements, losses, and in the end the report."""
