@@ -18,7 +18,7 @@ __all__ = ["Sums"]
 
 
 class Sums(wiring.Component):
-    """Adds the rows of a tensor, a block of columns at a time, and hands on the sums in pieces.
+    """Adds the rows of a tensor, a span of columns at a time, and hands on the sums in pieces.
 
     Parameters
     ----------
@@ -57,32 +57,33 @@ class Sums(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         g, side, low, bits, width = self.geometry, self.geometry.side, self.geometry.low, self.geometry.bits, self.width
-        parts = side // width
-        # A sum is added to again after so many cycles.
-        period = max(parts, ADDER + 2)
+        # A sum is added to again after so many cycles: meanwhile others are. Together they are a span of columns.
+        period = max(side // width, ADDER + 2)
+        span = period * width
         a, to = self.a, self.to
-        column, left = signals("column left", SIZE)  # the first of a block of columns; how many there are from it on
+        column, left = signals("column left", SIZE)  # the first of a span of columns; how many there are from it on
         line, rows = signals("line rows", SIZE)
         turn = Signal(range(period))
         asks, drains = signals("asks drains")
         block = Signal(g.block)
         wait = Signal(range(READ + ADDER + 4))
-        out = Signal(range(parts + 1))
-        right = Signal(low + 1)
+        out = Signal(range(period + 1))
+        right = Signal(range(side + span))
+        there = Signal(name="there")
 
         down = Signal(SIZE + 1)
         m.d.comb += [
-            self.wanted.eq(asks & (turn < parts)), down.eq(a.top + line),
+            there.eq(turn * width < left), self.wanted.eq(asks & there), down.eq(a.top + line),
             right.eq(a.left[:low] + turn * width),
-            self.request.block.eq(block + right[low]), self.request.row.eq(down[:low]),
+            self.request.block.eq(block + (right >> low)), self.request.row.eq(down[:low]),
             self.request.column.eq(right[:low]),
         ]
         goes = self.wanted & self.granted
         now = stage(m, 1, "asked", valid=goes, turn=turn, begins=line == 0, first=(self.request.row + right)[:low])
         for step in range(1, READ):
             now = stage(m, 1, f"read{step}", now)
-        # The sums of a block wait in a memory: one is read for the next addition, or in the end for the mover.
-        m.submodules.sums = sums = memory.Memory(shape=width * bits, depth=max(parts, 2), init=[], attrs=UNCHECKED)
+        # The sums of a span wait in a memory: one is read for the next addition, or in the end for the mover.
+        m.submodules.sums = sums = memory.Memory(shape=width * bits, depth=period, init=[], attrs=UNCHECKED)
         write, read = sums.write_port(), sums.read_port()
         m.d.comb += read.addr.eq(Mux(now.valid, now.turn, out + (drains & self.ready))[:len(read.addr)])
         now = stage(m, 1, "found", now, drop=("first",), numbers=Cat(segment(self.found, now.first, width)))
@@ -119,7 +120,7 @@ class Sums(wiring.Component):
                 m.next = "ADD"
             with m.State("ADD"):
                 m.d.comb += asks.eq(1)
-                with m.If(goes | (turn >= parts)):
+                with m.If(goes | ~there):
                     m.d.sync += turn.eq(turn + 1)
                     with m.If(turn == period - 1):
                         m.d.sync += [turn.eq(0), line.eq(line + 1)]
@@ -136,10 +137,10 @@ class Sums(wiring.Component):
                 m.d.comb += drains.eq(1)
                 with m.If(self.ready):
                     m.d.sync += out.eq(out + 1)
-                    with m.If((out == parts - 1) | ((out + 1) * width >= left)):
-                        m.d.sync += [column.eq(column + side), left.eq(left - side), line.eq(0), turn.eq(0)]
+                    with m.If((out == period - 1) | ((out + 1) * width >= left)):
+                        m.d.sync += [column.eq(column + span), left.eq(left - span), line.eq(0), turn.eq(0)]
                         m.next = "NEXT"
-                        with m.If(left <= side):
+                        with m.If(left <= span):
                             m.next = "IDLE"
             with m.State("NEXT"):
                 m.d.sync += block.eq(a.block + (column >> low))
