@@ -13,7 +13,7 @@ from ..precision import FRACTION, Adaptive, Cyclic, breakpoints
 from ..update import METHODS, rate_code
 from .builder import FORWARD, INPUT, WEIGHT, Builder
 from .instructions import COUNTERS, FIELDS, KINDS, SIDES
-from .layout import SIZES, Layout, Run, require_runs
+from .layout import SIZES, Layout, Run, parts_of, require_runs
 from .parameters import TrainerParameters
 from .program import Program
 from .sequencer import CODE
@@ -58,14 +58,11 @@ class _Compiler(Builder):
 
     def pipelined(self, stages: int) -> Iterator[tuple[int, int, int]]:
         """Yield (stage, first row, rows) of each part of a batch in each stage: a part follows the one before it."""
-        size = -(-self.rows // self.pieces)
-        size = -(-size // self.p.side) * self.p.side
-        starts = range(0, self.rows, size)
-        for time in range(len(starts) + stages - 1):
+        parts = parts_of(self.rows, self.pieces, self.p.side)
+        for time in range(len(parts) + stages - 1):
             for stage in range(stages):
-                if 0 <= time - stage < len(starts):
-                    start = starts[time - stage]
-                    yield stage, start, min(size, self.rows - start)
+                if 0 <= time - stage < len(parts):
+                    yield stage, *parts[time - stage]
 
     def blocks(self) -> Iterator[tuple[int, int]]:
         """Yield (first, number) of the first layer's outputs that are moved, and used, apart from others."""
@@ -181,9 +178,10 @@ class _Compiler(Builder):
 
     def madam(self) -> None:
         """Emit scales and bounds of logarithmic weights."""
-        for layer, logs in enumerate(self.run.starts):
+        for layer, logs in enumerate(self.run.begin.logs):
             if logs:
-                self.emit("logs", layer=layer, scale=logs.start.scale + CODE, bound=logs.bound)
+                scale, bound = logs
+                self.emit("logs", layer=layer, scale=scale + CODE, bound=bound)
 
     def corrections(self) -> None:
         """Emit what Madam needs in a step: its rate, and the correction of second moments, from the steps they change.
@@ -209,17 +207,34 @@ class _Compiler(Builder):
     def rate(self, drops: int) -> int:
         return rate_code(self.p.stored, float(self.run.lr * 0.5**drops), "lr")
 
-    def epoch(self) -> None:
-        """Emit an epoch of training: full batches, and the last one."""
+    def epoch(self, done: int = 0) -> None:
+        """Emit an epoch of training, but for the steps that are done: full batches, and the last one."""
         full, tail = divmod(self.run.train, self.run.batch)
-        for count, rows in ((full, self.run.batch), (1, tail)):
-            if count and rows:
+        for count, rows in ((full - done, self.run.batch), (1, tail)):
+            if count > 0 and rows:
                 self.batch(rows)
                 self.set("scale", self.constant(1 / rows))
                 self.loop(count, self.train)
 
-    def measure(self, examples: int, first: int) -> None:
-        """Emit the measuring of accuracy: logits go to the host."""
+    def measure(self) -> None:
+        """Emit what follows an epoch that is measured."""
+        self.logits(self.run.train, MEASURED)
+        if self.run.test:
+            self.logits(self.run.test, MEASURED + TESTED)
+        if self.run.saved:
+            self.emit("step", counter=COUNTERS.index("measuring"))
+            self.parameters("out", "a")
+            self.emit("step", counter=COUNTERS.index("training"))
+
+    def parameters(self, name: str, field: str) -> None:
+        """Emit an instruction for each plane of each parameter."""
+        for i in range(len(self.run.layers)):
+            for tensor in (f"w{i + 1}", f"b{i + 1}"):
+                for plane in range(self.p.planes + 1):
+                    self.emit(name, **{field: self.number(tensor)}, plane=plane)
+
+    def logits(self, examples: int, first: int) -> None:
+        """Emit a forward pass of examples: logits go to the host."""
         def body() -> None:
             self.emit("in", to=self.number("x0"))
             self.forward()
@@ -240,36 +255,48 @@ class _Compiler(Builder):
         """Emit a run: parameters in, epochs, parameters out."""
         run, layout, recipe = self.run, self.layout, self.run.recipe
         self.set("seed", run.seed)
+        if run.begin.step:
+            self.set("training", run.begin.step)
         self.set("method", METHODS.index(recipe.kept.update))
         self.set("rate", self.rate(0))
         self.set("momentum", rate_code(self.p.stored, float(run.momentum), "momentum"))
         self.set("decay", rate_code(self.p.stored, float(run.decay), "decay"))
         self.modes()
         self.madam()
-        planes = range(self.p.planes + 1)
         for i, layer in enumerate(run.layers):
             self.tensor(f"w{i + 1}", "W", layout.w[i], layout.pitch[i], layer.outputs, layer.patch)
             block, top = layout.b[i]
             self.tensor(f"b{i + 1}", "W", block, 1, 1, layer.outputs, top)
-            for name in (f"w{i + 1}", f"b{i + 1}"):
-                for plane in planes:
-                    self.emit("in", to=self.number(name), plane=plane)
-        groups, rest = divmod(run.epochs, run.measure_every)
+        self.parameters("in", "to")
+        self.epochs()
+        self.parameters("out", "a")
+        self.emit("halt")
+
+    def epochs(self) -> None:
+        """Emit the epochs that are left, and the measuring of accuracy."""
+        run = self.run
+        epoch, done = divmod(run.begin.step, run.per_epoch)  # whole ones, and steps of the next one
+        to_measure = run.measured[len(run.begin.history):]
+        if to_measure and (done or epoch == to_measure[0] or epoch % run.measure_every):
+            # A run goes on within what is measured together.
+            if done:
+                self.epoch(done)
+                epoch += 1
+            if to_measure[0] > epoch:
+                self.emit("loop", count=to_measure[0] - epoch)
+                self.epoch()
+                self.emit("end")
+            self.measure()
+            epoch = to_measure[0]
+        groups, rest = divmod(run.epochs - epoch, run.measure_every)
         for loops, epochs in ((groups, run.measure_every), (1, rest)):
             if loops and epochs:
                 self.emit("loop", count=loops)
                 self.emit("loop", count=epochs)
                 self.epoch()
                 self.emit("end")
-                self.measure(run.train, MEASURED)
-                if run.test:
-                    self.measure(run.test, MEASURED + TESTED)
+                self.measure()
                 self.emit("end")
-        for i in range(len(run.layers)):
-            for name in (f"w{i + 1}", f"b{i + 1}"):
-                for plane in planes:
-                    self.emit("out", a=self.number(name), plane=plane)
-        self.emit("halt")
 
     def modes(self) -> None:
         """Emit the modes of every operand, but those that depend on the tensor's numbers."""
@@ -297,15 +324,17 @@ class _Compiler(Builder):
 
         A code is ``floor(threshold * 2**FRACTION + 1/2)``, and its rest counts parts of a code. All is exact.
         """
-        layers, steps = len(self.run.layers), self.run.steps
-        starts = [policy.threshold(layer, layers, 0, steps) * (1 << FRACTION) + Fraction(1, 2)
+        layers, steps, begin = len(self.run.layers), self.run.steps, self.run.begin
+        thresholds = [policy.threshold(layer, layers, begin.step, steps) for layer in range(layers)]
+        starts = [each * (1 << FRACTION) + Fraction(1, 2) for each in thresholds]
+        firsts = [policy.width(layer, layers, begin.step, steps, begin.sums.get((KINDS[kind], layer)))
                   for layer in range(layers)]
         slope = (policy.threshold(0, layers, 0, steps) - policy.threshold(0, layers, 1, steps)) * (1 << FRACTION)
         divisor = math.lcm(slope.denominator, *(each.denominator for each in starts))
         require(divisor < 1 << FIELDS["wide"][0], "steps", steps, "fewer, because thresholds are too fine for a core")
         self.emit("divisor", kind=kind, rest=divisor)
-        for name, each, fields in [*(("adaptive", start, {"layer": layer}) for layer, start in enumerate(starts)),
-                                   ("slope", slope, {})]:
+        for name, each, fields in [*(("adaptive", start, {"layer": layer, "first": firsts[layer]})
+                                     for layer, start in enumerate(starts)), ("slope", slope, {})]:
             code, rest = divmod(int(each * divisor), divisor)
             self.emit(name, kind=kind, code=code + CODE, rest=rest, **fields)
 

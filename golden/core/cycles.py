@@ -278,7 +278,7 @@ def step_cycles(parameters: TrainerParameters, run: Run, parts: int = 1, blocks:
     iterations : int
         Steps that are looked at; the first half of them only fills the queues.
     """
-    run = replace(run, train=run.batch * iterations, test=0, epochs=1, lr_drops=())
+    run = replace(run, train=run.batch * iterations, test=0, epochs=1, lr_drops=(), checkpoint=None)
     program = compiled(parameters, run, parts, blocks)
     timeline = Timeline(parameters, fitted, serial)
     last = max(number for number, each in enumerate(program.instructions) if each.name == "gemm" and each.update)

@@ -1,17 +1,18 @@
 """What runs in a core, and where its tensors lie."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from ...base.checks import require, require_int
-from ..network import Convolution, Linear, LogWeights, initialise
+from ..network import Checkpoint, Convolution, Linear, State, initialise
 from ..recipes import Recipe
 from .instructions import FIELDS
 from .parameters import BANK, TrainerParameters, side_of
 
-__all__ = ["SIZES", "Layout", "Run", "require_runs", "trainer_of"]
+__all__ = ["SIZES", "Layout", "Run", "parts_of", "require_runs", "trainer_of"]
 
 SIZES = {"examples": "E", "activations": "X", "errors": "D", "weights": "W"}  # parameters, and the memories they size
 
@@ -28,6 +29,10 @@ class Run:
         Examples.
     seed, epochs, batch, lr, momentum, decay, lr_drops, measure_every
         As in `network.train`.
+    checkpoint : Checkpoint, optional
+        Where the run goes on; by default it begins with the seed's parameters.
+    saved : bool
+        Parameters and their moments are sent after each measured epoch, not in the end alone.
     """
 
     recipe: Recipe
@@ -42,21 +47,39 @@ class Run:
     decay: float = 0
     lr_drops: tuple[float, ...] = ()
     measure_every: int = 1
+    checkpoint: Checkpoint | None = None
+    saved: bool = False
+
+    @cached_property
+    def begin(self) -> Checkpoint:
+        """The checkpoint that the run begins at."""
+        if self.checkpoint is not None:
+            return self.checkpoint
+        start = initialise(self.layers, np.random.default_rng(self.seed), self.recipe.work)
+        return Checkpoint.of(State(self.recipe, start, self.seed, self.steps))
 
     @property
-    def starts(self) -> list[Any]:
-        """Of each layer with logarithmic weights, what holds them at the start; of other layers None."""
-        stored = self.recipe.stored
-        if stored is None:
-            return [None] * len(self.layers)
-        rng = np.random.default_rng(self.seed)
-        return [LogWeights(stored, start[0], self.steps)
-                for start in initialise(self.layers, rng, self.recipe.work)]
+    def per_epoch(self) -> int:
+        """Steps of an epoch."""
+        return -(-self.train // self.batch)
 
     @property
     def steps(self) -> int:
         """Steps of the whole run."""
-        return self.epochs * -(-self.train // self.batch)
+        return self.epochs * self.per_epoch
+
+    @property
+    def measured(self) -> list[int]:
+        """The epochs after which accuracy is measured, from 1; those of the checkpoint's history are the first."""
+        return [epoch for epoch in range(1, self.epochs + 1)
+                if epoch % self.measure_every == 0 or epoch == self.epochs]
+
+
+def parts_of(rows: int, parts: int, side: int) -> list[tuple[int, int]]:
+    """Return (first row, rows) of each part of a batch. At most `parts` of them; all but the last are whole blocks."""
+    size = -(-rows // parts)
+    size = -(-size // side) * side
+    return [(start, min(size, rows - start)) for start in range(0, rows, size)]
 
 
 def require_runs(parameters: TrainerParameters, run: Run) -> None:

@@ -14,7 +14,7 @@ from ..floating import PlainSystem, arithmetic
 from ..logarithmic import Logs
 from ..network import GEMMS, UPDATE, relu
 from ..number_system import Draws, Mode, NumberSystem, vectors_of
-from ..precision import NARROW, chunks_of, decide, sum_chunks, sum_limit
+from ..precision import chunks_of, decide, sum_chunks, sum_limit
 from ..rounding import NEAREST, stochastic
 from ..update import METHODS
 from .parameters import PLANES, TrainerParameters
@@ -216,11 +216,11 @@ class Core:
         return self.arithmetic.number(found)
 
     def _width(self, issue: Issue, kind: str, layer: int) -> int:
-        """Return the precision of a tensor from the groups that were counted in the step before; at first 2 bits."""
+        """Return the precision of a tensor from the groups that were counted in the step before, if there was one."""
         key, step = (kind, layer), issue.registers["step"]
         if self._decided.get(key, (None, 0))[0] != step:
             counted, self._counted[key] = self._counted.get(key), []
-            width = NARROW
+            width = issue.firsts[key]
             if counted:
                 sums = sum_chunks(*map(np.concatenate, zip(*counted)), limit=sum_limit(self.group))
                 width = decide(*sums[:2], issue.thresholds[key])

@@ -32,7 +32,7 @@ def train(parameters: TrainerParameters, run: Run, data: Dataset, parts: int = 1
     watch : callable, optional
         Called after every instruction of a unit, with it and the core.
     """
-    program, host = compiled(parameters, run, parts, blocks), RunHost(parameters, run, data, progress)
+    program, host = compiled(parameters, run, parts, blocks), RunHost(parameters, run, data, parts, progress)
     core = Core(parameters, host.table)
     core.run(program, host, (lambda issue: watch(issue, core)) if watch else None)
     return host.result(program, core.invalid, core.overflow)

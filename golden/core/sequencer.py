@@ -45,6 +45,8 @@ class Issue:
     thresholds : dict of (kind, layer) to int
         Of precisions that are chosen by the tensor: see `precision.decide`. When accuracy is measured, there are
         neither widths nor thresholds.
+    firsts : dict of (kind, layer) to int
+        The precisions of these tensors in the program's first step.
     logs : dict of int to (int, int)
         By layer, scale and bound of logarithmic weights.
     """
@@ -57,6 +59,7 @@ class Issue:
     parts: Mapping[str, Part] = field(default_factory=dict)
     widths: Mapping[str, int] = field(default_factory=dict)
     thresholds: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    firsts: Mapping[tuple[str, int], int] = field(default_factory=dict)
     logs: Mapping[int, tuple[int, int]] = field(default_factory=dict)
 
     @property
@@ -95,6 +98,7 @@ class Sequencer:
         self.tokens: Counter[int] = Counter()
         self.logs: dict[int, tuple[int, int]] = {}
         self.thresholds: dict[tuple[str, int], tuple[int, int]] = {}
+        self.firsts: dict[tuple[str, int], int] = {}
         self._cycles: dict[str, tuple[int, int, tuple[int, ...]]] = {}
         self._slopes: dict[str, tuple[int, int]] = {}
         self._divisors: dict[str, int] = {}
@@ -148,7 +152,8 @@ class Sequencer:
             measured = self._counter == COUNTERS[1]
             codes = {key: rounded(*found) for key, found in self.thresholds.items()}
             return Issue(number, each, views, self.registers | {"step": step, "measured": int(measured)},
-                         self.modes, parts, {} if measured else self._widths(), {} if measured else codes, self.logs)
+                         self.modes, parts, {} if measured else self._widths(), {} if measured else codes, self.firsts,
+                         self.logs)
         return getattr(self, f"_{each.name}")(number, each)
 
     def view(self, tensor: int) -> View:
@@ -214,6 +219,7 @@ class Sequencer:
 
     def _adaptive(self, number: int, each: Instruction) -> None:
         self.thresholds[KINDS[each.kind], each.layer] = each.code - CODE, each.rest
+        self.firsts[KINDS[each.kind], each.layer] = each.first
 
     def _slope(self, number: int, each: Instruction) -> None:
         self._slopes[KINDS[each.kind]] = each.code - CODE, each.rest

@@ -5,6 +5,7 @@ So a run ends with the same digest on every machine. No float matrix product, su
 their last bit is the machine's.
 """
 
+from .checkpoint import Checkpoint, checkpoint
 from .layers import Convolution, Linear
 from .models import MAX_LAYERS, MODELS, Model, convolutional, find_model, perceptron, read_model
 from .passes import (
@@ -28,9 +29,9 @@ from .state import State, digest
 from .weights import LogWeights, Narrow, Plain, initialise, sgd
 
 __all__ = [
-    "GEMMS", "HEAD", "MAX_LAYERS", "MAX_SEED", "MEASURED", "MODELS", "TESTED", "UPDATE", "Convolution", "Epoch",
-    "Gemms", "Linear", "LogWeights", "Model", "Narrow", "Plain", "Pool", "Result", "State", "check", "convolutional",
-    "cross_entropies", "digest", "draws_of", "find_model", "forward", "gradients", "initialise", "normalise",
-    "normalise_gradient", "perceptron",
-    "precision_range", "read_model", "relu", "sgd", "softmax_gradient", "train",
+    "GEMMS", "HEAD", "MAX_LAYERS", "MAX_SEED", "MEASURED", "MODELS", "TESTED", "UPDATE", "Checkpoint", "Convolution",
+    "Epoch", "Gemms", "Linear", "LogWeights", "Model", "Narrow", "Plain", "Pool", "Result", "State", "check",
+    "checkpoint", "convolutional", "cross_entropies", "digest", "draws_of", "find_model", "forward", "gradients",
+    "initialise", "normalise", "normalise_gradient", "perceptron", "precision_range", "read_model", "relu", "sgd",
+    "softmax_gradient", "train",
 ]

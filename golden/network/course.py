@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +20,7 @@ __all__ = ["Course", "Epoch", "configuration"]
 
 # The parts of a saved run that `Course.start` takes.
 GIVEN = ("parameter", "bound", "scale", "mean", "variance")
+Source = Callable[[], Iterable[Iterable[Iterable[np.ndarray]]]]
 FLAGS = ("invalid", "overflow", "finite")  # of the products
 
 
@@ -96,6 +97,8 @@ class Course:
         The run's `configuration`.
     save : path, optional
         Of the file that the run is saved to.
+    source : callable, optional
+        Returns codes as `State.codes` does. A file has them in place of the state's own.
 
     Attributes
     ----------
@@ -109,8 +112,9 @@ class Course:
     """
 
     def __init__(self, gemms: Gemms, state: State, rng: np.random.Generator, configured: dict,
-                 save: str | os.PathLike | None = None) -> None:
+                 save: str | os.PathLike | None = None, source: Source | None = None) -> None:
         self.gemms, self.state, self._rng, self._configured, self._save = gemms, state, rng, configured, save
+        self._source, self._written = source, 0
         self.per_epoch = -(-configured["data"]["examples"]["train"] // configured["batch"])
         self.history: list[Epoch] = []
         self.diverged: dict | None = None
@@ -148,10 +152,11 @@ class Course:
         try:
             yield
         except KeyboardInterrupt:
-            if self._save is None:
+            if self._save is None or self._source and not self._written:
                 raise
-            self.write()
-            done, steps = self._noted["run"]["step"], self._configured["epochs"] * self.per_epoch
+            if not self._source:  # a source has codes at the end of an epoch alone
+                self.write()
+            done, steps = self._written, self._configured["epochs"] * self.per_epoch
             raise KeyboardInterrupt(f"interrupted after {done} of {steps} steps; resume from {self._save}") from None
 
     def note(self) -> None:
@@ -176,6 +181,7 @@ class Course:
             return
         run, control = self._noted["run"], self.gemms.control
         arrays = {name: field.array for name, field in self._noted["fields"].items()}
+        arrays |= self.state.coded(self._source()) if self._source else {}
         arrays["losses"] = np.array(self._noted["losses"][:self._noted["batches"]], np.int64).reshape(-1, 2)
         rows = [[row.loss, row.train_accuracy, row.test_accuracy, *([] if row.head_loss is None else [row.head_loss])]
                 for row in self.history[:run["measured"]]]
@@ -184,6 +190,7 @@ class Course:
         if control:
             arrays["widths"], account = control.saved(self._noted["control"], run["step"])
         write(self._save, {"configuration": self._configured, **run, "account": account}, arrays)
+        self._written = run["step"]
 
     @property
     def _columns(self) -> int:

@@ -19,7 +19,7 @@ from .passes import MEASURED, Gemms, cross_entropies, forward, gradients
 from .state import State, digest
 from .weights import initialise
 
-__all__ = ["MAX_SEED", "TESTED", "Epoch", "Result", "check", "precision_range", "train"]
+__all__ = ["MAX_SEED", "TESTED", "Epoch", "Result", "begin", "check", "precision_range", "train"]
 
 MAX_SEED = (1 << 31) - 1
 # Accuracy is measured on the training part in steps from `MEASURED` on, and on the test part so many steps later.
@@ -110,7 +110,8 @@ def train(recipe: Recipe, dataset: Dataset, *, seed: int = 1, epochs: int = 20, 
           batch: int = 32, model: str | Model = "mlp", hidden: Sequence[int] | None = None, batch_norm: bool = False,
           momentum: float = 0.9, decay: float = 0, lr_drops: tuple[float, ...] = (), measure_every: int = 1,
           progress: Callable | None = None, record: Callable | None = None, save: str | os.PathLike | None = None,
-          resume: str | os.PathLike | None = None, start: str | os.PathLike | None = None) -> Result:
+          resume: str | os.PathLike | None = None, start: str | os.PathLike | None = None,
+          source: Callable | None = None) -> Result:
     """Train a multilayer perceptron, a small convolutional network, or a network of a file.
 
     Parameters
@@ -154,6 +155,9 @@ def train(recipe: Recipe, dataset: Dataset, *, seed: int = 1, epochs: int = 20, 
     start : path, optional
         Of a saved run whose parameters and running statistics the run begins with. Layers and formats are the same. The
         generator gives its weights all the same, so orders do not change.
+    source : callable, optional
+        Of codes, as `State.codes` returns them: a core that trains beside golden has some. The saved file gets these
+        codes in place of golden's own. Then it is written after measured epochs alone.
 
     Returns
     -------
@@ -167,23 +171,12 @@ def train(recipe: Recipe, dataset: Dataset, *, seed: int = 1, epochs: int = 20, 
         A file cannot be read or written.
     """
     lr = dataset.lr if lr is None else lr
-    layers = check(dataset, seed=seed, epochs=epochs, lr=lr, batch=batch, model=model, hidden=hidden,
-                   batch_norm=batch_norm, momentum=momentum, decay=decay, lr_drops=lr_drops)
-    require_int("measure_every", measure_every, 1, 10**6)
-    require(resume is None or start is None, "start", start, "None, because the run is resumed")
-    count, steps = len(dataset.train_x), epochs * -(-len(dataset.train_x) // batch)
-    recipe = recipe.with_head(dataset.classes)
-    control = Control(recipe, len(layers), steps) if recipe.policies else None
-    gemms, rng = Gemms(recipe, seed, record, control), np.random.default_rng(seed)
-    state = State(recipe, initialise(layers, rng, recipe.work), seed, steps)
-    course = Course(gemms, state, rng, configuration(
-        recipe, dataset, layers, state, contents=(save or resume) is not None, seed=seed, batch=batch, lr=lr,
-        lr_drops=lr_drops, momentum=momentum, decay=decay, measure_every=measure_every,
-        epochs=epochs), save)
-    if resume is not None:
-        course.resume(resume)
-    if start is not None:
-        course.start(start)
+    layers, course = begin(recipe, dataset, seed=seed, epochs=epochs, lr=lr, batch=batch, model=model, hidden=hidden,
+                           batch_norm=batch_norm, momentum=momentum, decay=decay, lr_drops=lr_drops,
+                           measure_every=measure_every, record=record, save=save, resume=resume, start=start,
+                           source=source)
+    gemms, state, recipe = course.gemms, course.state, course.gemms.recipe
+    control, count, steps = gemms.control, len(dataset.train_x), epochs * course.per_epoch
     # The result tells of divergence; NumPy's warnings would repeat it.
     with np.errstate(all="ignore"), course.saving():
         train_x, test_x = (gemms.arithmetic.number(x) for x in (dataset.train_x, dataset.test_x))
@@ -206,12 +199,39 @@ def train(recipe: Recipe, dataset: Dataset, *, seed: int = 1, epochs: int = 20, 
                 course.note()
                 if progress:
                     progress(epoch, epochs, course.history[-1])
-            course.write()
+            if source is None or course.history and course.history[-1].epoch == epoch:
+                course.write()
     flags = [gemms, *state.flags]
     return Result(recipe, seed, tuple(course.history), layers, tuple(state.parameters), tuple(state.statistics),
                   digest(state.whole(), recipe.work), any(each.invalid for each in flags), state.skipped, state.scale,
                   any(each.overflow for each in flags), control.report() if control else None, course.diverged,
                   digest(state.moments(), recipe.work), course.given)
+
+
+def begin(recipe: Recipe, dataset: Dataset, *, seed: int = 1, epochs: int = 20, lr: float | None = None,
+          batch: int = 32, model: str | Model = "mlp", hidden: Sequence[int] | None = None, batch_norm: bool = False,
+          momentum: float = 0.9, decay: float = 0, lr_drops: tuple[float, ...] = (), measure_every: int = 1,
+          record: Callable | None = None, save: str | os.PathLike | None = None,
+          resume: str | os.PathLike | None = None, start: str | os.PathLike | None = None,
+          source: Callable | None = None) -> tuple[tuple[Layer, ...], Course]:
+    """Return the layers and the course of a run before its next step. Arguments are those of `train`, and checked."""
+    settings: dict[str, Any] = {"seed": seed, "batch": batch, "lr": dataset.lr if lr is None else lr, "epochs": epochs,
+                                "lr_drops": lr_drops, "momentum": momentum, "decay": decay}
+    layers = check(dataset, model=model, hidden=hidden, batch_norm=batch_norm, **settings)
+    require_int("measure_every", measure_every, 1, 10**6)
+    require(resume is None or start is None, "start", start, "None, because the run is resumed")
+    recipe, steps = recipe.with_head(dataset.classes), epochs * -(-len(dataset.train_x) // batch)
+    control = Control(recipe, len(layers), steps) if recipe.policies else None
+    gemms, rng = Gemms(recipe, seed, record, control), np.random.default_rng(seed)
+    state = State(recipe, initialise(layers, rng, recipe.work), seed, steps)
+    course = Course(gemms, state, rng, configuration(
+        recipe, dataset, layers, state, contents=(save or resume) is not None, measure_every=measure_every, **settings),
+        save, source)
+    if resume is not None:
+        course.resume(resume)
+    if start is not None:
+        course.start(start)
+    return layers, course
 
 
 def precision_range(recipe: Recipe, dataset: Dataset, *, threshold: float = 0.1, low: int = 2, high: int = 8,

@@ -15,6 +15,7 @@ from .weights import Codes, Holder, LayerWords, LogWeights, Narrow, Plain
 __all__ = ["State", "digest"]
 
 RUNNING = 0.1  # the part of a batch's statistics in the running ones
+CODED = ("parameter", "velocity", "compensation", "second")  # the parts of a parameter that have codes
 NAMES = {2: ("weights", "bias"), 3: ("weights", "gain", "shift")}  # of a layer's parameters
 RUNNING_NAMES = ("mean", "variance")
 
@@ -28,15 +29,18 @@ def digest(layers: Iterable[tuple], work: Float | None = None) -> str:
     state = hashlib.sha256()
     for layer in layers:
         for parameter in layer:
-            if isinstance(parameter, np.ndarray):
-                fmt = work or of_dtype(parameter.dtype)
-                codes, bits = fmt.encode(parameter), fmt.width
-            else:
-                codes = parameter.codes
-                bits = parameter.width if isinstance(parameter, Codes) else parameter.format.width
+            codes, bits = _codes(parameter, work)
             width = next(each for each in (8, 16, 32) if bits <= each)
             state.update(codes.astype(f"<u{width // 8}").tobytes())
     return state.hexdigest()
+
+
+def _codes(parameter: Any, work: Float | None) -> tuple[np.ndarray, int]:
+    """Return the codes of a parameter, or of its moments, and the bits of one."""
+    if isinstance(parameter, np.ndarray):
+        fmt = work or of_dtype(parameter.dtype)
+        return fmt.encode(parameter), fmt.width
+    return parameter.codes, parameter.width if isinstance(parameter, Codes) else parameter.format.width
 
 
 class State:
@@ -145,6 +149,25 @@ class State:
                 saved |= {f"{i}.{name}": Field(each, self.arithmetic.work)
                           for name, each in zip(RUNNING_NAMES, running)}
         return saved
+
+    def codes(self) -> tuple[tuple[tuple[np.ndarray, ...], ...], ...]:
+        """Return of each layer, and each of its parameters: the codes of the parameter, and of its `moments`."""
+        return tuple(tuple(tuple(_codes(part, self.arithmetic.work)[0] for part in (each.kept, *each.moments))
+                           for each in layer) for layer in self.held)
+
+    def coded(self, codes: Iterable[Iterable[Iterable[np.ndarray]]]) -> dict[str, np.ndarray]:
+        """Return some arrays of `fields`, made of `codes`. Codes beyond a parameter's moments are left out."""
+        found = {}
+        for i, (layer, of_layer) in enumerate(zip(self.held, codes)):
+            for name, held, of_parameter in zip(NAMES[len(layer)], layer, of_layer):
+                fields = {part: field for part, field in held.fields().items() if part in CODED}
+                for (part, field), each in zip(fields.items(), of_parameter):
+                    like = field.array
+                    if like.dtype.kind == "f":
+                        fmt = field.allowed if isinstance(field.allowed, Float) else of_dtype(like.dtype)
+                        each = fmt.decode(each)
+                    found[f"{i}.{name}.{part}"] = np.asarray(each).astype(like.dtype).reshape(like.shape)
+        return found
 
     def restore(self, found: Mapping[str, np.ndarray], step: int = 0) -> None:
         """Take arrays of `fields`, all or some, as they were before a step."""

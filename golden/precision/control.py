@@ -87,6 +87,11 @@ class Control:
         self._products[gemm, tuple(kinds), len(a.exponents), len(b.exponents), a.length, *widths] += 1
 
     @property
+    def sums(self) -> dict[tuple[str, int], tuple[int, int]]:
+        """Of each kind of tensor and layer that is decided on by its numbers: the sums of the latest step."""
+        return dict(self._sums)
+
+    @property
     def tensors(self) -> int:
         """Tensors with a width: those of each kind and layer."""
         return len(self._widths)
