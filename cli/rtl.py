@@ -1,6 +1,7 @@
 # amaranth: UnusedElaboratable=no
 """``narrowgauge train --rtl``: a core of simulated Verilog trains beside golden."""
 
+import dataclasses
 from argparse import Namespace
 from typing import Any
 
@@ -29,9 +30,6 @@ class Rtl:
 
     def __init__(self, options: Namespace, recipe: recipes.Recipe, data: datasets.Dataset, usual: dict[str, Any]
                  ) -> None:
-        for option in ("resume", "start"):
-            require(getattr(options, option) is None, f"--{option}", getattr(options, option),
-                    "none with --rtl: a core begins with the seed's parameters")
         output.check_waves(options.waves)
         window = numbers("--window", options.window, int, "two cycles such as 1000,2000")
         require(window is None or len(window) == 2 and 0 <= window[0] <= window[1], "--window", options.window,
@@ -39,7 +37,9 @@ class Rtl:
         require(window is None or options.waves is not None, "--window", options.window, "with --waves")
         require(options.check is None or options.check in CHECKS, "--check", options.check, ", ".join(CHECKS))
         self.options, self.recipe, self.data, self.usual = options, recipe, data, usual
-        self.parameters, self.run = core_of(options, recipe, data, usual)
+        self.parameters, run = core_of(options, recipe, data, usual)
+        begin = network.checkpoint(recipe, data, resume=options.resume, start=options.start, **usual)
+        self.run = dataclasses.replace(run, checkpoint=begin, saved=options.save is not None)
         self.settings = {"parts": options.parts, "blocks": options.blocks}
         core.compiled(self.parameters, self.run, **self.settings)  # what does not fit is told before any work
         self.settings |= {"check": options.check, "waves": options.waves, "window": window}
@@ -57,7 +57,7 @@ class Rtl:
         try:
             if self.options.program is not None:
                 output.write(self.options.program, self.simulation.program.text())
-            train(self.options, self.recipe, self.data, self.usual, self._beside, self._more)
+            train(self.options, self.recipe, self.data, self.usual, self._beside, self._more, self.simulation.codes)
         except (Stuck, Differs) as error:
             output.done()
             output.tell(f"narrowgauge train: the core and golden differ: {error}")
@@ -85,12 +85,12 @@ class Rtl:
         self.alike &= (found.digest, found.state_digest) == (result.digest, result.state_digest)
         simulated, report, p = self.simulation, self.simulation.report, self.parameters
         assert report is not None
-        cycles = report["training_cycles"]
+        cycles, steps = report["training_cycles"], self.run.steps - self.run.begin.step
         busy, waiting = ({name: report[f"training_{name}"] / cycles for name in names}
                          for names in (core.UNITS[1:], ("starved", "blocked")))
         utilisation, last = simulated.peak / cycles, found.history[-1]
         lines = [
-            f"{p.rows} x {p.columns} core: {self.run.steps} steps in {cycles:,} cycles, {utilisation:.1%} of the peak, "
+            f"{p.rows} x {p.columns} core: {steps} steps in {cycles:,} cycles, {utilisation:.1%} of the peak, "
             f"and {report['measuring_cycles']:,} cycles to measure accuracy",
             "busy: " + ", ".join(f"{unit} {share:.0%}" for unit, share in busy.items()) + "; the array's cells are "
             + " and ".join(f"{name} {share:.0%}" for name, share in waiting.items()) + " of the time",
@@ -99,7 +99,7 @@ class Rtl:
         return {"rtl": {
             "core": p.to_json(), "parts": self.options.parts, "blocks": self.options.blocks,
             "check": self.options.check, "digest": found.digest, "state_digest": found.state_digest,
-            "identical": self.alike, "steps": self.run.steps, "cycles": cycles, "macs": simulated.macs,
+            "identical": self.alike, "steps": steps, "cycles": cycles, "macs": simulated.macs,
             "utilisation": utilisation, "busy": busy, **waiting,
             "evaluation": {"cycles": report["measuring_cycles"],
                            "accuracy": {"train": last.train_accuracy, "test": last.test_accuracy}},

@@ -39,7 +39,8 @@ def prepare(options: Namespace) -> Callable[[], int | None]:
 
 def train(options: Namespace, recipe: recipes.Recipe, data: datasets.Dataset, usual: dict[str, Any],
           beside: Callable[[Any], str] = lambda row: "",
-          more: Callable[[network.Result], tuple[dict, list[str]]] = lambda result: ({}, [])) -> network.Result:
+          more: Callable[[network.Result], tuple[dict, list[str]]] = lambda result: ({}, []),
+          source: Callable | None = None) -> network.Result:
     """Train in golden, and tell the result.
 
     Parameters
@@ -50,6 +51,8 @@ def train(options: Namespace, recipe: recipes.Recipe, data: datasets.Dataset, us
         Called after each epoch with golden's Epoch; returns what its line tells besides.
     more : callable, optional
         Called with the result; returns what its JSON has besides, and lines of text before the digest.
+    source : callable, optional
+        As `network.train` takes it.
     """
     def progress(epoch: int, epochs: int, row: Any) -> None:
         line = (f"epoch {epoch}/{epochs}: loss {row.loss:.4f}, train {row.train_accuracy:.4f}, "
@@ -57,7 +60,7 @@ def train(options: Namespace, recipe: recipes.Recipe, data: datasets.Dataset, us
         (output.tell if options.verbose else output.progress)(line)
 
     result = network.train(recipe, data, progress=progress, save=options.save, resume=options.resume,
-                           start=options.start, **usual)
+                           start=options.start, source=source, **usual)
     recipe = result.recipe
     others, lines = more(result)
     output.done()

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from cores import alone
 from narrowgauge import cli
 from narrowgauge.cli.parser import EPILOG, parser
 from narrowgauge.golden import systems
@@ -42,8 +43,16 @@ def test_the_commands_are_found():
                {"generate": 8, "simulate": 10, "train": 12, "synth": 6}.items()), verbs
 
 
+@pytest.fixture
+def one_core(monkeypatch):
+    """Keep the core that commands build, and let one command at a time build it."""
+    monkeypatch.setenv("NARROWGAUGE_CACHE", str(ROOT / "build"))
+    with alone():
+        yield
+
+
 @pytest.mark.parametrize("command", COMMANDS)
-def test_command(command, tmp_path, monkeypatch, capsys):
+def test_command(command, tmp_path, monkeypatch, capsys, request):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     # What --system brings is taken away again.
@@ -52,6 +61,8 @@ def test_command(command, tmp_path, monkeypatch, capsys):
     words = shlex.split(command)
     if words[0] == "train":
         words += SHORT
+    if "--rtl" in words:
+        request.getfixturevalue("one_core")
     for option in {"--resume", "--start"}.intersection(words):
         # The file is that of an earlier command.
         at = words.index(option)

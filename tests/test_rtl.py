@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 from cores import alone, core_of
 from narrowgauge import catalog
@@ -23,8 +25,8 @@ DIGITS = ("train", "--work", "bf16", "--examples", "70,45", "--epochs", "1")
     (("--waves", "w.vcd"), "--waves is 'w.vcd'; allowed: with --rtl"),
     (("--window", "1,2"), "--window is '1,2'; allowed: with --rtl"),
     (("--rtl", "--check", "epoch"), "--check is 'epoch'; allowed: step, instruction"),
-    (("--rtl", "--resume", "run.npz"), "--resume is 'run.npz'; allowed: none with --rtl"),
-    (("--rtl", "--start", "run.npz"), "--start is 'run.npz'; allowed: none with --rtl"),
+    (("--rtl", "--resume", "run.npz"), "run.npz: No such file or directory"),
+    (("--rtl", "--start", "run.npz"), "run.npz: No such file or directory"),
     (("--rtl", "--waves", "w.fst"), "--waves is 'w.fst'; allowed: a name that ends in .vcd"),
     (("--rtl", "--window", "1,2"), "--window is '1,2'; allowed: with --waves"),
     (("--rtl", "--waves", "w.vcd", "--window", "3,2"), "--window is '3,2'; allowed: two cycles"),
@@ -98,6 +100,34 @@ def test_compensations_have_one_digest_twice_too(capsys, options_of):
     found = told["rtl"]
     assert (status, err, told["update"]) == (0, "", "kahan")
     assert (found["digest"], found["state_digest"], found["identical"]) == (told["digest"], told["state_digest"], True)
+
+
+def test_a_run_goes_on_in_the_core_and_in_golden(capsys, monkeypatch, tmp_path, merged):
+    """Golden, then the core, then golden again: the digest of a run in one piece. A file has what the core sent."""
+    path, other, right, wrong = (str(tmp_path / name) for name in ("run.npz", "whole.npz", "right.npz", "wrong.npz"))
+    options = ("--seed", "3", "--update", "stochastic")
+    own = (*options, "--save", path, "--resume", path)
+    _, out, _ = run(capsys, *DIGITS, *options, "--epochs", "3", "--save", other, "--json", "-")
+    whole = json.loads(out)
+    assert run(capsys, *DIGITS, *options, "--save", path)[0] == 0
+    status, out, err = run(capsys, *merged, *own, "--epochs", "2", "--verbose")
+    assert (status, out.splitlines()[-1]) == (0, "identical") and err.count("\n") == 1
+    assert "core: 3 steps in" in out  # those of the second epoch
+    status, out, err = run(capsys, *DIGITS, *own, "--epochs", "3", "--json", "-")
+    told = json.loads(out)
+    assert (status, err) == (0, "") and all(told[name] == whole[name] for name in (
+        "digest", "state_digest", "history", "precision"))
+    assert Path(path).read_bytes() == Path(other).read_bytes()
+    # Parameters of another run, and one bit of what the core sends, which its file has too.
+    codes = transfers.Transfers.codes
+    monkeypatch.setattr(transfers.Transfers, "codes", lambda self, message, *shape: codes(
+        self, message, *shape) ^ (shape == (10, 32)))
+    status, out, err = run(capsys, *merged, *options, "--start", path, "--save", wrong)
+    assert status == 1 and out.endswith("different: --check step tells where it begins\n")
+    run(capsys, *DIGITS, *options, "--start", path, "--save", right)
+    with np.load(wrong) as found, np.load(right) as expected:
+        assert all(np.array_equal(found[name], expected[name]) == (name[:10] != "1.weights.")
+                   for name in expected.files)
 
 
 def test_a_core_that_differs_is_told(capsys, monkeypatch, merged):

@@ -1,4 +1,4 @@
-"""A run before one of its steps, for whoever goes on with it: parameters as codes, and what its next step needs."""
+"""A run before one of its steps, for a training core that goes on: parameters as codes, and what a step needs."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ class Checkpoint:
     step : int
         From 0.
     codes : tuple of tuple of tuple of ndarray
-        Of each layer, and each of its parameters: its codes, and those of its moments. See `State.codes`.
+        By layer and parameter, codes of the parameter and of its moments: see `State.codes`.
     logs : tuple of None or (int, int)
         Of each layer with logarithmic weights, their scale and their bound.
     history : tuple of Epoch
@@ -54,7 +54,7 @@ class Checkpoint:
 
 def checkpoint(recipe: Recipe, dataset: Dataset, *, resume: str | os.PathLike | None = None,
                start: str | os.PathLike | None = None, **settings: Any) -> Checkpoint:
-    """Return the checkpoint at which `train` would begin with such arguments; it raises as `train` does."""
+    """Return the checkpoint at which `train` would begin with these arguments. It raises as `train` does."""
     _, course = begin(recipe, dataset, resume=resume, start=start, **settings)
     gemms = course.gemms
     return Checkpoint.of(course.state, history=tuple(course.history),

@@ -190,7 +190,8 @@ def train(recipe: Recipe, dataset: Dataset, *, seed: int = 1, epochs: int = 20, 
                 if not (course.diverged or gemms.finite and state.finite()):
                     course.diverged = {"epoch": epoch, "step": step}
                 course.note()
-            if course.unmeasured(epoch):
+            measures = course.unmeasured(epoch)
+            if measures:
                 loss, train_accuracy = _evaluate(gemms, layers, state, train_x, dataset.train_y, batch, MEASURED)
                 _, test_accuracy = _evaluate(gemms, layers, state, test_x, dataset.test_y, batch, MEASURED + TESTED)
                 if not (course.diverged or gemms.finite):
@@ -199,7 +200,7 @@ def train(recipe: Recipe, dataset: Dataset, *, seed: int = 1, epochs: int = 20, 
                 course.note()
                 if progress:
                     progress(epoch, epochs, course.history[-1])
-            if source is None or course.history and course.history[-1].epoch == epoch:
+            if source is None or measures or epoch == epochs:
                 course.write()
     flags = [gemms, *state.flags]
     return Result(recipe, seed, tuple(course.history), layers, tuple(state.parameters), tuple(state.statistics),

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ...base.checks import require
 from ...golden import core
 from ...golden.core import ERRORS, CoreResult, Run, RunHost, Sequencer, TrainerParameters
@@ -94,9 +96,9 @@ class Simulation:
             count = len(self.program.instructions)
             require(count <= parameters.program, "program", parameters.program,
                     f"{1 << (count - 1).bit_length()} or more, for {count} instructions with those of the check")
-        self.host = RunHost(parameters, run, data)
+        self.run, self.host = run, RunHost(parameters, run, data, parts)
         self.comparison = None if check is None else Comparison(
-            parameters, self.program, RunHost(parameters, run, data))
+            parameters, self.program, RunHost(parameters, run, data, parts))
         self.macs, self.peak, self.seconds = 0, 0.0, 0.0
         self.report: dict[str, int] | None = None
         self.model = CoreModel(parameters, name, text, **settings)
@@ -131,6 +133,8 @@ class Simulation:
     def advance(self) -> Epoch:
         """Run to the end of the next measured epoch, and return it as `network.train` tells it.
 
+        If the run is `saved`, the core has sent its parameters as well.
+
         Raises
         ------
         Stuck
@@ -139,9 +143,15 @@ class Simulation:
             Memories differ from golden's.
         """
         count = len(self.host.history)
-        while len(self.host.history) == count:
+        while len(self.host.history) == count or self.run.saved and self.host.latest is None:
             self._go_on()
         return self.host.history[-1]
+
+    def codes(self) -> list[list[list[np.ndarray]]]:
+        """Return the parameters and moments that the core sent last, as `State.codes` does. It raises as `advance`."""
+        if self.host.latest is None:
+            self.finish()
+        return self.host.codes()
 
     def finish(self) -> Simulated:
         """Run to the end of the program, and return a Simulated. It raises as `advance` does."""

@@ -94,10 +94,11 @@ def simulation(monkeypatch):
     monkeypatch.setattr(training, "CoreModel", Fake)
     monkeypatch.setattr(comparison, "places_of", places_of)
 
-    def make(recipe, check=None, **sizes):
+    def make(recipe, check=None, checkpoint=None, saved=False, parts=1, **sizes):
         layers = layers_of("mlp", DIGITS, (20,), False)
-        run = core.Run(recipe, layers, len(DIGITS.train_x), len(DIGITS.test_x), **USUAL)
-        return Simulation(core.trainer_of(run, **sizes), run, DIGITS, "", "", check=check)
+        run = core.Run(recipe, layers, len(DIGITS.train_x), len(DIGITS.test_x), checkpoint=checkpoint, saved=saved,
+                       **USUAL)
+        return Simulation(core.trainer_of(run, **sizes), run, DIGITS, "", "", check=check, parts=parts)
 
     return make
 
@@ -128,6 +129,40 @@ def test_a_run_goes_on_epoch_by_epoch(simulation, check):
     training = [number for number, each in enumerate(found.program.instructions) if each.name == "step"
                 and each.counter == 0 and not each.next]
     assert found.cycles == 10 * len([each for each in issues if not measuring < each.number < training[-1]])
+
+
+@pytest.mark.parametrize("name, parts, step, measured", [("bfp", 2, 2, [1, 2]), ("bfp", 1, 3, [2]),
+                                                         ("fast", 1, 1, [1, 2])])
+def test_a_saved_run_goes_on_and_is_saved(simulation, tmp_path, name, parts, step, measured):
+    """From any step to the end of an epoch, where the file has the core's codes, and from there to the run's end."""
+    recipe, path, usual = recipe_of(name), tmp_path / "run.npz", {"hidden": (20,), **USUAL}
+
+    def record(number, *_):
+        if number == step:
+            raise KeyboardInterrupt
+
+    whole = network.train(recipe, DIGITS, save=tmp_path / "whole.npz", **usual)
+    with pytest.raises(KeyboardInterrupt):
+        network.train(recipe, DIGITS, save=path, record=record, **usual)
+    found = simulation(recipe, "step", network.checkpoint(recipe, DIGITS, resume=path, **usual), True, parts)
+    rows, epochs = [], []
+
+    def source():
+        epochs.append(len(found.host.history))
+        return found.codes()
+
+    mine = network.train(recipe, DIGITS, resume=path, save=path, source=source, **usual,
+                         progress=lambda *_: rows.append(found.advance()))
+    ended = found.finish()
+    assert (ended.result.digest, ended.result.state_digest) == (whole.digest, whole.state_digest)
+    assert mine.digest == whole.digest and ended.result.history == whole.history
+    assert rows == list(whole.history[-len(measured):])
+    assert epochs == measured and path.read_bytes() == (tmp_path / "whole.npz").read_bytes()
+    assert ended.macs == (140 - min(32 * step, 70)) * (2 * 64 * 20 + 3 * 20 * 10)
+    # Nothing is left: the core sends back what it got.
+    done = simulation(recipe, None, network.checkpoint(recipe, DIGITS, resume=path, **usual), True, parts)
+    assert network.train(recipe, DIGITS, resume=path, save=path, source=done.codes, **usual).digest == whole.digest
+    assert done.finish().result.digest == whole.digest and done.macs == 0
 
 
 def numbered(program, name, place=0):

@@ -41,6 +41,29 @@ def test_a_run_ends_with_the_digests_of_training(name, recipe, settings, own):
     assert report["measuring_cycles"] == spent.sum() - spent[0] - spent[report["number"]] - simulation.cycles
 
 
+def test_a_saved_run_goes_on_within_an_epoch(tmp_path):
+    """With learning rates that fell before and fall later, random words by step, and a last batch of its own."""
+    parameters, module, text = core_of("lanes")
+    recipe, path = recipe_of("bfp", mantissa=3, update="stochastic"), tmp_path / "run.npz"
+    run, usual = run_of(recipe, epochs=2, batch=16, lr_drops=(0.3, 0.9), decay=0.01, hidden=(20, 9))
+
+    def record(step, *_):
+        if step == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        network.train(recipe, DIGITS, save=path, record=record, **usual)
+    begin = network.checkpoint(recipe, DIGITS, resume=path, **usual)
+    run = dataclasses.replace(run, checkpoint=begin, saved=True)
+    with alone():
+        simulation = Simulation(parameters, run, DIGITS, module, text, check="step", idle=0.3, busy=0.3, parts=2)
+    found, expected = simulation.finish(), network.train(recipe, DIGITS, save=tmp_path / "whole.npz", **usual)
+    assert (found.result.digest, found.result.state_digest) == (expected.digest, expected.state_digest)
+    assert found.result.history == expected.history and found.report["error"] == 0
+    network.train(recipe, DIGITS, resume=path, save=path, source=simulation.codes, **usual)
+    assert path.read_bytes() == (tmp_path / "whole.npz").read_bytes()
+
+
 def test_a_reset_leads_to_a_fresh_start():
     """In whatever a trainer was; what its memories hold, NaN among it, does not matter."""
     parameters, module, text = core_of("merged")
