@@ -1,7 +1,6 @@
 # amaranth: UnusedElaboratable=no
 """``narrowgauge train --rtl``: a core of simulated Verilog trains beside golden."""
 
-import dataclasses
 from argparse import Namespace
 from typing import Any
 
@@ -37,9 +36,9 @@ class Rtl:
         require(window is None or options.waves is not None, "--window", options.window, "with --waves")
         require(options.check is None or options.check in CHECKS, "--check", options.check, ", ".join(CHECKS))
         self.options, self.recipe, self.data, self.usual = options, recipe, data, usual
-        self.parameters, run = core_of(options, recipe, data, usual)
         begin = network.checkpoint(recipe, data, resume=options.resume, start=options.start, **usual)
-        self.run = dataclasses.replace(run, checkpoint=begin, saved=options.save is not None)
+        self.parameters, self.run = core_of(options, recipe, data, usual, checkpoint=begin,
+                                            saved=options.save is not None)
         self.settings = {"parts": options.parts, "blocks": options.blocks}
         core.compiled(self.parameters, self.run, **self.settings)  # what does not fit is told before any work
         self.settings |= {"check": options.check, "waves": options.waves, "window": window}

@@ -2,6 +2,7 @@
 
 import dataclasses
 from argparse import Namespace
+from contextlib import suppress
 from typing import Any
 
 from ..base.checks import require, require_int
@@ -11,6 +12,8 @@ from . import output
 from .settings import numbers, settings, settings_of, value
 
 __all__ = ["core_of", "run_of"]
+
+MOST = 4096  # instructions that a core may have room for
 
 
 def run_of(options: Namespace) -> tuple[recipes.Recipe, datasets.Dataset, dict[str, Any]]:
@@ -40,15 +43,23 @@ def run_of(options: Namespace) -> tuple[recipes.Recipe, datasets.Dataset, dict[s
     return recipe, data, usual
 
 
-def core_of(options: Namespace, recipe: recipes.Recipe, data: datasets.Dataset, usual: dict[str, Any]
+def core_of(options: Namespace, recipe: recipes.Recipe, data: datasets.Dataset, usual: dict[str, Any], **others: Any
             ) -> tuple[core.TrainerParameters, core.Run]:
-    """Return a core for such a run, and the run in it, both checked: ``--core`` has what is not just large enough."""
+    """Return a core for such a run, and the run in it, both checked: ``--core`` has what is not just large enough.
+
+    `others` are fields of the Run.
+    """
     settled = {name: usual[name] for name in ("seed", "epochs", "batch", "lr", "momentum", "decay", "lr_drops")}
     run = core.Run(recipe.with_head(data.classes), network.check(data, **usual), len(data.train_x), len(data.test_x),
-                   **settled)
-    own = core.trainer_of(run)
-    parameters = core.TrainerParameters.from_json(own.to_json() | settings(options.core, "--core"))
+                   **settled, **others)
+    own, given = core.trainer_of(run), settings(options.core, "--core")
+    parameters = core.TrainerParameters.from_json(own.to_json() | given)
     core.require_runs(parameters, run)
     for name in ("parts", "blocks"):
         require_int(name, getattr(options, name), 1, 8)
+    if "program" not in given:
+        with suppress(ValueError):  # what does not fit is told by who needs it
+            program = core.compiled(dataclasses.replace(parameters, program=MOST), run, options.parts, options.blocks)
+            size = max(parameters.program, 1 << (len(program.instructions) - 1).bit_length())
+            parameters = dataclasses.replace(parameters, program=size)
     return parameters, run

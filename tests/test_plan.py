@@ -37,6 +37,14 @@ def test_a_run_that_does_not_fit(capsys):
     assert told["misfit"].startswith("program is 64; allowed: 256 or more")
 
 
+def test_a_long_program_makes_a_core_with_room_for_it(capsys):
+    """Nine layers need more instructions than a core has room for by default."""
+    hidden = ("--hidden", ",".join(["8"] * 9))
+    assert json.loads(run(capsys, *DIGITS, *hidden, "--json", "-")[1])["core"]["program"] == 1024
+    status, out, _ = run(capsys, *DIGITS, *hidden, "--core", "program=512")
+    assert status == 1 and "does not fit: program is 512; allowed: 1024 or more, for " in out
+
+
 @pytest.mark.parametrize("arguments, error", [
     (("--core", "lames=3"), "parameter is 'lames'; allowed: system, rows,"),
     (("--core", "lanes=3"), "lanes is 3; allowed: 1, 2, 4, 8, 16"),

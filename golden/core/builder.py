@@ -61,7 +61,7 @@ class Builder:
     def number(self, name: str) -> int:
         """Return the number of a tensor's name, a new one if there is none."""
         require(name in self.names or len(self.names) < TENSORS, "tensors", len(self.names) + 1,
-                f"at most {TENSORS}: fewer layers")
+                f"at most {TENSORS}: fewer layers, parts or blocks")
         return self.names.setdefault(name, len(self.names))
 
     def tensor(self, name: str, memory: str, block: int, stride: int, rows: int, columns: int, top: int = 0,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from .compiler import compiled
 from .cycles import Cycles, step_cycles
 from .layout import Layout, Run, require_runs
 from .parameters import TrainerParameters
@@ -62,6 +63,7 @@ def plan(parameters: TrainerParameters, run: Run, parts: int = 1, blocks: int = 
     memories |= {name: (0, 0, rams[name]) for name in ("array", "program")}
     misfit, step = None, None
     try:
+        compiled(parameters, run, parts, blocks)
         step = step_cycles(parameters, run, parts, blocks)
     except ValueError as error:
         misfit = str(error)

@@ -21,6 +21,9 @@ from narrowgauge.sim.core import CoreModel, Simulation
      {"check": "step", "idle": 0.2, "busy": 0.2}),
     ("lanes", recipe_of("bfp", mantissa=3, gradients_rounding="nearest"), {"batch": 70, "hidden": (36, 9)},
      {"busy": 0.9, "parts": 2, "blocks": 2}),
+    ("lanes", recipe_of("bfp"), {"hidden": (8,) * 7, "lr_drops": (0.5,)}, {}),
+    ("lanes", recipe_of("bfp", mantissa=2), {"batch": 69, "hidden": (1,)}, {}),  # the last batch has one example
+    ("merged", recipe_of("bfp", update="stochastic"), {"batch": 1, "hidden": ()}, {"seed": 3}),
 ])
 def test_a_run_ends_with_the_digests_of_training(name, recipe, settings, own):
     parameters, module, text = core_of(name)
