@@ -71,7 +71,7 @@ class Rtl:
         """Let the core train for an epoch, and return what its line tells."""
         found, simulation = self.simulation.advance(), self.simulation
         told = f", {simulation.cycles:,} cycles, {simulation.peak / simulation.cycles:.1%} of the peak"
-        if found != row:
+        if repr(found) != repr(row):  # a loss may be NaN, which equals nothing
             self.alike = False
             told += (f"; the core: loss {found.loss:.4f}, train {found.train_accuracy:.4f}, "
                      f"test {found.test_accuracy:.4f}")

@@ -1,9 +1,9 @@
 # amaranth: UnusedElaboratable=no
-"""Trains digits in simulated cores, and places a core: the tables of units/core.md that are of the circuit.
+"""Trains in simulated cores, and places a core: the tables of units/core.md that are of the circuit.
 
-``python docs/core_rtl.py --train [LABEL ...]`` trains for 20 epochs in golden and in Verilog, minutes for each row. It
-ends with an error where the digests differ. ``--cost [LABEL ...]`` synthesises, places and routes, which takes hours.
-Both write data/core-rtl.csv or data/core-cost.csv, and then the tables.
+``python docs/core_rtl.py --train [LABEL ...]`` trains in golden and in Verilog, minutes for each row: digits for 20
+epochs, Fashion-MNIST for one. It ends with an error where the digests differ. ``--cost [LABEL ...]`` synthesises,
+places and routes, which takes hours. Both write data/core-rtl.csv or data/core-cost.csv, and then the tables.
 """
 
 import argparse
@@ -21,13 +21,16 @@ from narrowgauge.synth import flow
 
 PAGE, RUNS, COSTS = HERE / "units" / "core.md", HERE / "data" / "core-rtl.csv", HERE / "data" / "core-cost.csv"
 USUAL = ["--recipe", "bfp", "--work", "bf16", "--rtl", "--json", "-"]
-LARGE = ["--core", "lanes=4", "--core", "updates=[\"plain\",\"stochastic\"]"]
-# Options of each row: one core, 4 x 4 with cells of 4 bits, trains all of them.
+LARGE = ["--core", "mantissa=4", "--core", "lanes=4", "--core", "updates=[\"plain\",\"stochastic\"]"]
+FASHION = ["--data", "fashion-mnist", "--examples", "4000,1000", "--epochs", "1"]
+# Options of each row: of a network, one core, 4 x 4 with cells of 4 bits, trains all of them.
 ROWS = {
     "4 bits, plain": [],
     "4 bits, stochastic": ["--update", "stochastic"],
     "2 bits, plain": ["--set", "mantissa=2"],
     "2 bits, stochastic": ["--set", "mantissa=2", "--update", "stochastic"],
+    "Fashion-MNIST, 4 bits, plain": FASHION,
+    "Fashion-MNIST, 2 bits, stochastic": [*FASHION, "--set", "mantissa=2", "--update", "stochastic"],
 }
 # Settings, device, seeds.
 CORES = {
@@ -59,10 +62,10 @@ def kept(path, key="label"):
 def train(labels, epochs):
     """Train, and write the rows."""
     for label in labels:
-        found = run([*ROWS[label], *LARGE, "--epochs", str(epochs)])
+        found = run(["--epochs", str(epochs), *ROWS[label], *LARGE])
         rtl, rows = found["rtl"], kept(RUNS)
         rows[label] = dict(zip(TOLD, (
-            label, epochs, found["accuracy"]["test"], rtl["steps"], rtl["cycles"], rtl["utilisation"],
+            label, found["epochs"], found["accuracy"]["test"], rtl["steps"], rtl["cycles"], rtl["utilisation"],
             rtl["evaluation"]["cycles"], found["digest"][:12], rtl["identical"])))
         save(RUNS, TOLD, [[rows[each][name] for name in TOLD] for each in ROWS if each in rows])
         print(rows[label], file=sys.stderr, flush=True)

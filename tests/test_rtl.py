@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from cores import alone, core_of
 from narrowgauge import catalog
-from narrowgauge.golden import core
+from narrowgauge.golden import core, datasets
 from narrowgauge.golden.core import transfers
 from narrowgauge.sim.core import CoreModel
 from test_cli import run
@@ -128,6 +128,19 @@ def test_a_run_goes_on_in_the_core_and_in_golden(capsys, monkeypatch, tmp_path, 
     with np.load(wrong) as found, np.load(right) as expected:
         assert all(np.array_equal(found[name], expected[name]) == (name[:10] != "1.weights.")
                    for name in expected.files)
+
+
+def test_a_run_that_diverges_is_alike(capsys, tmp_path, merged):
+    """A number beyond all others makes sums infinite, and losses NaN, in golden and in the core."""
+    data = datasets.load("digits").first(70, 45)
+    x = data.train_x.copy()
+    x[7, 20] = 3e38
+    np.savez(tmp_path / "odd.npz", train_x=x, train_y=data.train_y, test_x=data.test_x, test_y=data.test_y)
+    status, out, err = run(capsys, *merged, "--data", f"npz:{tmp_path}/odd.npz", "--lr", "0.1", "--json", "-")
+    told = json.loads(out)
+    assert (status, told["rtl"]["identical"], told["loss"]) == (0, True, None)
+    assert told["diverged"] and told["overflow"] and told["rtl"]["overflow"] is not None
+    assert err.startswith("narrowgauge train: warning: the run diverged in epoch 1, ") and err.count("\n") == 1
 
 
 def test_a_core_that_differs_is_told(capsys, monkeypatch, merged):
