@@ -1,7 +1,11 @@
 # amaranth: UnusedElaboratable=no
 """``narrowgauge train --rtl``: a core of simulated Verilog trains beside golden."""
 
+import signal
+import threading
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from .. import catalog
@@ -46,7 +50,7 @@ class Rtl:
         self.unit.component(self.parameters)  # its own checks
         self.tools = runner.simulator()
         cache_folder("sim")
-        self.alike = True
+        self.alike, self.written = True, False
 
     def train(self) -> int:
         """Train, tell both digests, and return the exit status."""
@@ -56,7 +60,7 @@ class Rtl:
         try:
             if self.options.program is not None:
                 output.write(self.options.program, self.simulation.program.text())
-            train(self.options, self.recipe, self.data, self.usual, self._beside, self._more, self.simulation.codes)
+            train(self.options, self.recipe, self.data, self.usual, self._beside, self._more, self._codes)
         except (Stuck, Differs) as error:
             output.done()
             output.tell(f"narrowgauge train: the core and golden differ: {error}")
@@ -69,13 +73,56 @@ class Rtl:
 
     def _beside(self, row: network.Epoch) -> str:
         """Let the core train for an epoch, and return what its line tells."""
-        found, simulation = self.simulation.advance(), self.simulation
+        simulation = self.simulation
+        try:
+            with self._noting():
+                found = simulation.advance()
+        except KeyboardInterrupt:
+            if self.options.save is not None and simulation.interrupted:
+                self._save(row.epoch * self.run.per_epoch)
+            raise
         told = f", {simulation.cycles:,} cycles, {simulation.peak / simulation.cycles:.1%} of the peak"
         if repr(found) != repr(row):  # a loss may be NaN, which equals nothing
             self.alike = False
             told += (f"; the core: loss {found.loss:.4f}, train {found.train_accuracy:.4f}, "
                      f"test {found.test_accuracy:.4f}")
         return told
+
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        """Note the first Ctrl-C where a file is saved, rather than raise it anywhere; the second one is raised."""
+        def note(number: int, frame: Any) -> None:
+            signal.signal(number, before)
+            self.simulation.interrupted = True
+
+        if self.options.save is None or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.getsignal(signal.SIGINT)
+        signal.signal(signal.SIGINT, note)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _save(self, golden: int) -> None:
+        """Save the core's state before the step that golden is at: golden trains up to the core's step again."""
+        output.progress("saving the core's state")
+        options, last = self.options, self.simulation.stop()
+
+        def record(step: int, *operand: Any) -> None:
+            if step >= last:
+                raise KeyboardInterrupt
+
+        resume, start = (options.save, None) if self.written else (options.resume, options.start)
+        if last < golden:
+            network.train(self.recipe, self.data, record=record, save=options.save, resume=resume, start=start,
+                          source=self._codes, **self.usual)
+
+    def _codes(self, step: int) -> list | None:
+        codes = self.simulation.codes(step)
+        self.written |= codes is not None
+        return codes
 
     def _more(self, result: network.Result) -> tuple[dict, list[str]]:
         """Let the core send its parameters; return what the JSON has of it, and lines that tell the same."""

@@ -1,15 +1,19 @@
 """``narrowgauge train --rtl``: training in a core's Verilog, beside golden."""
 
+import contextlib
 import json
+import os
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from cores import alone, core_of
+from cores import alone, core_of, recipe_of
 from narrowgauge import catalog
-from narrowgauge.golden import core, datasets
+from narrowgauge.golden import core, datasets, network
 from narrowgauge.golden.core import transfers
 from narrowgauge.sim.core import CoreModel
 from test_cli import run
@@ -128,6 +132,42 @@ def test_a_run_goes_on_in_the_core_and_in_golden(capsys, monkeypatch, tmp_path, 
     with np.load(wrong) as found, np.load(right) as expected:
         assert all(np.array_equal(found[name], expected[name]) == (name[:10] != "1.weights.")
                    for name in expected.files)
+
+
+@pytest.mark.parametrize("message, steps", [(1, (1, 3)), (9, (7, 7)), (30, (8, 12)), (45, (14, 14))])
+def test_ctrl_c_saves_what_the_core_has(capsys, monkeypatch, tmp_path, merged, message, steps):
+    """In steps of the first and the second of two epochs of seven, and where accuracy is measured after them."""
+    options = ("--seed", "3", "--batch", "10", "--epochs", "2")
+    path, other = tmp_path / "run.npz", tmp_path / "other.npz"
+    following, count = CoreModel.next, iter(range(1000))
+
+    def interrupted(self, synced=False):
+        if next(count) == message:
+            os.kill(os.getpid(), signal.SIGINT)
+        return following(self, synced)
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(CoreModel, "next", interrupted)
+    status, out, err = run(capsys, *merged, *options, "--save", str(path))
+    found = re.fullmatch(rf"narrowgauge train: interrupted after (\d+) of 14 steps; resume from {path}\n", err)
+    assert (status, out) == (130, "") and found, err
+    step = int(found[1])
+    assert steps[0] <= step <= steps[1] and signal.getsignal(signal.SIGINT) == before
+    # Golden's file of this step has the same content, and its run the same end.
+    recipe = recipe_of("bfp")
+    usual = {"seed": 3, "batch": 10, "epochs": 2, "lr": 0.1, "decay": 0.0}
+    data = datasets.load("digits").first(70, 45)
+
+    def record(number, *_):
+        if number == step:
+            raise KeyboardInterrupt
+
+    with contextlib.suppress(KeyboardInterrupt):
+        network.train(recipe, data, save=other, record=record, **usual)
+    if step < 14:
+        assert path.read_bytes() == other.read_bytes()
+    whole = network.train(recipe, data, **usual)
+    assert network.train(recipe, data, resume=path, **usual).digest == whole.digest
 
 
 def test_a_run_that_diverges_is_alike(capsys, tmp_path, merged):

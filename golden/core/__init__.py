@@ -3,7 +3,7 @@
 Source: numerics contract, section 15.
 """
 
-from .compiler import compiled
+from .compiler import compiled, reading
 from .cycles import Cycles, Timeline, step_cycles, work_of
 from .host import CoreResult, RunHost
 from .instructions import UNITS, Instruction, decode, encode
@@ -20,5 +20,5 @@ from .views import Taps, View, Window
 __all__ = [
     "COUNTED", "ERRORS", "REPORT", "UNITS", "Core", "CoreResult", "Cycles", "Host", "Instruction", "Issue", "Plan",
     "Program", "Run", "RunHost", "Sequencer", "Taps", "Timeline", "TrainerParameters", "View", "Window", "assemble",
-    "compiled", "decode", "encode", "plan", "require_runs", "step_cycles", "train", "trainer_of", "work_of",
+    "compiled", "decode", "encode", "plan", "reading", "require_runs", "step_cycles", "train", "trainer_of", "work_of",
 ]

@@ -18,7 +18,7 @@ from .parameters import TrainerParameters
 from .program import Program
 from .sequencer import CODE
 
-__all__ = ["compiled"]
+__all__ = ["compiled", "reading"]
 
 
 
@@ -253,7 +253,7 @@ class _Compiler(Builder):
 
     def whole(self) -> None:
         """Emit a run: parameters in, epochs, parameters out."""
-        run, layout, recipe = self.run, self.layout, self.run.recipe
+        run, recipe = self.run, self.run.recipe
         self.set("seed", run.seed)
         if run.begin.step:
             self.set("training", run.begin.step)
@@ -263,12 +263,23 @@ class _Compiler(Builder):
         self.set("decay", rate_code(self.p.stored, float(run.decay), "decay"))
         self.modes()
         self.madam()
-        for i, layer in enumerate(run.layers):
+        self.define()
+        self.parameters("in", "to")
+        self.epochs()
+        self.parameters("out", "a")
+        self.emit("halt")
+
+    def define(self) -> None:
+        """Emit the tensors of all parameters."""
+        layout = self.layout
+        for i, layer in enumerate(self.run.layers):
             self.tensor(f"w{i + 1}", "W", layout.w[i], layout.pitch[i], layer.outputs, layer.patch)
             block, top = layout.b[i]
             self.tensor(f"b{i + 1}", "W", block, 1, 1, layer.outputs, top)
-        self.parameters("in", "to")
-        self.epochs()
+
+    def read(self) -> None:
+        """Emit that parameters are sent."""
+        self.define()
         self.parameters("out", "a")
         self.emit("halt")
 
@@ -358,6 +369,18 @@ def compiled(parameters: TrainerParameters, run: Run, parts: int = 1, blocks: in
     require_int("blocks", blocks, 1, 8)
     compiler = _Compiler(parameters, run, parts, blocks)
     compiler.whole()
+    return _program(compiler)
+
+
+def reading(parameters: TrainerParameters, run: Run) -> Program:
+    """Return a program that sends parameters and moments, for a core that a run's program was stopped in."""
+    compiler = _Compiler(parameters, run, 1, 1)
+    compiler.read()
+    return _program(compiler)
+
+
+def _program(compiler: _Compiler) -> Program:
+    parameters = compiler.p
     count = len(compiler.code)
     require(count <= parameters.program, "program", parameters.program,
             f"{1 << (count - 1).bit_length()} or more, for {count} instructions")

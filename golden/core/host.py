@@ -63,6 +63,8 @@ class RunHost:
         The measured epochs so far.
     latest : list of ndarray, optional
         Parameters and their moments, as they came last; None while those of the latest epoch have not come.
+    step : int
+        The step of training whose examples and labels are not yet asked for.
     """
 
     def __init__(self, parameters: TrainerParameters, run: Run, data: Dataset, parts: int = 1,
@@ -87,6 +89,7 @@ class RunHost:
                       for start in range(0, run.train, run.batch)]
         self._losses, within = list(run.begin.losses), run.begin.step % run.per_epoch
         self._left = sum(self._sums[within:]) if within else 0
+        self.step = run.begin.step
         self._feed = self.tensors()
 
     def tensors(self) -> Iterator[np.ndarray]:
@@ -101,13 +104,14 @@ class RunHost:
         train_x, test_x = (p.work.encode(x.reshape(len(x), -1)) for x in (data.train_x, data.test_x))
         if self.table is not None:
             train_x, test_x = (np.searchsorted(self.table, x).astype(np.uint32) for x in (train_x, test_x))
-        step, to_measure = run.begin.step, self._measured[len(run.begin.history):]
+        begin, to_measure = run.begin.step, self._measured[len(run.begin.history):]
         for epoch in range(1, run.epochs + 1):
             order = np.argsort(rng.random(len(train_x)), kind="stable")
-            done = max(step - (epoch - 1) * run.per_epoch, 0)
+            done = max(begin - (epoch - 1) * run.per_epoch, 0)
             for first in range(done * run.batch, len(order), run.batch):
                 chosen = order[first:first + run.batch]
                 yield train_x[chosen]
+                self.step = (epoch - 1) * run.per_epoch + first // run.batch + 1
                 yield data.train_y[np.newaxis, chosen].astype(np.uint32)
             if epoch not in to_measure:
                 continue

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -20,7 +20,7 @@ __all__ = ["Course", "Epoch", "configuration"]
 
 # The parts of a saved run that `Course.start` takes.
 GIVEN = ("parameter", "bound", "scale", "mean", "variance")
-Source = Callable[[], Iterable[Iterable[Iterable[np.ndarray]]]]
+Source = Callable[[int], Iterable[Iterable[Iterable[np.ndarray]]] | None]
 FLAGS = ("invalid", "overflow", "finite")  # of the products
 
 
@@ -98,7 +98,8 @@ class Course:
     save : path, optional
         Of the file that the run is saved to.
     source : callable, optional
-        Returns codes as `State.codes` does. A file has them in place of the state's own.
+        Called with a step before a file is written; returns codes as `State.codes` does, which the file has in place of
+        the state's own. It returns None where it has none of that step: then no file is written.
 
     Attributes
     ----------
@@ -114,7 +115,7 @@ class Course:
     def __init__(self, gemms: Gemms, state: State, rng: np.random.Generator, configured: dict,
                  save: str | os.PathLike | None = None, source: Source | None = None) -> None:
         self.gemms, self.state, self._rng, self._configured, self._save = gemms, state, rng, configured, save
-        self._source, self._written = source, 0
+        self._source, self._written = source, cast(int | None, None)
         self.per_epoch = -(-configured["data"]["examples"]["train"] // configured["batch"])
         self.history: list[Epoch] = []
         self.diverged: dict | None = None
@@ -151,11 +152,12 @@ class Course:
         self.note()
         try:
             yield
-        except KeyboardInterrupt:
-            if self._save is None or self._source and not self._written:
+        except KeyboardInterrupt as error:
+            if self._save is None or error.args:  # it has been told
                 raise
-            if not self._source:  # a source has codes at the end of an epoch alone
-                self.write()
+            self.write()
+            if self._written is None:
+                raise
             done, steps = self._written, self._configured["epochs"] * self.per_epoch
             raise KeyboardInterrupt(f"interrupted after {done} of {steps} steps; resume from {self._save}") from None
 
@@ -181,7 +183,11 @@ class Course:
             return
         run, control = self._noted["run"], self.gemms.control
         arrays = {name: field.array for name, field in self._noted["fields"].items()}
-        arrays |= self.state.coded(self._source()) if self._source else {}
+        if self._source:
+            codes = self._source(run["step"])
+            if codes is None:
+                return
+            arrays |= self.state.coded(codes)
         arrays["losses"] = np.array(self._noted["losses"][:self._noted["batches"]], np.int64).reshape(-1, 2)
         rows = [[row.loss, row.train_accuracy, row.test_accuracy, *([] if row.head_loss is None else [row.head_loss])]
                 for row in self.history[:run["measured"]]]

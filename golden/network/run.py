@@ -156,8 +156,8 @@ def train(recipe: Recipe, dataset: Dataset, *, seed: int = 1, epochs: int = 20, 
         Of a saved run whose parameters and running statistics the run begins with. Layers and formats are the same. The
         generator gives its weights all the same, so orders do not change.
     source : callable, optional
-        Of codes, as `State.codes` returns them: a core that trains beside golden has some. The saved file gets these
-        codes in place of golden's own. Then it is written after measured epochs alone.
+        Of codes for the saved file, in place of golden's own: those of a core that trains beside golden. It is called
+        with a step, and returns codes as `State.codes` does. Where it returns None, no file is written.
 
     Returns
     -------
@@ -190,8 +190,7 @@ def train(recipe: Recipe, dataset: Dataset, *, seed: int = 1, epochs: int = 20, 
                 if not (course.diverged or gemms.finite and state.finite()):
                     course.diverged = {"epoch": epoch, "step": step}
                 course.note()
-            measures = course.unmeasured(epoch)
-            if measures:
+            if course.unmeasured(epoch):
                 loss, train_accuracy = _evaluate(gemms, layers, state, train_x, dataset.train_y, batch, MEASURED)
                 _, test_accuracy = _evaluate(gemms, layers, state, test_x, dataset.test_y, batch, MEASURED + TESTED)
                 if not (course.diverged or gemms.finite):
@@ -200,8 +199,7 @@ def train(recipe: Recipe, dataset: Dataset, *, seed: int = 1, epochs: int = 20, 
                 course.note()
                 if progress:
                     progress(epoch, epochs, course.history[-1])
-            if source is None or measures or epoch == epochs:
-                course.write()
+            course.write()
     flags = [gemms, *state.flags]
     return Result(recipe, seed, tuple(course.history), layers, tuple(state.parameters), tuple(state.statistics),
                   digest(state.whole(), recipe.work), any(each.invalid for each in flags), state.skipped, state.scale,

@@ -19,7 +19,6 @@ from .harness import REASONS
 
 __all__ = ["CoreModel", "Stuck"]
 
-CHUNK = 1 << 14  # transfers that are handed over at a time, at least; no bit depends on it
 ROOM = 1 << 12
 PATIENCE = 1_000_000
 FOREVER = 2**62
@@ -174,6 +173,12 @@ class CoreModel:
                 message, self._parts = np.concatenate(self._parts), []
                 return message
 
+    def drain(self) -> None:
+        """Send no further part, and run until nothing moves any more; messages that come are dropped."""
+        self.state.more = self.state.stop = 0
+        while REASONS[self._library.run(self._model, ctypes.byref(self.state))] != "quiet":
+            self.state.came = 0
+
     def run(self, cycles: int) -> None:
         """Run so many cycles; messages that come are dropped."""
         self.state.pause = self.cycles + cycles
@@ -182,17 +187,13 @@ class CoreModel:
         self.state.pause = FOREVER
 
     def _fill(self) -> None:
-        """Hand over more of what is to be sent."""
-        parts, count = [], 0
-        while count < CHUNK:
-            part = next(self._source, None)
-            if part is None:
-                self.state.more = 0
-                break
-            parts.append(part)
-            count += len(part)
-        self._inputs = np.ascontiguousarray(np.concatenate([self._inputs[:0], *parts]))
-        self.state.inputs, self.state.count, self.state.sent = self._inputs.ctypes.data, count, 0
+        """Hand over the next part of what is to be sent."""
+        part = next(self._source, None)
+        if part is None:
+            self.state.more = 0
+            return
+        self._inputs = np.ascontiguousarray(part, np.uint32)
+        self.state.inputs, self.state.count, self.state.sent = self._inputs.ctypes.data, len(part), 0
 
     def counters(self) -> dict[str, int]:
         """Return what the trainer has counted, by the names of `golden.core.COUNTED`. It takes some cycles."""

@@ -78,6 +78,8 @@ class Simulation:
         With a ``sync`` wherever memories are compared.
     host : RunHost
         Its history has the measured epochs so far.
+    interrupted : bool
+        Set it, from a signal handler for one: `advance` soon raises KeyboardInterrupt, between two messages.
     macs, peak : int, float
         As in `Simulated`, so far.
 
@@ -101,6 +103,7 @@ class Simulation:
             parameters, self.program, RunHost(parameters, run, data, parts))
         self.macs, self.peak, self.seconds = 0, 0.0, 0.0
         self.report: dict[str, int] | None = None
+        self.interrupted, self._step = False, -1  # the step of the codes that the core sent last
         self.model = CoreModel(parameters, name, text, **settings)
         self.model.state.patience = 10_000 + round(
             PATIENCE * core.step_cycles(parameters, run, parts, blocks).cycles)
@@ -144,14 +147,41 @@ class Simulation:
         """
         count = len(self.host.history)
         while len(self.host.history) == count or self.run.saved and self.host.latest is None:
+            if self.interrupted:
+                raise KeyboardInterrupt
             self._go_on()
+        self._step = self.host.history[-1].epoch * self.run.per_epoch
+        if self.interrupted:
+            raise KeyboardInterrupt
         return self.host.history[-1]
 
-    def codes(self) -> list[list[list[np.ndarray]]]:
-        """Return the parameters and moments that the core sent last, as `State.codes` does. It raises as `advance`."""
-        if self.host.latest is None:
+    def stop(self) -> int:
+        """Stop the core after a step, read its parameters and moments, and return the number of steps so far.
+
+        The host sends no further examples. So the core does the steps that it has examples for, and waits. A reset ends
+        the program, and another program reads the memories.
+        """
+        self.model.drain()
+        self.model.reset()
+        program = core.reading(self.parameters, self.run)
+        self.model.send(program, ())
+        self.host.latest = [
+            self.model.transfers.codes(self._message(), issue.views["a"].rows, issue.views["a"].columns)
+            for issue in Sequencer(self.parameters.side, program).issues()]
+        self._step = self.host.step
+        return self._step
+
+    def _message(self) -> np.ndarray:
+        message = self.model.next()
+        assert message is not None and self.model.transfers.kind(message) == TENSOR, "the core cannot be read"
+        return message
+
+    def codes(self, step: int) -> list[list[list[np.ndarray]]] | None:
+        """Return parameters and moments before a step, as `State.codes` does, if these are what the core sent last."""
+        if step == self.run.begin.step == self.run.steps and self.report is None:  # there is nothing to train
             self.finish()
-        return self.host.codes()
+            self._step = step
+        return self.host.codes() if step == self._step else None
 
     def finish(self) -> Simulated:
         """Run to the end of the program, and return a Simulated. It raises as `advance` does."""

@@ -146,7 +146,9 @@ def test_what_a_core_has_is_saved(name, tmp_path):
             with np.errstate(all="ignore"):
                 model.execute(next(issues), host)
 
-    def source():
+    def source(step):
+        if step % (run.per_epoch * run.measure_every) and step != run.steps:
+            return None
         found.append(host.codes())
         return found[-1]
 
@@ -159,7 +161,7 @@ def test_what_a_core_has_is_saved(name, tmp_path):
     codes = found[-1]
     codes[1][0][1] = codes[1][0][1] ^ 1
     wrong = tmp_path / "wrong.npz"
-    network.train(recipe, DIGITS, save=wrong, source=lambda: codes, **settings)
+    network.train(recipe, DIGITS, save=wrong, source=lambda step: codes, **settings)
     with np.load(wrong) as saved, np.load(theirs) as right:
         assert [each for each in saved.files if not np.array_equal(saved[each], right[each])] == [
             "1.weights." + ("second" if parameters.madam else "velocity")]
@@ -170,12 +172,15 @@ def test_an_interrupted_run_keeps_what_the_core_had(tmp_path):
     recipe, settings, run, _, _ = runs("plain")
     path, state = tmp_path / "run.npz", network.checkpoint(recipe, DIGITS, **settings).codes
 
+    def source(step):
+        return None if step % run.per_epoch else state
+
     def record(number, *_):
         if number == at:
             raise KeyboardInterrupt
 
     for at, told in ((2, ""), (6, f"interrupted after 4 of 8 steps; resume from {path}")):
         with pytest.raises(KeyboardInterrupt) as error:
-            network.train(recipe, DIGITS, save=path, record=record, source=lambda: state, **settings)
+            network.train(recipe, DIGITS, save=path, record=record, source=source, **settings)
         assert str(error.value) == told and path.exists() == (at == 6)
     assert network.checkpoint(recipe, DIGITS, resume=path, **settings).step == 4

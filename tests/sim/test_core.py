@@ -99,11 +99,10 @@ def test_nothing_is_lost_under_stalls(idle, busy, seed, monkeypatch):
     rng = np.random.default_rng(seed)
     tensors = [rng.integers(0, 1 << 16, (rows, 4)).astype(np.uint32) for rows in (3, 1, 40)]
     program, cycles = assemble("edge weights value=9\nedge weights value=5\nhalt"), set()
-    for chunk, room in ((1, 1), (7, 1000), (1000, 3)):
-        monkeypatch.setattr(model, "CHUNK", chunk)
+    for rows, room in ((1, 1), (7, 1000), (1000, 3)):
         monkeypatch.setattr(model, "ROOM", room)
         with_stalls = stand_in(idle=idle, busy=busy, seed=seed)
-        with_stalls.send(program, iter(tensors))
+        with_stalls.send(program, (each[at:at + rows] for each in tensors for at in range(0, len(each), rows)))
         read = with_stalls.transfers
         assert [read.number(with_stalls.next()[0]) for _ in range(2)] == [9, 5]
         report = with_stalls.next()
@@ -150,8 +149,20 @@ def test_a_reset_forgets_what_was_under_way():
     assert found.spent[2] >= 100 and found.spent.sum() == found.cycles - 4  # two resets of two cycles
 
 
+def test_a_trainer_is_drained():
+    """It gets what is handed over to it, and nothing more; what it sends is dropped. Then it may begin again."""
+    found, asked = stand_in(busy=0.5), []
+    found.send(assemble("edge weights value=6\nhalt"), (asked.append(at) or np.full((1, 4), at) for at in range(9)))
+    assert found.transfers.number(found.next()[0]) == 6
+    found.drain()
+    assert len(asked) < 9 and found.state.sent == found.state.count
+    found.reset()
+    found.send(assemble("edge weights value=5\nhalt"), [])
+    assert found.transfers.number(found.next()[0]) == 5
+
+
 @pytest.mark.parametrize("text, error", [
-    ("flip t1", "nothing has moved for 100 cycles, up to cycle [0-9]+, at instruction 1, with 3 transfers waiting"),
+    ("flip t1", "nothing has moved for 100 cycles, up to cycle [0-9]+, at instruction 1, with 1 transfers waiting"),
     ("cyclic weights", "a waiting output was withdrawn"), ("taps t1 of=t2", "a waiting output changed"),
 ])
 def test_what_a_trainer_must_not_do_is_told(text, error):

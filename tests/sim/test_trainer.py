@@ -60,10 +60,12 @@ def test_a_saved_run_goes_on_within_an_epoch(tmp_path):
     run = dataclasses.replace(run, checkpoint=begin, saved=True)
     with alone():
         simulation = Simulation(parameters, run, DIGITS, module, text, check="step", idle=0.3, busy=0.3, parts=2)
-    found, expected = simulation.finish(), network.train(recipe, DIGITS, save=tmp_path / "whole.npz", **usual)
+    expected = network.train(recipe, DIGITS, save=tmp_path / "whole.npz", **usual)
+    network.train(recipe, DIGITS, resume=path, save=path, source=simulation.codes, **usual,
+                  progress=lambda *_: simulation.advance())
+    found = simulation.finish()
     assert (found.result.digest, found.result.state_digest) == (expected.digest, expected.state_digest)
     assert found.result.history == expected.history and found.report["error"] == 0
-    network.train(recipe, DIGITS, resume=path, save=path, source=simulation.codes, **usual)
     assert path.read_bytes() == (tmp_path / "whole.npz").read_bytes()
 
 
