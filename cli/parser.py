@@ -148,7 +148,7 @@ def parser() -> argparse.ArgumentParser:
     add_run(verb)
     verb.add_argument("--save", metavar="FILE",
                       help="save the run's state (npz) after each epoch, and when it is interrupted; with --rtl the "
-                           "core's state, after each epoch alone")
+                           "core's state")
     verb.add_argument("--resume", metavar="FILE",
                       help="go on with a saved run, with the options that it was given; --epochs is the total")
     verb.add_argument("--start", metavar="FILE",

@@ -45,7 +45,7 @@ def run_of(options: Namespace) -> tuple[recipes.Recipe, datasets.Dataset, dict[s
 
 def core_of(options: Namespace, recipe: recipes.Recipe, data: datasets.Dataset, usual: dict[str, Any], **others: Any
             ) -> tuple[core.TrainerParameters, core.Run]:
-    """Return a core for such a run, and the run in it, both checked: ``--core`` has what is not just large enough.
+    """Return a core just large enough for a run, but for what ``--core`` says, and the run in it: both checked.
 
     `others` are fields of the Run.
     """

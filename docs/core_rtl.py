@@ -23,7 +23,7 @@ PAGE, RUNS, COSTS = HERE / "units" / "core.md", HERE / "data" / "core-rtl.csv", 
 USUAL = ["--recipe", "bfp", "--work", "bf16", "--rtl", "--json", "-"]
 LARGE = ["--core", "mantissa=4", "--core", "lanes=4", "--core", "updates=[\"plain\",\"stochastic\"]"]
 FASHION = ["--data", "fashion-mnist", "--examples", "4000,1000", "--epochs", "1"]
-# Options of each row: of a network, one core, 4 x 4 with cells of 4 bits, trains all of them.
+# Options of each row. One core for each network, 4 x 4 with cells of 4 bits, trains them.
 ROWS = {
     "4 bits, plain": [],
     "4 bits, stochastic": ["--update", "stochastic"],

@@ -98,8 +98,8 @@ class Course:
     save : path, optional
         Of the file that the run is saved to.
     source : callable, optional
-        Called with a step before a file is written; returns codes as `State.codes` does, which the file has in place of
-        the state's own. It returns None where it has none of that step: then no file is written.
+        Called with a step before a file is written. The file gets the codes that it returns, as `State.codes` does, in
+        place of the state's own. Where it returns None, no file is written.
 
     Attributes
     ----------

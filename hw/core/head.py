@@ -9,11 +9,11 @@ from amaranth.lib.wiring import In, Out
 
 from ...base.checks import require
 from ...golden.core.transfers import NUMBER
-from ...golden.floating import MultiplierParameters
+from ...golden.floating import CastParameters, MultiplierParameters
 from ...golden.number_system import LANES
 from ...golden.words import STAGES, USE, VECTOR, blocks_of
 from .. import verilog
-from ..floating import FloatMultiplier
+from ..floating import FloatCast, FloatMultiplier
 from ..pipeline import signals, stage
 from ..softmax import SoftmaxGrad
 from ..words import AddressedWords
@@ -56,6 +56,8 @@ class Head(wiring.Component):
         p = g.parameters
         self.softmax = SoftmaxGrad(p.softmax, addressed=p.softmax.rounding == "stochastic")
         self.multiplier = FloatMultiplier(MultiplierParameters(p.work))
+        own = p.softmax.format
+        self.cast = None if own == p.work else FloatCast(CastParameters(p.work, result=own))
         place = place_layout(g)
         require(p.work.bias >= p.softmax.bits, "error_bits", p.softmax.bits,
                 f"at most {p.work.bias}, in a circuit, so that no error is a subnormal number")
@@ -71,7 +73,7 @@ class Head(wiring.Component):
     @property
     def text(self) -> str:
         """Verilog of the modules that it instantiates."""
-        return verilog.joined((self.softmax, self.multiplier))
+        return verilog.joined((self.softmax, self.multiplier, *([self.cast] if self.cast else [])))
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -102,11 +104,12 @@ class Head(wiring.Component):
         m.submodules.logits = logits = fifo.SyncFIFO(width=bits + 2, depth=WAITING)
         logit, = segment(self.found, now.first, 1)
         given = softmax.i
-        m.d.comb += [
-            logits.w_data.eq(Cat(logit, now.target, now.last)), logits.w_en.eq(now.valid),
-            given.valid.eq(logits.r_rdy), logits.r_en.eq(given.ready),
-            Cat(given.payload.logit, given.payload.target, given.payload.last).eq(logits.r_data),
-        ]
+        m.d.comb += [logits.w_data.eq(Cat(logit, now.target, now.last)), logits.w_en.eq(now.valid)]
+        if self.cast:
+            self._rounded(m, logits)
+        else:
+            m.d.comb += [given.valid.eq(logits.r_rdy), logits.r_en.eq(given.ready),
+                         Cat(given.payload.logit, given.payload.target, given.payload.last).eq(logits.r_data)]
         m.d.sync += under.eq(under + goes - (given.valid & given.ready))
 
         # Errors become numbers of the work format, which are multiplied by the scale.
@@ -183,3 +186,17 @@ class Head(wiring.Component):
             m.d.sync += at.eq(Mux(at == a.columns - 1, 0, at + 1))
         with m.If(self.start):
             m.d.sync += [asks.eq(1), number.eq(self.vector), row.eq(0), column.eq(0), at.eq(0)]
+
+    def _rounded(self, m: Module, logits: Any) -> None:
+        """Give logits to the softmax in its own format; what comes with each waits beside the cast."""
+        m.submodules.cast = cast = self.cast
+        assert cast is not None
+        m.submodules.marks = marks = fifo.SyncFIFO(width=2, depth=WAITING)
+        given, bits = self.softmax.i, self.geometry.bits
+        m.d.comb += [
+            cast.status_clear.eq(0), cast.i.valid.eq(logits.r_rdy), cast.i.payload.a.eq(logits.r_data[:bits]),
+            logits.r_en.eq(cast.i.ready), marks.w_data.eq(logits.w_data[bits:]), marks.w_en.eq(logits.w_en),
+            given.valid.eq(cast.o.valid), cast.o.ready.eq(given.ready), marks.r_en.eq(cast.o.valid & given.ready),
+            given.payload.logit.eq(cast.o.payload.value),
+            Cat(given.payload.target, given.payload.last).eq(marks.r_data),
+        ]

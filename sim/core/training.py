@@ -158,7 +158,7 @@ class Simulation:
     def stop(self) -> int:
         """Stop the core after a step, read its parameters and moments, and return the number of steps so far.
 
-        The host sends no further examples. So the core does the steps that it has examples for, and waits. A reset ends
+        The host sends no further examples. The core does the steps whose examples it has, and waits. A reset ends
         the program, and another program reads the memories.
         """
         self.model.drain()
