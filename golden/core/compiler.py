@@ -9,7 +9,7 @@ from ..floating import arithmetic
 from ..madam import correction
 from ..network import HEAD, MEASURED, TESTED, Convolution
 from ..number_system import vectors_of
-from ..precision import FRACTION, Adaptive, Cyclic, breakpoints
+from ..precision import FRACTION, WIDE, Adaptive, Cyclic, breakpoints
 from ..update import METHODS, rate_code
 from .builder import FORWARD, INPUT, WEIGHT, Builder
 from .instructions import COUNTERS, FIELDS, KINDS, SIDES
@@ -338,13 +338,13 @@ class _Compiler(Builder):
         layers, steps, begin = len(self.run.layers), self.run.steps, self.run.begin
         thresholds = [policy.threshold(layer, layers, begin.step, steps) for layer in range(layers)]
         starts = [each * (1 << FRACTION) + Fraction(1, 2) for each in thresholds]
-        firsts = [policy.width(layer, layers, begin.step, steps, begin.sums.get((KINDS[kind], layer)))
-                  for layer in range(layers)]
+        wide = [policy.width(layer, layers, begin.step, steps, begin.sums.get((KINDS[kind], layer))) == WIDE
+                for layer in range(layers)]
         slope = (policy.threshold(0, layers, 0, steps) - policy.threshold(0, layers, 1, steps)) * (1 << FRACTION)
         divisor = math.lcm(slope.denominator, *(each.denominator for each in starts))
         require(divisor < 1 << FIELDS["wide"][0], "steps", steps, "fewer, because thresholds are too fine for a core")
         self.emit("divisor", kind=kind, rest=divisor)
-        for name, each, fields in [*(("adaptive", start, {"layer": layer, "first": firsts[layer]})
+        for name, each, fields in [*(("adaptive", start, {"layer": layer, "wide": int(wide[layer])})
                                      for layer, start in enumerate(starts)), ("slope", slope, {})]:
             code, rest = divmod(int(each * divisor), divisor)
             self.emit(name, kind=kind, code=code + CODE, rest=rest, **fields)

@@ -80,8 +80,8 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType({
     "edge": _operation("sequencer", "the next step of a period from which precision is one more", kind="kind",
                        value="value"),
     "adaptive": _operation("sequencer", "threshold of a tensor's precision in the program's first step, as (code, "
-                           "rest), and the precision in that step",
-                           kind="kind", layer="layer", code="code", rest="wide", first="bits"),
+                           "rest), and whether the precision is 4 bits there, rather than 2",
+                           kind="kind", layer="layer", code="code", rest="wide", wide="flag"),
     "slope": _operation("sequencer", "what thresholds of a kind fall by in a step, as (code, rest)", kind="kind",
                         code="code", rest="wide"),
     "divisor": _operation("sequencer", "rests of a kind count parts of a code: so many", kind="kind", rest="wide"),

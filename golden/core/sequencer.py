@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from ...base.checks import require
-from ..precision import FRACTION
+from ..precision import FRACTION, NARROW, WIDE
 from .instructions import COUNTERS, FIELDS, KINDS, MEMORIES, OPERATIONS, REGISTERS, SIDES, UNITS, Instruction
 from .program import UNUSED, Program
 from .views import Taps, View, Window
@@ -219,7 +219,7 @@ class Sequencer:
 
     def _adaptive(self, number: int, each: Instruction) -> None:
         self.thresholds[KINDS[each.kind], each.layer] = each.code - CODE, each.rest
-        self.firsts[KINDS[each.kind], each.layer] = each.first
+        self.firsts[KINDS[each.kind], each.layer] = WIDE if each.wide else NARROW
 
     def _slope(self, number: int, each: Instruction) -> None:
         self._slopes[KINDS[each.kind]] = each.code - CODE, each.rest
