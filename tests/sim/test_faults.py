@@ -416,7 +416,7 @@ FAULTS |= {
     "core: a sum begins with the last one of before": (
         "before = Mux(now.begins, 0, read.data)", "before = read.data", TRAINER),
     "core: biases decay": (
-        'rates.decay.eq(issue.decay if name == "array" else 0)', "rates.decay.eq(issue.decay)", TRAINER),
+        "given.decay.eq(Mux(now.bias, 0, rates.decay))", "given.decay.eq(rates.decay)", TRAINER),
     "core: a compensation is kept beside another lane": (
         "self.moved_state.elements[bank].eq(", "self.moved_state.elements[plane * lanes + (k + plane) % lanes].eq(",
         TRAINER_LANES),
