@@ -21,16 +21,22 @@ from narrowgauge.synth import flow
 
 PAGE, RUNS, COSTS = HERE / "units" / "core.md", HERE / "data" / "core-rtl.csv", HERE / "data" / "core-cost.csv"
 USUAL = ["--recipe", "bfp", "--work", "bf16", "--rtl", "--json", "-"]
-LARGE = ["--core", "mantissa=4", "--core", "lanes=4", "--core", "updates=[\"plain\",\"stochastic\"]"]
-FASHION = ["--data", "fashion-mnist", "--examples", "4000,1000", "--epochs", "1"]
-# Options of each row. One core for each network, 4 x 4 with cells of 4 bits, trains them.
+# Cores of 4 x 4 cells of 4 bits: with the small lanes, and with those that compensate and grow.
+WIDE = ["--core", "mantissa=4", "--core", "lanes=8", "--core", "adders=8", "--core", "stream=8", "--parts", "2"]
+BARE, KEPT = ([*WIDE, "--core", f"updates={json.dumps(updates)}"]
+              for updates in (["plain", "stochastic"], ["kahan", "grow"]))
+TWO_BITS, STOCHASTIC = ["--set", "mantissa=2"], ["--update", "stochastic"]
+FASHION = [*BARE, "--data", "fashion-mnist", "--examples", "4000,1000", "--epochs", "1"]
+# Options of each row.
 ROWS = {
-    "4 bits, plain": [],
-    "4 bits, stochastic": ["--update", "stochastic"],
-    "2 bits, plain": ["--set", "mantissa=2"],
-    "2 bits, stochastic": ["--set", "mantissa=2", "--update", "stochastic"],
+    "digits, 4 bits, plain": BARE,
+    "digits, 4 bits, stochastic": [*BARE, *STOCHASTIC],
+    "digits, 4 bits, Kahan": [*KEPT, "--update", "kahan"],
+    "digits, 4 bits, grow": [*KEPT, "--update", "grow"],
+    "digits, 2 bits, plain": [*BARE, *TWO_BITS],
+    "digits, 2 bits, stochastic": [*BARE, *TWO_BITS, *STOCHASTIC],
     "Fashion-MNIST, 4 bits, plain": FASHION,
-    "Fashion-MNIST, 2 bits, stochastic": [*FASHION, "--set", "mantissa=2", "--update", "stochastic"],
+    "Fashion-MNIST, 2 bits, stochastic": [*FASHION, *TWO_BITS, *STOCHASTIC],
 }
 # Settings, device, seeds.
 CORES = {
@@ -62,7 +68,7 @@ def kept(path, key="label"):
 def train(labels, epochs):
     """Train, and write the rows."""
     for label in labels:
-        found = run(["--epochs", str(epochs), *ROWS[label], *LARGE])
+        found = run(["--epochs", str(epochs), *ROWS[label]])
         rtl, rows = found["rtl"], kept(RUNS)
         rows[label] = dict(zip(TOLD, (
             label, found["epochs"], found["accuracy"]["test"], rtl["steps"], rtl["cycles"], rtl["utilisation"],
