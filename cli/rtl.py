@@ -1,6 +1,7 @@
 # amaranth: UnusedElaboratable=no
 """``narrowgauge train --rtl``: a core of simulated Verilog trains beside golden."""
 
+import math
 import signal
 import threading
 from argparse import Namespace
@@ -81,7 +82,7 @@ class Rtl:
             if self.options.save is not None and simulation.interrupted:
                 self._save(row.epoch * self.run.per_epoch)
             raise
-        told = f", {simulation.cycles:,} cycles, {simulation.peak / simulation.cycles:.1%} of the peak"
+        told = f", {simulation.cycles:,} cycles{_share(simulation.peak / simulation.cycles)}"
         if repr(found) != repr(row):  # a loss may be NaN, which equals nothing
             self.alike = False
             told += (f"; the core: loss {found.loss:.4f}, train {found.train_accuracy:.4f}, "
@@ -136,7 +137,7 @@ class Rtl:
                          for names in (core.UNITS[1:], ("starved", "blocked")))
         utilisation, last = simulated.peak / cycles, found.history[-1]
         lines = [
-            f"{p.rows} x {p.columns} core: {steps} steps in {cycles:,} cycles, {utilisation:.1%} of the peak, "
+            f"{p.rows} x {p.columns} core: {steps} steps in {cycles:,} cycles{_share(utilisation)}, "
             f"and {report['measuring_cycles']:,} cycles to measure accuracy",
             "busy: " + ", ".join(f"{unit} {share:.0%}" for unit, share in busy.items()) + "; the array's cells are "
             + " and ".join(f"{name} {share:.0%}" for name, share in waiting.items()) + " of the time",
@@ -146,9 +147,14 @@ class Rtl:
             "core": p.to_json(), "parts": self.options.parts, "blocks": self.options.blocks,
             "check": self.options.check, "digest": found.digest, "state_digest": found.state_digest,
             "identical": self.alike, "steps": steps, "cycles": cycles, "macs": simulated.macs,
-            "utilisation": utilisation, "busy": busy, **waiting,
+            "utilisation": None if math.isnan(utilisation) else utilisation, "busy": busy, **waiting,
             "evaluation": {"cycles": report["measuring_cycles"],
                            "accuracy": {"train": last.train_accuracy, "test": last.test_accuracy}},
             "invalid": found.invalid, "overflow": found.overflow, "seconds": simulated.seconds,
             "simulator": self.tools,
         }}, lines
+
+
+def _share(utilisation: float) -> str:
+    """Return what a line tells of the share of the peak, which is unknown where tensors choose their precisions."""
+    return "" if math.isnan(utilisation) else f", {utilisation:.1%} of the peak"

@@ -3,12 +3,12 @@
 from typing import Any
 
 from amaranth import *
-from amaranth.lib import memory
 
 from ..golden.precision import NARROW, WIDE, AdaptiveParameters, CyclicParameters, breakpoints
 from . import meanings
+from .chunks import accumulate, combine, levels, multiply, total
 from .formats import group_layout
-from .pipeline import UNCHECKED, signals, stage
+from .pipeline import signals, stage
 from .unit import StreamUnit
 
 __all__ = ["PrecisionAdaptive", "PrecisionCyclic"]
@@ -124,7 +124,7 @@ class PrecisionAdaptive(StreamUnit):
     @property
     def latency(self) -> int:
         # A stage for the chunks and one for two levels of their sums; the walk; the product; a comparison.
-        return 1 + ((self.parameters.group - 1).bit_length() + 1) // 2 + WALK + (self.parameters.fraction + 1) + 1
+        return 1 + levels(self.parameters.group) + WALK + (self.parameters.fraction + 1) + 1
 
     @property
     def meanings(self) -> dict[str, str]:
@@ -147,17 +147,7 @@ class PrecisionAdaptive(StreamUnit):
                     high=[each[2:4] for each in magnitudes], code=payload.group.exponent, last=payload.last,
                     threshold=payload.threshold)
 
-        # Sums of the group's chunks.
-        bits, level = 2, 0
-        while len(now.low) > 1:
-            bits, level = bits + min(2, (len(now.low) - 1).bit_length()), level + 1
-            added: dict[str, Any] = {}
-            for name in ("low", "high"):
-                terms = getattr(now, name)
-                for _ in range(2):
-                    terms = [a + b for a, b in zip(terms[::2], terms[1::2])] + terms[len(terms) & ~1:]
-                added[name] = [Cat(each, C(0, bits))[:bits] for each in terms]
-            now = stage(m, advance, f"level{level}", now, **added)
+        now = total(m, advance, now)
         low, high = now.low[0], now.high[0]
 
         # The span of the tensor's exponents, groups of zeros aside. A walk moves its bottom up to its top. A reset
@@ -184,68 +174,18 @@ class PrecisionAdaptive(StreamUnit):
                 with m.If(empty | (now.code > top)):
                     m.d.sync += top.eq(now.code)
 
-        # Read the sums of the group's or of the walk's code.
-        m.submodules.memory = words = memory.Memory(shape=2 * p.bits, depth=1 << p.exponent, init=[], attrs=UNCHECKED)
-        read = words.read_port()
-        write = words.write_port()
-        m.d.comb += [read.addr.eq(Mux(walking, bottom, now.code)), read.en.eq(1)]
-        moves = C(1, 1)  # from here on nothing waits
-        fetched = stage(m, moves, "fetched", valid=walking | enters, walks=walking, counts=walking & ~silent,
-                        ends=ends & ~silent, code=read.addr, low=low, high=high)
+        # Add to the sums of the group's code, or clear those of the walk's.
+        sums = accumulate(m, p, 1 << p.exponent, Mux(walking, bottom, now.code), low, high, adds=enters, walks=walking,
+                          counts=walking & ~silent, ends=ends & ~silent)
+        self.report(m, overflow=sums.saturates)
+        totals = combine(m, p, sums, enters & now.last)
 
-        # The memory answers without the last three sums. `sums` was made last, and is written in this cycle. Its
-        # carries saturate it when it is used: addition and saturation take too long for one cycle.
-        sums, older, newest, current = signals("sums older newest current", 2 * p.bits)
-        carries = Signal(2)
-        m.d.comb += newest.eq(sums | Cat(each.replicate(p.bits) for each in carries))
-        added_to, written, seen = signals("added_to written seen", p.exponent + 1)
-        m.d.sync += [written.eq(added_to), seen.eq(written), older.eq(newest)]
-        wanted = Cat(fetched.code, 1)
-        held = stage(m, moves, "held", fetched, words=read.data, again=wanted == added_to,
-                     known=(wanted == written) | (wanted == seen), recent=Mux(wanted == written, newest, older))
-        m.d.comb += [
-            added_to.eq(Cat(held.code, held.valid)),
-            write.addr.eq(written[:-1]), write.en.eq(written[-1]), write.data.eq(newest),
-        ]
-
-        # Add the group's chunks, or clear what the walk has read.
-        m.d.comb += current.eq(Mux(held.again, newest, Mux(held.known, held.recent, held.words)))
-        for place, name in enumerate(("low", "high")):
-            total = Signal(p.bits + 1, name=f"{name}_total")
-            m.d.comb += total.eq(current.word_select(place, p.bits) + getattr(held, name))
-            m.d.sync += Cat(sums.word_select(place, p.bits), carries[place]).eq(total)
-        with m.If(held.walks):
-            m.d.sync += [sums.eq(0), carries.eq(0)]
-        self.report(m, overflow=written[-1] & carries.any())
-
-        # Combine: what was below is halved at each code.
-        totals = []
-        for place, name in enumerate(("numerator", "quarter")):
-            combined = Signal(p.total, name=name, reset_less=True)
-            with m.If(held.counts):
-                m.d.sync += combined.eq((combined >> 1) + (current.word_select(place, p.bits) << p.guard))
-            with m.Elif(enters & now.last):
-                m.d.sync += combined.eq(0)
-            totals.append(combined)
-        numerator, quarter = totals
-
-        # The threshold times the higher chunks' sum, from the threshold's top bit down, while groups go on coming in.
-        multiplies = Signal()
-        left = Signal(range(p.fraction + 2))
-        threshold = Signal(p.fraction + 1, reset_less=True)
-        product = Signal(p.total + p.fraction + 1, reset_less=True)
-        with m.If(enters & now.last):
-            m.d.sync += [threshold.eq(now.threshold), product.eq(0), left.eq(p.fraction + 1), busy.eq(1)]
-        m.d.sync += multiplies.eq(busy & (multiplies | held.ends))
-        with m.If(multiplies & (left != 0)):
-            m.d.sync += [
-                product.eq((product << 1) + (quarter & threshold[-1].replicate(p.total))),
-                threshold.eq(threshold << 1), left.eq(left - 1),
-            ]
+        # Groups go on coming in meanwhile.
+        multiplies, left, enough = multiply(m, p, totals, now.threshold, begins=enters & now.last, ends=sums.held.ends,
+                                            busy=busy)
         with m.If(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
         with m.If(multiplies & (left == 0) & (~self.o.valid | self.o.ready)):
-            enough = Cat(C(0, p.fraction), numerator) >= Cat(C(0, 2), product)
             m.d.sync += [self.o.valid.eq(1), self.o.payload.precision.eq(Mux(enough, WIDE, NARROW)), busy.eq(0),
                          multiplies.eq(0)]
         return m

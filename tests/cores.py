@@ -1,4 +1,4 @@
-"""Recipes and runs for tests of training cores, and the two cores whose Verilog is built for tests."""
+"""Recipes and runs for tests of training cores, and the cores whose Verilog is built for tests."""
 
 import fcntl
 from contextlib import contextmanager
@@ -45,7 +45,11 @@ SIZES = {"activations": 12288, "errors": 6400, "weights": 5120, "labels": 256}
 CORES = {
     "merged": {"rows": 2, "columns": 2, "converters": 1, "merged": True, "buffer": 2048},
     "lanes": {"rows": 2, "columns": 3, "converters": 2, "lanes": 4, "buffer": 256, "program": 1024,
-              "updates": ("plain", "stochastic", "kahan")},
+              "updates": ("plain", "stochastic", "kahan"),
+              "policies": ("constant", "cyclic", "adaptive")},
+    # For the sweep alone: one converter counts groups of both operands.
+    "single": {"rows": 2, "columns": 2, "converters": 1, "merged": True, "buffer": 2048,
+               "policies": ("constant", "adaptive"), "layers": 2},
 }
 
 

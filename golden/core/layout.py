@@ -116,6 +116,8 @@ def require_runs(parameters: TrainerParameters, run: Run) -> None:
         named = policy.describe()["policy"]
         require(named in p.policies, f"precision of {kind}", named,
                 f"{', '.join(p.policies)}, the core's policies")
+        require(named != "adaptive" or len(run.layers) <= p.layers, "layers", p.layers,
+                f"{len(run.layers)} or more, whose tensors choose their precisions")
         require(getattr(policy, "lag", 1) == 1, f"lag of {kind}", 0, "1: a core takes a tensor's sums as it multiplies")
     for number, layer in enumerate(run.layers):
         require(isinstance(layer, (Linear, Convolution)), f"layer {number + 1}", type(layer).__name__,
@@ -154,6 +156,8 @@ def trainer_of(run: Run, **settings: Any) -> TrainerParameters:
         "policies": tuple(dict.fromkeys(["constant", *policies])),
         "updates": (recipe.kept.update,), "update_bits": recipe.kept.random_bits,
     }
+    if "adaptive" in policies:
+        usual["layers"] = max(1 << (len(run.layers) - 1).bit_length(), 2)
     layout = Layout(run, side, bool(settings.get("examples")))
     needed = dict(layout.needed)
     needed[layout.source] += layout.examples  # the next batch comes in meanwhile

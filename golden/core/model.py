@@ -22,10 +22,12 @@ from .program import Program
 from .sequencer import Issue, Part, Sequencer
 from .views import View, places
 
-__all__ = ["OPERANDS", "Core", "Host", "mode_of"]
+__all__ = ["OPERANDS", "UNCOUNTED", "Core", "Host", "mode_of"]
 
 # By the slot of a GEMM's random words: kinds of its operands. See `network.draws_of`.
 OPERANDS = {2 * number: tuple(kind for kind, _ in operands) for number, operands in enumerate(GEMMS.values())}
+# The slot whose operand b is not counted: activations are counted where they are operand a, at one converter.
+UNCOUNTED = 4
 
 
 class Host(Protocol):
@@ -91,9 +93,10 @@ class Core:
         self._decided: dict[tuple[str, int], tuple[int, int]] = {}
 
     def run(self, program: Program, host: Host, watch: Callable[[Issue], None] | None = None) -> None:
-        """Execute a program; `watch` is called after every instruction of a unit."""
+        """Execute a program; `watch` is called after every instruction of a unit. No groups are counted before."""
+        self._counted, self._decided = {}, {}
         with np.errstate(all="ignore"):
-            for issue in Sequencer(self.side, program).issues():
+            for issue in Sequencer(self.side, program, self.parameters.layers).issues():
                 self.execute(issue, host)
                 if watch:
                     watch(issue)
@@ -153,6 +156,7 @@ class Core:
         each, views = issue.instruction, issue.views
         layer, slot = each.use >> 3, each.use & 7
         require(slot in OPERANDS, "use", each.use, "8 * layer + 0, 2 or 4")
+        require(slot != UNCOUNTED or not each.count_b, "count_b", 1, "0 in this product")
         sides = []
         for side, (name, across) in enumerate((("a", each.across_a), ("b", each.across_b))):
             kind = OPERANDS[slot][side]

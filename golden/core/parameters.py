@@ -1,6 +1,7 @@
 """Parameters of a training core: capacities, never a network or a run."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from ...base.checks import require, require_int
 from ..array import ArrayParameters
@@ -8,6 +9,7 @@ from ..floating import require_work
 from ..formats import Float
 from ..madam import MadamParameters
 from ..number_system import NumberSystem
+from ..precision import AdaptiveParameters
 from ..rounding import KINDS
 from ..softmax import SoftmaxParameters
 from ..systems import SystemParameters
@@ -72,6 +74,8 @@ class TrainerParameters(SystemParameters):
         Logits that the head takes in a cycle: 1, 2 or 4.
     policies : tuple of str
         What may choose precisions: of constant, cyclic, adaptive.
+    layers : int
+        Layers whose tensors may choose their precisions, with adaptive: a power of two from 2 to 32.
     program : int
         Instructions: a power of two from 64 to 4,096.
     stream : int
@@ -103,6 +107,7 @@ class TrainerParameters(SystemParameters):
     logits: Float = None  # type: ignore[assignment]  # likewise
     head: int = 1
     policies: tuple[str, ...] = ("constant",)
+    layers: int = 4
     program: int = 512
     stream: int = 4
 
@@ -146,6 +151,9 @@ class TrainerParameters(SystemParameters):
                 "constant" in self.policies, "policies", self.policies, "constant, and some of cyclic, adaptive")
         require(self.policies == ("constant",) or self.system.adaptive, "policies", self.policies,
                 "constant, because the number system has no precision that may change")
+        require(type(self.layers) is int and self.layers in (2, 4, 8, 16, 32), "layers", self.layers, "2, 4, 8, 16, 32")
+        if "adaptive" in self.policies:
+            self.statistics  # noqa: B018  # its own checks
         require(type(self.program) is int and 64 <= self.program <= 4096 and self.program & (self.program - 1) == 0,
                 "program", self.program, "a power of two from 64 to 4096")
         require_int("stream", self.stream, 1, 16)
@@ -187,6 +195,12 @@ class TrainerParameters(SystemParameters):
         return SoftmaxParameters(self.logits or self.work, self.classes, bits, self.error_rounding)
 
     @property
+    def statistics(self) -> AdaptiveParameters:
+        """What tensors choose their precisions by."""
+        system: Any = self.system
+        return AdaptiveParameters(system.group, system.mantissa, system.exponent)
+
+    @property
     def blocks(self) -> dict[str, int]:
         """Blocks of each memory: of `side` * `side` elements, of L of 256 labels."""
         block = self.side**2
@@ -203,7 +217,7 @@ class TrainerParameters(SystemParameters):
         """Block RAMs of 18 kbit, 1,024 x 18 or 512 x 36, that each memory takes.
 
         A bank of 64 words or fewer is made of LUTs. ``array`` are the buffers of converted vectors and the ring of
-        results.
+        results, ``statistics`` the sums by which tensors choose their precisions.
         """
         side, work, kept = self.side, self.work.width, self.stored.width
         kept = max(kept, self.madam.weight.bits if self.madam else 0)
@@ -220,6 +234,10 @@ class TrainerParameters(SystemParameters):
         if self.merged:
             wide = max(work, kept)
             found |= {"X": side * rams((self.activations + self.errors + self.weights) // side, wide), "D": 0, "W": 0}
+        if "adaptive" in self.policies:
+            p = self.statistics
+            found["statistics"] = sum(rams(kinds * self.layers << p.exponent, 2 * p.bits)
+                                      for kinds in ((3,) if self.converters == 1 else (2, 1)))
         cells = self.rows * self.columns
         return found | {"L": rams(self.labels, 16), "program": rams(self.program, WORD),
                         "array": (self.rows + self.columns) * rams(self.array.words, self.system.vector_bits) + rams(

@@ -20,7 +20,7 @@ class Plan:
         What does not fit, in one line; None where all does.
     memories : dict of str to (int, int, int)
         Of each memory: elements that the run uses, elements that there are, and block RAMs of 18 kbit. The array's
-        buffers and the program have block RAMs alone.
+        buffers, the program and statistics have block RAMs alone.
     step : Cycles, optional
         Of a step on a full batch; None where the run does not fit.
     steps : int
@@ -60,7 +60,7 @@ def plan(parameters: TrainerParameters, run: Run, parts: int = 1, blocks: int = 
                 if sizes[name]}
     memories["M"] = (memories["W"][0] * parameters.planes, memories["W"][1] * parameters.planes, rams["M"])
     memories["L"] = (run.batch, parameters.labels, rams["L"])
-    memories |= {name: (0, 0, rams[name]) for name in ("array", "program")}
+    memories |= {name: (0, 0, rams[name]) for name in ("array", "program", "statistics") if name in rams}
     misfit, step = None, None
     try:
         compiled(parameters, run, parts, blocks)

@@ -24,6 +24,8 @@ ERRORS = (
     "a rate of 2 or more, or below the least normal number",
     "an instruction in the stream where elements are due",
     "elements in the stream while no program runs",
+    "a cycle of precisions without a period, or an edge without a cycle, or too many of them",
+    "a layer beyond those whose tensors may choose their precisions",
 )
 
 # In this order: the error's code and the number of its instruction; the first steps with a NaN and with a number beyond

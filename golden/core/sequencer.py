@@ -10,9 +10,10 @@ from .instructions import COUNTERS, FIELDS, KINDS, MEMORIES, OPERATIONS, REGISTE
 from .program import UNUSED, Program
 from .views import Taps, View, Window
 
-__all__ = ["CODE", "Issue", "Part", "Sequencer"]
+__all__ = ["CODE", "EDGES", "Issue", "Part", "Sequencer"]
 
 CODE = 1 << 11  # fields of codes and scales have so much more than they mean
+EDGES = 6  # of a cycle: widths go from 2 to 8
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,8 @@ class Sequencer:
         Elements of a row of a block.
     program : Program, optional
         For `issues`.
+    layers : int
+        Layers whose tensors may choose their precisions.
 
     Attributes
     ----------
@@ -90,8 +93,8 @@ class Sequencer:
         Of each semaphore, in the program's order.
     """
 
-    def __init__(self, side: int, program: Program | None = None) -> None:
-        self.side, self.program = side, program
+    def __init__(self, side: int, program: Program | None = None, layers: int = 1 << FIELDS["layer"][0]) -> None:
+        self.side, self.program, self.layers = side, program, layers
         self.registers = dict.fromkeys(REGISTERS, 0)
         self.tensors: dict[int, View] = {}
         self.modes: dict[tuple[str, int], int] = {}
@@ -198,8 +201,8 @@ class Sequencer:
             for (kind, layer), (code, rest) in self.thresholds.items():
                 down, part = self._slopes.get(kind, (0, 0))
                 borrow = rest < part
-                self.thresholds[kind, layer] = (code - down - borrow,
-                                                rest - part + borrow * self._divisors.get(kind, 0))
+                rest = (rest - part + borrow * self._divisors.get(kind, 0)) % (1 << FIELDS["wide"][0])
+                self.thresholds[kind, layer] = code - down - borrow, rest
 
     def _widths(self) -> dict[str, int]:
         """Return the precisions of this step of training that follow cycles."""
@@ -214,10 +217,14 @@ class Sequencer:
         self._cycles[KINDS[each.kind]] = each.low, each.period, ()
 
     def _edge(self, number: int, each: Instruction) -> None:
-        low, period, edges = self._cycles[KINDS[each.kind]]
+        kind = KINDS[each.kind]
+        require(kind in self._cycles, f"an edge of {kind}", "without a cycle", "one behind its `cyclic`")
+        low, period, edges = self._cycles[kind]
+        require(len(edges) < EDGES, f"edges of {kind}", len(edges) + 1, f"at most {EDGES}")
         self._cycles[KINDS[each.kind]] = low, period, (*edges, each.value)
 
     def _adaptive(self, number: int, each: Instruction) -> None:
+        require(each.layer < self.layers, "layer", each.layer, f"below {self.layers}")
         self.thresholds[KINDS[each.kind], each.layer] = each.code - CODE, each.rest
         self.firsts[KINDS[each.kind], each.layer] = WIDE if each.wide else NARROW
 

@@ -1,6 +1,7 @@
 """The array's way from the memory into the buffers: rotation, tail, conversion."""
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any, cast
 
 from amaranth import *
@@ -10,7 +11,9 @@ from amaranth.lib.wiring import In, Out
 from ...base.checks import require
 from ...golden import words
 from ...golden.array import FETCH, ArrayParameters
+from ...golden.precision import WIDE
 from ...golden.words import STAGES, VECTOR, blocks_of
+from ..chunks import levels, total
 from ..circuits import circuits_of
 from ..pipeline import signals, stage
 from ..words import AddressedWords
@@ -29,6 +32,8 @@ class Path(wiring.Component):
         Of the converter's random words.
     fetch : int
         Registers on a vector's way from its request to the converter; the last one behind the rotation.
+    keys : int
+        Bits of a tensor's key, if the chunks of its groups may be counted; then the converter can tell them.
 
     Members
     -------
@@ -51,14 +56,17 @@ class Path(wiring.Component):
     status_clear : In(1)
     key, begin : In(64), Out(64)
         If vectors may need random words: see `AddressedWords`. An index's block comes `behind` cycles later.
+    counts, key_of : In(1), In(keys)
+        With keys: the vector counts, for this tensor. `counted` and `key_counted` tell it again, `counting` cycles
+        later, with the sums of the group's chunks and its exponent: `low`, `high` and `code`.
     """
 
-    def __init__(self, parameters: ArrayParameters, side: int, *, fetch: int = FETCH) -> None:
-        self.fetch = fetch
+    def __init__(self, parameters: ArrayParameters, side: int, *, fetch: int = FETCH, keys: int | None = None) -> None:
+        self.fetch, self.keys = fetch, keys
         self.parameters, self.kind = parameters, circuits_of(parameters.system)
         system, request = parameters.system, request_layout(parameters)
         converter = system.converter(side)
-        addressed = {"addressed": True} if system.random else {}
+        addressed = ({"addressed": True} if system.random else {}) | ({"counted": True} if keys is not None else {})
         self.converter = cast(Any, self.kind.converter(converter, **addressed) if converter else None)
         self.delay = converter.latency if converter else 0
         self.fields = [name for name, _ in self.converter.o.payload.shape() if name not in self.kind.held] if (
@@ -72,11 +80,31 @@ class Path(wiring.Component):
             "lanes": Out(request["lanes"].shape), "place": Out(request["place"].shape), "value": Out(width),
             "arrived": Out(1), "of": Out(1), "invalid": Out(1), "overflow": Out(1), "status_clear": In(1),
             **({"key": In(64), "begin": Out(64)} if system.random else {}),
+            **self._counted(),
         })
 
         if system.random:
             require(self.behind >= STAGES, "cycles from a vector's request to its random words", self.behind,
                     f"{STAGES} or more, which it takes to make them")
+
+    def _counted(self) -> dict[str, Any]:
+        """Return the members for groups that are counted."""
+        if self.keys is None:
+            return {}
+        format = self.converter.parameters.format
+        bits = (3 * format.group).bit_length()
+        return {"counts": In(1), "key_of": In(self.keys), "counted": Out(1), "key_counted": Out(self.keys),
+                "low": Out(bits), "high": Out(bits), "code": Out(format.exponent)}
+
+    @property
+    def counting(self) -> int:
+        """Cycles from a request to the sums of its group's chunks."""
+        return self.fetch + self.delay + self._late
+
+    @property
+    def _late(self) -> int:
+        """Cycles for which these come later than the group."""
+        return 1 + levels(self.parameters.system.group) - self.converter.words_before
 
     @property
     def behind(self) -> int:
@@ -95,6 +123,8 @@ class Path(wiring.Component):
             m.d.comb += self.address[bank].eq(Cat(*offset, vector.block))
         way = {name: vector[name] for name in ("lanes", "arrived", "of")}
         way["place"] = (vector.place + vector.at)[:len(self.place)]
+        if self.keys is not None:
+            way |= {"counts": self.counts, "key_of": self.key_of}
         now = stage(m, 1, "read", valid=self.valid, index=vector.index, tail=vector.tail, mode=vector.mode)
         # The memory answers late in the cycle: its answer is registered before it is rotated.
         for step in range(FETCH, self.fetch):
@@ -142,7 +172,20 @@ class Path(wiring.Component):
         now = read.data
         m.d.comb += [self.lanes.eq(now.lanes & valid.replicate(len(self.lanes))), self.place.eq(now.place),
                      self.arrived.eq(valid & now.arrived), self.of.eq(now.of)]
+        if self.keys is not None:
+            sums = self._chunks(m)
+            group = SimpleNamespace(valid=valid & now.counts, key_of=now.key_of, code=self.converter.o.payload.exponent)
+            for step in range(self._late):
+                group = stage(m, 1, f"counted{step}", group)
+            m.d.comb += [self.counted.eq(group.valid), self.key_counted.eq(group.key_of), self.code.eq(group.code),
+                         self.low.eq(sums.low[0]), self.high.eq(sums.high[0])]
         return m
+
+    def _chunks(self, m: Module) -> Any:
+        """Return the sums of the chunks of the converter's group."""
+        chunks = [self.converter.truncated.word_select(lane, WIDE) for lane in range(self.parameters.system.group)]
+        return total(m, C(1, 1), stage(m, 1, "chunks", low=[each[:2] for each in chunks],
+                                       high=[each[2:] for each in chunks]))
 
 
 def random_key(m: Module, parameters: ArrayParameters, payload: data.View, wanted: Value, going: Value,

@@ -4,9 +4,11 @@ from typing import Any
 
 from amaranth import *
 from amaranth.lib import data
-from amaranth.lib.wiring import In
+from amaranth.lib.wiring import In, Out
 
+from ...base.checks import require_int
 from ...golden.blockfloat import BFPConverterParameters
+from ...golden.precision import NARROW, WIDE
 from .. import meanings
 from ..formats import group_layout
 from ..pipeline import signals, stage
@@ -32,6 +34,9 @@ class BFPConverter(StreamUnit):
     parameters : BFPConverterParameters
     addressed : bool
         Whether the random words come from outside.
+    counted : bool
+        Whether it tells each group's magnitudes of 4 bits, truncated, for precision control. Then it has 4 bits or
+        more, and 2 or more random ones.
 
     Members
     -------
@@ -46,6 +51,8 @@ class BFPConverter(StreamUnit):
         Clears both.
     words : In(group * random_bits)
         If `addressed`: of the transfer that comes out `words_before` cycles later, lane 0 lowest.
+    truncated : Out(4 * group)
+        If `counted`: of the transfer that comes out `words_before` cycles later, if its precision is 2 or 4.
 
     Attributes
     ----------
@@ -57,10 +64,14 @@ class BFPConverter(StreamUnit):
 
     words_before = 3
 
-    def __init__(self, parameters: BFPConverterParameters, addressed: bool = False) -> None:
-        self.parameters, self.addressed = parameters, addressed
+    def __init__(self, parameters: BFPConverterParameters, addressed: bool = False, counted: bool = False) -> None:
+        self.parameters, self.addressed, self.counted = parameters, addressed, counted
         elements = data.ArrayLayout(parameters.work.width, parameters.group)
         words: dict[str, Any] = {"words": In(parameters.group * parameters.random_bits)} if addressed else {}
+        if counted:
+            require_int("mantissa", parameters.mantissa, WIDE, 8)
+            require_int("random_bits", parameters.random_bits, NARROW, 16)
+            words["truncated"] = Out(WIDE * parameters.group)
         super().__init__({"elements": elements, "precision": parameters.mantissa.bit_length(), "rounding": 2},
                          group_layout(parameters.format), **words)
 
@@ -183,6 +194,12 @@ class BFPConverter(StreamUnit):
             fine.append(value[:window])
             sticky.append(lost)
         s4 = stage(m, advance, "fine", s3, drop=("distances",), values=fine, sticky=sticky)
+
+        if self.counted:
+            # What a narrow magnitude lacks is among the bits below it.
+            m.d.comb += self.truncated.eq(Cat(
+                Mux(s4.precision[2], value[fraction:], value[fraction - (WIDE - NARROW):])[:WIDE]
+                | (s4.above & nonzero).replicate(WIDE) for value, nonzero in zip(s4.values, s4.nonzero)))
 
         # Noise: the random word below the magnitude, or the one that nearest adds to it.
         words = lane_words(self, m, advance & s4.valid & s4.stochastic, seed=parameters.seed, lanes=lanes,

@@ -46,6 +46,8 @@ def hand_products(m: Module, geometry: Geometry, u: SimpleNamespace) -> None:
                 target.first.eq(Mux(across, place.left[:low], place.top)), target.vector.eq(part.vector),
                 *(target[name].eq(mode[name]) for name in geometry.parameters.system.modes),
             ]
+        if geometry.adaptive:
+            m.d.sync += [product.a.counts.eq(issue.count_a), product.b.counts.eq(issue.count_b)]
         m.d.sync += [
             task.to.eq(issue.to), task.other.eq(issue.other), task.part.vector.eq(issue.to_part.vector),
             task.part.lane.eq(issue.to_part.lane),
@@ -63,6 +65,8 @@ def hand_products(m: Module, geometry: Geometry, u: SimpleNamespace) -> None:
         products.i.valid.eq(begins), products.i.payload.eq(product), tasks.valid.eq(begins), tasks.given.eq(task),
         u.free["array"].eq(~loaded),
     ]
+    if geometry.adaptive:
+        m.d.comb += products.waits.eq(loaded)
     with m.If(begins):
         m.d.sync += [loaded.eq(0), u.steps["array"].eq(step), u.numbers["array"].eq(number)]
     with m.If(products.taken):

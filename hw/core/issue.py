@@ -40,7 +40,9 @@ def issue_layout(geometry: Geometry) -> data.StructLayout:
     place, rate = place_layout(geometry), geometry.rate_bits
     part = data.StructLayout({"vector": VECTOR, "pitch": VECTOR})
     return data.StructLayout({
-        **dict.fromkeys(SLOTS, place), **dict.fromkeys(FLAGS, 1), "use": USE, "plane": FIELDS["plane"][0],
+        **dict.fromkeys(SLOTS, place), **dict.fromkeys(FLAGS, 1),
+        **(dict.fromkeys(("count_a", "count_b"), 1) if geometry.adaptive else {}),
+        "use": USE, "plane": FIELDS["plane"][0],
         "a_mode": mode_layout(p.system), "b_mode": mode_layout(p.system), "a_part": part, "b_part": part,
         "to_part": data.StructLayout({"vector": VECTOR, "pitch": VECTOR, "lane": FIELDS["lane"][0]}),
         "key": 64, "rate": rate, "momentum": rate, "decay": rate, "method": range(len(METHODS)),

@@ -7,7 +7,7 @@ from amaranth.lib import data
 
 from ...golden.array import SIZE
 from ...golden.core import TrainerParameters
-from ...golden.core.instructions import FIELDS, OPCODE, OPERATIONS
+from ...golden.core.instructions import FIELDS, KINDS, OPCODE, OPERATIONS
 from ...golden.update import SGDParameters
 from ..array.layouts import size_of
 
@@ -42,6 +42,12 @@ class Geometry:
         Of X, D and W: the memory that has it, and the first of its blocks there.
     depths : dict of str to int
         Blocks of each memory.
+    chooses, adaptive : bool
+        Precisions may be chosen; tensors may choose theirs.
+    layer : int
+        Bits of a layer whose tensors may.
+    counted : tuple of tuple of str
+        Of each converter, the kinds of tensors whose groups may be counted there.
     """
 
     parameters: TrainerParameters
@@ -98,6 +104,26 @@ class Geometry:
         if self.parameters.merged:
             return {"xdw": blocks["X"] + blocks["D"] + blocks["W"]}
         return {name.lower(): blocks[name] for name in "XDW"}
+
+    @property
+    def chooses(self) -> bool:
+        return self.parameters.policies != ("constant",)
+
+    @property
+    def adaptive(self) -> bool:
+        return "adaptive" in self.parameters.policies
+
+    @property
+    def layer(self) -> int:
+        return (self.parameters.layers - 1).bit_length()
+
+    @property
+    def counted(self) -> tuple[tuple[str, ...], ...]:
+        return (KINDS,) if self.parameters.converters == 1 else (("activations", "gradients"), ("weights",))
+
+    def key_bits(self, converter: int) -> int:
+        """Return the bits of a number of such a tensor in a layer."""
+        return self.layer + (len(self.counted[converter]) - 1).bit_length()
 
     @property
     def block(self) -> int:

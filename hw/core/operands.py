@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from ...golden import words
 from ...golden.core.instructions import FIELDS, KINDS, MEMORIES, SIDES, TENSORS, WORD
-from ...golden.core.model import OPERANDS
+from ...golden.core.model import OPERANDS, UNCOUNTED
 from ...golden.core.report import ERRORS
 from ...golden.update import METHODS
 from ...golden.words import STAGES
@@ -53,16 +53,22 @@ class Operands(wiring.Component):
         See `Tensors`.
     issue : Out
         See `issue_layout`; registers are not driven.
+    asks, kind, answered, chosen, width, adaptive : Out, Out, In, In, In, In
+        If precisions may be chosen: see `Precisions`.
     """
 
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = geometry
         value = FIELDS["value"][0]
+        chosen = {} if not geometry.chooses else {
+            "asks": Out(1), "kind": Out(FIELDS["kind"][0]), "answered": In(1), "chosen": In(1), "adaptive": In(1),
+            "width": In(geometry.parameters.system.modes["precision"])}
         super().__init__({
             "word": In(WORD), "start": In(1), "done": Out(1), "error": Out(range(len(ERRORS))), "taken": In(1),
             "mode": In(1), "part": In(1), "renew": In(2), "seed": In(value), "step": In(value),
             "method": In(range(len(METHODS))), "clear": In(1), "index": In(MODES), "look": Out(range(TENSORS)),
             "looked": In(entry_layout(geometry)), "issue": Out(issue_layout(geometry)),
+            **chosen,
         })
 
     def elaborate(self, platform: Any) -> Module:
@@ -130,12 +136,21 @@ class Operands(wiring.Component):
                     with m.If(slot == len(SLOTS) - 1):
                         m.next = "MODES"
             with m.State("MODES"):
-                m.d.sync += ask.eq(~ask)
-                with m.If(~ask):
+                waits = ask
+                if self.geometry.chooses:
+                    m.d.comb += self.asks.eq(is_["gemm"] & ~ask)
+                    waits = ask | is_["gemm"] & ~self.answered
+                m.d.sync += ask.eq(~waits)
+                with m.If(~waits):
                     m.d.sync += slot.eq(1)
                     for number, side in enumerate("ab"):
                         with m.If(slot == number):
                             m.d.sync += issue[f"{side}_mode"].as_value().eq(modes.data[1:])
+                            if self.geometry.chooses:
+                                with m.If(self.chosen):
+                                    m.d.sync += issue[f"{side}_mode"].precision.eq(self.width)
+                            if self.geometry.adaptive:
+                                m.d.sync += issue[f"count_{side}"].eq(gemm[f"count_{side}"] & self.adaptive)
                     with m.If(is_["gemm"] & ~modes.data[0]):
                         m.d.comb += self.error.eq(MODELESS)
                         m.next = "IDLE"
@@ -171,7 +186,7 @@ class Operands(wiring.Component):
         m.submodules.modes = modes = memory.Memory(shape=1 + layout.size, depth=1 << MODES, init=[],
                                                    attrs=UNCHECKED | {"ram_style": "distributed"})
         write, read = modes.write_port(), modes.read_port()
-        kind = Signal(FIELDS["kind"][0])
+        kind = self.kind if self.geometry.chooses else Signal(FIELDS["kind"][0])
         with m.Switch(use[:3]):
             for number, kinds in OPERANDS.items():
                 with m.Case(number):
@@ -231,6 +246,8 @@ class Operands(wiring.Component):
         placed = (issue.to_part.lane ^ to.left)[:below].any() if below else C(0, 1)
         return [
             (gemm & ~Cat(issue.use[:3] == slot for slot in OPERANDS).any(), OPERATION),
+            *([(gemm & (issue.use[:3] == UNCOUNTED) & fields_of(self.word, "gemm")["count_b"], OPERATION)]
+              if g.adaptive else []),
             (gemm & (issue.biased & issue.masked | issue.update & (issue.biased | issue.masked | issue.relu)),
              OPERATION),
             (gemm & (~lies(a, "XD") | ~lies(b, "WX") | issue.biased & ~lies(other, "W")

@@ -8,6 +8,8 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ...golden.array import FETCH, SIZE, ArrayParameters
+from ...golden.core.instructions import FIELDS, KINDS
+from ...golden.core.model import OPERANDS
 from ...golden.words import USE, VECTOR
 from .. import verilog
 from ..array.cells import CELL, begin, multiply, rows_first
@@ -19,6 +21,7 @@ from ..pipeline import signals
 from .gather import result_layout
 from .layouts import Geometry, read_layout
 from .memories import READ
+from .statistics import CHOICE, Counting, choice_layout, key_of
 
 __all__ = ["Products", "product_layout"]
 
@@ -27,7 +30,8 @@ def product_layout(geometry: Geometry) -> data.StructLayout:
     """Return the layout of a product: that of the array's instruction, and what the core has beside it."""
     p = geometry.parameters
     operand = data.StructLayout({"block": geometry.block, "stride": geometry.block, "transposed": 1,
-                                 "first": geometry.low, "source": 1, **p.system.modes, "vector": VECTOR})
+                                 "first": geometry.low, "source": 1, **p.system.modes, "vector": VECTOR,
+                                 **({"counts": 1} if geometry.adaptive else {})})
     return data.StructLayout({"m": SIZE, "n": SIZE, "k": SIZE, "first": 1, "last": 1, "a": operand, "b": operand,
                               "use": USE, "pitch": VECTOR, "key": 64})
 
@@ -60,6 +64,10 @@ class Products(wiring.Component):
         Status of the cells alone: of the product that they took last. That of the converters is of the latest product.
     invalid, overflow, exceeded, status_clear
         As in `CellArray`.
+    choose, choice, clear, choosable, decided, decided_wide, undecided
+        If tensors may choose their precisions: see `Counting`.
+    waits : In(1)
+        Likewise: there is a product that has not come yet.
     """
 
     def __init__(self, geometry: Geometry) -> None:
@@ -82,6 +90,8 @@ class Products(wiring.Component):
             "starved": Out(1), "blocked": Out(1), "reading": Out(1), "taken": Out(1),
             "cells_invalid": Out(1), "cells_overflow": Out(1),
             "invalid": Out(1), "overflow": Out(1), "exceeded": Out(1), "status_clear": In(1),
+            **({"choose": In(1), "choice": In(choice_layout(geometry)), "clear": In(1), "waits": In(1),
+                **dict.fromkeys(CHOICE, Out(1))} if geometry.adaptive else {}),
         })
 
     @property
@@ -94,7 +104,8 @@ class Products(wiring.Component):
         p, system, product = self.parameters, self.parameters.system, self.i.payload
         walkers = [Walker(p, side, offset=True) for side in (0, 1)]
         m.submodules.rows, m.submodules.columns = rows, columns = walkers
-        paths = [Path(p, side, fetch=FETCH + READ - 2) for side in range(p.converters)]
+        paths = [Path(p, side, fetch=FETCH + READ - 2, keys=self.geometry.key_bits(side) if self.geometry.adaptive
+                      else None) for side in range(p.converters)]
         sources = [Signal(name=f"{side}_source") for side in "ab"]
         for side, path in enumerate(paths):
             m.submodules[f"path{side}"] = path
@@ -148,6 +159,8 @@ class Products(wiring.Component):
         with m.If(starts):
             m.d.sync += [key.eq(product.key), sources[0].eq(product.a.source), sources[1].eq(product.b.source),
                          other.eq(~alike)]
+        if self.geometry.adaptive:
+            self._count(m, paths, rows, columns, starts)
         queued = begin(m, p, product, starts, walkers, waiting, taken)
         admitted = Signal(name="admitted")
         now = multiply(self, m, self.cell, p, walkers, paths, queued, admitted, taken)
@@ -164,3 +177,33 @@ class Products(wiring.Component):
             self.cells_overflow.eq(now.status["overflow"]),
         ]
         return m
+
+    def _count(self, m: Module, paths: list[Path], rows: Walker, columns: Walker, starts: Value) -> None:
+        """Count the groups of operands, and choose of them."""
+        g, product = self.geometry, self.i.payload
+        m.submodules.counting = counting = Counting(g, paths[0].counting + 1)
+        sides = []
+        for side, (name, operand) in enumerate((("a", product.a), ("b", product.b))):
+            converter = min(side, len(paths) - 1)
+            counts = Signal(name=f"{name}_counts")
+            key = Signal(g.key_bits(converter), name=f"{name}_key")
+            kind = Signal(FIELDS["kind"][0], name=f"{name}_kind")
+            with m.Switch(product.use[:3]):
+                for slot, kinds in OPERANDS.items():
+                    with m.Case(slot):
+                        m.d.comb += kind.eq(KINDS.index(kinds[side]))
+            with m.If(starts):
+                m.d.sync += [counts.eq(operand.counts), key.eq(key_of(g, converter, kind, product.use[3:3 + g.layer]))]
+            sides.append((counts, key))
+        for number, path in enumerate(paths):
+            (counts, key), second = sides[number], sides[1]
+            if len(paths) == 1:
+                counts, key = (Mux(path.vector.of, other, one) for one, other in zip((counts, key), second))
+            group = getattr(counting, f"group{number}")
+            m.d.comb += [path.counts.eq(counts), path.key_of.eq(key),
+                         *(group[name].eq(getattr(path, name)) for name, _ in group.shape())]
+        m.d.comb += [
+            counting.going.eq(rows.go | columns.go), counting.quiet.eq(rows.idle & columns.idle & ~self.waits),
+            counting.choose.eq(self.choose), counting.choice.eq(self.choice), counting.clear.eq(self.clear),
+            *(getattr(self, name).eq(getattr(counting, name)) for name in CHOICE),
+        ]

@@ -1,5 +1,6 @@
 """The core's sequencer: it executes a program's own instructions, and hands out those of the units."""
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,8 @@ from ..pipeline import UNCHECKED
 from .issue import CODES, TAKEN, error_of, issue_layout, unit_of
 from .layouts import Geometry, fields_of, size_of
 from .operands import Operands
+from .precisions import POLICY, Precisions
+from .statistics import CHOICE, choice_layout
 from .tensors import Tensors
 from .tokens import COUNT, TOKEN
 
@@ -60,6 +63,8 @@ class Sequencer(wiring.Component):
         The program has ended or was stopped; the report has gone.
     synced : Out(1)
         A ``sync`` was executed.
+    choose, choice, choosable, decided, decided_wide, undecided
+        If tensors may choose their precisions: see `Counting`.
     """
 
     def __init__(self, geometry: Geometry) -> None:
@@ -72,6 +77,8 @@ class Sequencer(wiring.Component):
             "fault": In(1), "fault_code": In(range(len(ERRORS))), "fault_number": In(number),
             "error": Out(range(len(ERRORS))), "number": Out(number), "clear": Out(1), "index": Out(CLEARED),
             "running": Out(1), "measured": Out(1), "ended": Out(1), "reported": In(1), "synced": Out(1),
+            **({"choose": Out(1), "choice": Out(choice_layout(geometry)), **dict.fromkeys(CHOICE, In(1))}
+               if geometry.adaptive else {}),
         })
 
     def elaborate(self, platform: Any) -> Module:
@@ -86,8 +93,13 @@ class Sequencer(wiring.Component):
         at = Signal(size_of(p.program), name="at")
         code = word[:OPCODE]
         failed = Signal(range(len(ERRORS)))  # the instruction at hand cannot be executed
+        precisions: Any = None
+        if g.chooses:
+            m.submodules.precisions = precisions = Precisions(g)
+            # What falls with a step has not fallen yet when the next one comes.
+            waits = precisions.busy & (code == CODES["step"]) & fields_of(word, "step")["next"]
         s = SimpleNamespace(m=m, word=word, at=at, failed=failed)
-        s.operands, s.counter = operands, Signal(name="counter")
+        s.operands, s.precisions, s.counter = operands, precisions, Signal(name="counter")
         s.registers = {name: Signal(shape, name=name) for name, shape in (
             *((name, VALUE) for name in ("seed", *COUNTERS)), *((name, g.rate_bits) for name in RATES),
             ("scale", g.bits), ("method", range(len(METHODS))))}
@@ -114,6 +126,19 @@ class Sequencer(wiring.Component):
             issue.method.eq(s.registers["method"]), issue.step.eq(s.registers["training"]), issue.number.eq(at),
             *(issue[name].eq(s.registers[name]) for name in (*RATES, "scale")),
         ]
+
+        if precisions:
+            m.d.comb += [
+                precisions.word.eq(word), precisions.step.eq(s.registers["training"]),
+                precisions.measured.eq(s.counter), precisions.clear.eq(self.clear),
+                precisions.index.eq(self.index), precisions.use.eq(operands.issue.use),
+                *(getattr(precisions, name).eq(getattr(operands, name)) for name in ("asks", "kind")),
+                *(getattr(operands, name).eq(getattr(precisions, name))
+                  for name in ("answered", "chosen", "width", "adaptive")),
+            ]
+        if g.adaptive:
+            m.d.comb += [self.choose.eq(precisions.choose), self.choice.eq(precisions.choice),
+                         *(getattr(precisions, name).eq(getattr(self, name)) for name in CHOICE)]
 
         kept = Signal.like(at)
         bad = failed.any() | self.fault
@@ -170,8 +195,14 @@ class Sequencer(wiring.Component):
                         onward()
                     for names, execute in ((("set", "step", "mode", "part"), self._write),
                                            (("loop", "end"), self._loop), (("signal", "wait"), self._token)):
-                        with m.Case(*(CODES[name] for name in names)):
+                        free = m.If(~waits) if precisions and "step" in names else nullcontext()
+                        with m.Case(*(CODES[name] for name in names)), free:
                             execute(s, code)
+                    if precisions:
+                        names = [name for policy in p.policies for name in POLICY[policy]]
+                        with m.Case(*(CODES[name] for name in names)), m.If(~precisions.busy):
+                            m.d.comb += [failed.eq(precisions.error), precisions.execute.eq(~precisions.error.any())]
+                            onward()
                     with m.Default():
                         m.d.comb += failed.eq(OPERATION)
                 stops()
@@ -230,6 +261,8 @@ class Sequencer(wiring.Component):
                                 m.d.sync += registers[name].eq(value)
                             if name in ("seed", *COUNTERS):
                                 m.d.comb += s.operands.renew.eq(2 if name == "seed" else 1)
+                            if name == "training" and s.precisions:
+                                m.d.comb += s.precisions.anew.eq(1)
                             if name in RATES:
                                 mantissa = self.parameters.stored.mantissa
                                 normal = value[mantissa:len(registers[name])].any()
@@ -244,6 +277,8 @@ class Sequencer(wiring.Component):
                 for number, name in enumerate(COUNTERS):
                     with m.If(fields["next"] & (fields["counter"] == number)):
                         m.d.sync += registers[name].eq(registers[name] + 1)
+                        if name == "training" and s.precisions:
+                            m.d.comb += s.precisions.next.eq(1)
             with m.Case(CODES["mode"]):
                 m.d.comb += s.operands.mode.eq(1)
             with m.Case(CODES["part"]):

@@ -24,6 +24,7 @@ from .layouts import Geometry, size_of
 from .mover import Mover
 from .products import Products
 from .sequencer import CLEARED, Sequencer
+from .statistics import CHOICE
 from .streams import Input, Output
 from .sums import Sums
 from .tasks import Tasks
@@ -35,7 +36,7 @@ __all__ = ["Trainer"]
 STRAY = error_of("an instruction in")
 EXCEEDED = error_of("a product that")
 # What the circuit does not do yet, by parameter, and what it asks for.
-ASKED: dict[str, Any] = {"vectors": 1, "examples": 0, "head": 1, "madam": None, "policies": ("constant",)}
+ASKED: dict[str, Any] = {"vectors": 1, "examples": 0, "head": 1, "madam": None}
 
 
 class Trainer(StreamUnit):
@@ -145,6 +146,12 @@ class Trainer(StreamUnit):
         # The sequencer hears of it a cycle later. It needs some cycles from one instruction to the next.
         m.d.sync += [sequencer.idle.eq(semaphores.idle), sequencer.ready.eq(Cat(free.values()))]
 
+        if g.adaptive:
+            m.d.comb += [
+                products.choose.eq(sequencer.choose), products.choice.eq(sequencer.choice),
+                products.clear.eq(sequencer.clear),
+                *(getattr(sequencer, name).eq(getattr(products, name)) for name in CHOICE),
+            ]
         # The step of training of what a unit executes; of the array that of its converters, and that of its cells.
         steps = {name: Signal.like(issue.step, name=f"step_{name}") for name in ("array", "cells", "head")}
         numbers = {name: Signal.like(issue.number, name=f"number_{name}") for name in ("array", "in")}

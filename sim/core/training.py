@@ -1,5 +1,6 @@
 """Training in a simulated trainer."""
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from ...base.checks import require
 from ...golden import core
 from ...golden.core import ERRORS, CoreResult, Run, RunHost, Sequencer, TrainerParameters
 from ...golden.core.instructions import COUNTERS
+from ...golden.core.model import OPERANDS
 from ...golden.core.transfers import LOSS, TENSOR
 from ...golden.datasets import Dataset
 from ...golden.network import Epoch
@@ -38,7 +40,7 @@ class Simulated:
     macs : int
         Multiply-accumulates of the network in training.
     peak : float
-        The cycles that they would take at the array's peak.
+        The cycles that they would take at the array's peak: NaN where tensors choose their precisions.
     seconds : float
         Of the simulation, without the build.
     """
@@ -116,7 +118,9 @@ class Simulation:
         for issue in Sequencer(self.parameters.side, self.program).issues():
             if issue.instruction.name == "gemm" and not issue.registers["measured"]:
                 macs, peak = core.work_of(self.parameters, issue)
-                self.macs, self.peak = self.macs + macs, self.peak + peak
+                chosen = any((kind, issue.instruction.use >> 3) in issue.thresholds
+                             for kind in OPERANDS[issue.instruction.use & 7])
+                self.macs, self.peak = self.macs + macs, self.peak + (math.nan if chosen else peak)
             if issue.instruction.name == "out":
                 yield issue.views["a"].rows, issue.views["a"].columns
 

@@ -8,7 +8,9 @@ import numpy as np
 from ...golden.array import Product
 from ...golden.core import Instruction, Program, TrainerParameters
 from ...golden.core.device import Device
-from ...golden.core.instructions import KINDS, MEMORIES, REGISTERS, SIDES
+from ...golden.core.instructions import COUNTERS, KINDS, MEMORIES, REGISTERS, SIDES
+from ...golden.core.model import UNCOUNTED
+from ...golden.core.sequencer import CODE, EDGES
 from ...golden.core.transfers import INSTRUCTION, Transfers
 from ...golden.update import METHODS, rate_code
 from ...golden.words import VECTOR
@@ -117,8 +119,8 @@ def _begin(maker: _Maker) -> None:
             maker.emit("mode", kind=kind, layer=layer, value=value)
 
 
-def _gemm(maker: _Maker, update: bool) -> None:
-    """A product of any operands that fit, now and then in two parts along k."""
+def _gemm(maker: _Maker, update: bool, before: Callable[[_Maker], None] | None = None) -> None:
+    """A product of any operands that fit, now and then in two parts along k. `before` makes what comes just before."""
     rng, p, side = maker.rng, maker.p, maker.side
     for _ in range(50):
         slot = 4 if update else int(rng.choice([0, 2]))
@@ -154,23 +156,30 @@ def _gemm(maker: _Maker, update: bool) -> None:
             fields["bias"] = maker.tensor("W", 1, n, int(rng.integers(0, 4)), int(rng.integers(0, 6)))
         if masked:
             fields["mask"] = maker.tensor("X", m, n)
+        if before:
+            before(maker)
         if rng.random() < 0.5:
             pitch = int(rng.integers(1, 100))
             for which in SIDES[:2]:
                 maker.emit("part", side=SIDES.index(which), vector=rng.integers(0, 1 << VECTOR - 3), pitch=pitch)
+        place = {}
         if update and rng.random() < 0.7:
-            maker.emit("part", side=SIDES.index("to"), vector=rng.integers(0, 1 << VECTOR - 3), lane=left % 16,
-                       pitch=rng.integers(1, 50))
+            place = {"vector": rng.integers(0, 1 << VECTOR - 3), "lane": left % 16, "pitch": rng.integers(1, 50)}
         elif update and left:
-            maker.emit("part", side=SIDES.index("to"), lane=left % 16)
+            place = {"lane": left % 16}
         flags = {"biased": biased, "masked": masked, "relu": not update and rng.random() < 0.4, "update": update,
                  "across_a": across[0], "across_b": across[1], "use": 8 * rng.integers(0, 2) + slot}
+        if "adaptive" in p.policies:
+            flags |= {"count_a": rng.random() < 0.7, "count_b": slot != UNCOUNTED and rng.random() < 0.7}
         # A part whose sums the next product goes on with: both have the same operands.
         most = np.array([p.rows, p.columns]) * p.array.open_tile
+        runs: list[dict[str, Any]] = [{}]
         if m <= most[0] and n <= most[1] and rng.random() < 0.3:
-            maker.emit("gemm", **fields, **flags, open=1)
-            flags["continued"] = True
-        maker.emit("gemm", **fields, **flags)
+            runs = [{"open": 1}, {"continued": 1}]
+        for run in runs:
+            if place:
+                maker.emit("part", side=SIDES.index("to"), **place)
+            maker.emit("gemm", **fields, **flags, **run)
         maker.emit("out", a=fields["to"])
         for plane in range(1, p.planes + 1) if update else ():
             maker.emit("out", a=fields["to"], plane=plane)
@@ -206,6 +215,52 @@ def _sums(maker: _Maker) -> None:
     maker.emit("sums", a=maker.tensor("D", rows, columns), to=to, use=12)
     for plane in range(maker.p.planes + 1):
         maker.emit("out", a=to, plane=plane)
+
+
+def _cyclic(maker: _Maker) -> None:
+    """A product with precisions that follow new cycles, after steps, now and then in the measuring of accuracy."""
+    _gemm(maker, maker.rng.random() < 0.3, _cycles)
+
+
+def _cycles(maker: _Maker) -> None:
+    rng = maker.rng
+    for kind in rng.permutation(len(KINDS))[:rng.integers(1, len(KINDS) + 1)]:
+        period = rng.integers(1, 1 << 32 if rng.random() < 0.2 else 9)
+        maker.emit("cyclic", kind=kind, low=rng.integers(0, 16) if rng.random() < 0.1 else 2, period=period)
+        for edge in rng.integers(0, period, rng.integers(1, EDGES + 1)):
+            maker.emit("edge", kind=kind, value=edge)
+    _steps(maker)
+
+
+def _adaptive(maker: _Maker) -> None:
+    """Products whose operands choose their precisions. Some thresholds are new."""
+    def before(maker: _Maker) -> None:
+        for kind in range(len(KINDS)):
+            divisor = rng.integers(1, 1 << 48)
+            if rng.random() < 0.2:
+                maker.emit("divisor", kind=kind, rest=divisor)
+                maker.emit("slope", kind=kind, code=CODE + rng.integers(-10, 30), rest=rng.integers(divisor))
+            for layer in range(2):
+                if rng.random() < 0.3:
+                    maker.emit("adaptive", kind=kind, layer=layer, code=CODE + rng.integers(-10, 300),
+                               rest=rng.integers(divisor), wide=rng.integers(2))
+        if rng.random() < 0.7:
+            _steps(maker)
+
+    rng = maker.rng
+    for _ in range(2):
+        _gemm(maker, rng.random() < 0.3, before)
+
+
+def _steps(maker: _Maker) -> None:
+    """Steps of training. They may begin anywhere, the last steps that there are among it."""
+    rng, training = maker.rng, COUNTERS.index("training")
+    if rng.random() < 0.4:
+        value = rng.choice([rng.integers(0, 1 << 32), (1 << 32) - rng.integers(1, 3)])
+        maker.emit("set", register=REGISTERS.index("training"), value=value)
+    for _ in range(rng.integers(1, 4)):
+        maker.emit("step", counter=training, next=1)
+    maker.emit("step", counter=rng.choice([training, training, 1 - training]))
 
 
 def _recorded(maker: _Maker) -> None:
@@ -246,7 +301,12 @@ def _transfers(parameters: TrainerParameters, count: int, seed: int, makes: dict
 
 def trainer_random(parameters: TrainerParameters, count: int, seed: int) -> tuple[np.ndarray]:
     """Return transfers: programs of any products, heads and sums at any place, with random numbers."""
-    return _transfers(parameters, count, seed, {_product: 0.5, _move: 0.25, _head: 0.1, _sums: 0.15})
+    makes = {_product: 0.5, _move: 0.25, _head: 0.1, _sums: 0.15}
+    if "cyclic" in parameters.policies:
+        makes |= {_cyclic: 0.4}
+    if "adaptive" in parameters.policies:
+        makes |= {_adaptive: 0.4}
+    return _transfers(parameters, count, seed, makes)
 
 
 def trainer_recorded(parameters: TrainerParameters, count: int, seed: int) -> tuple[np.ndarray]:

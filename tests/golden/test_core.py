@@ -321,11 +321,33 @@ def test_recipes_that_have_no_core(recipe, error):
     assert str(found.value).startswith(error)
 
 
+def test_a_core_has_layers_whose_tensors_choose():
+    run, _ = runs(recipe_of("fast"), hidden=(20, 20))
+    assert core.trainer_of(run).layers == 4
+    with pytest.raises(ValueError, match="^layers is 2; allowed: 3 or more, whose tensors choose their precisions$"):
+        core.compiled(core.trainer_of(run, layers=2), run)
+
+
+def test_a_program_begins_without_groups_that_were_counted():
+    """It is the same program again, with the weights that it left: with the groups of before it would choose."""
+    run, _ = runs(recipe_of("fast", alpha=0.1, beta=0.1), epochs=1)
+    parameters = core.trainer_of(run)
+    program, model, widths = core.compiled(parameters, run), core.Core(parameters), []
+    for _ in range(2):
+        found = []
+        host = core.RunHost(parameters, run, DIGITS)
+        model.run(program, host, lambda issue, found=found: found.append(dict(model._decided)))
+        first = next(each for each in found if len(each) == 6)
+        widths.append({width for step, width in first.values() if step == 0})
+    assert widths == [{2}, {2}]
+
+
 @pytest.mark.parametrize("settings, error", [
     ({"vectors": 3}, "vectors is 3"), ({"lanes": 3}, "lanes is 3"), ({"activations": 1000}, "activations is 1000"),
     ({"activations": 16384 + 256}, "activations is 16640"), ({"labels": 100}, "labels is 100"),
     ({"merged": True}, "converters is 2"), ({"updates": ("sgd",)}, "updates is ('sgd',)"),
     ({"policies": ("cyclic",)}, "policies is ('cyclic',)"), ({"program": 100}, "program is 100"),
+    ({"policies": ("constant", "adaptive"), "mantissa": 3}, "mantissa is 3"), ({"layers": 3}, "layers is 3"),
     ({"stream": 0}, "stream is 0"), ({"head": 3}, "head is 3"), ({"error_rounding": "up"}, "error_rounding is 'up'"),
     ({"system": "plain"}, "system is 'plain'"), ({"rows": 17}, "rows is 17"),
     ({"system": "int8", "policies": ("constant", "cyclic")}, "policies is ('constant', 'cyclic')"),

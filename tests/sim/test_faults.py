@@ -47,6 +47,9 @@ MADAM_WIDE = (*MADAM, "--set", "gradient=fp16", "--set", "second_bias=48")  # se
 TRAINER = ("trainer", *(word for name, value in catalog.find("trainer").small.items()
                         for word in ("--set", f"{name}={value}")))
 TRAINER_LANES = (*TRAINER, "--set", "lanes=2", "--set", 'updates=["kahan", "grow"]')
+TRAINER_ADAPTIVE = (*(word.replace("program=64", "program=512") for word in TRAINER), "--set", "layers=2", "--set",
+                    'policies=["constant", "adaptive"]')
+TRAINER_CYCLIC = (*TRAINER, "--set", 'policies=["constant", "cyclic"]')
 SGD = ("sgd-update", "--set", "format=fp8-e5m2", "--set", "rates=powers")
 SGD_SHARED = ("sgd-update", "--set", "format=fp8-e5m2", "--set", "schedule=shared", "--set", "grow=true")
 SGD_BARE = (*SGD, "--set", "compensated=false")
@@ -425,6 +428,22 @@ FAULTS |= {
     "core: the host's compensations are velocities": (
         "bank = Cat(column[:below], plane[1:])", "bank = Cat(column[:below], plane[2:])", TRAINER_LANES),
     "core: lanes that grow only compensate": ('grow="grow" in p.updates, random', "random", TRAINER_LANES),
+    "core: a period begins a step late": (
+        "rest.eq(Mux(above[-1], total, above))", "rest.eq(Mux(above[-1] | ~above.any(), total, above))",
+        TRAINER_CYCLIC),
+    "core: a precision of a cycle is not waited for": (
+        "cycles.settled | ~cycling", "C(1, 1)", TRAINER_CYCLIC),
+    "core: accuracy is measured with the precision of the step": (
+        "cycling.eq(cycles.given.bit_select(self.kind, 1) & ~self.measured)",
+        "cycling.eq(cycles.given.bit_select(self.kind, 1))", TRAINER_CYCLIC),
+    "core: one operand's groups count for the other one": (
+        "Mux(path.vector.of, other, one)", "one", TRAINER_ADAPTIVE),
+    "core: an operand counts without being asked to": (
+        'gemm[f"count_{side}"] & self.adaptive', "self.adaptive", TRAINER_ADAPTIVE),
+    "core: a tensor's span keeps what was chosen by": (
+        "write.en.eq(self.counted | self.start | silent)", "write.en.eq(self.counted | silent)", TRAINER_ADAPTIVE),
+    "core: a choice is made at each use": (
+        "same.eq(before.known & (before.step == self.step))", "same.eq(0)", TRAINER_ADAPTIVE),
 }
 # One of each kind: arithmetic, stalls, sums that wait, random words, control. The others are for the sweep.
 QUICK = (

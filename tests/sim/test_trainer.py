@@ -10,6 +10,9 @@ from narrowgauge.golden.core import COUNTED, RunHost, compiled
 from narrowgauge.golden.core.transfers import TOLD
 from narrowgauge.sim.core import CoreModel, Simulation
 
+CYCLE = {"policy": "cyclic", "low": 2, "high": 4, "cycles": 1}
+
+
 
 @pytest.mark.parametrize("name, recipe, settings, own", [
     ("merged", recipe_of("bfp"), {"epochs": 2}, {"check": "step", "idle": 0.3, "busy": 0.3}),
@@ -24,6 +27,15 @@ from narrowgauge.sim.core import CoreModel, Simulation
     ("lanes", recipe_of("bfp"), {"hidden": (8,) * 7, "lr_drops": (0.5,)}, {}),
     ("lanes", recipe_of("bfp", mantissa=2), {"batch": 69, "hidden": (1,)}, {}),  # the last batch has one example
     ("merged", recipe_of("bfp", update="stochastic"), {"batch": 1, "hidden": ()}, {"seed": 3}),
+    ("lanes", recipe_of("bfp", activations_precision=CYCLE | {"cycles": 3}, gradients_precision=CYCLE),
+     {"epochs": 2, "batch": 20}, {"check": "step"}),
+    ("lanes", recipe_of("fast", update="stochastic"), {"epochs": 4, "batch": 50, "hidden": (20, 20)},
+     {"check": "instruction", "idle": 0.2}),
+    ("lanes", recipe_of("fast", alpha=0.9, beta=0.7, reverse=True), {"epochs": 3, "batch": 35, "hidden": (36,)},
+     {"parts": 2, "blocks": 2, "busy": 0.2}),
+    *(pytest.param(name, recipe_of("fast", alpha=alpha), {"epochs": 4, "batch": 35, "hidden": (36,), "seed": seed},
+                   {"parts": 2, "blocks": 2, "idle": 0.1}, marks=pytest.mark.sweep)
+      for seed, alpha in enumerate((0.3, 0.6, 0.9)) for name in ("single", "lanes")),
 ])
 def test_a_run_ends_with_the_digests_of_training(name, recipe, settings, own):
     parameters, module, text = core_of(name)

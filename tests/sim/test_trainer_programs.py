@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from cores import alone, core_of, require_golden
-from narrowgauge.golden.core import ERRORS, assemble
+from narrowgauge.golden.core import ERRORS, Core, Sequencer, assemble
 from narrowgauge.golden.core.instructions import OPERATIONS
 from narrowgauge.golden.core.transfers import Transfers
 from narrowgauge.hw.core import Trainer
@@ -22,7 +22,7 @@ def model_of(*arguments, **settings):
     ("merged", trainer_recorded, 3, {"busy": 0.8}), ("lanes", trainer_random, 4, {"idle": 0.1, "busy": 0.1}),
     ("lanes", trainer_random, 5, {"idle": 0.9}), ("lanes", trainer_recorded, 6, {}),
     *(pytest.param(name, trainer_random, seed, {"idle": 0.2, "busy": 0.2}, marks=pytest.mark.sweep)
-      for name in ("merged", "lanes") for seed in range(10, 20)),
+      for name in ("merged", "lanes", "single") for seed in range(10, 20)),
 ])
 def test_random_programs_are_golden(name, make, seed, stalls):
     parameters, module, text = core_of(name)
@@ -116,6 +116,35 @@ def test_what_cannot_be_executed_stops_the_program(error, number, text):
     assert (report["error"], report["number"], model.state.stopped) == (0, FIRST + 1, 0)
 
 
+@pytest.mark.parametrize("error, number, text", [
+    ("a cycle", FIRST, "cyclic weights low=2"), ("a cycle", FIRST, "edge gradients value=1"),
+    ("a cycle", FIRST + 7, "cyclic weights low=2 period=9\n" + 7 * "edge weights value=1\n"),
+    ("a cycle", FIRST + 1, "cyclic weights low=2 period=9\nedge activations value=1\n"),
+    ("a layer", FIRST + 1, "adaptive weights layer=3\nadaptive weights layer=4"),
+])
+def test_policies_that_cannot_be_stop_the_program(error, number, text):
+    """Golden refuses them too."""
+    parameters, module, verilog = core_of("lanes")
+    model = model_of(parameters, module, verilog)
+    program = assemble(USUAL + text + "\nhalt")
+    model.send(program, iter(()))
+    report = model.transfers.report(model.next())
+    assert (ERRORS[report["error"]][:len(error)], report["number"]) == (error, number)
+    with pytest.raises(ValueError, match=f"instruction {number}, "):
+        list(Sequencer(parameters.side, program, parameters.layers).issues())
+
+
+def test_activations_are_counted_where_they_are_operand_a():
+    parameters, module, verilog = core_of("lanes")
+    program = assemble(USUAL + "gemm a=d b=x to=w update use=4 count_b\nhalt")
+    model = model_of(parameters, module, verilog)
+    model.send(program, iter(()))
+    report = model.transfers.report(model.next())
+    assert (ERRORS[report["error"]], report["number"]) == (ERRORS[1], FIRST)
+    with pytest.raises(ValueError, match="count_b is 1; allowed: 0"):
+        Core(parameters).run(program, None)
+
+
 def test_what_does_not_fit_the_buffers_stops_the_program():
     """Columns of 16 vectors each, beside buffers of 128: 17 are too many for two columns of cells."""
     parameters, module, verilog = core_of("merged")
@@ -200,3 +229,59 @@ def test_units_that_write_side_by_side_lose_nothing(name):
     rows = [transfers.instructions(assemble("\n".join([*lines, "halt"]))), *map(transfers.elements, tensors)]
     vectors = trainer_vectors(parameters, np.array(transfers.payloads(np.concatenate(rows)), object))
     require_golden(model_of(parameters, module, verilog), vectors)
+
+
+class Sent:
+    """A host that sends tensors, and keeps what comes."""
+
+    def __init__(self, *tensors):
+        self.tensors, self.came = iter(tensors), []
+
+    def read(self, rows, columns):
+        return next(self.tensors)
+
+    def write(self, codes):
+        self.came.append(codes)
+
+
+@pytest.mark.parametrize("name", ["lanes", pytest.param("single", marks=pytest.mark.sweep)])
+def test_a_choice_waits_for_the_groups_that_are_under_way(name):
+    """One product after the other counts the tensor that the next one chooses by; its first groups mislead."""
+    parameters, module, verilog = core_of(name)
+    program = assemble("""
+        tensor x memory=X stride=1 rows=208 columns=16
+        tensor w memory=W stride=1 rows=16 columns=16
+        tensor d memory=D stride=1 rows=208 columns=16
+        mode activations value=4
+        mode weights value=4
+        in x
+        in w
+        adaptive activations code=2150
+        adaptive weights code=2150
+        slope activations code=2047
+        slope weights code=2040
+        sync
+        loop 4
+            gemm a=x b=w to=d count_a count_b
+            step training next
+            gemm a=x b=w to=d count_a count_b
+            sync
+            out d
+            sync
+            step training next
+        end
+        halt""")
+    rng = np.random.default_rng(1)
+    x = rng.choice([0.375, 0.4375], (208, 16))  # the lower chunk alone is not 0
+    x[:, 0] = 1.0
+    x[60:] = rng.choice([0.5, 1.0], (148, 16))  # the higher one alone
+    x, w = (parameters.work.encode(each).astype(np.uint32) for each in (x, rng.normal(size=(16, 16))))
+    host = Sent(x, w)
+    golden = Core(parameters)
+    golden.run(program, host)
+    model = model_of(parameters, module, verilog)
+    model.send(program, iter((x, w)))
+    for expected in host.came:
+        np.testing.assert_array_equal(model.transfers.codes(model.next(), 208, 16), expected)
+    assert model.transfers.report(model.next())["error"] == 0
+    assert len({each.tobytes() for each in host.came}) > 1
