@@ -167,10 +167,12 @@ class _Compiler(Builder):
                       use=8 * i + WEIGHT)
             if i:
                 self.backward(i)
-        # The next step needs the first layer's weights first. While their last block drains, others are multiplied.
+        # The next step begins with the first layer's weights. If they move in one block, they move first, and others
+        # are multiplied while results leave. In several blocks they move last: the next step begins with the first of
+        # them. The others then cover the time in which the latest errors are written.
         *most, last = [(0, *block) for block in self.blocks()]
         others = [(i, 0, layer.outputs) for i, layer in enumerate(layers)][1:]
-        for block in [*most, *others, last] if most else [last, *others]:
+        for block in [*others, *most, last] if most else [last, *others]:
             self.move(*block)
         self.emit("step", counter=COUNTERS.index("training"), next=1)
         self.flip("x0")
