@@ -24,7 +24,7 @@ def result_layout(parameters: ArrayParameters, count: int = 1) -> data.StructLay
 
 
 class Gather(wiring.Component):
-    """Gathers tiles of results that follow each other in a row, as long as nobody takes them.
+    """Gathers tiles that lie side by side. It waits for the next tile of a row, if there is to be one.
 
     Parameters
     ----------
@@ -50,14 +50,17 @@ class Gather(wiring.Component):
         p, given, held = self.parameters, self.i.payload, self.o.payload
         have = Signal(range(self.count + 1), name="have")
         taken, beside = Signal(name="taken"), Signal(name="beside")
+        more = Signal(name="more")  # the latest tile ends neither its row nor the product, as far as it tells
         m.d.comb += [
-            self.o.valid.eq(have.any()), taken.eq(self.o.valid & self.o.ready),
+            self.o.valid.eq(have.any() & ((have == self.count) | ~more | self.i.valid & ~beside)),
+            taken.eq(self.o.valid & self.o.ready),
             beside.eq((have != self.count) & (given.row == held.row) & (given.column == held.column + have)),
-            self.i.ready.eq(~self.o.valid | taken | beside),
+            self.i.ready.eq(~have.any() | taken | beside),
         ]
-        new = ~self.o.valid | taken
+        new = ~have.any() | taken
         with m.If(self.i.valid & self.i.ready):
-            m.d.sync += [have.eq(Mux(new, 1, have + 1)), held.last.eq(given.last)]
+            m.d.sync += [have.eq(Mux(new, 1, have + 1)), held.last.eq(given.last),
+                         more.eq(given.columns_live.all() & ~given.last)]
             with m.If(new):
                 m.d.sync += [held.row.eq(given.row), held.column.eq(given.column), held.rows_live.eq(given.rows_live),
                              held.columns_live.eq(given.columns_live)]

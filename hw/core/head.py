@@ -23,7 +23,7 @@ from .memories import READ, segment
 
 __all__ = ["Head"]
 
-WAITING = 8  # logits on their way, at the most
+WAITING = 8  # pieces of logits on their way, at the most
 VECTORS = 16  # vectors of random words that wait, or are on their way
 
 
@@ -66,7 +66,7 @@ class Head(wiring.Component):
             "key": In(64), "use": In(USE), "vector": In(VECTOR),
             "wanted": Out(1), "request": Out(read_layout(g)), "granted": In(1),
             "found": In(data.ArrayLayout(g.bits, g.side)), "label": Out(SIZE), "labelled": In(SIZE),
-            "valid": Out(1), "ready": In(1), "piece": Out(piece_layout(g, 1)),
+            "valid": Out(1), "ready": In(1), "piece": Out(piece_layout(g, g.width)),
             "loss": Out(NUMBER), "loss_valid": Out(1), "loss_ready": In(1), "invalid": Out(1), "status_clear": In(1),
         })
 
@@ -83,12 +83,12 @@ class Head(wiring.Component):
         m.submodules.multiplier = multiplier = self.multiplier
         m.d.comb += [softmax.status_clear.eq(self.status_clear), self.invalid.eq(softmax.invalid)]
 
-        # Logits are asked for one by one, as long as there is room for them behind.
+        # Logits are asked for in pieces, as long as there is room for them behind.
         asks, busy = signals("asks busy")
         under = Signal(range(WAITING + 1))
         fresh = Signal()  # the row's label is there
         goes = self.wanted & self.granted
-        read = cursor(m, "read", g, a, start=self.start, moves=goes)
+        read = cursor(m, "read", g, a, start=self.start, moves=goes, step=g.width)
         m.d.comb += [
             *(self.request[name].eq(getattr(read, name)) for name in ("block", "row", "column")),
             self.wanted.eq(asks & fresh & (under != WAITING)),
@@ -97,20 +97,33 @@ class Head(wiring.Component):
         m.d.sync += fresh.eq(asks & ~(goes & read.last))
         with m.If(goes & read.end):
             m.d.sync += asks.eq(0)
+        offset = Signal(SIZE, name="offset")
+        m.d.comb += offset.eq(self.labelled - read.at)
         now = stage(m, 1, "asked", valid=goes, first=(read.row + read.column)[:low], last=read.last,
-                    target=self.labelled == read.at)
+                    live=Cat(read.rest > k for k in range(g.width)), targets=Cat(offset == k for k in range(g.width)))
         for step in range(1, READ):
             now = stage(m, 1, f"read{step}", now)
-        m.submodules.logits = logits = fifo.SyncFIFO(width=bits + 2, depth=WAITING)
-        logit, = segment(self.found, now.first, 1)
+        entry = data.StructLayout({"logits": data.ArrayLayout(bits, g.width), "targets": g.width, "live": g.width,
+                                   "last": 1})
+        m.submodules.pieces = pieces = fifo.SyncFIFO(width=entry.size, depth=WAITING)
+        head = data.View(entry, pieces.r_data)
+        m.d.comb += [pieces.w_en.eq(now.valid), pieces.w_data.eq(
+            Cat(*segment(self.found, now.first, g.width), now.targets, now.live, now.last))]
+        # They go on one by one.
+        at = Signal(range(max(g.width, 2)), name="at")
+        end, taken = signals("piece_end logit_taken")
+        mark = Cat(head.targets.bit_select(at, 1), head.last & end)
+        m.d.comb += [end.eq(~(head.live >> at)[1:].any()), pieces.r_en.eq(taken & end)]
+        with m.If(taken):
+            m.d.sync += at.eq(Mux(end, 0, at + 1))
         given = softmax.i
-        m.d.comb += [logits.w_data.eq(Cat(logit, now.target, now.last)), logits.w_en.eq(now.valid)]
         if self.cast:
-            self._rounded(m, logits)
+            self._rounded(m, pieces.r_rdy, taken, head.logits[at], mark)
         else:
-            m.d.comb += [given.valid.eq(logits.r_rdy), logits.r_en.eq(given.ready),
-                         Cat(given.payload.logit, given.payload.target, given.payload.last).eq(logits.r_data)]
-        m.d.sync += under.eq(under + goes - (given.valid & given.ready))
+            m.d.comb += [given.valid.eq(pieces.r_rdy), taken.eq(given.valid & given.ready),
+                         given.payload.logit.eq(head.logits[at]),
+                         Cat(given.payload.target, given.payload.last).eq(mark)]
+        m.d.sync += under.eq(under + goes - (taken & end))
 
         # Errors become numbers of the work format, which are multiplied by the scale.
         error = softmax.o.payload.error
@@ -131,18 +144,32 @@ class Head(wiring.Component):
         m.d.comb += [
             multiplier.i.valid.eq(softmax.o.valid), softmax.o.ready.eq(multiplier.i.ready),
             multiplier.i.payload.a.eq(Cat(code, fields, negative)), multiplier.i.payload.b.eq(self.scale),
-            multiplier.status_clear.eq(0), multiplier.o.ready.eq(self.ready), self.valid.eq(multiplier.o.valid),
-            self.piece.live.eq(1), self.piece.elements[0].eq(multiplier.o.payload.value),
+            multiplier.status_clear.eq(0),
         ]
         with m.If(moved & softmax.o.payload.last):
             m.d.sync += self.loss.eq(self.loss + softmax.o.payload.loss)
 
-        # Where the errors go.
+        # Errors of a row gather in a piece. Where they go.
         goes = self.valid & self.ready
-        write = cursor(m, "write", g, to, start=self.start, moves=goes)
-        m.d.comb += [self.piece[name].eq(getattr(write, name)) for name in ("block", "row", "column")]
+        write = cursor(m, "write", g, to, start=self.start, moves=goes, step=g.width)
+        m.d.comb += [
+            *(self.piece[name].eq(getattr(write, name)) for name in ("block", "row", "column")),
+            self.piece.live.eq(Cat(write.rest > k for k in range(g.width))), multiplier.o.ready.eq(~self.valid | goes),
+        ]
+        slot = Signal(range(max(g.width, 2)), name="slot")
+        left = Signal(SIZE, name="left")  # errors of the row, without this one
+        comes = multiplier.o.valid & multiplier.o.ready
+        whole = (slot == g.width - 1) | ~left.any()
+        with m.If(comes):
+            m.d.sync += [left.eq(Mux(left.any(), left, to.columns) - 1), slot.eq(Mux(whole, 0, slot + 1)),
+                         self.valid.eq(whole)]
+            for k in range(g.width):
+                with m.If(slot == k):
+                    m.d.sync += self.piece.elements[k].eq(multiplier.o.payload.value)
+        with m.Elif(goes):
+            m.d.sync += self.valid.eq(0)
         with m.If(self.start):
-            m.d.sync += [asks.eq(1), busy.eq(1), self.loss.eq(0)]
+            m.d.sync += [asks.eq(1), busy.eq(1), self.loss.eq(0), left.eq(to.columns - 1)]
         with m.If(goes & write.end):
             m.d.sync += self.loss_valid.eq(1)
         with m.If(self.loss_valid & self.loss_ready):
@@ -187,15 +214,15 @@ class Head(wiring.Component):
         with m.If(self.start):
             m.d.sync += [asks.eq(1), number.eq(self.vector), row.eq(0), column.eq(0), at.eq(0)]
 
-    def _rounded(self, m: Module, logits: Any) -> None:
+    def _rounded(self, m: Module, valid: Value, taken: Signal, logit: Value, mark: Value) -> None:
         """Give logits to the softmax in its own format; what comes with each waits beside the cast."""
         m.submodules.cast = cast = self.cast
         assert cast is not None
         m.submodules.marks = marks = fifo.SyncFIFO(width=2, depth=WAITING)
-        given, bits = self.softmax.i, self.geometry.bits
+        given = self.softmax.i
         m.d.comb += [
-            cast.status_clear.eq(0), cast.i.valid.eq(logits.r_rdy), cast.i.payload.a.eq(logits.r_data[:bits]),
-            logits.r_en.eq(cast.i.ready), marks.w_data.eq(logits.w_data[bits:]), marks.w_en.eq(logits.w_en),
+            cast.status_clear.eq(0), cast.i.valid.eq(valid & marks.w_rdy), cast.i.payload.a.eq(logit),
+            taken.eq(cast.i.valid & cast.i.ready), marks.w_data.eq(mark), marks.w_en.eq(taken),
             given.valid.eq(cast.o.valid), cast.o.ready.eq(given.ready), marks.r_en.eq(cast.o.valid & given.ready),
             given.payload.logit.eq(cast.o.payload.value),
             Cat(given.payload.target, given.payload.last).eq(marks.r_data),
