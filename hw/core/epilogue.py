@@ -45,8 +45,8 @@ class Epilogue(wiring.Component):
     i : In(stream)
         Results: see `result_layout`.
     task, active : In
-        See `result_task`. It stays until all results of its product have gone. Then it is not active for a cycle, so
-        that results of the next product wait for their own.
+        See `result_task`. It stays until all results of its product have gone. Between two tasks none is active for a
+        cycle.
     done : Out(1)
         The product's last result is on its way: it is in its memory three cycles later.
     wanted, request, granted, found : Out, Out, In, In

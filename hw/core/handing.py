@@ -21,8 +21,8 @@ __all__ = ["hand_others", "hand_products", "hand_sums", "move"]
 def hand_products(m: Module, geometry: Geometry, u: SimpleNamespace) -> None:
     """Hand products to the array, and to the epilogue what is to be done to their results.
 
-    A product begins when its tokens are there, and all before it is done. An early one begins beside the one before,
-    unless sums go on from one to the other.
+    A product begins when its tokens are there, and all products before it are done. An early product begins beside the
+    product before, unless sums go on from one to the other.
     """
     issue, products, epilogue, tasks = u.issue, u.products, u.epilogue, u.tasks
     a, b, low = issue.a, issue.b, geometry.low
@@ -107,7 +107,7 @@ def hand_others(m: Module, u: SimpleNamespace) -> None:
 
 def _follow(m: Module, u: SimpleNamespace, name: str, unit: Any, runs: Value,
             given: Sequence[tuple[Any, Any]]) -> None:
-    """Start a unit when it has done the instruction before, and the tokens are there that this one waits for.
+    """Start a unit when it is free, and when its next instruction has its tokens.
 
     What it is `given` are registers, and their values when the instruction is handed out. An instruction is done
     when what it wrote can be read.

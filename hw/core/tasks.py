@@ -1,4 +1,4 @@
-"""The core's tasks: what is to be done to the results of products, one behind the other."""
+"""What the core is to do to the results of its products, one product after the other."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def task_layout(geometry: Geometry) -> data.StructLayout:
 
 
 class Tasks(wiring.Component):
-    """Keeps the tasks of two products: the one whose results come, and the one behind it.
+    """Keeps two tasks: of the product whose results come, and of the next product.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class Tasks(wiring.Component):
     done : Out(1)
         The first task is done: all that it has written can be read.
     none, one : Out
-        There is no task; there is one, and another may come that does not wait for it.
+        There is no task. There is one, and an early product may bring another.
     """
 
     def __init__(self, geometry: Geometry) -> None:

@@ -20,16 +20,15 @@ ORDER = 3  # bits of the numbers of a unit's instructions
 class Semaphores(wiring.Component):
     """Gives and takes the tokens of units. A unit has its turn every few cycles.
 
-    A unit's waits hold back the instruction that is handed to it next. Its signals wait until it has done what was
-    handed to it before. Both stand in queues of their own: what an instruction waits for need not wait for the signals
-    of the one before.
+    A unit's waits hold back the instruction that is handed to it next. Its signals wait until the unit has done all
+    instructions before them. Both stand in queues of their own. So waits need not stand behind signals.
 
     Members
     -------
     token, valid, ready : In, In, Out
         A token, and a bit for each unit that executes instructions.
     handed, done : In
-        Units that are given an instruction, and that have done one. They are done in order.
+        Units that are given an instruction. Units that have done their oldest one.
     open : Out
         Units that have all tokens that their latest instruction waits for.
     idle : Out

@@ -152,7 +152,7 @@ class Trainer(StreamUnit):
                 products.clear.eq(sequencer.clear),
                 *(getattr(sequencer, name).eq(getattr(products, name)) for name in CHOICE),
             ]
-        # The step of training of what a unit executes; of the array that of its converters, and that of its cells.
+        # The step of training that a unit works for. Converters may be a step ahead of the cells.
         steps = {name: Signal.like(issue.step, name=f"step_{name}") for name in ("array", "cells", "head")}
         numbers = {name: Signal.like(issue.number, name=f"number_{name}") for name in ("array", "in")}
         u = SimpleNamespace(steps=steps, numbers=numbers, issue=issue, takes=takes, busy=busy, done=done, free=free,
@@ -182,7 +182,7 @@ class Trainer(StreamUnit):
 
         # The first steps in which something was wrong; they count from 1.
         records = {}
-        # Several may be found in one cycle: the last one that is listed here is of the earliest step.
+        # The last condition that holds is told: that of the earliest step.
         for name, conditions in (
                 ("invalid", ((products.invalid, "array"), (head.invalid, "head"), (products.cells_invalid, "cells"))),
                 ("overflow", ((products.overflow, "array"), (products.cells_overflow, "cells")))):
