@@ -22,7 +22,8 @@ from narrowgauge.synth import flow
 PAGE, RUNS, COSTS = HERE / "units" / "core.md", HERE / "data" / "core-rtl.csv", HERE / "data" / "core-cost.csv"
 USUAL = ["--recipe", "bfp", "--work", "bf16", "--rtl", "--json", "-"]
 # Cores of 4 x 4 cells of 4 bits: with the small lanes, and with those that compensate and grow.
-WIDE = ["--core", "mantissa=4", "--core", "lanes=8", "--core", "adders=8", "--core", "stream=8", "--parts", "2"]
+WIDE = ["--core", "mantissa=4", "--core", "lanes=8", "--core", "adders=8", "--core", "stream=8",
+        "--core", "program=1024", "--parts", "2", "--blocks", "2"]
 BARE, KEPT = ([*WIDE, "--core", f"updates={json.dumps(updates)}"]
               for updates in (["plain", "stochastic"], ["kahan", "grow"]))
 TWO_BITS, STOCHASTIC = ["--set", "mantissa=2"], ["--update", "stochastic"]
@@ -95,7 +96,7 @@ def place(labels):
 
 def runs_table():
     """Return the table of training runs."""
-    lines = ["| mantissas and update | epochs | test accuracy | cycles of a step | share of the peak | digest, twice |",
+    lines = ["| run | epochs | test accuracy | cycles of a step | share of the peak | digest, twice |",
              "| --- | ---: | ---: | ---: | ---: | --- |"]
     for row in kept(RUNS).values():
         lines.append(f"| {row['label']} | {row['epochs']} | {float(row['test']):.4f} | "
