@@ -51,13 +51,13 @@ class Gather(wiring.Component):
         have = Signal(range(self.count + 1), name="have")
         taken, beside = Signal(name="taken"), Signal(name="beside")
         more = Signal(name="more")  # the latest tile ends neither its row nor the product, as far as it tells
+        new = ~have.any() | taken
         m.d.comb += [
             self.o.valid.eq(have.any() & ((have == self.count) | ~more | self.i.valid & ~beside)),
             taken.eq(self.o.valid & self.o.ready),
             beside.eq((have != self.count) & (given.row == held.row) & (given.column == held.column + have)),
-            self.i.ready.eq(~have.any() | taken | beside),
+            self.i.ready.eq(new | beside),
         ]
-        new = ~have.any() | taken
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += [have.eq(Mux(new, 1, have + 1)), held.last.eq(given.last),
                          more.eq(given.columns_live.all() & ~given.last)]
