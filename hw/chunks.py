@@ -12,7 +12,15 @@ from amaranth.lib import memory
 from ..golden.precision import AdaptiveParameters
 from .pipeline import UNCHECKED, signals, stage
 
-__all__ = ["accumulate", "combine", "levels", "multiply", "total"]
+__all__ = ["accumulate", "combine", "counted_fields", "levels", "multiply", "total"]
+
+
+def counted_fields(group: int, exponent: int, keys: int) -> dict[str, int]:
+    """Return the widths of what is told of a group of elements: whether it counts, and for which tensor, by a key of
+    so many bits; the sums of its chunks; its exponent.
+    """
+    bits = (3 * group).bit_length()
+    return {"counted": 1, "key_counted": keys, "low": bits, "high": bits, "code": exponent}
 
 
 def levels(group: int) -> int:
@@ -66,8 +74,8 @@ def accumulate(m: Module, parameters: AdaptiveParameters, depth: int, code: Valu
     fetched = stage(m, moves, "fetched", valid=walks | adds, walks=walks, counts=counts, ends=ends, code=read.addr,
                     low=low, high=high)
 
-    # The memory answers without the last three sums. `sums` was made last, and is written in this cycle. Its
-    # carries saturate it when it is used: addition and saturation take too long for one cycle.
+    # The memory answers without the last three sums. `sums` was made last, and is written in this cycle. Carries
+    # saturate the sums only when these are used. To add and to saturate takes too long for one cycle.
     sums, older, newest, current = signals("sums older newest current", 2 * p.bits)
     carries = Signal(2)
     m.d.comb += newest.eq(sums | Cat(each.replicate(p.bits) for each in carries))

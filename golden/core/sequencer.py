@@ -221,7 +221,7 @@ class Sequencer:
         require(kind in self._cycles, f"an edge of {kind}", "without a cycle", "one behind its `cyclic`")
         low, period, edges = self._cycles[kind]
         require(len(edges) < EDGES, f"edges of {kind}", len(edges) + 1, f"at most {EDGES}")
-        self._cycles[KINDS[each.kind]] = low, period, (*edges, each.value)
+        self._cycles[kind] = low, period, (*edges, each.value)
 
     def _adaptive(self, number: int, each: Instruction) -> None:
         require(each.layer < self.layers, "layer", each.layer, f"below {self.layers}")

@@ -13,7 +13,7 @@ from ...golden import words
 from ...golden.array import FETCH, ArrayParameters
 from ...golden.precision import WIDE
 from ...golden.words import STAGES, VECTOR, blocks_of
-from ..chunks import levels, total
+from ..chunks import counted_fields, levels, total
 from ..circuits import circuits_of
 from ..pipeline import signals, stage
 from ..words import AddressedWords
@@ -92,9 +92,8 @@ class Path(wiring.Component):
         if self.keys is None:
             return {}
         format = self.converter.parameters.format
-        bits = (3 * format.group).bit_length()
-        return {"counts": In(1), "key_of": In(self.keys), "counted": Out(1), "key_counted": Out(self.keys),
-                "low": Out(bits), "high": Out(bits), "code": Out(format.exponent)}
+        fields = counted_fields(format.group, format.exponent, self.keys)
+        return {"counts": In(1), "key_of": In(self.keys), **{name: Out(bits) for name, bits in fields.items()}}
 
     @property
     def counting(self) -> int:

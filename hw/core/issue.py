@@ -1,15 +1,20 @@
 """What a unit of the core is given: an instruction's tensors, its flags, and the registers as they are then."""
 
+from collections.abc import Callable
+from typing import Any
+
+from amaranth import *
 from amaranth.lib import data
 
-from ...golden.core.instructions import FIELDS, OPERATIONS, UNITS
+from ...golden.core.instructions import FIELDS, KINDS, OPERATIONS, UNITS
+from ...golden.core.model import OPERANDS
 from ...golden.core.report import ERRORS
 from ...golden.update import METHODS
 from ...golden.words import USE, VECTOR
 from ..array.layouts import mode_layout
 from .layouts import Geometry, place_layout, size_of
 
-__all__ = ["CODES", "FLAGS", "SLOTS", "TAKEN", "error_of", "issue_layout", "unit_of"]
+__all__ = ["CODES", "FLAGS", "SLOTS", "TAKEN", "drive_kind", "error_of", "issue_layout", "unit_of"]
 
 CODES = {name: code for code, name in enumerate(OPERATIONS)}
 FLAGS = ("across_a", "across_b", "biased", "masked", "relu", "update", "continued", "open", "early")
@@ -27,6 +32,14 @@ def error_of(beginning: str) -> int:
     found = [code for code, text in enumerate(ERRORS) if text.startswith(beginning)]
     assert len(found) == 1, beginning
     return found[0]
+
+
+def drive_kind(m: Module, kind: Signal, use: Value, choose: Callable[[int, int], Any]) -> None:
+    """Drive the kind of an operand of a GEMM: of the kinds of a and b, by its ``use``, the one that is chosen."""
+    with m.Switch(use[:3]):
+        for slot, kinds in OPERANDS.items():
+            with m.Case(slot):
+                m.d.comb += kind.eq(choose(*map(KINDS.index, kinds)))
 
 
 def unit_of(operation: str) -> int:

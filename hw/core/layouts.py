@@ -13,6 +13,7 @@ from ..array.layouts import size_of
 
 __all__ = ["SIZE", "Geometry", "fields_of", "least_power", "piece_layout", "place_layout", "read_layout", "size_of"]
 
+
 def least_power(number: int) -> int:
     """Return the least power of two that is not below `number`."""
     return 1 << (number - 1).bit_length()

@@ -7,7 +7,7 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from ...golden import words
-from ...golden.core.instructions import FIELDS, KINDS, MEMORIES, SIDES, TENSORS, WORD
+from ...golden.core.instructions import FIELDS, MEMORIES, SIDES, TENSORS, WORD
 from ...golden.core.model import OPERANDS, UNCOUNTED
 from ...golden.core.report import ERRORS
 from ...golden.update import METHODS
@@ -15,7 +15,7 @@ from ...golden.words import STAGES
 from ..array.layouts import mode_layout
 from ..pipeline import UNCHECKED, signals
 from ..words import AddressedWords
-from .issue import CODES, FLAGS, SLOTS, TAKEN, error_of, issue_layout
+from .issue import CODES, FLAGS, SLOTS, TAKEN, drive_kind, error_of, issue_layout
 from .layouts import SIZE, Geometry, fields_of
 from .tensors import entry_layout
 
@@ -187,10 +187,7 @@ class Operands(wiring.Component):
                                                    attrs=UNCHECKED | {"ram_style": "distributed"})
         write, read = modes.write_port(), modes.read_port()
         kind = self.kind if self.geometry.chooses else Signal(FIELDS["kind"][0])
-        with m.Switch(use[:3]):
-            for number, kinds in OPERANDS.items():
-                with m.Case(number):
-                    m.d.comb += kind.eq(Mux(side[0], *(KINDS.index(each) for each in reversed(kinds))))
+        drive_kind(m, kind, use, lambda a, b: Mux(side[0], b, a))
         m.d.comb += [
             read.addr.eq(Cat(use[3:3 + FIELDS["layer"][0]], kind)), write.en.eq(self.clear | self.mode),
             write.addr.eq(Mux(self.clear, self.index, Cat(given["layer"], given["kind"]))),

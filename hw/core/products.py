@@ -8,8 +8,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ...golden.array import FETCH, SIZE, ArrayParameters
-from ...golden.core.instructions import FIELDS, KINDS
-from ...golden.core.model import OPERANDS
+from ...golden.core.instructions import FIELDS
 from ...golden.words import USE, VECTOR
 from .. import verilog
 from ..array.cells import CELL, begin, multiply, rows_first
@@ -19,6 +18,7 @@ from ..array.walker import Walker
 from ..circuits import circuits_of
 from ..pipeline import signals
 from .gather import result_layout
+from .issue import drive_kind
 from .layouts import Geometry, read_layout
 from .memories import READ
 from .statistics import CHOICE, Counting, choice_layout, key_of
@@ -188,10 +188,7 @@ class Products(wiring.Component):
             counts = Signal(name=f"{name}_counts")
             key = Signal(g.key_bits(converter), name=f"{name}_key")
             kind = Signal(FIELDS["kind"][0], name=f"{name}_kind")
-            with m.Switch(product.use[:3]):
-                for slot, kinds in OPERANDS.items():
-                    with m.Case(slot):
-                        m.d.comb += kind.eq(KINDS.index(kinds[side]))
+            drive_kind(m, kind, product.use, lambda *kinds, side=side: kinds[side])
             with m.If(starts):
                 m.d.sync += [counts.eq(operand.counts), key.eq(key_of(g, converter, kind, product.use[3:3 + g.layer]))]
             sides.append((counts, key))

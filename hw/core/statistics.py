@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from ...golden.core.instructions import FIELDS, KINDS
 from ...golden.precision import FRACTION, AdaptiveParameters
-from ..chunks import accumulate, combine, multiply
+from ..chunks import accumulate, combine, counted_fields, multiply
 from ..pipeline import signals
 from .layouts import Geometry
 
@@ -25,9 +25,7 @@ def choice_layout(geometry: Geometry) -> data.StructLayout:
 def group_layout(geometry: Geometry, side: int) -> data.StructLayout:
     """Return the layout of a converter's group: whether it counts, for which tensor, the sums of its chunks."""
     p = geometry.parameters.statistics
-    bits = (3 * p.group).bit_length()
-    return data.StructLayout({"counted": 1, "key_counted": geometry.key_bits(side), "low": bits, "high": bits,
-                              "code": p.exponent})
+    return data.StructLayout(counted_fields(p.group, p.exponent, geometry.key_bits(side)))
 
 
 class Statistics(wiring.Component):
@@ -58,10 +56,10 @@ class Statistics(wiring.Component):
 
     def __init__(self, parameters: AdaptiveParameters, tensors: int, keys: int) -> None:
         self.parameters, self.tensors = parameters, tensors
-        bits = (3 * parameters.group).bit_length()
+        fields = counted_fields(parameters.group, parameters.exponent, keys)
         super().__init__({
-            "counted": In(1), "key_counted": In(keys), "low": In(bits), "high": In(bits),
-            "code": In(parameters.exponent), "start": In(1), "key": In(keys), "threshold": In(FRACTION + 1),
+            **{name: In(bits) for name, bits in fields.items()},
+            "start": In(1), "key": In(keys), "threshold": In(FRACTION + 1),
             "ready": Out(1), "done": Out(1), "wide": Out(1), "none": Out(1), "clear": In(1),
         })
 

@@ -47,6 +47,15 @@ def drawn(rng):
     return Instruction(name, register=TRAINING, value=rng.choice([5, LAST, LAST, LAST - 1, rng.randrange(1 << 32)]))
 
 
+def accepted(state, instruction):
+    """Let golden's sequencer execute an instruction; return whether it can."""
+    try:
+        state.issue(0, instruction)
+    except ValueError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize("mantissa, seed", [(8, 1), (4, 2), (2, 3)])
 def test_cycles_are_golden(mantissa, seed):
     """An instruction may come at any time, also while the one before is still counted with; some are refused."""
@@ -57,11 +66,7 @@ def test_cycles_are_golden(mantissa, seed):
         nonlocal compared
         for _ in range(400):
             each = drawn(rng)
-            try:
-                state.issue(0, each)
-                fits = True
-            except ValueError:
-                fits = False
+            fits = accepted(state, each)
             ctx.set(cycles.word, encode(each))
             await ctx.delay(1e-8)
             if each.name in ("cyclic", "edge"):
@@ -193,11 +198,7 @@ def test_thresholds_are_golden(seed):
         ctx.set(unit.clear, 0)
         for _ in range(400):
             each = asked(rng)
-            try:
-                state.issue(0, each)
-                fits = True
-            except ValueError:
-                fits = False
+            fits = accepted(state, each)
             ctx.set(unit.word, encode(each))
             await ctx.delay(1e-8)
             if each.name == "adaptive":
