@@ -1,4 +1,4 @@
-"""A run before one of its steps, for a training core that goes on: parameters as codes, and what a step needs."""
+"""Checkpoints, from which a training core goes on with a run. Parameters are codes."""
 
 import os
 from collections.abc import Mapping, Sequence

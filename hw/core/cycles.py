@@ -33,7 +33,7 @@ class Cycles(wiring.Component):
     word : In(WORD)
         The instruction at hand.
     execute, wrong : In(1), Out(1)
-        A ``cyclic`` or an ``edge`` is executed. It cannot be: it is of no kind, has no period, or is one edge too many.
+        A ``cyclic`` or an ``edge`` is executed. It is wrong: there is no such kind, no period, or no room for an edge.
     next, anew : In(1)
         The step of training is the next one from the next cycle on; it may be any.
     step : In

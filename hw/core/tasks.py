@@ -1,4 +1,4 @@
-"""What the core is to do to the results of its products, one product after the other."""
+"""Tasks of the core: what to do with the results of a product."""
 
 from typing import Any
 
