@@ -13,12 +13,12 @@ from ..pipeline import signals, stage
 from ..rounding import unpack
 from .gather import Gather, result_layout
 from .layouts import SIZE, Geometry, piece_layout, place_layout, read_layout, size_of
-from .memories import READ, segment
+from .memories import READ
 
 __all__ = ["ADDER", "BEHIND", "Epilogue", "result_task"]
 
 ADDER = 6  # cycles of an addition
-BEHIND = READ + ADDER + 2  # cycles from where a bias or a mask is asked for to the piece for a memory
+BEHIND = READ + ADDER + 1  # cycles from where a bias or a mask is asked for to the piece for a memory
 
 
 def result_task(geometry: Geometry) -> data.StructLayout:
@@ -49,8 +49,8 @@ class Epilogue(wiring.Component):
         cycle.
     done : Out(1)
         The product's last result is on its way: it is in its memory three cycles later.
-    wanted, request, granted, found : Out, Out, In, In
-        Of the memory that has the bias (``biased``), or the mask.
+    wanted, request, found : Out, Out, In
+        Of the memory that has the bias (``biased``), or the mask, and always answers.
     biased : Out(1)
     hold : In(1)
         Of merged memories alone: the mover writes in `BEHIND` cycles, so that no piece may be ready for a memory then.
@@ -65,7 +65,7 @@ class Epilogue(wiring.Component):
         super().__init__({
             "i": In(stream.Signature(result_layout(array))), "task": In(result_task(geometry)), "active": In(1),
             "done": Out(1),
-            "wanted": Out(1), "request": Out(read_layout(geometry)), "granted": In(1), "biased": Out(1),
+            "wanted": Out(1), "request": Out(read_layout(geometry)), "biased": Out(1),
             **({"hold": In(1)} if geometry.parameters.merged else {}),
             "found": In(data.ArrayLayout(geometry.bits, geometry.side)),
             "o": Out(stream.Signature(piece_layout(geometry, geometry.width))), "vector": Out(VECTOR), "lane": Out(4),
@@ -141,27 +141,24 @@ class Epilogue(wiring.Component):
                     vector=(now.vector + now.line)[:VECTOR],
                     to_block=(task.to.block + now.to_rows + now.to_right)[:g.block],
                     other_block=(task.other.block + now.other_rows + now.other_right)[:g.block])
-        needs = task.biased | task.masked
-        goes = Signal(name="goes")
-        free = advance & (~self.hold | task.update) if g.parameters.merged else advance
+        # What moves parameters has neither a bias nor a mask. Nothing else is held back behind here.
+        stores = ~self.hold if g.parameters.merged else C(1, 1)
+        may = Mux(task.update, advance, stores)
         m.d.comb += [
-            self.wanted.eq(now.valid & needs & free), goes.eq(now.valid & free & (~needs | self.granted)),
-            moves.eq(~now.valid | goes), self.biased.eq(task.biased), self.request.block.eq(now.other_block),
+            self.wanted.eq(now.valid & (task.biased | task.masked) & stores),
+            moves.eq(~now.valid | may), self.biased.eq(task.biased), self.request.block.eq(now.other_block),
             self.request.row.eq(now.other_row), self.request.column.eq(now.other_column),
         ]
         place = Cat(now.to_block, now.to_row, now.to_column, now.live)
 
         # The bias comes, or the mask; and is added. Without a bias -0 is, which changes nothing.
-        m.d.comb += advance.eq(~self.o.valid | self.o.ready)
-        now = stage(m, advance, "read0", valid=goes, end=now.end, place=place, elements=now.elements, lane=now.lane,
-                    vector=now.vector, first=(now.other_row + now.other_column)[:low])
+        now = stage(m, advance, "read0", valid=now.valid & may, end=now.end, place=place, elements=now.elements,
+                    lane=now.lane, vector=now.vector)
         for step in range(1, READ):
             now = stage(m, advance, f"read{step}", now)
-        now = stage(m, advance, "found", now, drop=("first",), others=segment(self.found, now.first, width))
-        others = now.others
         minus = C(1 << bits - 1, bits)
         zero = []
-        for each in others:
+        for each in list(self.found)[:width]:
             parts = unpack(m, f"mask{len(zero)}", work, each)
             zero.append((parts.negative | parts.zero) & ~parts.nan)
         summed = []
@@ -169,11 +166,11 @@ class Epilogue(wiring.Component):
             m.submodules[f"adder{k}"] = adder = FloatAdder(AdderParameters(work, latency=ADDER), embedded=True)
             m.d.comb += [
                 adder.i.payload.a.eq(now.elements.word_select(k, bits)),
-                adder.i.payload.b.eq(Mux(task.biased, others[k], minus)),
+                adder.i.payload.b.eq(Mux(task.biased, self.found[k], minus)),
                 adder.i.payload.subtract.eq(0), adder.i.valid.eq(now.valid), adder.enable.eq(advance),
             ]
             summed.append(adder.o.payload.value)
-        now = stage(m, advance, "added0", now, drop=("elements", "others"),
+        now = stage(m, advance, "added0", now, drop=("elements",),
                     cut=Cat(zero) & task.masked.replicate(width))
         for step in range(1, ADDER):
             now = stage(m, advance, f"added{step}", now)
@@ -182,9 +179,16 @@ class Epilogue(wiring.Component):
             parts = unpack(m, f"sum{k}", work, value)
             none = now.cut[k] | task.relu & (parts.negative | parts.zero) & ~parts.nan
             made.append(Mux(none, 0, value))
-        with m.If(advance):
-            m.d.sync += [self.o.valid.eq(now.valid), self.vector.eq(now.vector), self.lane.eq(now.lane),
-                         self.o.payload.as_value().eq(Cat(now.place, *made)), self.done.eq(now.valid & now.end)]
-        with m.Else():
-            m.d.sync += self.done.eq(0)
+        # A spare piece takes what comes when one is held back. So no stage above waits for the lanes in the same cycle.
+        out = Cat(self.vector, self.lane, self.o.payload.as_value())
+        made = Cat(now.vector, now.lane, now.place, *made)
+        spare = Signal(len(out), name="spare", reset_less=True)
+        kept = Signal(name="kept")
+        goes = ~self.o.valid | self.o.ready
+        m.d.comb += advance.eq(~kept)
+        m.d.sync += self.done.eq(advance & now.valid & now.end)
+        with m.If(goes):
+            m.d.sync += [self.o.valid.eq(kept | now.valid), out.eq(Mux(kept, spare, made)), kept.eq(0)]
+        with m.Elif(advance):
+            m.d.sync += [kept.eq(now.valid), spare.eq(made)]
         return m

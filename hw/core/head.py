@@ -19,7 +19,7 @@ from ..softmax import SoftmaxGrad
 from ..words import AddressedWords
 from .cursor import cursor
 from .layouts import SIZE, Geometry, piece_layout, place_layout, read_layout
-from .memories import READ, segment
+from .memories import READ
 
 __all__ = ["Head"]
 
@@ -77,7 +77,7 @@ class Head(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        g, low, bits, a, to = self.geometry, self.geometry.low, self.geometry.bits, self.a, self.to
+        g, bits, a, to = self.geometry, self.geometry.bits, self.a, self.to
         p = g.parameters.softmax
         m.submodules.softmax = softmax = self.softmax
         m.submodules.multiplier = multiplier = self.multiplier
@@ -99,16 +99,16 @@ class Head(wiring.Component):
             m.d.sync += asks.eq(0)
         offset = Signal(SIZE, name="offset")
         m.d.comb += offset.eq(self.labelled - read.at)
-        now = stage(m, 1, "asked", valid=goes, first=(read.row + read.column)[:low], last=read.last,
+        now = stage(m, 1, "asked", valid=goes, last=read.last,
                     live=Cat(read.rest > k for k in range(g.width)), targets=Cat(offset == k for k in range(g.width)))
         for step in range(1, READ):
             now = stage(m, 1, f"read{step}", now)
         entry = data.StructLayout({"logits": data.ArrayLayout(bits, g.width), "targets": g.width, "live": g.width,
                                    "last": 1})
-        m.submodules.pieces = pieces = fifo.SyncFIFO(width=entry.size, depth=WAITING)
+        m.submodules.pieces = pieces = fifo.SyncFIFOBuffered(width=entry.size, depth=WAITING)
         head = data.View(entry, pieces.r_data)
         m.d.comb += [pieces.w_en.eq(now.valid), pieces.w_data.eq(
-            Cat(*segment(self.found, now.first, g.width), now.targets, now.live, now.last))]
+            Cat(*(self.found[k] for k in range(g.width)), now.targets, now.live, now.last))]
         # They go on one by one.
         at = Signal(range(max(g.width, 2)), name="at")
         end, taken = signals("piece_end logit_taken")
@@ -139,12 +139,15 @@ class Head(wiring.Component):
                 m.d.comb += [fields.eq(work.bias + place - (p.bits - 1)),
                              shifted.eq(magnitude << (p.bits - 1 - place))]
         fraction = shifted[:-1]
+        scaled, number = Signal(name="scaled"), Signal(work.width, name="number", reset_less=True)
         spare = work.mantissa - len(fraction)
         code = Cat(C(0, spare), fraction) if spare >= 0 else fraction[-spare:]
+        free = ~multiplier.i.valid | multiplier.i.ready
+        with m.If(free):
+            m.d.sync += [scaled.eq(softmax.o.valid), number.eq(Cat(code, fields, negative))]
         m.d.comb += [
-            multiplier.i.valid.eq(softmax.o.valid), softmax.o.ready.eq(multiplier.i.ready),
-            multiplier.i.payload.a.eq(Cat(code, fields, negative)), multiplier.i.payload.b.eq(self.scale),
-            multiplier.status_clear.eq(0),
+            softmax.o.ready.eq(free), multiplier.i.valid.eq(scaled), multiplier.i.payload.a.eq(number),
+            multiplier.i.payload.b.eq(self.scale), multiplier.status_clear.eq(0),
         ]
         with m.If(moved & softmax.o.payload.last):
             m.d.sync += self.loss.eq(self.loss + softmax.o.payload.loss)

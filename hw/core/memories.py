@@ -8,12 +8,12 @@ from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..array.path import rotate
-from ..pipeline import UNCHECKED, signals
+from ..pipeline import UNCHECKED, signals, stage
 from .layouts import Geometry, least_power, piece_layout, read_layout, size_of
 
-__all__ = ["READ", "Banks", "StateBanks", "bank_of", "place_of", "reads", "segment", "writes"]
+__all__ = ["READ", "Banks", "StateBanks", "bank_of", "place_of", "reads", "writes"]
 
-READ = 3  # cycles from a request to its answer
+READ = 4  # cycles from a request to its answer
 
 
 def place_of(geometry: Geometry, name: str, element: int, plane: int = 0) -> tuple[str, str, int]:
@@ -49,7 +49,7 @@ class Banks(wiring.Component):
     request : In
         See `read_layout`.
     found : Out
-        The answer, `READ` cycles later: bank by bank.
+        The answer, `READ` cycles later: the elements that were asked for, in their order.
     valid, piece : In
         What is written; see `piece_layout`. It can be read by a request that comes two cycles later.
     """
@@ -86,11 +86,11 @@ class Banks(wiring.Component):
             """Return whether a bank's element is in the next block."""
             return (C(bank, low) - place.row)[:low] < place.column
 
-        for bank in range(side):
+        answers = [Signal(bits, name=f"answer{bank}", reset_less=True) for bank in range(side)]
+        for bank, answer in enumerate(answers):
             each = memory.Memory(shape=bits, depth=self.depth * side, init=[], attrs=UNCHECKED)
             m.submodules[f"bank{bank}"] = each
             write, read = each.write_port(), each.read_port()
-            answer = Signal(bits, name=f"answer{bank}", reset_less=True)
             index = (C(bank, low) - first)[:low]
             near = index < turn if turn < side else C(1, 1)
             m.d.comb += [
@@ -100,7 +100,11 @@ class Banks(wiring.Component):
                                  Cat(request.row, Mux(beyond(request, bank), next_read, request.block)))),
             ]
             m.d.sync += answer.eq(read.data)
-            m.d.comb += self.found[bank].eq(answer)
+        # Banks answer late in a cycle. In the next one their answers are rotated back, here once for all who ask.
+        asked = stage(m, 1, "asked", first=(request.row + request.column)[:low])
+        asked = stage(m, 1, "answered", asked)
+        found = stage(m, 1, "found", elements=rotate(m, "found", Cat(answers), bits, asked.first))
+        m.d.comb += self.found.as_value().eq(found.elements)
         return m
 
 
@@ -156,13 +160,13 @@ class StateBanks(wiring.Component):
                                  attrs=UNCHECKED)
             m.submodules[f"bank{bank}"] = each
             write, read = each.write_port(), each.read_port()
-            answer = Signal(geometry.bits, name=f"answer{bank}", reset_less=True)
+            now = stage(m, 1, f"bank{bank}_answered", data=read.data)
+            now = stage(m, 1, f"bank{bank}_found", now)
             m.d.comb += [
                 write.addr.eq(Cat(piece.column[below:], piece.row, piece.block)), write.data.eq(piece.elements[bank]),
                 write.en.eq(valid & piece.live[bank]),
-                read.addr.eq(Cat(request.column[below:], request.row, request.block)), self.found[bank].eq(answer),
+                read.addr.eq(Cat(request.column[below:], request.row, request.block)), self.found[bank].eq(now.data),
             ]
-            m.d.sync += answer.eq(read.data)
         return m
 
 
@@ -207,11 +211,3 @@ def writes(m: Module, name: str, memory_: Any, clients: Sequence[Any]) -> None:
         for valid, piece, _ in reversed(clients[:-1]):
             chosen = Mux(valid, Value.cast(piece[field]), chosen)
         m.d.comb += Value.cast(target[field]).eq(chosen)
-
-
-def segment(found: Any, first: Value, count: int) -> list[Value]:
-    """Return elements of an answer, from bank `first` on (combinational)."""
-    side = len(found)
-    doubled = [found[bank % side] for bank in range(side + count - 1)]
-    low = side.bit_length() - 1
-    return [Array(doubled[k:k + side])[first[:low]] for k in range(count)]

@@ -15,7 +15,7 @@ from ..update import SGDUpdate
 from ..words import AddressedWords
 from .epilogue import BEHIND
 from .layouts import Geometry, piece_layout, read_layout
-from .memories import READ, segment
+from .memories import READ
 
 __all__ = ["Mover", "rates_layout"]
 
@@ -107,16 +107,14 @@ class Mover(wiring.Component):
             place.column.eq(Cat(C(0, below), column[below:low]) if below else column[:low]),
             self.wanted.eq(full), self.request.eq(place), goes.eq(full & self.granted),
         ]
-        now = stage(m, 1, "asked", valid=goes, bias=bias, first=(place.row + place.column)[:low],
-                    live=(live << offset)[:lanes], gradients=(rest << (offset * bits))[:lanes * bits])
+        now = stage(m, 1, "asked", valid=goes, bias=bias, live=(live << offset)[:lanes],
+                    gradients=(rest << (offset * bits))[:lanes * bits])
         for step in range(1, READ):
             now = stage(m, 1, f"read{step}", now)
-        weights = segment(self.weights, now.first, lanes)
-        now = stage(m, 1, "found", now, drop=("first",), weights=Cat(weights), state=self.state.as_value())
 
         # Each lane of random words belongs to a parameter of a row of 16.
         units = [SGDUpdate(self.sgd, addressed=True, held=True) for _ in range(lanes)]
-        ahead, rates = units[0].words_behind + READ + 1 - STAGES, self.rates
+        ahead, rates = units[0].words_behind + READ - STAGES, self.rates
         assert ahead >= 0, ahead
         below_index = blocks_of(LANES, self.sgd.random_bits).bit_length() - 1
         number = Signal(VECTOR)
@@ -136,7 +134,7 @@ class Mover(wiring.Component):
             given = unit.i.payload
             m.d.comb += [
                 unit.i.valid.eq(now.valid), unit.o.ready.eq(1),
-                given.weight.eq(now.weights.word_select(k, bits)),
+                given.weight.eq(self.weights[k]),
                 given.gradient.eq(now.gradients.word_select(k, bits)), given.method.eq(rates.method),
                 unit.words.eq(noise.word_select(k, self.sgd.random_bits)),
                 given.lr.eq(rates.rate), given.momentum.eq(rates.momentum),
@@ -144,9 +142,9 @@ class Mover(wiring.Component):
             ]
             for plane, name in enumerate(("velocity", "compensation")[:g.planes]):
                 bank = plane * lanes + k
-                m.d.comb += [given[name].eq(now.state.word_select(bank, bits)),
+                m.d.comb += [given[name].eq(self.state[bank]),
                              self.moved_state.elements[bank].eq(unit.o.payload[name])]
-        behind = READ + 1 + units[0].latency
+        behind = READ + units[0].latency
         later = delayed(m, "place", Cat(bias, place.block, place.row, place.column, (live << offset)[:lanes]), behind)
         for target, planes in ((self.moved, 1), (self.moved_state, g.planes)):
             placed = Cat(later[1:], later[-lanes:].replicate(planes - 1))  # what lives is alike in all planes

@@ -17,7 +17,7 @@ from ..pipeline import UNCHECKED, signals
 from ..words import AddressedWords
 from .issue import CODES, FLAGS, SLOTS, TAKEN, drive_kind, error_of, issue_layout
 from .layouts import SIZE, Geometry, fields_of
-from .tensors import entry_layout
+from .tensors import LOOKED, entry_layout
 
 __all__ = ["Operands"]
 
@@ -80,7 +80,7 @@ class Operands(wiring.Component):
 
         # Which tensors there are, and which of them is looked for.
         needed = Signal(len(SLOTS), name="needed")
-        slot = Signal(range(len(SLOTS)), name="slot")
+        slot = Signal(range(len(SLOTS) + LOOKED), name="slot")
         numbers = Array(Signal(range(TENSORS), name=f"number_{name}") for name in SLOTS)
         for name, taken in TAKEN.items():
             fields = fields_of(self.word, name)
@@ -93,7 +93,7 @@ class Operands(wiring.Component):
                     at = SLOTS.index("other")
                     m.d.comb += [needed[at].eq(fields["biased"] | fields["masked"]),
                                  numbers[at].eq(Mux(fields["biased"], fields["bias"], fields["mask"]))]
-        m.d.comb += self.look.eq(numbers[slot])
+        m.d.comb += self.look.eq(numbers[slot[:2]])
 
         self._parts(m)
         modes = self._modes(m, gemm["use"], slot)
@@ -120,21 +120,18 @@ class Operands(wiring.Component):
             with m.State("IDLE"), m.If(self.start):
                 m.d.sync += [slot.eq(0), ask.eq(1)]
                 m.next = "LOOK"
-            # The table answers a cycle later.
+            # The table takes a number in each cycle. Its places come in the same order.
             with m.State("LOOK"):
-                m.d.sync += ask.eq(~ask)
-                with m.If(~ask | ~needed.bit_select(slot, 1)):
-                    m.d.sync += [slot.eq(slot + 1), ask.eq(1)]
-                    with m.If(needed.bit_select(slot, 1)):
-                        for number, name in enumerate(SLOTS):
-                            with m.If(slot == number):
-                                m.d.sync += [issue[name][field].eq(self.looked[field])
-                                             for field, _ in issue[name].shape()]
+                m.d.sync += slot.eq(slot + 1)
+                with m.If(slot == len(SLOTS) - 1 + LOOKED):
+                    m.d.sync += slot.eq(0)
+                    m.next = "MODES"
+                for number, name in enumerate(SLOTS):
+                    with m.If((slot == number + LOOKED) & needed[number]):
+                        m.d.sync += [issue[name][field].eq(self.looked[field]) for field, _ in issue[name].shape()]
                         with m.If(~self.looked.known):
                             m.d.comb += self.error.eq(UNDEFINED)
                             m.next = "IDLE"
-                    with m.If(slot == len(SLOTS) - 1):
-                        m.next = "MODES"
             with m.State("MODES"):
                 waits = ask
                 if self.geometry.chooses:

@@ -13,7 +13,7 @@ from ...golden.words import USE, VECTOR
 from .. import verilog
 from ..array.cells import CELL, begin, multiply, rows_first
 from ..array.grid import FreeCell
-from ..array.path import Path, rotate
+from ..array.path import Path
 from ..array.walker import Walker
 from ..circuits import circuits_of
 from ..pipeline import signals
@@ -131,8 +131,7 @@ class Products(wiring.Component):
                 request.block.eq(vector.block), request.down.eq(vector.transposed),
                 request.row.eq(Mux(vector.transposed, 0, vector.index)),
                 request.column.eq(Mux(vector.transposed, vector.index, 0)),
-                Value.cast(path.elements).eq(rotate(m, f"path{side}", getattr(self, f"found{side}").as_value(),
-                                                    system.work.width, path.index)),
+                path.elements.eq(getattr(self, f"found{side}")),
             ]
 
         # A product of another key waits until no vector is under way.

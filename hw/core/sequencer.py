@@ -141,11 +141,14 @@ class Sequencer(wiring.Component):
                          *(getattr(precisions, name).eq(getattr(self, name)) for name in CHOICE)]
 
         kept = Signal.like(at)
-        bad = failed.any() | self.fault
+        # An error is known late in a cycle, and stops the program in the next one. No instruction begins in between.
+        told, where = Signal.like(failed, name="told"), Signal.like(at, name="where")
+        m.d.sync += [told.eq(failed), where.eq(at)]
+        bad = told.any() | self.fault
         m.d.comb += self.number.eq(Mux(self.error.any(), kept, at))
         with m.If(bad & ~self.error.any()):
-            m.d.sync += [self.error.eq(Mux(failed.any(), failed, self.fault_code)),
-                         kept.eq(Mux(failed.any(), at, self.fault_number))]
+            m.d.sync += [self.error.eq(Mux(told.any(), told, self.fault_code)),
+                         kept.eq(Mux(told.any(), where, self.fault_number))]
 
         def onward() -> None:
             m.d.sync += at.eq(at + 1)

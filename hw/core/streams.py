@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from ..pipeline import signals, stage
 from .cursor import cursor
 from .layouts import SIZE, Geometry, piece_layout, place_layout, read_layout, size_of
-from .memories import READ, bank_of, segment
+from .memories import READ, bank_of
 
 __all__ = ["Input", "Output"]
 
@@ -133,7 +133,7 @@ class Output(wiring.Component):
         walk = cursor(m, "walk", g, a, start=self.start, moves=goes, step=step)
         single = self.plane.any()
         at = Signal(size_of(count))  # of a number of M in its transfer
-        may = asks & (under != WAITING)
+        may = asks & (under < WAITING - 1)  # what asked in the cycle before is not in it yet
         m.d.comb += [
             *(self.request[name].eq(getattr(walk, name)) for name in ("block", "row", "column")),
             self.wanted.eq(may & ~single), self.state_wanted.eq(may & single),
@@ -145,19 +145,17 @@ class Output(wiring.Component):
             m.d.sync += at.eq(Mux(whole, 0, at + 1))
             with m.If(walk.end):
                 m.d.sync += asks.eq(0)
-        now = stage(m, 1, "asked", valid=goes, first=(walk.row + walk.column)[:g.low],
-                    bank=bank_of(g, walk.column, self.plane), at=at, whole=whole, last=walk.end,
-                    live=Cat(walk.rest > k for k in range(count)))
+        now = stage(m, 1, "asked", valid=goes, bank=bank_of(g, walk.column, self.plane), at=at, whole=whole,
+                    last=walk.end, live=Cat(walk.rest > k for k in range(count)))
         for number in range(1, READ):
             now = stage(m, 1, f"read{number}", now)
         # Numbers of M gather in a transfer.
         gathered = Signal(data.ArrayLayout(bits, count))
         chosen = Array(self.state_found)[now.bank]
-        found = segment(self.found, now.first, count)
         filled = [Mux(now.at == k, chosen, Mux(now.at > k, gathered[k], 0)) for k in range(count)]
         with m.If(now.valid):
             m.d.sync += gathered.as_value().eq(Cat(filled))
-        elements = Cat(Mux(single, filled[k], found[k] & now.live[k].replicate(bits)) for k in range(count))
+        elements = Cat(Mux(single, filled[k], self.found[k] & now.live[k].replicate(bits)) for k in range(count))
         m.submodules.waiting = waiting = fifo.SyncFIFO(width=count * bits + 1, depth=WAITING)
         m.d.comb += [
             waiting.w_data.eq(Cat(elements, now.last)), waiting.w_en.eq(now.valid & now.whole),
@@ -165,7 +163,8 @@ class Output(wiring.Component):
             Cat(self.elements.as_value(), self.last).eq(waiting.r_data), self.busy.eq(busy),
         ]
         # A transfer that gathers takes its room with its first number.
-        m.d.sync += under.eq(under + (goes & (~single | (at == 0))) - (self.valid & self.ready))
+        takes = Signal(name="takes")
+        m.d.sync += [takes.eq(goes & (~single | (at == 0))), under.eq(under + takes - (self.valid & self.ready))]
         with m.If(self.valid & self.ready & self.last):
             m.d.sync += busy.eq(0)
         with m.If(self.start):

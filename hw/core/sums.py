@@ -12,7 +12,7 @@ from ..floating import FloatAdder
 from ..pipeline import UNCHECKED, signals, stage
 from .epilogue import ADDER
 from .layouts import SIZE, Geometry, piece_layout, place_layout, read_layout
-from .memories import READ, segment
+from .memories import READ
 
 __all__ = ["Sums"]
 
@@ -64,29 +64,29 @@ class Sums(wiring.Component):
         column, left = signals("column left", SIZE)  # the first of a span of columns; how many there are from it on
         line, rows = signals("line rows", SIZE)
         turn = Signal(range(period))
-        asks, drains = signals("asks drains")
+        asks, drains = signals("asks drains")  # the states ADD and DRAIN
         block = Signal(g.block)
-        wait = Signal(range(READ + ADDER + 4))
+        wait = Signal(range(READ + ADDER + 3))
         out = Signal(range(period + 1))
         right = Signal(range(side + span))
-        there = Signal(name="there")
+        there = Signal(init=1, name="there")
 
         down = Signal(SIZE + 1)
         m.d.comb += [
-            there.eq(turn * width < left), self.wanted.eq(asks & there), down.eq(a.top + line),
+            self.wanted.eq(asks & there), down.eq(a.top + line),
             right.eq(a.left[:low] + turn * width),
             self.request.block.eq(block + (right >> low)), self.request.row.eq(down[:low]),
             self.request.column.eq(right[:low]),
         ]
         goes = self.wanted & self.granted
-        now = stage(m, 1, "asked", valid=goes, turn=turn, begins=line == 0, first=(self.request.row + right)[:low])
-        for step in range(1, READ):
+        now = stage(m, 1, "asked", valid=goes, turn=turn, begins=line == 0)
+        for step in range(1, READ - 1):
             now = stage(m, 1, f"read{step}", now)
         # The sums of a span wait in a memory: one is read for the next addition, or in the end for the mover.
         m.submodules.sums = sums = memory.Memory(shape=width * bits, depth=period, init=[], attrs=UNCHECKED)
         write, read = sums.write_port(), sums.read_port()
         m.d.comb += read.addr.eq(Mux(now.valid, now.turn, out + (drains & self.ready))[:len(read.addr)])
-        now = stage(m, 1, "found", now, drop=("first",), numbers=Cat(segment(self.found, now.first, width)))
+        now = stage(m, 1, "found", now)
         before = Mux(now.begins, 0, read.data)
         added = []
         for k in range(width):
@@ -94,7 +94,7 @@ class Sums(wiring.Component):
                 AdderParameters(g.parameters.work, latency=ADDER), embedded=True)
             m.d.comb += [
                 adder.i.payload.a.eq(before.word_select(k, bits)),
-                adder.i.payload.b.eq(now.numbers.word_select(k, bits)),
+                adder.i.payload.b.eq(self.found[k]),
                 adder.i.payload.subtract.eq(0), adder.i.valid.eq(now.valid), adder.enable.eq(1),
             ]
             added.append(adder.o.payload.value)
@@ -117,33 +117,32 @@ class Sums(wiring.Component):
         with m.FSM(name="state") as states:
             with m.State("IDLE"), m.If(self.start):
                 m.d.sync += [column.eq(0), left.eq(a.columns), line.eq(0), turn.eq(0), block.eq(a.block)]
+                m.d.sync += asks.eq(1)
                 m.next = "ADD"
-            with m.State("ADD"):
-                m.d.comb += asks.eq(1)
-                with m.If(goes | ~there):
-                    m.d.sync += turn.eq(turn + 1)
-                    with m.If(turn == period - 1):
-                        m.d.sync += [turn.eq(0), line.eq(line + 1)]
-                        with m.If(down[:low].all()):
-                            m.d.sync += block.eq(block + a.stride)
-                        with m.If(line == a.rows - 1):
-                            m.d.sync += [wait.eq(0), out.eq(0)]
-                            m.next = "WAIT"
+            with m.State("ADD"), m.If(goes | ~there):
+                m.d.sync += [turn.eq(turn + 1), there.eq((turn + 1) * width < left)]
+                with m.If(turn == period - 1):
+                    m.d.sync += [turn.eq(0), there.eq(1), line.eq(line + 1)]
+                    with m.If(down[:low].all()):
+                        m.d.sync += block.eq(block + a.stride)
+                    with m.If(line == a.rows - 1):
+                        m.d.sync += [wait.eq(0), out.eq(0), asks.eq(0)]
+                        m.next = "WAIT"
             with m.State("WAIT"):
                 m.d.sync += wait.eq(wait + 1)
-                with m.If(wait == READ + ADDER + 2):
+                with m.If(wait == READ + ADDER + 1):
+                    m.d.sync += drains.eq(1)
                     m.next = "DRAIN"
-            with m.State("DRAIN"):
-                m.d.comb += drains.eq(1)
-                with m.If(self.ready):
-                    m.d.sync += out.eq(out + 1)
-                    with m.If((out == period - 1) | ((out + 1) * width >= left)):
-                        m.d.sync += [column.eq(column + span), left.eq(left - span), line.eq(0), turn.eq(0)]
-                        m.next = "NEXT"
-                        with m.If(left <= span):
-                            m.next = "IDLE"
+            with m.State("DRAIN"), m.If(self.ready):
+                m.d.sync += out.eq(out + 1)
+                with m.If((out == period - 1) | ((out + 1) * width >= left)):
+                    m.d.sync += [column.eq(column + span), left.eq(left - span), line.eq(0), turn.eq(0),
+                                 drains.eq(0)]
+                    m.next = "NEXT"
+                    with m.If(left <= span):
+                        m.next = "IDLE"
             with m.State("NEXT"):
-                m.d.sync += block.eq(a.block + (column >> low))
+                m.d.sync += [block.eq(a.block + (column >> low)), asks.eq(1)]
                 m.next = "ADD"
         m.d.comb += self.busy.eq(~states.ongoing("IDLE"))
         return m

@@ -12,7 +12,9 @@ from ..pipeline import UNCHECKED
 from .issue import CODES, error_of
 from .layouts import SIZE, Geometry, fields_of, place_layout
 
-__all__ = ["Tensors", "entry_layout"]
+__all__ = ["LOOKED", "Tensors", "entry_layout"]
+
+LOOKED = 2  # cycles from a tensor's number to its place
 
 UNDEFINED, BEYOND, UNREACHED, OUTSIDE = map(error_of, ("a tensor that", "a part beyond", "a memory", "a tensor beyond"))
 LABELS = MEMORIES.index("L")
@@ -43,7 +45,7 @@ class Tensors(wiring.Component):
     clear, index : In
         Tensor `index` is not defined any more.
     look, looked : In, Out
-        A tensor's number; in the next cycle its place, with ``known``.
+        A tensor's number; `LOOKED` cycles later its place, with ``known``.
     """
 
     def __init__(self, geometry: Geometry) -> None:
@@ -62,13 +64,14 @@ class Tensors(wiring.Component):
         write, read = table.write_port(), table.read_port()
         code = self.word[:5]
         tensor, view, flip = (fields_of(self.word, name) for name in ("tensor", "view", "flip"))
-        busy = Signal(name="busy")
         views = code == CODES["view"]
-        found: Any = read.data
+        # The table answers late in a cycle.
+        found: Any = Signal(entry, name="found", reset_less=True)
+        m.d.sync += found.eq(read.data)
         made: Any = Signal(entry)
         m.d.comb += [
             self.looked.eq(found),
-            read.addr.eq(Mux(busy | self.start, Mux(views, view["of"], flip["number"]), self.look)),
+            read.addr.eq(Mux(self.start, Mux(views, view["of"], flip["number"]), self.look)),
             write.addr.eq(Mux(self.clear, self.index, flip["number"])),
             write.data.eq(Mux(self.clear, 0, made)), write.en.eq(self.clear | self.done),
         ]
@@ -87,12 +90,15 @@ class Tensors(wiring.Component):
         def ends(first: Value, count: Value) -> Value:
             return first + count - 1
 
+        # What is wrong is told in the end: nothing of the tensor is kept then.
+        wrong = Signal.like(self.error, name="wrong")
         with m.FSM(name="state"):
             with m.State("IDLE"), m.If(self.start):
+                m.next = "READ"
+            with m.State("READ"):
+                m.d.sync += wrong.eq(0)
                 m.next = "BEGIN"
-                m.d.comb += busy.eq(1)
             with m.State("BEGIN"):
-                m.d.comb += busy.eq(1)
                 m.next = "ADD"
                 with m.If(code == CODES["tensor"]):
                     m.d.sync += [
@@ -104,17 +110,17 @@ class Tensors(wiring.Component):
                         away.eq(ends(tensor["left"], tensor["columns"]) >> Mux(labels, 8, low)),
                     ]
                     with m.If(~tensor["rows"].any() | ~tensor["columns"].any()):
-                        m.d.comb += self.error.eq(UNDEFINED)
+                        m.d.sync += wrong.eq(UNDEFINED)
                     with m.If((tensor["top"] | Mux(labels, 0, tensor["left"]))[low:].any()):
-                        m.d.comb += self.error.eq(OUTSIDE)
+                        m.d.sync += wrong.eq(OUTSIDE)
                     with m.Switch(memory_):
                         for number, name in enumerate(MEMORIES):
                             with m.Case(number):
                                 m.d.sync += limit.eq(g.parameters.blocks[name])
                                 if not g.parameters.blocks[name]:
-                                    m.d.comb += self.error.eq(UNREACHED)
+                                    m.d.sync += wrong.eq(UNREACHED)
                         with m.Default():
-                            m.d.comb += self.error.eq(UNREACHED)
+                            m.d.sync += wrong.eq(UNREACHED)
                 with m.Elif(views):
                     top, left = found.top + view["row"], found.left + view["column"]
                     m.d.sync += [
@@ -125,16 +131,14 @@ class Tensors(wiring.Component):
                     ]
                     with m.If((view["row"] + view["rows"] > found.rows) |
                               (view["column"] + view["columns"] > found.columns)):
-                        m.d.comb += self.error.eq(BEYOND)
+                        m.d.sync += wrong.eq(BEYOND)
                     with m.If(~found.known | ~view["rows"].any() | ~view["columns"].any()):
-                        m.d.comb += self.error.eq(UNDEFINED)
+                        m.d.sync += wrong.eq(UNDEFINED)
                 with m.Else():
                     m.d.sync += [made.eq(found), made.block.eq(found.other), made.other.eq(found.block)]
                     m.next = "DONE"
                     with m.If(~found.known):
-                        m.d.comb += self.error.eq(UNDEFINED)
-                with m.If(self.error.any()):
-                    m.next = "IDLE"
+                        m.d.sync += wrong.eq(UNDEFINED)
             with m.State("ADD"):
                 m.d.sync += [away.eq(away + Mux(down[0], rest, 0)), rest.eq(rest << 1), down.eq(down >> 1)]
                 with m.If(~down[1:].any()):
@@ -150,10 +154,9 @@ class Tensors(wiring.Component):
                             with m.Case(MEMORIES.index(name)):
                                 m.d.comb += base.eq(first)
                     m.d.sync += [made.block.eq(block + base), made.other.eq(other + base)]
-                    with m.If((block + away >= limit) | (other + away >= limit)):
-                        m.d.comb += self.error.eq(OUTSIDE)
-                        m.next = "IDLE"
+                    with m.If(~wrong.any() & ((block + away >= limit) | (other + away >= limit))):
+                        m.d.sync += wrong.eq(OUTSIDE)
             with m.State("DONE"):
-                m.d.comb += self.done.eq(1)
+                m.d.comb += [self.error.eq(wrong), self.done.eq(~wrong.any())]
                 m.next = "IDLE"
         return m

@@ -46,6 +46,9 @@ class Semaphores(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         units = len(UNITS) - 1
+        # A token waits a cycle. The next instruction comes later than that.
+        token, valid = Signal.like(self.token, name="given_token"), Signal.like(self.valid, name="given_valid")
+        m.d.sync += [token.eq(self.token), valid.eq(self.valid)]
         m.submodules.counts = counts = memory.Memory(shape=COUNT, depth=SEMAPHORES, init=[])
         write, read = counts.write_port(), counts.read_port(domain="comb")
         turn = Signal(range(units))
@@ -64,22 +67,24 @@ class Semaphores(wiring.Component):
                 m.d.sync += before.eq(waits.level - waits.r_en)
             with m.Elif(waits.r_en & before.any()):
                 m.d.sync += before.eq(before - 1)
-            wanted = self.valid[unit]
             order, semaphore = signals.r_data[:ORDER], signals.r_data[ORDER:]
             # No more than a few instructions can be done before a signal has its turn.
             passed = Signal(ORDER, name=f"passed_{name}")
             due = Signal(name=f"due_{name}")
             m.d.comb += [
                 passed.eq(done - order), due.eq(signals.r_rdy & ~passed[-1]),
-                waits.w_data.eq(self.token.semaphore), waits.w_en.eq(wanted & self.token.wait),
-                signals.w_data.eq(Cat(given, self.token.semaphore)), signals.w_en.eq(wanted & ~self.token.wait),
+                waits.w_data.eq(token.semaphore), waits.w_en.eq(valid[unit] & token.wait),
+                signals.w_data.eq(Cat(given, token.semaphore)), signals.w_en.eq(valid[unit] & ~token.wait),
                 self.ready[unit].eq(Mux(self.token.wait, waits.w_rdy, signals.w_rdy)),
                 self.open[unit].eq(~before.any()),
                 self.idle[unit].eq(~waits.r_rdy & ~signals.r_rdy & (given == done)),
             ]
+            # The queues answer in one cycle; in the next one the token is looked for.
             with m.If(turn == unit):
-                m.d.comb += [head.wait.eq(~due), head.semaphore.eq(Mux(due, semaphore, waits.r_data)),
-                             there.eq(due | waits.r_rdy), waits.r_en.eq(take & ~due), signals.r_en.eq(take & due)]
+                m.d.sync += [head.wait.eq(~due), head.semaphore.eq(Mux(due, semaphore, waits.r_data)),
+                             there.eq(due | waits.r_rdy)]
+            with m.If(turn == (unit + 1) % units):
+                m.d.comb += [waits.r_en.eq(take & head.wait), signals.r_en.eq(take & ~head.wait)]
         m.d.comb += [
             read.addr.eq(head.semaphore), take.eq(there & (~head.wait | read.data.any())),
             write.addr.eq(Mux(self.clear, self.index, head.semaphore)), write.en.eq(self.clear | take),

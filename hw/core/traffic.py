@@ -41,12 +41,12 @@ def connect(m: Module, geometry: Geometry, u: SimpleNamespace) -> None:
     def is_in(place: Any, name: str) -> Value:
         return place.memory == MEMORIES.index(name)
 
-    # What moves parameters or ends a product comes first: it holds back all behind it.
-    in_w = Signal(name="mover_in_w")
+    # Results and updates come first, as other units wait for them. The results themselves never wait.
+    in_w, always = Signal(name="mover_in_w"), Signal(name="epilogue_granted")
     ways = []
-    ways.append((in_w, {"W": mover.wanted}, mover.request))
-    ways.append((epilogue.granted, {"W": epilogue.wanted & epilogue.biased, "X": epilogue.wanted & ~epilogue.biased},
+    ways.append((always, {"W": epilogue.wanted & epilogue.biased, "X": epilogue.wanted & ~epilogue.biased},
                  epilogue.request))
+    ways.append((in_w, {"W": mover.wanted}, mover.request))
     ways.append((head.granted, {"X": head.wanted}, head.request))
     ways.append((sums.granted, {"D": sums.wanted}, sums.request))
     sides = {0: "XD", 1: "WX"}
