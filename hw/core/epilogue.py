@@ -49,9 +49,8 @@ class Epilogue(wiring.Component):
         cycle.
     done : Out(1)
         The product's last result is on its way: it is in its memory three cycles later.
-    wanted, request, found : Out, Out, In
-        Of the memory that has the bias (``biased``), or the mask, and always answers.
-    biased : Out(1)
+    bias, mask, request, found : Out, Out, Out, In
+        A piece of the bias is wanted, or of the mask. The memory always answers.
     hold : In(1)
         Of merged memories alone: the mover writes in `BEHIND` cycles, so that no piece may be ready for a memory then.
     o : Out(stream)
@@ -65,7 +64,7 @@ class Epilogue(wiring.Component):
         super().__init__({
             "i": In(stream.Signature(result_layout(array))), "task": In(result_task(geometry)), "active": In(1),
             "done": Out(1),
-            "wanted": Out(1), "request": Out(read_layout(geometry)), "biased": Out(1),
+            "bias": Out(1), "mask": Out(1), "request": Out(read_layout(geometry)),
             **({"hold": In(1)} if geometry.parameters.merged else {}),
             "found": In(data.ArrayLayout(geometry.bits, geometry.side)),
             "o": Out(stream.Signature(piece_layout(geometry, geometry.width))), "vector": Out(VECTOR), "lane": Out(4),
@@ -142,11 +141,14 @@ class Epilogue(wiring.Component):
                     to_block=(task.to.block + now.to_rows + now.to_right)[:g.block],
                     other_block=(task.other.block + now.other_rows + now.other_right)[:g.block])
         # What moves parameters has neither a bias nor a mask. Nothing else is held back behind here.
+        # The task was there some cycles before.
+        biased, masked = signals("asks_bias asks_mask")
+        m.d.sync += [biased.eq(task.biased), masked.eq(task.masked)]
         stores = ~self.hold if g.parameters.merged else C(1, 1)
         may = Mux(task.update, advance, stores)
         m.d.comb += [
-            self.wanted.eq(now.valid & (task.biased | task.masked) & stores),
-            moves.eq(~now.valid | may), self.biased.eq(task.biased), self.request.block.eq(now.other_block),
+            self.bias.eq(now.valid & stores & biased), self.mask.eq(now.valid & stores & masked),
+            moves.eq(~now.valid | may), self.request.block.eq(now.other_block),
             self.request.row.eq(now.other_row), self.request.column.eq(now.other_column),
         ]
         place = Cat(now.to_block, now.to_row, now.to_column, now.live)

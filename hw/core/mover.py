@@ -86,21 +86,24 @@ class Mover(wiring.Component):
         bias = Signal(name="bias")
         at = Signal(range(g.width + lanes))
         goes, last = signals("goes last")
+        room = Signal(range(lanes + 1), name="room")
         column = Signal(low + 1, name="column")
         word = Signal(5, name="word")
         offset = column[:below] if below else C(0, 1)
         step = Signal(range(lanes + 1), name="step")
         rest, live = piece.elements.as_value() >> (at * bits), piece.live >> at
         m.d.comb += [
-            column.eq(piece.column + at), word.eq(lane + at), last.eq(~(live >> step).any()),
-            step.eq(lanes - offset),
+            column.eq(piece.column + at), word.eq(lane + at), step.eq(lanes - offset),
             self.ready.eq(~full | goes & last),
         ]
+        # Whether a group is the piece's last one is found in the cycle before. All but the first one are whole.
         with m.If(goes):
-            m.d.sync += [at.eq(at + step), full.eq(~last)]
+            m.d.sync += [at.eq(at + step), full.eq(~last), last.eq(~(live >> step >> lanes).any())]
         with m.If(self.valid & self.ready):
-            m.d.sync += [piece.eq(self.piece), vector.eq(self.vector), lane.eq(self.lane), use.eq(self.use),
-                         bias.eq(self.bias), at.eq(0), full.eq(1)]
+            given = self.piece
+            m.d.comb += room.eq(lanes - given.column[:below] if below else 1)
+            m.d.sync += [piece.eq(given), vector.eq(self.vector), lane.eq(self.lane), use.eq(self.use),
+                         bias.eq(self.bias), at.eq(0), full.eq(1), last.eq(~(given.live >> room).any())]
         place = Signal(read_layout(g))
         m.d.comb += [
             place.block.eq(piece.block + column[low]), place.row.eq(piece.row),

@@ -1,6 +1,7 @@
 # amaranth: UnusedElaboratable=no
 """The core's products: the array without a memory of its own."""
 
+from types import SimpleNamespace
 from typing import Any
 
 from amaranth import *
@@ -16,7 +17,7 @@ from ..array.grid import FreeCell
 from ..array.path import Path
 from ..array.walker import Walker
 from ..circuits import circuits_of
-from ..pipeline import signals
+from ..pipeline import signals, stage
 from .gather import result_layout
 from .issue import drive_kind
 from .layouts import Geometry, read_layout
@@ -102,6 +103,7 @@ class Products(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         p, system, product = self.parameters, self.parameters.system, self.i.payload
+        waiting, taken, starts, under_way = signals("waiting taken starts under_way")
         walkers = [Walker(p, side, offset=True) for side in (0, 1)]
         m.submodules.rows, m.submodules.columns = rows, columns = walkers
         paths = [Path(p, side, fetch=FETCH + READ - 2, keys=self.geometry.key_bits(side) if self.geometry.adaptive
@@ -110,24 +112,31 @@ class Products(wiring.Component):
         for side, path in enumerate(paths):
             m.submodules[f"path{side}"] = path
             m.d.comb += path.status_clear.eq(self.status_clear)
+        # A vector waits here for its turn at a memory, so that no walker does in the same cycle.
+        counts = self._counts(m, starts) if self.geometry.adaptive else [{}, {}]
+        steps = [{"source": Cat(sources[side], C(side, 1)), **counts[side]} for side in (0, 1)]
+        free = [Signal(name=f"free{side}") for side in range(p.converters)]
         if p.converters == 2:
-            for side, (walker, path) in enumerate(zip(walkers, paths)):
-                m.d.comb += [
-                    getattr(self, f"wanted{side}").eq(walker.wants), walker.go.eq(getattr(self, f"granted{side}")),
-                    path.valid.eq(walker.go), path.vector.eq(walker.vector),
-                    getattr(self, f"source{side}").eq(Cat(sources[side], C(side, 1))),
-                ]
+            asked = [{"valid": walker.wants, "vector": walker.vector.as_value(), **steps[side]}
+                     for side, walker in enumerate(walkers)]
+            m.d.comb += [walker.go.eq(walker.wants & free[side]) for side, walker in enumerate(walkers)]
         else:
             turn = rows_first(rows, columns)
+            vector = Signal.like(rows.vector, name="vector")
             m.d.comb += [
-                self.wanted0.eq(Mux(turn, rows.wants, columns.wants)), rows.go.eq(self.granted0 & turn),
-                columns.go.eq(self.granted0 & ~turn), paths[0].valid.eq(self.granted0),
-                paths[0].vector.eq(Mux(turn, rows.vector, columns.vector)), paths[0].vector.of.eq(~turn),
-                self.source0.eq(Mux(turn, sources[0], Cat(sources[1], C(1, 1)))),
+                rows.go.eq(rows.wants & turn & free[0]), columns.go.eq(columns.wants & ~turn & free[0]),
+                vector.eq(Mux(turn, rows.vector, columns.vector)), vector.of.eq(~turn),
             ]
+            asked = [{"valid": Mux(turn, rows.wants, columns.wants), "vector": vector.as_value(),
+                      **{name: Mux(turn, one, steps[1][name]) for name, one in steps[0].items()}}]
+        held = []
         for side, path in enumerate(paths):
-            request, vector = getattr(self, f"request{side}"), path.vector
+            held.append(stage(m, free[side], f"held{side}", **asked[side]))
+            granted, request = getattr(self, f"granted{side}"), getattr(self, f"request{side}")
+            vector = data.View(path.vector.shape(), held[side].vector)
             m.d.comb += [
+                free[side].eq(~held[side].valid | granted), getattr(self, f"wanted{side}").eq(held[side].valid),
+                getattr(self, f"source{side}").eq(held[side].source), path.valid.eq(granted), path.vector.eq(vector),
                 request.block.eq(vector.block), request.down.eq(vector.transposed),
                 request.row.eq(Mux(vector.transposed, 0, vector.index)),
                 request.column.eq(Mux(vector.transposed, vector.index, 0)),
@@ -135,11 +144,11 @@ class Products(wiring.Component):
             ]
 
         # A product of another key waits until no vector is under way.
-        waiting, taken, starts = signals("waiting taken starts")
         longest = max(paths[0].behind, paths[0].fetch + paths[0].delay + 2)
         quiet = Signal(range(longest + 1), name="quiet")
         key = Signal(64)
-        with m.If(rows.go | columns.go):
+        m.d.comb += under_way.eq(Cat(walker.go for walker in walkers).any() | Cat(each.valid for each in held).any())
+        with m.If(under_way):
             m.d.sync += quiet.eq(0)
         with m.Elif(quiet != longest):
             m.d.sync += quiet.eq(quiet + 1)
@@ -148,7 +157,7 @@ class Products(wiring.Component):
         m.d.sync += alike.eq(key == product.key)
         m.d.comb += [
             self.i.ready.eq(rows.idle & columns.idle & ~waiting & (alike | (quiet == longest))),
-            starts.eq(self.i.valid & self.i.ready), self.reading.eq(~rows.idle | ~columns.idle | waiting),
+            starts.eq(self.i.valid & self.i.ready), self.reading.eq(~rows.idle | ~columns.idle | under_way | waiting),
             *(path.key.eq(key) for path in paths),
             rows.first.eq(product.a.first), columns.first.eq(product.b.first),
         ]
@@ -159,7 +168,7 @@ class Products(wiring.Component):
             m.d.sync += [key.eq(product.key), sources[0].eq(product.a.source), sources[1].eq(product.b.source),
                          other.eq(~alike)]
         if self.geometry.adaptive:
-            self._count(m, paths, rows, columns, starts)
+            self._count(m, paths, held, rows.idle & columns.idle & ~under_way & ~self.waits, under_way)
         queued = begin(m, p, product, starts, walkers, waiting, taken)
         admitted = Signal(name="admitted")
         now = multiply(self, m, self.cell, p, walkers, paths, queued, admitted, taken)
@@ -177,29 +186,30 @@ class Products(wiring.Component):
         ]
         return m
 
-    def _count(self, m: Module, paths: list[Path], rows: Walker, columns: Walker, starts: Value) -> None:
-        """Count the groups of operands, and choose of them."""
+    def _counts(self, m: Module, starts: Value) -> list[dict[str, Signal]]:
+        """Return of each operand whether it is counted, and for which tensor."""
         g, product = self.geometry, self.i.payload
-        m.submodules.counting = counting = Counting(g, paths[0].counting + 1)
         sides = []
         for side, (name, operand) in enumerate((("a", product.a), ("b", product.b))):
-            converter = min(side, len(paths) - 1)
+            converter = min(side, g.parameters.converters - 1)
             counts = Signal(name=f"{name}_counts")
             key = Signal(g.key_bits(converter), name=f"{name}_key")
             kind = Signal(FIELDS["kind"][0], name=f"{name}_kind")
             drive_kind(m, kind, product.use, lambda *kinds, side=side: kinds[side])
             with m.If(starts):
                 m.d.sync += [counts.eq(operand.counts), key.eq(key_of(g, converter, kind, product.use[3:3 + g.layer]))]
-            sides.append((counts, key))
+            sides.append({"counts": counts, "key_of": key})
+        return sides
+
+    def _count(self, m: Module, paths: list[Path], held: list[SimpleNamespace], quiet: Value, going: Value) -> None:
+        """Count the groups of operands, and choose of them."""
+        m.submodules.counting = counting = Counting(self.geometry, paths[0].counting + 1)
         for number, path in enumerate(paths):
-            (counts, key), second = sides[number], sides[1]
-            if len(paths) == 1:
-                counts, key = (Mux(path.vector.of, other, one) for one, other in zip((counts, key), second))
             group = getattr(counting, f"group{number}")
-            m.d.comb += [path.counts.eq(counts), path.key_of.eq(key),
+            m.d.comb += [path.counts.eq(held[number].counts), path.key_of.eq(held[number].key_of),
                          *(group[name].eq(getattr(path, name)) for name, _ in group.shape())]
         m.d.comb += [
-            counting.going.eq(rows.go | columns.go), counting.quiet.eq(rows.idle & columns.idle & ~self.waits),
+            counting.going.eq(going), counting.quiet.eq(quiet),
             counting.choose.eq(self.choose), counting.choice.eq(self.choice), counting.clear.eq(self.clear),
             *(getattr(self, name).eq(getattr(counting, name)) for name in CHOICE),
         ]

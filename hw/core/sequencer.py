@@ -1,6 +1,5 @@
 """The core's sequencer: it executes a program's own instructions, and hands out those of the units."""
 
-from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,6 +21,9 @@ from .tokens import COUNT, TOKEN
 
 __all__ = ["CLEARED", "Sequencer"]
 
+# The kinds of instructions.
+HALT, SYNC, DEFINES, TAKES = ("halt",), ("sync",), ("tensor", "view", "flip"), tuple(TAKEN)
+WRITES, LOOPING, TOKENS = ("set", "step", "mode", "part"), ("loop", "end"), ("signal", "wait")
 LOOPS = 3
 CLEARED = 7  # bits of an index that clears what a program begins with
 RATES = ("rate", "momentum", "decay")
@@ -94,6 +96,15 @@ class Sequencer(wiring.Component):
         code = word[:OPCODE]
         failed = Signal(range(len(ERRORS)))  # the instruction at hand cannot be executed
         precisions: Any = None
+        waits: Value = C(0, 1)
+        # What kind of instruction it is is known beside its word.
+        chosen = tuple(name for policy in p.policies for name in POLICY.get(policy, ()))
+        kinds = {names: Signal(name=f"is_{names[0]}") for names in
+                 (HALT, DEFINES, TAKES, SYNC, WRITES, LOOPING, TOKENS, *([chosen] if g.chooses else []))}
+
+        def is_of(names: tuple[str, ...], word: Value) -> Value:
+            return Cat(word[:OPCODE] == CODES[name] for name in names).any()
+
         if g.chooses:
             m.submodules.precisions = precisions = Precisions(g)
             # What falls with a step has not fallen yet when the next one comes.
@@ -106,8 +117,13 @@ class Sequencer(wiring.Component):
         # Tokens that are there in the program's order.
         m.submodules.counts = counts = memory.Memory(shape=COUNT, depth=SEMAPHORES, init=[])
         s.count, s.counted = counts.write_port(), counts.read_port(domain="comb")
-        semaphore = fields_of(word, "signal")["semaphore"]
+        unit, semaphore = (fields_of(word, "signal")[name] for name in ("unit", "semaphore"))
+        # Looked at a cycle before it is used. A queue that has room keeps it.
+        s.there, s.room, s.known = (Signal(name=f"token_{name}") for name in ("there", "room", "known"))
+        m.d.sync += [s.there.eq(s.counted.data.any()), s.room.eq((self.token_ready >> (unit - 1)[:3])[0]),
+                     s.known.eq((unit != 0) & (unit < len(UNITS)))]
         m.d.comb += [
+            self.token.wait.eq(code == CODES["wait"]), self.token.semaphore.eq(semaphore),
             s.counted.addr.eq(semaphore), s.count.addr.eq(Mux(self.clear, self.index, semaphore)),
             s.count.data.eq(Mux(self.clear, 0, Mux(code == CODES["wait"], s.counted.data - 1, s.counted.data + 1))),
         ]
@@ -156,6 +172,7 @@ class Sequencer(wiring.Component):
 
         def stops() -> None:
             with m.If(bad | self.error.any()):
+                m.d.sync += self.valid.eq(0)
                 m.next = "STOPPED"
 
         s.onward = onward
@@ -181,50 +198,53 @@ class Sequencer(wiring.Component):
                 m.next = "FETCHED"
                 stops()
             with m.State("FETCHED"):
-                m.d.sync += word.eq(fetch.data)
+                m.d.sync += [word.eq(fetch.data), *(each.eq(is_of(names, fetch.data)) for names, each in kinds.items())]
                 m.next = "DECODE"
             with m.State("DECODE"):
-                with m.Switch(code):
-                    with m.Case(CODES["halt"]):
-                        m.next = "DRAIN"
-                    with m.Case(*(CODES[name] for name in ("tensor", "view", "flip"))):
-                        m.d.comb += tensors.start.eq(1)
-                        m.next = "DEFINE"
-                    with m.Case(*(CODES[name] for name in TAKEN)):
-                        m.d.comb += operands.start.eq(1)
-                        m.next = "LOOK"
-                    with m.Case(CODES["sync"]), m.If(self.idle.all()):
-                        m.d.comb += self.synced.eq(1)
+                with m.If(~Cat(kinds.values()).any()):
+                    m.d.comb += failed.eq(OPERATION)
+                with m.If(kinds[HALT]):
+                    m.next = "DRAIN"
+                with m.If(kinds[DEFINES]):
+                    m.d.comb += tensors.start.eq(1)
+                    m.next = "DEFINE"
+                with m.If(kinds[TAKES]):
+                    m.d.comb += operands.start.eq(1)
+                    m.next = "LOOK"
+                with m.If(kinds[SYNC] & self.idle.all()):
+                    m.d.comb += self.synced.eq(1)
+                    onward()
+                with m.If(kinds[WRITES] & ~waits):
+                    self._write(s, code)
+                with m.If(kinds[LOOPING]):
+                    self._loop(s, code)
+                with m.If(kinds[TOKENS]):
+                    m.next = "TOKEN"
+                if precisions:
+                    with m.If(kinds[chosen] & ~precisions.busy):
+                        m.d.comb += [failed.eq(precisions.error), precisions.execute.eq(~precisions.error.any())]
                         onward()
-                    for names, execute in ((("set", "step", "mode", "part"), self._write),
-                                           (("loop", "end"), self._loop), (("signal", "wait"), self._token)):
-                        free = m.If(~waits) if precisions and "step" in names else nullcontext()
-                        with m.Case(*(CODES[name] for name in names)), free:
-                            execute(s, code)
-                    if precisions:
-                        names = [name for policy in p.policies for name in POLICY[policy]]
-                        with m.Case(*(CODES[name] for name in names)), m.If(~precisions.busy):
-                            m.d.comb += [failed.eq(precisions.error), precisions.execute.eq(~precisions.error.any())]
-                            onward()
-                    with m.Default():
-                        m.d.comb += failed.eq(OPERATION)
                 stops()
             with m.State("DEFINE"):
                 m.d.comb += failed.eq(tensors.error)
                 with m.If(tensors.done):
                     onward()
                 stops()
+            with m.State("TOKEN"):
+                self._token(s)
+                stops()
             with m.State("LOOK"):
                 m.d.comb += failed.eq(operands.error)
                 with m.If(operands.done):
+                    m.d.sync += self.valid.eq(Cat(
+                        Cat(code == CODES[name] for name in TAKEN if unit_of(name) == unit).any()
+                        for unit in range(len(UNITS) - 1)))
                     m.next = "ISSUE"
                 stops()
             with m.State("ISSUE"):
-                m.d.comb += self.valid.eq(Cat(
-                    Cat(code == CODES[name] for name in TAKEN if unit_of(name) == unit).any()
-                    for unit in range(len(UNITS) - 1)))
                 with m.If((self.valid & self.ready).any()):
                     m.d.comb += operands.taken.eq(1)
+                    m.d.sync += self.valid.eq(0)
                     onward()
                 stops()
             with m.State("DRAIN"):
@@ -317,15 +337,13 @@ class Sequencer(wiring.Component):
                     with m.Else():
                         m.d.sync += s.at.eq(starts[level])
 
-    def _token(self, s: SimpleNamespace, code: Value) -> None:
+    def _token(self, s: SimpleNamespace) -> None:
         """Hand a token to its unit; in the program's order none is waited for before it is signalled."""
-        m, fields, wait = s.m, fields_of(s.word, "signal"), code == CODES["wait"]
-        unit, semaphore = fields["unit"], fields["semaphore"]
-        m.d.comb += [self.token.wait.eq(wait), self.token.semaphore.eq(semaphore)]
-        with m.If((unit == 0) | (unit >= len(UNITS))):
+        m, unit = s.m, fields_of(s.word, "signal")["unit"]
+        with m.If(~s.known):
             m.d.comb += s.failed.eq(OPERATION)
-        with m.Elif(wait & ~s.counted.data.any()):
+        with m.Elif(self.token.wait & ~s.there):
             m.d.comb += s.failed.eq(TOKENLESS)
-        with m.Elif((self.token_ready >> (unit - 1)[:3])[0]):
+        with m.Elif(s.room):
             m.d.comb += [self.token_valid.eq(1 << (unit - 1)[:3]), s.count.en.eq(1)]
             s.onward()

@@ -64,6 +64,7 @@ class Sums(wiring.Component):
         column, left = signals("column left", SIZE)  # the first of a span of columns; how many there are from it on
         line, rows = signals("line rows", SIZE)
         turn = Signal(range(period))
+        ends = Signal(name="ends")  # it is the last line
         asks, drains = signals("asks drains")  # the states ADD and DRAIN
         block = Signal(g.block)
         wait = Signal(range(READ + ADDER + 3))
@@ -78,6 +79,8 @@ class Sums(wiring.Component):
             self.request.block.eq(block + (right >> low)), self.request.row.eq(down[:low]),
             self.request.column.eq(right[:low]),
         ]
+        # Compared all the time: a line takes some cycles.
+        m.d.sync += ends.eq(line == a.rows - 1)
         goes = self.wanted & self.granted
         now = stage(m, 1, "asked", valid=goes, turn=turn, begins=line == 0)
         for step in range(1, READ - 1):
@@ -125,7 +128,7 @@ class Sums(wiring.Component):
                     m.d.sync += [turn.eq(0), there.eq(1), line.eq(line + 1)]
                     with m.If(down[:low].all()):
                         m.d.sync += block.eq(block + a.stride)
-                    with m.If(line == a.rows - 1):
+                    with m.If(ends):
                         m.d.sync += [wait.eq(0), out.eq(0), asks.eq(0)]
                         m.next = "WAIT"
             with m.State("WAIT"):

@@ -44,8 +44,7 @@ def connect(m: Module, geometry: Geometry, u: SimpleNamespace) -> None:
     # Results and updates come first, as other units wait for them. The results themselves never wait.
     in_w, always = Signal(name="mover_in_w"), Signal(name="epilogue_granted")
     ways = []
-    ways.append((always, {"W": epilogue.wanted & epilogue.biased, "X": epilogue.wanted & ~epilogue.biased},
-                 epilogue.request))
+    ways.append((always, {"W": epilogue.bias, "X": epilogue.mask}, epilogue.request))
     ways.append((in_w, {"W": mover.wanted}, mover.request))
     ways.append((head.granted, {"X": head.wanted}, head.request))
     ways.append((sums.granted, {"D": sums.wanted}, sums.request))
@@ -89,7 +88,7 @@ def connect(m: Module, geometry: Geometry, u: SimpleNamespace) -> None:
                 chosen = Mux(choices[name], found[name].as_value(), chosen)
         m.d.comb += target.as_value().eq(chosen)
 
-    choose(epilogue.found, {"W": epilogue.biased, "X": C(1, 1)})
+    choose(epilogue.found, {"W": epilogue.task.biased, "X": C(1, 1)})
     choose(output.found, {name: is_in(output.a, name) for name in "XDW"})
     for side in range(p.converters):
         source = getattr(products, f"source{side}")
@@ -112,7 +111,9 @@ def connect(m: Module, geometry: Geometry, u: SimpleNamespace) -> None:
         if there("W"):
             clients.append((mover.write, mover.moved, Signal(name=f"{name}_moved")))
         if there("X") or there("D"):
-            ends = Cat(is_in(epilogue.task.to, each) for each in "XD" if there(each)).any()
+            # The task was there some cycles before its first piece.
+            ends = Signal(name=f"{name}_stores")
+            m.d.sync += ends.eq(Cat(is_in(epilogue.task.to, each) for each in "XD" if there(each)).any())
             clients.append((stored & ends, epilogue.o.payload, Signal(name=f"{name}_stored")))
         if there("D"):
             clients.append((head.valid, head.piece, head.ready))
