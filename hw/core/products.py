@@ -187,7 +187,7 @@ class Products(wiring.Component):
         return m
 
     def _counts(self, m: Module, starts: Value) -> list[dict[str, Signal]]:
-        """Return of each operand whether it is counted, and for which tensor."""
+        """Return whether each operand is counted, and for which tensor."""
         g, product = self.geometry, self.i.payload
         sides = []
         for side, (name, operand) in enumerate((("a", product.a), ("b", product.b))):

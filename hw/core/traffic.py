@@ -101,7 +101,6 @@ def connect(m: Module, geometry: Geometry, u: SimpleNamespace) -> None:
     # What is written. Nothing holds back the mover and the epilogue. In merged memories they agree some cycles before.
     if p.merged:
         m.d.comb += epilogue.hold.eq(mover.hold)
-    stored = epilogue.o.valid & ~epilogue.task.update
     for name, bank in banks.items():
         clients = []
 
@@ -111,10 +110,10 @@ def connect(m: Module, geometry: Geometry, u: SimpleNamespace) -> None:
         if there("W"):
             clients.append((mover.write, mover.moved, Signal(name=f"{name}_moved")))
         if there("X") or there("D"):
-            # The task was there some cycles before its first piece.
+            # The task was there some cycles before its first piece. What moves parameters is in W.
             ends = Signal(name=f"{name}_stores")
             m.d.sync += ends.eq(Cat(is_in(epilogue.task.to, each) for each in "XD" if there(each)).any())
-            clients.append((stored & ends, epilogue.o.payload, Signal(name=f"{name}_stored")))
+            clients.append((epilogue.o.valid & ends, epilogue.o.payload, Signal(name=f"{name}_stored")))
         if there("D"):
             clients.append((head.valid, head.piece, head.ready))
         inward = Signal(name=f"{name}_input")
