@@ -1,4 +1,4 @@
-"""A walk through a tensor, row by row: where its next elements lie."""
+"""A walk through a tensor, row by row, or some rows side by side: where its next elements lie."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -12,8 +12,8 @@ __all__ = ["cursor"]
 
 
 def cursor(m: Module, name: str, geometry: Geometry, tensor: Any, *, start: Value, moves: Value, step: Any = 1,
-           ahead: Any = 0) -> SimpleNamespace:
-    """Walk through a tensor; each row begins anew.
+           ahead: Any = 0, beside: int = 1) -> SimpleNamespace:
+    """Walk through a tensor; each row begins anew. Of rows that go side by side, each has a step in turn.
 
     Parameters
     ----------
@@ -27,12 +27,15 @@ def cursor(m: Module, name: str, geometry: Geometry, tensor: Any, *, start: Valu
         Go to the first element; go on by `step` elements, or to the next row.
     step, ahead : int or Value
         The place is that of the element so far ahead.
+    beside : int
+        Rows that go side by side: a power of two.
 
     Returns
     -------
     namespace
         ``line`` and ``at``: row and column in the tensor, without `ahead`. ``block``, ``row``, ``column``: the place.
         ``rest``: elements of the row from ``at`` on; ``last``: a step ends the row; ``end``: it ends the tensor.
+        ``turns``: of rows side by side, which one it is; ``across``: a step is the last one before all go on.
     """
     low = geometry.low
     line, at = signals(f"{name}_line {name}_at", SIZE)
@@ -42,13 +45,19 @@ def cursor(m: Module, name: str, geometry: Geometry, tensor: Any, *, start: Valu
     rest = tensor.columns - at
     m.d.comb += [down.eq(tensor.top + line), right.eq(tensor.left[:low] + at + ahead), last.eq(rest <= step),
                  end.eq(last & (line == tensor.rows - 1))]
+    below = beside.bit_length() - 1
+    turns = [line[:below] == number for number in range(beside)] if below else [C(1, 1)]
+    across = turns[-1] | (line == tensor.rows - 1) if below else C(1, 1)
+    # The block in which the first one of the rows side by side goes on.
+    base = Signal(geometry.block, name=f"{name}_base") if below else block
+    following = Mux(down[:low].all(), block + tensor.stride, block)
     with m.If(moves):
-        m.d.sync += at.eq(at + step)
-        with m.If(last):
-            m.d.sync += [at.eq(0), line.eq(line + 1)]
-            with m.If(down[:low].all()):
-                m.d.sync += block.eq(block + tensor.stride)
+        m.d.sync += [line.eq(line + 1), block.eq(following)]
+        with m.If(across):
+            m.d.sync += [at.eq(at + step), line.eq(Cat(C(0, below), line[below:])), block.eq(base)]
+            with m.If(last):
+                m.d.sync += [at.eq(0), line.eq(line + 1), block.eq(following), base.eq(following)]
     with m.If(start):
-        m.d.sync += [line.eq(0), at.eq(0), block.eq(tensor.block)]
+        m.d.sync += [line.eq(0), at.eq(0), block.eq(tensor.block), base.eq(tensor.block)]
     return SimpleNamespace(line=line, at=at, block=block + (right >> low), row=down[:low], column=right[:low],
-                           rest=rest, last=last, end=end)
+                           rest=rest, last=last, end=end, turns=turns, across=across)

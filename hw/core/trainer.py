@@ -36,7 +36,7 @@ __all__ = ["Trainer"]
 STRAY = error_of("an instruction in")
 EXCEEDED = error_of("a product that")
 # What the circuit does not do yet, by parameter, and what it asks for.
-ASKED: dict[str, Any] = {"vectors": 1, "examples": 0, "head": 1, "madam": None}
+ASKED: dict[str, Any] = {"vectors": 1, "examples": 0, "madam": None}
 
 
 class Trainer(StreamUnit):
