@@ -1,5 +1,6 @@
 """Recipes and runs for tests of training cores, and the cores whose Verilog is built for tests."""
 
+import dataclasses
 import fcntl
 from contextlib import contextmanager
 from functools import lru_cache
@@ -9,6 +10,7 @@ from narrowgauge import catalog
 from narrowgauge.base.files import cache_folder
 from narrowgauge.golden import core, datasets, recipes
 from narrowgauge.golden.core import TrainerParameters
+from narrowgauge.golden.formats import PRESETS
 from narrowgauge.golden.network.models import layers_of
 
 DIGITS = datasets.load("digits").first(70, 45)
@@ -24,6 +26,11 @@ def run_of(recipe, hidden=(20,), **settings):
     usual = {"seed": 3, "epochs": 1, "batch": 32, "lr": 0.1} | settings
     layers = layers_of("mlp", DIGITS, hidden, False)
     return core.Run(recipe, layers, len(DIGITS.train_x), len(DIGITS.test_x), **usual), usual | {"hidden": hidden}
+
+
+def with_head_of(parameters, recipe):
+    """Return a recipe with the softmax head of a core."""
+    return dataclasses.replace(recipe, softmax=parameters.softmax)
 
 
 def require_golden(model, vectors):
@@ -45,11 +52,11 @@ SIZES = {"activations": 12288, "errors": 6400, "weights": 5120, "labels": 256}
 CORES = {
     "merged": {"rows": 2, "columns": 2, "converters": 1, "merged": True, "buffer": 2048},
     "lanes": {"rows": 2, "columns": 3, "converters": 2, "lanes": 4, "buffer": 256, "program": 1024,
-              "updates": ("plain", "stochastic", "kahan"),
-              "policies": ("constant", "cyclic", "adaptive")},
+              "updates": ("plain", "stochastic", "kahan"), "head": 4, "classes": 40, "error_rounding": "stochastic",
+              "logits": PRESETS["fp16"], "policies": ("constant", "cyclic", "adaptive")},
     # For the sweep alone: one converter counts groups of both operands.
     "single": {"rows": 2, "columns": 2, "converters": 1, "merged": True, "buffer": 2048,
-               "policies": ("constant", "adaptive"), "layers": 2},
+               "policies": ("constant", "adaptive"), "layers": 2, "head": 2},
 }
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cores import alone, core_of, recipe_of
+from cores import alone, core_of, recipe_of, with_head_of
 from narrowgauge import catalog
-from narrowgauge.golden import core, datasets, network
+from narrowgauge.golden import core, datasets, network, recipes
 from narrowgauge.golden.core import transfers
 from narrowgauge.sim.core import CoreModel
 from test_cli import run
@@ -58,9 +58,10 @@ def test_without_it_nothing_of_circuits_or_simulators_is_imported():
 
 @pytest.fixture
 def options_of(monkeypatch):
-    """Returns options for a core that other tests build too."""
+    """Returns options for a core that other tests build too. Recipes have its head."""
     def options(name):
         parameters, _, text = core_of(name)
+        monkeypatch.setattr(recipes.Recipe, "with_head", lambda recipe, _: with_head_of(parameters, recipe))
         monkeypatch.setattr(catalog.Unit, "verilog", lambda unit, others: text if others == parameters else None)
         return (*DIGITS, "--rtl", *(word for name, value in parameters.to_json().items()
                                     for word in ("--core", f"{name}={json.dumps(value)}")))

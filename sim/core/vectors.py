@@ -195,15 +195,22 @@ def _move(maker: _Maker) -> None:
 
 
 def _head(maker: _Maker) -> None:
-    rng, p = maker.rng, maker.p
-    rows, classes = int(rng.integers(1, maker.side + 1)), int(rng.integers(1, min(p.classes, maker.side) + 1))
-    labels = maker.tensor("L", 1, rows)
-    maker.bring(labels, rng.integers(0, classes, (1, rows)).astype(np.uint32))
-    to = maker.tensor("D", rows, classes)
-    logits = maker.tensor("X", rows, classes)
-    maker.bring(logits, maker.numbers_of(rows, classes))
-    maker.emit("head", a=logits, labels=labels, to=to, use=7)
-    maker.emit("out", a=to)
+    """Errors of any rows that fit, now and then beyond a block, and beyond a vector of random words."""
+    rng, p, side = maker.rng, maker.p, maker.side
+    for _ in range(50):
+        rows, classes = int(rng.integers(1, side + 9)), int(rng.integers(1, min(p.classes, side + 8) + 1))
+        places = [[int(rng.integers(0, side)) * int(rng.integers(2)) for _ in range(2)] for _ in range(2)]
+        if not all(maker.fits(memory, rows, classes, *place) for memory, place in zip("XD", places)):
+            continue
+        labels = maker.tensor("L", 1, rows)
+        maker.bring(labels, rng.integers(0, classes, (1, rows)).astype(np.uint32))
+        logits, to = (maker.tensor(memory, rows, classes, *place) for memory, place in zip("XD", places))
+        maker.bring(logits, maker.numbers_of(rows, classes))
+        if rng.random() < 0.5:
+            maker.emit("part", side=SIDES.index("a"), vector=rng.integers(0, 1 << VECTOR - 3))
+        maker.emit("head", a=logits, labels=labels, to=to, use=7)
+        maker.emit("out", a=to)
+        return
 
 
 def _sums(maker: _Maker) -> None:

@@ -4,14 +4,13 @@ import dataclasses
 
 import numpy as np
 import pytest
-from cores import DIGITS, alone, core_of, recipe_of, run_of
+from cores import DIGITS, alone, core_of, recipe_of, run_of, with_head_of
 from narrowgauge.golden import core, network
 from narrowgauge.golden.core import COUNTED, RunHost, compiled
 from narrowgauge.golden.core.transfers import TOLD
 from narrowgauge.sim.core import CoreModel, Simulation
 
 CYCLE = {"policy": "cyclic", "low": 2, "high": 4, "cycles": 1}
-
 
 
 @pytest.mark.parametrize("name, recipe, settings, own", [
@@ -39,6 +38,7 @@ CYCLE = {"policy": "cyclic", "low": 2, "high": 4, "cycles": 1}
 ])
 def test_a_run_ends_with_the_digests_of_training(name, recipe, settings, own):
     parameters, module, text = core_of(name)
+    recipe = with_head_of(parameters, recipe)
     run, usual = run_of(recipe, **settings)
     with alone():
         simulation, history = Simulation(parameters, run, DIGITS, module, text, **own), []
@@ -59,7 +59,8 @@ def test_a_run_ends_with_the_digests_of_training(name, recipe, settings, own):
 def test_a_saved_run_goes_on_within_an_epoch(tmp_path):
     """With learning rates that fell before and fall later, random words by step, and a last batch of its own."""
     parameters, module, text = core_of("lanes")
-    recipe, path = recipe_of("bfp", mantissa=3, update="stochastic"), tmp_path / "run.npz"
+    recipe = with_head_of(parameters, recipe_of("bfp", mantissa=3, update="stochastic"))
+    path = tmp_path / "run.npz"
     run, usual = run_of(recipe, epochs=2, batch=16, lr_drops=(0.3, 0.9), decay=0.01, hidden=(20, 9))
 
     def record(step, *_):
@@ -113,7 +114,7 @@ def test_a_reset_leads_to_a_fresh_start():
 def test_a_nan_sticks_with_its_step():
     """A number of the third batch that is NaN is met in step 2, and training goes on; golden meets it there too."""
     parameters, module, text = core_of("lanes")
-    run, _ = run_of(recipe_of("bfp"), batch=20)
+    run, _ = run_of(with_head_of(parameters, recipe_of("bfp")), batch=20)
     x = DIGITS.train_x.copy()
     order = np.random.default_rng(3)
     network.initialise(run.layers, order, run.recipe.work)
