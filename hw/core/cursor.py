@@ -35,7 +35,7 @@ def cursor(m: Module, name: str, geometry: Geometry, tensor: Any, *, start: Valu
     namespace
         ``line`` and ``at``: row and column in the tensor, without `ahead`. ``block``, ``row``, ``column``: the place.
         ``rest``: elements of the row from ``at`` on; ``last``: a step ends the row; ``end``: it ends the tensor.
-        ``turns``: of rows side by side, which one it is; ``across``: a step is the last one before all go on.
+        ``turns``: a bit for each of the rows side by side, 1 for this one. ``across``: a step of the last of them.
     """
     low = geometry.low
     line, at = signals(f"{name}_line {name}_at", SIZE)

@@ -174,7 +174,7 @@ class Errors(wiring.Component):
 
 def _awaited(m: Module, name: str, depth: int, room: Signal, asked: Value, given: Value, what: Value, taken: Value
              ) -> fifo.SyncFIFO:
-    """Return a queue with room for what was `asked` for: it is there from then on until it is `taken`."""
+    """Return a queue. What is `asked` for has its place in it, until it is `taken`."""
     m.submodules[name] = queue = fifo.SyncFIFO(width=len(what), depth=depth)
     under = Signal(range(depth + 1), name=f"{name}_under")
     m.d.comb += [room.eq(under != depth), queue.w_en.eq(given), queue.w_data.eq(what), queue.r_en.eq(taken)]

@@ -96,7 +96,7 @@ class Head(wiring.Component):
         return m
 
     def _read(self, m: Module) -> None:
-        """Ask for pieces of logits as long as there is room for them, each for its unit; its label comes beside it."""
+        """Ask for pieces of logits, each for its unit, while that has room. The row's label comes beside the piece."""
         g, a, units = self.geometry, self.a, self.units
         asks, goes = signals("asks goes")
         read = cursor(m, "read", g, a, start=self.start, moves=goes, step=g.width, beside=len(units))
@@ -124,7 +124,7 @@ class Head(wiring.Component):
                          unit.piece.eq(Cat(*found, now.targets, now.live, now.last))]
 
     def _words(self, m: Module) -> None:
-        """Ask for vectors of random words as long as there is room for them, each for its unit."""
+        """Ask for vectors of random words, each for its unit, while that has room."""
         a, units, bits = self.a, self.units, self.geometry.parameters.softmax.random_bits
         m.submodules.random = random = AddressedWords(lanes=LANES, bits=bits)
         asks, goes = signals("words_ask words_go")

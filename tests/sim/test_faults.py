@@ -49,6 +49,8 @@ TRAINER = ("trainer", *(word for name, value in catalog.find("trainer").small.it
 TRAINER_LANES = (*TRAINER, "--set", "lanes=2", "--set", 'updates=["kahan", "grow"]')
 TRAINER_ADAPTIVE = (*(word.replace("program=64", "program=512") for word in TRAINER), "--set", "layers=2", "--set",
                     'policies=["constant", "adaptive"]')
+TRAINER_HEAD = (*(word.replace("classes=4", "classes=24").replace("adders=1", "adders=4") for word in TRAINER),
+                "--set", "head=4", "--set", "error_rounding=stochastic")
 TRAINER_CYCLIC = (*TRAINER, "--set", 'policies=["constant", "cyclic"]')
 SGD = ("sgd-update", "--set", "format=fp8-e5m2", "--set", "rates=powers")
 SGD_SHARED = ("sgd-update", "--set", "format=fp8-e5m2", "--set", "schedule=shared", "--set", "grow=true")
@@ -442,6 +444,13 @@ FAULTS |= {
         'gemm[f"count_{side}"] & self.adaptive', "self.adaptive", TRAINER_ADAPTIVE),
     "core: a tensor's span keeps what was chosen by": (
         "write.en.eq(self.counted | self.start | silent)", "write.en.eq(self.counted | silent)", TRAINER_ADAPTIVE),
+    "core: rows side by side go on in the block of the last one": (
+        "line.eq(Cat(C(0, below), line[below:])), block.eq(base)", "line.eq(Cat(C(0, below), line[below:]))",
+        TRAINER_HEAD),
+    "core: random words go to the unit of another row": (
+        "now.valid & now.turns[each]), unit.words.eq", "now.valid & now.turns[each - 1]), unit.words.eq", TRAINER_HEAD),
+    "core: a label is looked for in the next piece": (
+        "offset.eq(self.labelled - now.at)", "offset.eq(self.labelled - read.at)", TRAINER_HEAD),
     "core: a choice is made at each use": (
         "same.eq(before.known & (before.step == self.step))", "same.eq(0)", TRAINER_ADAPTIVE),
 }

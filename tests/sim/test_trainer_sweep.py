@@ -1,11 +1,13 @@
 """Circuits of cores drawn at random, one for each mixture of updates: programs and a run are golden's."""
 
+import dataclasses
 import random
 
 import pytest
 from cores import DIGITS, alone, recipe_of, require_golden, run_of
 from narrowgauge import catalog
 from narrowgauge.golden import core, network
+from narrowgauge.golden.formats import PRESETS
 from narrowgauge.golden.update import METHODS
 from narrowgauge.sim.core import CoreModel, Simulation
 from narrowgauge.sim.core.vectors import trainer_random, trainer_vectors
@@ -22,13 +24,17 @@ def drawn(seed):
     updates = MIXTURES[seed % len(MIXTURES)]
     work = draw.choice(["bf16", {"type": "Float", "exponent": 8, "mantissa": 9}])
     recipe = recipe_of("bfp", work, draw.choice(updates), group=draw.choice([16, 16, 32]), mantissa=draw.randint(2, 4))
+    head = dataclasses.replace(recipe.softmax, format=draw.choice([recipe.work, PRESETS["fp16"]]),
+                               rounding=draw.choice(["nearest", "stochastic"]))
+    recipe = dataclasses.replace(recipe, softmax=head)
     run = {"hidden": (draw.randint(3, 40),), "seed": draw.randint(0, 2**31 - 1), "batch": draw.randint(20, 60),
            "lr": draw.choice([0.1, 1.5]), "momentum": draw.choice([0, 0.9]), "decay": draw.choice([0, 0.01]),
            "lr_drops": draw.choice([(), (0.4,)]), "epochs": 2}
     merged = draw.random() < 0.5
     sizes = {"rows": draw.randint(1, 3), "columns": draw.randint(1, 3), "sums": draw.choice([2, 4]), "buffer": 1024,
              "lanes": LANES[seed % len(LANES)], "adders": draw.choice([1, 2, 4]), "stream": draw.randint(1, 5),
-             "merged": merged, "converters": 1 if merged else draw.randint(1, 2), "program": 1024}
+             "merged": merged, "converters": 1 if merged else draw.randint(1, 2), "program": 1024,
+             "head": draw.choice([1, 2, 4])}
     stalls = {"idle": draw.choice([0, 0.3]), "busy": draw.choice([0, 0.3]), "seed": seed}
     return recipe, run, sizes | {"updates": updates}, stalls
 
