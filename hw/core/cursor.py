@@ -22,7 +22,7 @@ def cursor(m: Module, name: str, geometry: Geometry, tensor: Any, *, start: Valu
         Prefix of the registers' names.
     geometry : Geometry
     tensor : View
-        A place, as `place_layout` has it; it stays during the walk.
+        A place, as `place_layout` has it. It is there in the cycle before the start, and stays during the walk.
     start, moves : Value
         Go to the first element; go on by `step` elements, or to the next row.
     step, ahead : int or Value
@@ -42,22 +42,27 @@ def cursor(m: Module, name: str, geometry: Geometry, tensor: Any, *, start: Valu
     down, right = signals(f"{name}_down {name}_right", SIZE + 1)
     block = Signal(geometry.block, name=f"{name}_block")
     last, end = signals(f"{name}_last {name}_end")
-    rest = tensor.columns - at
+    # These count along, as to find them from the place would take long: what is left of a row, and the last row.
+    rest, bottom = signals(f"{name}_rest {name}_bottom", SIZE)
+    m.d.sync += bottom.eq(tensor.rows - 1)
+    final = line == bottom
     m.d.comb += [down.eq(tensor.top + line), right.eq(tensor.left[:low] + at + ahead), last.eq(rest <= step),
-                 end.eq(last & (line == tensor.rows - 1))]
+                 end.eq(last & final)]
     below = beside.bit_length() - 1
     turns = [line[:below] == number for number in range(beside)] if below else [C(1, 1)]
-    across = turns[-1] | (line == tensor.rows - 1) if below else C(1, 1)
+    across = turns[-1] | final if below else C(1, 1)
     # The block in which the first one of the rows side by side goes on.
     base = Signal(geometry.block, name=f"{name}_base") if below else block
     following = Mux(down[:low].all(), block + tensor.stride, block)
     with m.If(moves):
         m.d.sync += [line.eq(line + 1), block.eq(following)]
         with m.If(across):
-            m.d.sync += [at.eq(at + step), line.eq(Cat(C(0, below), line[below:])), block.eq(base)]
+            m.d.sync += [at.eq(at + step), rest.eq(rest - step), line.eq(Cat(C(0, below), line[below:])),
+                         block.eq(base)]
             with m.If(last):
-                m.d.sync += [at.eq(0), line.eq(line + 1), block.eq(following), base.eq(following)]
+                m.d.sync += [at.eq(0), rest.eq(tensor.columns), line.eq(line + 1), block.eq(following),
+                             base.eq(following)]
     with m.If(start):
-        m.d.sync += [line.eq(0), at.eq(0), block.eq(tensor.block), base.eq(tensor.block)]
+        m.d.sync += [line.eq(0), at.eq(0), rest.eq(tensor.columns), block.eq(tensor.block), base.eq(tensor.block)]
     return SimpleNamespace(line=line, at=at, block=block + (right >> low), row=down[:low], column=right[:low],
                            rest=rest, last=last, end=end, turns=turns, across=across)

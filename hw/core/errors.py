@@ -146,10 +146,13 @@ class Errors(wiring.Component):
         fraction = shifted[:-1]
         spare = work.mantissa - len(fraction)
         code = Cat(C(0, spare), fraction) if spare >= 0 else fraction[-spare:]
+        there, number = Signal(name="there"), Signal(work.width, name="number", reset_less=True)
+        free = ~there | multiplier.i.ready
+        with m.If(free):
+            m.d.sync += [there.eq(softmax.o.valid), number.eq(Cat(code, fields, negative))]
         m.d.comb += [
-            multiplier.i.valid.eq(softmax.o.valid), softmax.o.ready.eq(multiplier.i.ready),
-            multiplier.i.payload.a.eq(Cat(code, fields, negative)), multiplier.i.payload.b.eq(self.scale),
-            multiplier.status_clear.eq(0),
+            softmax.o.ready.eq(free), multiplier.i.valid.eq(there), multiplier.i.payload.a.eq(number),
+            multiplier.i.payload.b.eq(self.scale), multiplier.status_clear.eq(0),
         ]
 
     def _gather(self, m: Module) -> None:
@@ -173,10 +176,12 @@ class Errors(wiring.Component):
 
 
 def _awaited(m: Module, name: str, depth: int, room: Signal, asked: Value, given: Value, what: Value, taken: Value
-             ) -> fifo.SyncFIFO:
+             ) -> fifo.SyncFIFOBuffered:
     """Return a queue. What is `asked` for has its place in it, until it is `taken`."""
-    m.submodules[name] = queue = fifo.SyncFIFO(width=len(what), depth=depth)
+    m.submodules[name] = queue = fifo.SyncFIFOBuffered(width=len(what), depth=depth)
     under = Signal(range(depth + 1), name=f"{name}_under")
-    m.d.comb += [room.eq(under != depth), queue.w_en.eq(given), queue.w_data.eq(what), queue.r_en.eq(taken)]
+    # What was asked for in the cycle before is not in `under` yet.
+    m.d.sync += room.eq(under < depth - 1)
+    m.d.comb += [queue.w_en.eq(given), queue.w_data.eq(what), queue.r_en.eq(taken)]
     m.d.sync += under.eq(under + asked - taken)
     return queue

@@ -78,7 +78,7 @@ class Input(wiring.Component):
             m.d.comb += [piece[name].eq(getattr(walk, name)) for name in ("block", "row", "column")]
         m.d.comb += [
             written.eq(there & Mux(self.labels, 1, Mux(self.plane.any(), self.state_ready, self.ready))),
-            ends.eq((at == count - 1) | (walk.rest - at == 1)), self.busy.eq(busy),
+            ends.eq((at == count - 1) | (walk.rest == at + 1)), self.busy.eq(busy),
             self.taken.eq(written & (~single | ends)),
         ]
         with m.If(written):
