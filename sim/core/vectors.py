@@ -198,7 +198,7 @@ def _head(maker: _Maker) -> None:
     """Errors of any rows that fit, now and then beyond a block, and beyond a vector of random words."""
     rng, p, side = maker.rng, maker.p, maker.side
     for _ in range(50):
-        rows, classes = int(rng.integers(1, side + 9)), int(rng.integers(1, min(p.classes, side + 8) + 1))
+        rows, classes = int(rng.integers(1, side + 9)), int(rng.integers(1, min(p.classes, 2 * side + 8) + 1))
         places = [[int(rng.integers(0, side)) * int(rng.integers(2)) for _ in range(2)] for _ in range(2)]
         if not all(maker.fits(memory, rows, classes, *place) for memory, place in zip("XD", places)):
             continue
