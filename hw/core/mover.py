@@ -117,7 +117,7 @@ class Mover(wiring.Component):
 
         # Each lane of random words belongs to a parameter of a row of 16.
         units = [SGDUpdate(self.sgd, addressed=True, held=True) for _ in range(lanes)]
-        ahead, rates = units[0].words_behind + READ - STAGES, self.rates
+        ahead, rates = units[0].words_behind + READ - STAGES - 1, self.rates
         assert ahead >= 0, ahead
         below_index = blocks_of(LANES, self.sgd.random_bits).bit_length() - 1
         number = Signal(VECTOR)
@@ -130,7 +130,7 @@ class Mover(wiring.Component):
         first = late[:4]
         for step in range(STAGES):
             first = stage(m, 1, f"lane{step}", lane=first).lane
-        noise = random.words >> (first * self.sgd.random_bits)
+        noise = stage(m, 1, "noise", words=random.words >> (first * self.sgd.random_bits)).words
 
         for k, unit in enumerate(units):
             m.submodules[f"lane{k}"] = unit

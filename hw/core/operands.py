@@ -200,9 +200,11 @@ class Operands(wiring.Component):
         made = Signal(range(STAGES + 1))
         m.d.comb += [random.key.eq(Mux(fresh[0], begun, C(words.START, 64))),
                      random.index.eq(Mux(fresh[0], self.step, self.seed)), self.issue.key.eq(key)]
-        with m.If(self.clear | self.renew.any()):
+        renew = Signal.like(self.renew, name="renewed")  # long before the key is needed
+        m.d.sync += renew.eq(self.renew)
+        with m.If(self.clear | renew.any()):
             m.d.sync += [made.eq(0), fresh[1].eq(0)]
-            with m.If(self.clear | self.renew[1]):
+            with m.If(self.clear | renew[1]):
                 m.d.sync += fresh[0].eq(0)
         with m.Elif(~fresh[1]):
             m.d.sync += made.eq(made + 1)
