@@ -8,7 +8,7 @@ from amaranth import *
 from amaranth.hdl import ShapeLike, ValueLike
 from amaranth.lib import memory
 
-__all__ = ["UNCHECKED", "bits_of", "delayed", "signals", "stage", "sticky_status"]
+__all__ = ["UNCHECKED", "bits_of", "delayed", "elastic", "signals", "stage", "sticky_status"]
 
 # Attribute of a memory: nothing is used that was read from a word while it was written. No circuit need watch for it.
 UNCHECKED: dict[str, Any] = {"no_rw_check": 1}
@@ -56,6 +56,46 @@ def stage(m: Module, enable: ValueLike, name: str, before: SimpleNamespace | Non
         m.d.comb += assignments
     return SimpleNamespace(**{key: _cut(register, values[key]) if isinstance(values[key], list) else register
                               for key, register in registers.items()})
+
+
+def elastic(m: Module, name: str, leaves: ValueLike, **values: ValueLike) -> tuple[SimpleNamespace, Signal]:
+    """Register values that wait until they leave. One more is kept beside, when a cycle brings what cannot go on.
+
+    So whether new values are taken comes from a register, and not from what happens behind in the same cycle.
+
+    Parameters
+    ----------
+    m : Module
+    name : str
+        Prefix of the registers' names.
+    leaves : Value
+        The registered values leave, if they are valid.
+    **values : Value
+        With ``valid``, which is cleared by reset; the others are not.
+
+    Returns
+    -------
+    namespace, Signal
+        The registered values; and whether new ones are taken.
+    """
+    valid = Signal(name=f"{name}_valid")
+    kept, takes, goes = signals(f"{name}_kept {name}_takes {name}_goes")
+    comes = Value.cast(values.pop("valid"))
+    m.d.comb += [takes.eq(~kept), goes.eq(~valid | leaves)]
+    with m.If(goes):
+        m.d.sync += [valid.eq(kept | comes), kept.eq(0)]
+    with m.Elif(takes):
+        m.d.sync += kept.eq(comes)
+    found = SimpleNamespace(valid=valid)
+    for key, value in values.items():
+        register, spare = (Signal.like(Value.cast(value), name=f"{name}_{each}{key}", reset_less=True)
+                           for each in ("", "spare_"))
+        with m.If(takes):
+            m.d.sync += spare.eq(value)
+        with m.If(goes):
+            m.d.sync += register.eq(Mux(kept, spare, value))
+        setattr(found, key, register)
+    return found, takes
 
 
 def _cut(whole: Value, parts: list) -> list[Value]:

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from ...golden.floating import AdderParameters
 from ...golden.words import VECTOR
 from ..floating import FloatAdder
-from ..pipeline import signals, stage
+from ..pipeline import elastic, signals, stage
 from ..rounding import unpack
 from .gather import Gather, result_layout
 from .layouts import SIZE, Geometry, piece_layout, place_layout, read_layout, size_of
@@ -181,16 +181,10 @@ class Epilogue(wiring.Component):
             parts = unpack(m, f"sum{k}", work, value)
             none = now.cut[k] | task.relu & (parts.negative | parts.zero) & ~parts.nan
             made.append(Mux(none, 0, value))
-        # A spare piece takes what comes when one is held back. So no stage above waits for the lanes in the same cycle.
-        out = Cat(self.vector, self.lane, self.o.payload.as_value())
-        made = Cat(now.vector, now.lane, now.place, *made)
-        spare = Signal(len(out), name="spare", reset_less=True)
-        kept = Signal(name="kept")
-        goes = ~self.o.valid | self.o.ready
-        m.d.comb += advance.eq(~kept)
+        # So no stage above waits for the lanes in the same cycle.
+        out, takes = elastic(m, "out", self.o.ready, valid=now.valid,
+                             whole=Cat(now.vector, now.lane, now.place, *made))
         m.d.sync += self.done.eq(advance & now.valid & now.end)
-        with m.If(goes):
-            m.d.sync += [self.o.valid.eq(kept | now.valid), out.eq(Mux(kept, spare, made)), kept.eq(0)]
-        with m.Elif(advance):
-            m.d.sync += [kept.eq(now.valid), spare.eq(made)]
+        m.d.comb += [advance.eq(takes), self.o.valid.eq(out.valid),
+                     Cat(self.vector, self.lane, self.o.payload.as_value()).eq(out.whole)]
         return m

@@ -17,7 +17,7 @@ from ..array.grid import FreeCell
 from ..array.path import Path
 from ..array.walker import Walker
 from ..circuits import circuits_of
-from ..pipeline import signals, stage
+from ..pipeline import elastic, signals
 from .gather import result_layout
 from .issue import drive_kind
 from .layouts import Geometry, read_layout
@@ -131,11 +131,12 @@ class Products(wiring.Component):
                       **{name: Mux(turn, one, steps[1][name]) for name, one in steps[0].items()}}]
         held = []
         for side, path in enumerate(paths):
-            held.append(stage(m, free[side], f"held{side}", **asked[side]))
             granted, request = getattr(self, f"granted{side}"), getattr(self, f"request{side}")
+            now, takes = elastic(m, f"held{side}", granted, **asked[side])
+            held.append(now)
             vector = data.View(path.vector.shape(), held[side].vector)
             m.d.comb += [
-                free[side].eq(~held[side].valid | granted), getattr(self, f"wanted{side}").eq(held[side].valid),
+                free[side].eq(takes), getattr(self, f"wanted{side}").eq(held[side].valid),
                 getattr(self, f"source{side}").eq(held[side].source), path.valid.eq(granted), path.vector.eq(vector),
                 request.block.eq(vector.block), request.down.eq(vector.transposed),
                 request.row.eq(Mux(vector.transposed, 0, vector.index)),
