@@ -113,10 +113,12 @@ class Head(wiring.Component):
             m.d.sync += asks.eq(1)
         now = stage(m, 1, "asked", valid=goes, last=read.last, at=read.at,
                     live=Cat(read.rest > k for k in range(g.width)), turns=Cat(read.turns))
+        # The labels' memory answers late in a cycle.
+        now = stage(m, 1, "labelled", now, label=self.labelled)
         offset = Signal(SIZE, name="offset")
-        m.d.comb += offset.eq(self.labelled - now.at)
-        now = stage(m, 1, "labelled", now, drop=("at",), targets=Cat(offset == k for k in range(g.width)))
-        for step in range(2, READ):
+        m.d.comb += offset.eq(now.label - now.at)
+        now = stage(m, 1, "aimed", now, drop=("at", "label"), targets=Cat(offset == k for k in range(g.width)))
+        for step in range(3, READ):
             now = stage(m, 1, f"read{step}", now)
         found = [self.found[k] for k in range(g.width)]
         for number, unit in enumerate(units):
