@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from .compiler import compiled
-from .cycles import Cycles, step_cycles
 from .layout import Layout, Run, require_runs
 from .parameters import TrainerParameters
+from .timing import Cycles, step_cycles
 
 __all__ = ["Plan", "plan"]
 

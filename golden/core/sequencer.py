@@ -113,11 +113,19 @@ class Sequencer:
 
         An instruction that means nothing is a ValueError that names it.
         """
+        return (issue for _, _, issue in self.executed() if issue)
+
+    def executed(self) -> Iterator[tuple[int, Instruction, Issue | None]]:
+        """Yield all instructions that are executed, with their numbers, and with what a unit is given, if anything.
+
+        The last one is ``halt``.
+        """
         assert self.program is not None, "there is nothing to execute"
-        at, loops, instructions = 0, [], self.program.instructions
+        at, loops, instructions = 0, list[list[int]](), self.program.instructions
         while True:
-            each = instructions[at]
+            number, each, issue = at, instructions[at], None
             if each.name == "halt":
+                yield at, each, None
                 return
             if each.name == "loop":
                 loops.append([at, each.count])
@@ -133,8 +141,7 @@ class Sequencer:
                     issue = self.issue(at, each)
                 except ValueError as error:
                     raise ValueError(f"instruction {at}, {each.name}: {error}") from None
-                if issue:
-                    yield issue
+            yield number, each, issue
             at += 1
 
     def issue(self, number: int, each: Instruction) -> Issue | None:

@@ -1,0 +1,81 @@
+"""Cycles that the circuit of a core takes where golden knows no reason: `Timeline` alone needs them.
+
+``tests/sim/test_core_cycles.py`` holds those that the circuit has as constants of its own against these.
+"""
+
+from ..parameters import TrainerParameters
+
+__all__ = [
+    "ADDER", "ASKED", "BEFORE", "BEHIND", "CALM", "CHECKED", "CHOICE", "CHOSEN", "CLEARED", "CYCLE", "FETCHED",
+    "FLIPPED", "HALTED", "HEAD", "IDLE", "KEYS", "LABELLED", "LOGITS", "OUTWARD", "RATES", "READ", "RECKONED",
+    "SETTLE", "TOKENS", "TOLD", "WALKED", "looked", "moved", "softmax_latency", "softmax_places", "update_latency",
+]
+
+# Memories and additions, as hw.core has them by these names.
+READ = 3  # from a request to a memory's answer
+ADDER = 6  # an addition
+BEHIND = READ + ADDER + 2  # from the request for a bias or a mask to the piece for a memory
+SETTLE = 3  # until what was written can be read
+
+# The sequencer.
+CLEARED = 128  # from a program's last instruction to where its first one is fetched
+FETCHED = 3  # an instruction is fetched, and executed if nothing else is told here
+CHECKED = 6  # modes of two operands, and the check of all
+RECKONED = 3  # beside the bits of a number of rows: a tensor, or a part of one, is placed
+FLIPPED = 2  # a tensor changes places with its other half
+SLOTS = 4  # tensors that an instruction may have
+TOLD = 2  # a unit that begins with an instruction tells that it can take the next one
+IDLE = 2  # the last unit tells that it has done all
+HALTED = 1  # the program's end
+KEYS = 9  # from a new step to the key of its random words
+TOKENS = 4  # waits, and signals, that a unit may have before it
+
+# Precisions that change.
+CYCLE = 12  # a kind of tensor that follows a cycle has its precision of the next step
+CHOICE = 28  # a tensor chooses its precision: about 20, and some for its exponents
+CHOSEN = 6  # from the last vector in the buffers to the sums of its group
+
+# The array.
+BEFORE = 2  # from where a product has come to where it can begin
+ASKED = 4  # from a piece of results to the request for its bias or its mask
+CALM = 3  # beside their own latency, what cells wait before a product of another step
+WALKED = 0  # registers between what reads operands and the memories
+
+# Parameters that move.
+SCALER = 4  # a product with a rate
+RATES = 3  # other rates, or words of another step
+
+# Head and streams.
+SOFTMAX = 28  # of the softmax unit, beside a row's logits
+EMITTED = 4  # of these, those behind the exponentials
+HEAD = READ + 7  # the head beside that: labels, queues, scale
+LOGITS = 8  # pieces of logits that wait, at the most
+LABELLED = 2  # from an instruction's start to its first transfer
+OUTWARD = READ + 1  # from a request to a transfer to the host
+
+
+def looked(tensors: int) -> int:
+    """Return the cycles in which an instruction's tensors are looked for, one after the other."""
+    return SLOTS + tensors
+
+
+def softmax_latency(classes: int) -> int:
+    """Return the cycles from the last logit of a row to its first error."""
+    return 1 + classes + SOFTMAX
+
+
+def softmax_places(classes: int) -> int:
+    """Return the exponentials that the softmax unit has places for: as many as are under way, or more."""
+    under_way = classes + SOFTMAX - EMITTED
+    return 1 << (under_way - (under_way - 1) // (classes + 1)).bit_length()
+
+
+def update_latency(parameters: TrainerParameters) -> int:
+    """Return the cycles of an update lane: additions of its longest method, one behind the other."""
+    additions = (9 if "grow" in parameters.updates else 6) if parameters.planes > 1 else 3
+    return 2 * SCALER + additions * ADDER + 1
+
+
+def moved(parameters: TrainerParameters) -> int:
+    """Return the cycles from a piece of gradients to where its parameters have been written."""
+    return 1 + READ + 1 + update_latency(parameters) + 1

@@ -1,0 +1,186 @@
+"""Products in the array of a `Timeline`: how they begin, and how their operands are read."""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from ...array import FETCH
+from .events import Event, Process
+from .latencies import BEFORE, READ, WALKED
+from .state import Job, State
+from .work import modes_of, sizes_of
+
+__all__ = ["Mark", "Product", "Products", "begin", "load"]
+
+
+@dataclass(eq=False)
+class Product:
+    """A product in the array.
+
+    Attributes
+    ----------
+    job : Job
+    m, n, groups, interval : int
+        Rows, columns, and groups along the reduction axis. Cycles of a group in a cell.
+    lines, tile : (int, int)
+        Rows and columns of cells that have results. Of these, those of a tile.
+    begin : int
+        The cycle in which it begins.
+    read, taken : int, optional
+        From when on its operands have been read; the cycle in which the cells begin with it.
+    ready : (list of int, list of int)
+        Of each side, from when on the operands of its tiles can be given to the cells.
+    results : deque of (list of int, list of (int, int))
+        Of each tile, when its results are there, and the rows and columns of cells that they are of.
+    """
+
+    job: Job
+    m: int
+    n: int
+    groups: int
+    interval: int
+    lines: tuple[int, int]
+    tile: tuple[int, int]
+    begin: int = 0
+    taken: int | None = None
+    ends: list[int] = field(default_factory=list)  # of the converters
+    read: int | None = None
+    ready: tuple[list[int], list[int]] = field(default_factory=lambda: ([], []))
+    results: deque[tuple[list[int], list[tuple[int, int]]]] = field(default_factory=deque)
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """What its random words belong to."""
+        registers = self.job.issue.registers
+        return registers["seed"], registers["step"]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How much was done at a cycle: see `State`."""
+
+    cycle: int
+    macs: int
+    peak: float
+    busy: dict[str, int]
+
+
+class Ring:
+    """A buffer of each lane of cells: rows of lanes are kept until the cells are done with them."""
+
+    def __init__(self, words: int) -> None:
+        self.left, self.gone = words, deque[tuple[int, int]]()  # words that are free; (from when on, words)
+
+
+class Products:
+    """The products of a `Timeline`, and what its processes tell each other of them.
+
+    Parameters
+    ----------
+    state : State
+    fitted : bool
+        A product of few columns has tiles of more rows, and the other way round.
+
+    Attributes
+    ----------
+    all : list of Product
+        Those that have begun.
+    marks : list of Mark
+        See `multiply`.
+    delay : int
+        Cycles from a vector's request to where the cells can be given it.
+    begun, loaded, freed, made, drained : Event
+        A product begins. Operands are there, or all are read, or the cells take the product. Buffers are free. There
+        are results. Results have left.
+    rings : list of Ring
+    left : deque of int
+        When results left the place where they wait, of those that may still matter; `gone` are those before.
+    """
+
+    def __init__(self, state: State, fitted: bool) -> None:
+        self.state, self.fitted = state, fitted
+        p = state.parameters
+        self.all: list[Product] = []
+        self.marks: list[Mark] = []
+        self.begun, self.loaded, self.freed, self.made, self.drained = (Event(state.clock) for _ in range(5))
+        self.rings = [Ring(p.array.words) for _ in range(2)]
+        self.left, self.gone = deque[int](), 0
+        converter = p.system.converter(0)
+        self.delay = FETCH + READ - 2 + WALKED + (converter.latency if converter else 0)
+
+    def of(self, job: Job) -> Product:
+        """Return the product of a job."""
+        p = self.state.parameters
+        m, n, k = sizes_of(job.issue)
+        rows, columns = -(-m // p.rows), -(-n // p.columns)
+        down, across = p.array.tile
+        if self.fitted:
+            across = min(columns, across)
+            down = min(rows, p.sums // across)
+            across = min(columns, p.sums // down)
+        return Product(job, m, n, -(-k // p.system.group), p.array.interval(*modes_of(p, job.issue)), (rows, columns),
+                       (down, across))
+
+    def number(self, number: int) -> Iterator[Event]:
+        """Wait until a product has begun."""
+        while len(self.all) <= number:
+            yield self.begun
+
+
+def begin(products: Products) -> Process:
+    """Let products begin: when their tokens are there, and those before have been read, or are done."""
+    unit = products.state.units["array"]
+    for number in range(1 << 62):
+        while len(unit.jobs) <= number or len(unit.served) < unit.jobs[number].waits:
+            yield unit.changed
+        job = unit.jobs[number]
+        product, each = products.of(job), job.issue.instruction
+        at = max(job.handed + BEFORE, unit.served[job.waits - 1] + 1 if job.waits else 0)
+        if number:
+            before = products.all[-1]
+            while before.read is None or before.taken is None:
+                yield products.loaded
+            at = max(at, before.read, before.taken + 1)
+            if before.key != product.key:
+                at = max(at, before.read + products.delay + 2)
+            early = each.early and not (each.open or each.continued or before.job.issue.instruction.open)
+            behind = number - 1 - early
+            while len(unit.done) <= behind:
+                yield unit.changed
+            if behind >= 0:
+                at = max(at, unit.done[behind] + 1 + early)
+        product.begin = job.begin = at
+        products.all.append(product)
+        products.begun.fire()
+        unit.changed.fire()
+
+
+def load(products: Products, sides: tuple[int, ...]) -> Process:
+    """Let a converter bring vectors: of one side; or of both, first the rows of a tile and then all columns."""
+    state, p = products.state, products.state.parameters
+    for number in range(1 << 62):
+        yield from products.number(number)
+        product = products.all[number]
+        counts, lanes, views = (product.m, product.n), (p.rows, p.columns), product.job.issue.views
+        order = [(side, line) for side in sides for line in range(product.lines[side])]
+        if len(sides) == 2:
+            order.sort(key=lambda each: (each[0] == 0 and each[1] >= product.tile[0], each[0]))
+        at = product.begin + 1
+        for side, line in order:
+            ring = products.rings[side]
+            while ring.left < product.groups:
+                while not ring.gone:
+                    yield products.freed
+                when, words = ring.gone.popleft()
+                ring.left, at = ring.left + words, max(at, when)
+            ring.left -= product.groups
+            yield at
+            vectors = min(lanes[side], counts[side] - line * lanes[side]) * product.groups
+            at = state.reads[views["ab"[side]].memory].passed(at, -(-vectors // p.vectors))
+            if (line + 1) % product.tile[side] == 0 or line == product.lines[side] - 1:
+                product.ready[side].append(at + products.delay)
+                products.loaded.fire()
+        product.ends.append(at)
+        if len(product.ends) == p.converters:
+            product.read = max(product.ends)
+        products.loaded.fire()

@@ -1,0 +1,121 @@
+"""Head, sums and streams in a core: how long their instructions take."""
+
+from ..sequencer import Issue
+from ..views import View
+from .events import Part, Process
+from .latencies import ADDER, HEAD, LABELLED, LOGITS, OUTWARD, READ, SETTLE, moved, softmax_latency, softmax_places
+from .state import State
+
+__all__ = ["follow"]
+
+
+def follow(state: State, name: str) -> Process:
+    """Let a unit do its instructions, one after the other."""
+    unit, done = state.units[name], -1
+    for number in range(1 << 62):
+        while len(unit.jobs) <= number or len(unit.served) < unit.jobs[number].waits:
+            yield unit.changed
+        job = unit.jobs[number]
+        begin = max(job.handed + 1, done + 1)
+        if job.waits:
+            begin = max(begin, unit.served[job.waits - 1] + 1)
+        job.begin = begin
+        unit.changed.fire()
+        yield begin
+        done = (yield from WORK[job.issue.instruction.name](state, job.issue, begin + 1)) + SETTLE
+        state.busy[name] += done + 1 - begin
+        unit.done.append(done)
+        unit.changed.fire()
+
+
+def _transfers(state: State, view: View, plane: int) -> int:
+    """Return the transfers of a row: elements of M and labels go one by one."""
+    single = plane or view.memory == "L"
+    return view.columns if single else -(-view.columns // state.parameters.stream)
+
+
+def _in(state: State, issue: Issue, at: int) -> Part:
+    """A tensor comes; return the cycle behind its last transfer. Each row begins with one of its own."""
+    view, plane = issue.views["to"], issue.instruction.plane
+    at += LABELLED - 1
+    for _ in range(view.rows):
+        yield at
+        count = _transfers(state, view, plane)
+        at = at + count if plane or view.memory == "L" else state.writes[view.memory].passed(at, count)
+    return at
+
+
+def _out(state: State, issue: Issue, at: int) -> Part:
+    """A tensor goes; likewise."""
+    view, plane = issue.views["a"], issue.instruction.plane
+    at += LABELLED - 1
+    for _ in range(view.rows):
+        yield at
+        count = _transfers(state, view, plane)
+        at = at + count if plane else state.reads[view.memory].passed(at, count)
+    return at + OUTWARD
+
+
+def _fill(state: State, issue: Issue, at: int) -> Part:
+    """A tensor is filled, a group in a cycle; no circuit does it yet."""
+    view = issue.views["to"]
+    yield at
+    return at + view.rows * -(-view.columns // state.parameters.system.group)
+
+
+def _head(state: State, issue: Issue, at: int) -> Part:
+    """Rows of logits become errors, `head` of them side by side. A row takes a cycle for each logit, and one more."""
+    p, view, to = state.parameters, issue.views["a"], issue.views["to"]
+    classes, pieces = view.columns, -(-view.columns // state.width)
+    emitted = softmax_latency(p.classes) + 2 * (classes - 1) + HEAD  # from a row's first logit to its last error
+    places = softmax_places(p.classes)
+    rows = places // classes
+    taken: list[int] = []
+    left: list[int] = []
+    asked = at + LABELLED
+    for row in range(view.rows):
+        before = row - max(1, LOGITS // pieces)
+        if before >= 0:
+            asked = max(asked, taken[before] + classes)
+        yield asked
+        begin = asked
+        asked = state.reads[view.memory].passed(asked, pieces) + 1
+        begin = max(begin, asked - pieces - 1)
+        if row >= p.head:
+            begin = max(begin, taken[row - p.head] + classes + 1)
+        # The softmax unit has places for the exponentials of a few rows.
+        if row >= rows * p.head:
+            begin = max(begin, left[row - rows * p.head] - emitted + rows * (classes + 1) - (places - rows * classes))
+        end = begin + emitted
+        if row >= p.head:
+            end = max(end, left[row - p.head] + classes)
+        taken.append(begin)
+        for piece in range(pieces):
+            before = max(0, classes - (piece + 1) * state.width)  # errors that come behind this piece
+            yield end - before
+            end = state.writes[to.memory].passed(end - before, 1) - 1 + before
+        left.append(end)
+    return max(left) + 2
+
+
+def _sums(state: State, issue: Issue, at: int) -> Part:
+    """Rows are added, a span of columns at a time; then the sums move biases."""
+    p, view, to = state.parameters, issue.views["a"], issue.views["to"]
+    width = 1 << state.width.bit_length() - 1
+    period = max(p.side // width, ADDER + 2)
+    at += 1
+    for start in range(0, view.columns, period * width):
+        count = min(view.columns - start, period * width)
+        yield at
+        pieces = -(-count // width)
+        state.reads[view.memory].take(at, at + view.rows * period, pieces / period)
+        at += view.rows * period + READ + ADDER + 3
+        yield at
+        at += state.loads(issue)
+        for piece in range(pieces):
+            at += state.pieces(min(width, count - piece * width), to.left + start + piece * width, True)
+        at += 1
+    return at - 1 + moved(p) - 1
+
+
+WORK = {"in": _in, "out": _out, "fill": _fill, "head": _head, "sums": _sums}
