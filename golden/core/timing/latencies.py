@@ -6,28 +6,33 @@
 from ..parameters import TrainerParameters
 
 __all__ = [
-    "ADDER", "ASKED", "BEFORE", "BEHIND", "CALM", "CHECKED", "CHOICE", "CHOSEN", "CLEARED", "CYCLE", "FETCHED",
-    "FLIPPED", "HALTED", "HEAD", "IDLE", "KEYS", "LABELLED", "LOGITS", "OUTWARD", "RATES", "READ", "RECKONED",
-    "SETTLE", "TOKENS", "TOLD", "WALKED", "looked", "moved", "softmax_latency", "softmax_places", "update_latency",
+    "ADDER", "ASKED", "BEFORE", "BEHIND", "CALM", "CHECKED", "CHOICE", "CHOSEN", "CLEARED", "COUNTED", "CYCLE",
+    "ENTERED", "FETCHED", "FLIPPED", "GIVEN", "HALTED", "HEAD", "IDLE", "KEYS", "LABELLED", "LOGITS", "LOOKED",
+    "OUTWARD", "RATES", "READ", "RECKONED", "ROOM", "SETTLE", "TOKENS", "TOLD", "WALKED", "moved", "softmax_latency",
+    "softmax_places", "update_latency",
 ]
 
 # Memories and additions, as hw.core has them by these names.
-READ = 3  # from a request to a memory's answer
+READ = 4  # from a request to a memory's answer
 ADDER = 6  # an addition
-BEHIND = READ + ADDER + 2  # from the request for a bias or a mask to the piece for a memory
+BEHIND = READ + ADDER + 1  # from the request for a bias or a mask to the piece for a memory
 SETTLE = 3  # until what was written can be read
 
 # The sequencer.
 CLEARED = 128  # from a program's last instruction to where its first one is fetched
 FETCHED = 3  # an instruction is fetched, and executed if nothing else is told here
 CHECKED = 6  # modes of two operands, and the check of all
-RECKONED = 3  # beside the bits of a number of rows: a tensor, or a part of one, is placed
-FLIPPED = 2  # a tensor changes places with its other half
-SLOTS = 4  # tensors that an instruction may have
+RECKONED = 4  # beside the bits of a number of rows: a tensor, or a part of one, is placed
+FLIPPED = 3  # a tensor changes places with its other half
+LOOKED = 6  # the tensors of an instruction of a unit: four at the most, and two cycles for an answer
 TOLD = 2  # a unit that begins with an instruction tells that it can take the next one
 IDLE = 2  # the last unit tells that it has done all
 HALTED = 1  # the program's end
 KEYS = 9  # from a new step to the key of its random words
+GIVEN = 1  # beside that, a token is given to its unit
+ENTERED = 3  # from there to its turn
+COUNTED = 2  # from an instruction that is done to the turn of its signal
+ROOM = 2  # from a token's turn to room for another one
 TOKENS = 4  # waits, and signals, that a unit may have before it
 
 # Precisions that change.
@@ -39,7 +44,7 @@ CHOSEN = 6  # from the last vector in the buffers to the sums of its group
 BEFORE = 2  # from where a product has come to where it can begin
 ASKED = 4  # from a piece of results to the request for its bias or its mask
 CALM = 3  # beside their own latency, what cells wait before a product of another step
-WALKED = 0  # registers between what reads operands and the memories
+WALKED = 1  # registers between what reads operands and the memories
 
 # Parameters that move.
 SCALER = 4  # a product with a rate
@@ -48,15 +53,10 @@ RATES = 3  # other rates, or words of another step
 # Head and streams.
 SOFTMAX = 28  # of the softmax unit, beside a row's logits
 EMITTED = 4  # of these, those behind the exponentials
-HEAD = READ + 7  # the head beside that: labels, queues, scale
+HEAD = READ + 9  # the head beside that: labels, queues, scale
 LOGITS = 8  # pieces of logits that wait, at the most
 LABELLED = 2  # from an instruction's start to its first transfer
 OUTWARD = READ + 1  # from a request to a transfer to the host
-
-
-def looked(tensors: int) -> int:
-    """Return the cycles in which an instruction's tensors are looked for, one after the other."""
-    return SLOTS + tensors
 
 
 def softmax_latency(classes: int) -> int:
@@ -78,4 +78,4 @@ def update_latency(parameters: TrainerParameters) -> int:
 
 def moved(parameters: TrainerParameters) -> int:
     """Return the cycles from a piece of gradients to where its parameters have been written."""
-    return 1 + READ + 1 + update_latency(parameters) + 1
+    return 1 + READ + update_latency(parameters) + 1

@@ -106,7 +106,7 @@ class Products:
         self.rings = [Ring(p.array.words) for _ in range(2)]
         self.left, self.gone = deque[int](), 0
         converter = p.system.converter(0)
-        self.delay = FETCH + READ - 2 + WALKED + (converter.latency if converter else 0)
+        self.delay = FETCH + READ - 2 + (converter.latency if converter else 0)
 
     def of(self, job: Job) -> Product:
         """Return the product of a job."""
@@ -142,7 +142,7 @@ def begin(products: Products) -> Process:
                 yield products.loaded
             at = max(at, before.read, before.taken + 1)
             if before.key != product.key:
-                at = max(at, before.read + products.delay + 2)
+                at = max(at, before.read + products.delay + 2 + WALKED)
             early = each.early and not (each.open or each.continued or before.job.issue.instruction.open)
             behind = number - 1 - early
             while len(unit.done) <= behind:
@@ -157,7 +157,7 @@ def begin(products: Products) -> Process:
 
 def load(products: Products, sides: tuple[int, ...]) -> Process:
     """Let a converter bring vectors: of one side; or of both, first the rows of a tile and then all columns."""
-    state, p = products.state, products.state.parameters
+    state, p, at = products.state, products.state.parameters, 0
     for number in range(1 << 62):
         yield from products.number(number)
         product = products.all[number]
@@ -165,14 +165,14 @@ def load(products: Products, sides: tuple[int, ...]) -> Process:
         order = [(side, line) for side in sides for line in range(product.lines[side])]
         if len(sides) == 2:
             order.sort(key=lambda each: (each[0] == 0 and each[1] >= product.tile[0], each[0]))
-        at = product.begin + 1
+        at = max(at, product.begin + 1 + WALKED)
         for side, line in order:
             ring = products.rings[side]
             while ring.left < product.groups:
                 while not ring.gone:
                     yield products.freed
                 when, words = ring.gone.popleft()
-                ring.left, at = ring.left + words, max(at, when)
+                ring.left, at = ring.left + words, max(at, when + WALKED)
             ring.left -= product.groups
             yield at
             vectors = min(lanes[side], counts[side] - line * lanes[side]) * product.groups
@@ -180,7 +180,7 @@ def load(products: Products, sides: tuple[int, ...]) -> Process:
             if (line + 1) % product.tile[side] == 0 or line == product.lines[side] - 1:
                 product.ready[side].append(at + products.delay)
                 products.loaded.fire()
-        product.ends.append(at)
+        product.ends.append(at - WALKED)
         if len(product.ends) == p.converters:
             product.read = max(product.ends)
         products.loaded.fire()

@@ -105,7 +105,7 @@ class State:
     rates: tuple | None = None
 
     def __post_init__(self) -> None:
-        self.units = {name: Unit(self.clock, number - self.before) for number, name in enumerate(UNITS[1:])}
+        self.units = {name: Unit(self.clock, number + 1 - self.before) for number, name in enumerate(UNITS[1:])}
         self.tokens: dict[int, deque[int]] = defaultdict(deque)
         self.signalled = Event(self.clock)
         shared = self.parameters.merged

@@ -13,16 +13,20 @@ from .latencies import (
     CHOICE,
     CHOSEN,
     CLEARED,
+    COUNTED,
     CYCLE,
+    ENTERED,
     FETCHED,
     FLIPPED,
+    GIVEN,
     HALTED,
     IDLE,
     KEYS,
+    LOOKED,
     RECKONED,
+    ROOM,
     TOKENS,
     TOLD,
-    looked,
 )
 from .products import Products, begin, load
 from .results import leave, multiply
@@ -93,7 +97,7 @@ class Timeline:
             if each.name == "halt":
                 at += FETCHED + HALTED
             elif each.name in ("signal", "wait"):
-                at = yield from self._token(each, at + FETCHED - 1)
+                at = yield from self._token(each, at + FETCHED + GIVEN - 1)
             elif issue and each.name != "sync":
                 at = yield from self._hand(issue, at)
             else:
@@ -129,7 +133,7 @@ class Timeline:
         if len(came) >= TOKENS:
             while len(went) <= len(came) - TOKENS:
                 yield unit.changed
-            at = max(at, went[len(came) - TOKENS] + 1)
+            at = max(at, went[len(came) - TOKENS] + ROOM)
         came.append((at, each.semaphore, *([len(unit.jobs)] if each.name == "signal" else [])))
         unit.changed.fire()
         return at + 1
@@ -137,7 +141,7 @@ class Timeline:
     def _hand(self, issue: Issue, at: int) -> Part:
         """Hand an instruction to its unit; return when the next one is fetched."""
         unit, each = self.state.units[issue.unit], issue.instruction
-        at += FETCHED + looked(len(issue.views)) + CHECKED
+        at += FETCHED + LOOKED + CHECKED
         if each.name == "gemm":
             at = yield from self._choose(issue, at)
         if each.name in ("gemm", "head", "sums"):
@@ -176,7 +180,7 @@ class Timeline:
             tokens = state.tokens[semaphore]
             while not tokens:
                 yield state.signalled
-            at = unit.turn(max(came + 1, tokens.popleft(), at + 1))
+            at = unit.turn(max(came + ENTERED, tokens.popleft(), at + 1))
             unit.served.append(at)
             unit.changed.fire()
 
@@ -187,7 +191,7 @@ class Timeline:
             while len(unit.signals) <= number or len(unit.done) < unit.signals[number][2]:
                 yield unit.changed
             came, semaphore, before = unit.signals[number]
-            at = unit.turn(max(came + 1, at + 1, unit.done[before - 1] + 1 if before else 0))
+            at = unit.turn(max(came + ENTERED, at + 1, unit.done[before - 1] + COUNTED if before else 0))
             unit.given.append(at)
             state.tokens[semaphore].append(at + 1)
             state.signalled.fire()

@@ -109,7 +109,7 @@ def _sums(state: State, issue: Issue, at: int) -> Part:
         yield at
         pieces = -(-count // width)
         state.reads[view.memory].take(at, at + view.rows * period, pieces / period)
-        at += view.rows * period + READ + ADDER + 3
+        at += view.rows * period + READ + ADDER + 2
         yield at
         at += state.loads(issue)
         for piece in range(pieces):
