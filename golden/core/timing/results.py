@@ -143,8 +143,9 @@ def leave(products: Products) -> Process:
                 live = min(size * p.columns, product.n - column * p.columns)
                 lines = min(p.rows, product.m - row * p.rows)
                 place = issue.views["to"].left + column * p.columns
-                gather.whole = first - 1 + lines * state.pieces(live, place, bool(gemm.update))
-                end = gather.whole + ASKED + BEHIND
+                pieces, behind = lines * state.pieces(live, place, bool(gemm.update)), ASKED + BEHIND
+                end = (state.mover.passed(first + behind, pieces) if gemm.update else first + behind + pieces) - 1
+                gather.whole = end - behind
                 state.results(issue, first + ASKED, gather.whole + ASKED + 1)
                 products.drained.fire()
         unit.done.append(end + (moved(p) if gemm.update else 1) + SETTLE)

@@ -7,7 +7,7 @@ from ..instructions import UNITS
 from ..parameters import TrainerParameters
 from ..sequencer import Issue
 from .events import Clock, Event, Port
-from .latencies import BEHIND, RATES
+from .latencies import BEHIND, RATES, READ, update_latency
 
 __all__ = ["Job", "State", "Unit"]
 
@@ -85,6 +85,8 @@ class State:
         Of each semaphore, the cycles from which on there is a token.
     reads, writes : dict of str to Port
         Of the memories X, D and W.
+    mover : Port
+        The way of gradients to the lanes.
     busy : dict of str to int
         Cycles in which a unit worked: of the array, those in which its cells multiplied. And ``starved`` and
         ``blocked``, in which the cells waited for operands, and for room for their results.
@@ -107,7 +109,7 @@ class State:
     def __post_init__(self) -> None:
         self.units = {name: Unit(self.clock, number + 1 - self.before) for number, name in enumerate(UNITS[1:])}
         self.tokens: dict[int, deque[int]] = defaultdict(deque)
-        self.signalled = Event(self.clock)
+        self.signalled, self.mover = Event(self.clock), Port(self.clock)
         shared = self.parameters.merged
         self.reads, self.writes = (
             dict.fromkeys("EXDW", Port(self.clock)) if shared else {name: Port(self.clock) for name in "EXDW"}
@@ -146,6 +148,12 @@ class State:
         if gemm.biased or gemm.masked:
             self.reads["W" if gemm.biased else "X"].take(begin, end)
         if gemm.update:
-            self.reads["W"].take(begin + BEHIND + 1, end + BEHIND + 1)
+            self.moves(begin + BEHIND + 1, end + BEHIND + 1)
         else:
             self.writes[issue.views["to"].memory].take(begin + BEHIND, end + BEHIND)
+
+    def moves(self, begin: int, end: int) -> None:
+        """Tell the memories that parameters are read from one cycle up to another one, and are written behind that."""
+        self.reads["W"].take(begin, end)
+        written = READ + update_latency(self.parameters)
+        self.writes["W"].take(begin + written, end + written)

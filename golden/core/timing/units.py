@@ -106,15 +106,22 @@ def _sums(state: State, issue: Issue, at: int) -> Part:
     at += 1
     for start in range(0, view.columns, period * width):
         count = min(view.columns - start, period * width)
-        yield at
         pieces = -(-count // width)
-        state.reads[view.memory].take(at, at + view.rows * period, pieces / period)
-        at += view.rows * period + READ + ADDER + 2
+        # Nothing comes before in a memory of errors alone, and in merged ones parameters that move.
+        lines = 1 if p.merged else view.rows
+        for _ in range(0, view.rows, lines):
+            yield at
+            end = max(at + lines * period, state.reads[view.memory].passed(at, pieces) + period - pieces)
+            state.reads[view.memory].take(at, end, lines * pieces / (end - at))
+            at = end
+        at += READ + ADDER + 2
         yield at
         at += state.loads(issue)
-        for piece in range(pieces):
-            at += state.pieces(min(width, count - piece * width), to.left + start + piece * width, True)
-        at += 1
+        moves = sum(state.pieces(min(width, count - first), to.left + start + first, True)
+                    for first in range(0, count, width))
+        state.mover.take(at, at + moves)
+        state.moves(at + 1, at + 1 + moves)
+        at += moves + 1
     return at - 1 + moved(p) - 1
 
 
