@@ -41,7 +41,7 @@ class Cycles:
 
 
 def step_cycles(parameters: TrainerParameters, run: Run, parts: int = 1, blocks: int = 1, fitted: bool = False,
-                serial: bool = False, iterations: int = 6) -> Cycles:
+                serial: bool = False, iterations: int = 8) -> Cycles:
     """Return what a step on a full batch takes, once the units work side by side.
 
     Parameters
@@ -54,14 +54,14 @@ def step_cycles(parameters: TrainerParameters, run: Run, parts: int = 1, blocks:
     fitted, serial : bool
         As for `Timeline`.
     iterations : int
-        Steps that are looked at; the first half of them only fills the queues.
+        Steps, 6 or more. The first three fill the queues, and during the last two no batches come.
     """
     run = replace(run, train=run.batch * iterations, test=0, epochs=1, lr_drops=(), checkpoint=None)
     program = compiled(parameters, run, parts, blocks)
     last = max(number for number, each in enumerate(program.instructions) if each.name == "gemm" and each.update)
     marks = Timeline(parameters, program, fitted, serial, last).products.marks
-    half = len(marks) // 2
-    count, before, after = len(marks) - half, marks[half - 1], marks[-1]
+    before, after = marks[2], marks[-3]
+    count = len(marks) - 5
     cycles = (after.cycle - before.cycle) / count
     macs, ideal = (after.macs - before.macs) // count, (after.peak - before.peak) / count
     shares = {name: (after.busy[name] - before.busy[name]) / count / cycles for name in after.busy}
