@@ -1,6 +1,6 @@
 """Writes the tables of units/core.md: the parameters, the instructions, a program, and the cycles of golden's model.
 
-``python docs/core.py`` takes half a minute. No figure is of a circuit: block RAMs are counted from the sizes of the
+``python docs/core.py`` takes a minute. No figure is of a circuit: block RAMs are counted from the sizes of the
 memories, and LUTs are sums of the units' in data/unit-costs.csv and data/array-cost.csv.
 """
 

@@ -16,6 +16,9 @@ from contextlib import redirect_stdout
 from experiments import HERE, fill, save
 from narrowgauge import catalog, cli
 from narrowgauge.catalog.core import DIGITS, NARROW
+from narrowgauge.cli.parser import parser
+from narrowgauge.cli.runs import core_of, run_of
+from narrowgauge.golden import core
 from narrowgauge.hw import verilog
 from narrowgauge.synth import flow
 
@@ -28,6 +31,9 @@ BARE, KEPT = ([*WIDE, "--core", f"updates={json.dumps(updates)}"]
               for updates in (["plain", "stochastic"], ["kahan", "grow"]))
 TWO_BITS, STOCHASTIC = ["--set", "mantissa=2"], ["--update", "stochastic"]
 FASHION = [*BARE, "--data", "fashion-mnist", "--examples", "4000,1000", "--epochs", "1"]
+# Cores whose precisions may change: with cells of 4 bits for FAST, of 8 bits for CPT.
+FAST = [*BARE, "--core", 'policies=["constant", "adaptive"]', "--core", "layers=2"]
+CPT = [*(each.replace("mantissa=4", "mantissa=8") for each in BARE), "--core", 'policies=["constant", "cyclic"]']
 # Options of each row.
 ROWS = {
     "digits, 4 bits, plain": BARE,
@@ -38,13 +44,18 @@ ROWS = {
     "digits, 2 bits, stochastic": [*BARE, *TWO_BITS, *STOCHASTIC],
     "Fashion-MNIST, 4 bits, plain": FASHION,
     "Fashion-MNIST, 2 bits, stochastic": [*FASHION, *TWO_BITS, *STOCHASTIC],
+    "digits, 4 bits, in a core for FAST": FAST,
+    "digits, FAST": [*FAST, "--recipe", "fast"],
+    "digits, 8 bits, in a core for CPT": [*CPT, "--set", "mantissa=8"],
+    "digits, CPT": [*CPT, "--recipe", "cpt"],
 }
 # Settings, device, seeds.
 CORES = {
     "2 x 2, one converter, one memory": (NARROW, "25k", 3),
     "4 x 4, two converters, 4 lanes": (DIGITS | {"lanes": 4}, "85k", 3),
 }
-TOLD = ("label", "epochs", "test", "steps", "cycles", "utilisation", "evaluation", "digest", "identical")
+TOLD = ("label", "epochs", "test", "steps", "cycles", "model", "utilisation", "evaluation", "digest",
+        "identical")
 COUNTS, SPEEDS = ("lut", "ff", "dsp", "bram"), ("min", "median", "max")
 
 
@@ -58,6 +69,16 @@ def run(options):
     return json.loads(told.getvalue())
 
 
+def modelled(options):
+    """Return the cycles that golden's model gives the training of a run; none where tensors choose their precisions."""
+    options = parser().parse_args(["train", *USUAL, *options])
+    parameters, run = core_of(options, *run_of(options))
+    policies = vars(run.recipe.policies).values() if run.recipe.policies else ()
+    if any(policy.describe()["policy"] == "adaptive" for policy in policies):
+        return ""
+    return core.training_cycles(parameters, run, options.parts, options.blocks)["training"]
+
+
 def kept(path, key="label"):
     """Return the rows of a CSV file by label."""
     if not path.exists():
@@ -69,11 +90,11 @@ def kept(path, key="label"):
 def train(labels, epochs):
     """Train, and write the rows."""
     for label in labels:
-        found = run(["--epochs", str(epochs), *ROWS[label]])
+        found, model = (each(["--epochs", str(epochs), *ROWS[label]]) for each in (run, modelled))
         rtl, rows = found["rtl"], kept(RUNS)
         rows[label] = dict(zip(TOLD, (
-            label, found["epochs"], found["accuracy"]["test"], rtl["steps"], rtl["cycles"], rtl["utilisation"],
-            rtl["evaluation"]["cycles"], found["digest"][:12], rtl["identical"])))
+            label, found["epochs"], found["accuracy"]["test"], rtl["steps"], rtl["cycles"], model,
+            rtl["utilisation"], rtl["evaluation"]["cycles"], found["digest"][:12], rtl["identical"])))
         save(RUNS, TOLD, [[rows[each][name] for name in TOLD] for each in ROWS if each in rows])
         print(rows[label], file=sys.stderr, flush=True)
 
@@ -96,12 +117,15 @@ def place(labels):
 
 def runs_table():
     """Return the table of training runs."""
-    lines = ["| run | epochs | test accuracy | cycles of a step | share of the peak | digest, twice |",
-             "| --- | ---: | ---: | ---: | ---: | --- |"]
+    lines = ["| run | epochs | test accuracy | cycles of a step | by the model | share of the peak | digest, twice |",
+             "| --- | ---: | ---: | ---: | ---: | ---: | --- |"]
     for row in kept(RUNS).values():
-        lines.append(f"| {row['label']} | {row['epochs']} | {float(row['test']):.4f} | "
-                     f"{int(row['cycles']) / int(row['steps']):,.0f} | {100 * float(row['utilisation']):.1f} % | "
-                     f"`{row['digest']}` |")
+        cycles, steps = int(row["cycles"]), int(row["steps"])
+        model = f"{int(row['model']) / steps:,.0f} ({100 * (int(row['model']) / cycles - 1):+.2f} %)" if (
+            row["model"]) else ""
+        share = f"{100 * float(row['utilisation']):.1f} %" if row["utilisation"] else ""
+        lines.append(f"| {row['label']} | {row['epochs']} | {float(row['test']):.4f} | {cycles / steps:,.0f} | "
+                     f"{model} | {share} | `{row['digest']}` |")
     return "\n".join(lines)
 
 
