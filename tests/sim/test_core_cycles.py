@@ -1,13 +1,13 @@
 """Golden's model of a core's cycles beside the circuit: latencies that both have, and whole runs."""
 
 import pytest
-from cores import DIGITS, alone, core_of, recipe_of, run_of
+from cores import DIGITS, alone, core_of, recipe_of, run_of, with_head_of
 from narrowgauge.golden import core
 from narrowgauge.golden.core.parameters import TrainerParameters
 from narrowgauge.golden.core.timing import latencies
 from narrowgauge.golden.softmax import SoftmaxParameters
 from narrowgauge.hw import rates, update
-from narrowgauge.hw.core import epilogue, head, memories, operands, sequencer, tasks, tensors, tokens
+from narrowgauge.hw.core import epilogue, errors, memories, operands, sequencer, tasks, tensors, tokens
 from narrowgauge.hw.core.layouts import Geometry
 from narrowgauge.hw.softmax import SoftmaxGrad
 from narrowgauge.sim.core import Simulation
@@ -17,7 +17,7 @@ def test_latencies_are_those_of_the_circuit():
     assert (latencies.READ, latencies.SETTLE, latencies.BEHIND) == (memories.READ, tasks.SETTLE, epilogue.BEHIND)
     assert latencies.ADDER == epilogue.ADDER == update.ADDER
     assert latencies.SCALER == rates.SCALER
-    assert (latencies.TOKENS, latencies.LOGITS) == (tokens.QUEUE, head.WAITING)
+    assert (latencies.TOKENS, latencies.PIECES) == (tokens.QUEUE, errors.PIECES)
     assert latencies.CLEARED == 1 << sequencer.CLEARED
     assert len(operands.SLOTS) + tensors.LOOKED == latencies.LOOKED
 
@@ -42,7 +42,7 @@ def test_the_softmax_unit_is_that_of_the_circuit(classes):
 def test_cycles_of_a_run_are_within_a_percent(name, recipe, settings, cut):
     """Also of measuring accuracy. A host that waits for nothing feeds the core, as in the model."""
     parameters, module, text = core_of(name)
-    run, _ = run_of(recipe, **settings)
+    run, _ = run_of(with_head_of(parameters, recipe), **settings)
     with alone():
         report = Simulation(parameters, run, DIGITS, module, text, **cut).finish().report
     for counter, cycles in core.training_cycles(parameters, run, **cut).items():

@@ -6,10 +6,10 @@
 from ..parameters import TrainerParameters
 
 __all__ = [
-    "ADDER", "ASKED", "BEFORE", "BEHIND", "CALM", "CHECKED", "CHOICE", "CHOSEN", "CLEARED", "COUNTED", "CYCLE",
-    "ENTERED", "FETCHED", "FLIPPED", "GIVEN", "HALTED", "HEAD", "IDLE", "KEYS", "LABELLED", "LOGITS", "LOOKED",
-    "OUTWARD", "RATES", "READ", "RECKONED", "ROOM", "SETTLE", "TOKENS", "TOLD", "WALKED", "moved", "softmax_latency",
-    "softmax_places", "update_latency",
+    "ADDER", "ASKED", "BEFORE", "BEHIND", "CALM", "CAST", "CHECKED", "CHOICE", "CHOSEN", "CLEARED", "COUNTED",
+    "CYCLE", "ENTERED", "FETCHED", "FLIPPED", "GIVEN", "HALTED", "HEAD", "IDLE", "KEYS", "LABELLED", "LOOKED",
+    "OUTWARD", "PIECES", "RATES", "READ", "RECKONED", "ROOM", "SETTLE", "TOKENS", "TOLD", "WALKED", "moved",
+    "softmax_latency", "softmax_places", "update_latency",
 ]
 
 # Memories and additions, as hw.core has them by these names.
@@ -28,7 +28,7 @@ LOOKED = 6  # the tensors of an instruction of a unit: four at the most, and two
 TOLD = 2  # a unit that begins with an instruction tells that it can take the next one
 IDLE = 2  # the last unit tells that it has done all
 HALTED = 1  # the program's end
-KEYS = 9  # from a new step to the key of its random words
+KEYS = 10  # from a new step to the key of its random words
 GIVEN = 1  # beside that, a token is given to its unit
 ENTERED = 3  # from there to its turn
 COUNTED = 2  # from an instruction that is done to the turn of its signal
@@ -54,7 +54,8 @@ RATES = 3  # other rates, or words of another step
 SOFTMAX = 28  # of the softmax unit, beside a row's logits
 EMITTED = 4  # of these, those behind the exponentials
 HEAD = READ + 9  # the head beside that: labels, queues, scale
-LOGITS = 8  # pieces of logits that wait, at the most
+CAST = 4  # a logit in the head's own format
+PIECES = 8  # pieces of logits that wait, at the most
 LABELLED = 2  # from an instruction's start to its first transfer
 OUTWARD = READ + 1  # from a request to a transfer to the host
 

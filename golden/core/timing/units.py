@@ -3,7 +3,19 @@
 from ..sequencer import Issue
 from ..views import View
 from .events import Part, Process
-from .latencies import ADDER, HEAD, LABELLED, LOGITS, OUTWARD, READ, SETTLE, moved, softmax_latency, softmax_places
+from .latencies import (
+    ADDER,
+    CAST,
+    HEAD,
+    LABELLED,
+    OUTWARD,
+    PIECES,
+    READ,
+    SETTLE,
+    moved,
+    softmax_latency,
+    softmax_places,
+)
 from .state import State
 
 __all__ = ["follow"]
@@ -66,36 +78,38 @@ def _fill(state: State, issue: Issue, at: int) -> Part:
 def _head(state: State, issue: Issue, at: int) -> Part:
     """Rows of logits become errors, `head` of them side by side. A row takes a cycle for each logit, and one more."""
     p, view, to = state.parameters, issue.views["a"], issue.views["to"]
-    classes, pieces = view.columns, -(-view.columns // state.width)
-    emitted = softmax_latency(p.classes) + 2 * (classes - 1) + HEAD  # from a row's first logit to its last error
+    classes, pieces, beside = view.columns, -(-view.columns // state.width), p.head
+    emitted = softmax_latency(classes) + 2 * (classes - 1) + HEAD  # from a row's first logit to its last error
+    emitted += CAST if p.softmax.format != p.work else 0
     places = softmax_places(p.classes)
-    rows = places // classes
-    taken: list[int] = []
-    left: list[int] = []
-    asked = at + LABELLED
-    for row in range(view.rows):
-        before = row - max(1, LOGITS // pieces)
+    rows = places // classes * beside
+    taken, left = list[int](), list[int]()
+    asked, written = at + LABELLED - 1, 0
+    for first in range(0, view.rows, beside):
+        group = range(first, min(first + beside, view.rows))
+        # Pieces wait for their logits to be taken.
+        before = first - max(1, PIECES // pieces) * beside
         if before >= 0:
             asked = max(asked, taken[before] + classes)
         yield asked
-        begin = asked
-        asked = state.reads[view.memory].passed(asked, pieces) + 1
-        begin = max(begin, asked - pieces - 1)
-        if row >= p.head:
-            begin = max(begin, taken[row - p.head] + classes + 1)
-        # The softmax unit has places for the exponentials of a few rows.
-        if row >= rows * p.head:
-            begin = max(begin, left[row - rows * p.head] - emitted + rows * (classes + 1) - (places - rows * classes))
-        end = begin + emitted
-        if row >= p.head:
-            end = max(end, left[row - p.head] + classes)
-        taken.append(begin)
+        asked = state.reads[view.memory].passed(asked, pieces * len(group))
+        for row in group:
+            begin = asked - pieces * len(group) + row - first
+            if first:
+                begin = max(begin, taken[row - beside] + classes + 1)
+            # The softmax unit has places for the exponentials of a few rows.
+            if row >= rows:
+                begin = max(begin, left[row - rows] - emitted + rows // beside * (classes + 1) - places % classes)
+            taken.append(begin)
+            left.append(max(begin + emitted, left[row - beside] + classes if first else 0))
         for piece in range(pieces):
-            before = max(0, classes - (piece + 1) * state.width)  # errors that come behind this piece
-            yield end - before
-            end = state.writes[to.memory].passed(end - before, 1) - 1 + before
-        left.append(end)
-    return max(left) + 2
+            behind = max(0, classes - (piece + 1) * state.width)  # errors that come behind this piece
+            for row in group:
+                when = max(left[row] - behind, written + 1)
+                yield when
+                written = state.writes[to.memory].passed(when, 1) - 1
+                left[row] = written + behind
+    return written + 2
 
 
 def _sums(state: State, issue: Issue, at: int) -> Part:
