@@ -4,7 +4,7 @@ Source: OCP Microscaling Formats (MX) Specification 1.0; numerics contract, sect
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -15,8 +15,8 @@ from ..formats import Fixed, Float
 from ..rounding import NEAREST, Rounding
 
 __all__ = [
-    "ELEMENTS", "MX", "PRESETS", "SCALE_BIAS", "SCALE_NAN", "SCALE_RULES", "SCALE_TOP", "WithElement", "parse",
-    "scale_codes", "wanted_codes",
+    "ELEMENTS", "MX", "PRESETS", "SCALE_BIAS", "SCALE_NAN", "SCALE_RULES", "SCALE_TOP", "WideMX", "WithElement",
+    "parse", "scale_codes", "union", "wanted_codes",
 ]
 
 SCALE_BIAS, SCALE_NAN = 127, 255  # of E8M0: 2**(code - 127), and the code that makes the whole block NaN
@@ -28,7 +28,15 @@ ELEMENTS["int8"] = Fixed(8, 6)
 
 
 class WithElement(Parameters):
-    """Parameters with a field ``element``: a Float or a Fixed, in JSON by its name in `ELEMENTS` or as an object."""
+    """Parameters with a field ``element``: a Float or a Fixed, in JSON by its name in `ELEMENTS` or as an object.
+
+    Attributes
+    ----------
+    widest : int
+        Bits of an element, at the most.
+    """
+
+    widest: ClassVar[int] = 8
 
     def to_json(self) -> dict:
         return super().to_json() | self._named("element")
@@ -46,7 +54,7 @@ class WithElement(Parameters):
             element = formats.parse(element)
         object.__setattr__(self, field, element)
         if isinstance(element, Float):
-            fits = element.width <= 8 and element.exponent <= 5 and element.mantissa >= 1
+            fits = element.width <= self.widest and element.exponent <= self.widest - 3 and element.mantissa >= 1
             fits = fits and element.bias >= 0 and element.emax >= 0
         else:
             fits = isinstance(element, Fixed) and 3 <= element.bits <= 8 and 0 <= element.fraction <= element.bits - 2
@@ -111,6 +119,27 @@ class MX(WithElement):
             magnitude = (codes & (top - 1)).astype(np.int64)
             codes = np.where(codes & top, -magnitude, magnitude) & (2 * top - 1)
         return codes.astype(np.uint8)
+
+
+class WideMX(MX):
+    """Blocks whose elements are a `union`: what a cell multiplies, where its operands may have two elements."""
+
+    widest = 16
+
+
+def union(first: Float | Fixed, second: Float | Fixed) -> Float | Fixed:
+    """Return the element that has every finite number of two elements: as few bits, and no Inf and no NaN.
+
+    Fixed if both are; else a Float, whose codes hold a Fixed's numbers but the most negative one.
+    """
+    if isinstance(first, Fixed) and isinstance(second, Fixed):
+        fraction = max(first.fraction, second.fraction)
+        return Fixed(max(each.bits - each.fraction for each in (first, second)) + fraction, fraction)
+    formats = [MX(each) for each in (first, second)]
+    mantissa = max(each.magnitude.mantissa for each in formats)
+    least = min(0, min(each.unit for each in formats) + mantissa)  # exponent of the smallest normal number
+    normal = max(each.magnitude.emax for each in formats) - least + 1
+    return Float(normal.bit_length(), mantissa, bias=1 - least, specials="none", overflow="saturate")
 
 
 PRESETS = {f"mx{name}": MX(element) for name, element in ELEMENTS.items()}

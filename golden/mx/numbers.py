@@ -57,7 +57,7 @@ class Blocks:
 def _values(fmt: MX) -> np.ndarray:
     """Values of all element codes (and of the bytes above them, which count as their low bits)."""
     width = fmt.element.width
-    return fmt.decode(np.arange(256) & ((1 << width) - 1))
+    return fmt.decode(np.arange(max(256, 1 << width)) & ((1 << width) - 1))
 
 
 @lru_cache(32)

@@ -1,7 +1,9 @@
 """Microscaling formats as a number system."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -9,22 +11,54 @@ import numpy as np
 from ...base.checks import require
 from .. import formats
 from ..formats import Fixed, Float
-from ..number_system import BankedSystem, Draws, Mode
+from ..number_system import BankedSystem, Draws, Mode, Operand
 from ..rounding import KINDS, Rounding, require_random, rounding_of
-from .elements import MX, PRESETS, SCALE_RULES, WithElement
+from .elements import MX, PRESETS, SCALE_RULES, WithElement, union
 from .numbers import quantise
 from .products import matmul
-from .units import MXConverterParameters, MXDotParameters, convert, dots
+from .units import MXConverterParameters, MXDotParameters, WideDotParameters, convert, dots
 
-__all__ = ["MXSystem"]
+__all__ = ["MXPairParameters", "MXSystem", "recoded"]
+
+
+@dataclass(frozen=True)
+class MXPairParameters:
+    """Parameters of a converter of an array that makes blocks of one of two elements, by a mode of the operand.
+
+    Parameters
+    ----------
+    first, second : MXConverterParameters
+        Of other tensors, and of gradients.
+    """
+
+    first: MXConverterParameters
+    second: MXConverterParameters
+
+    @property
+    def element(self) -> Float | Fixed:
+        """The element of all blocks."""
+        elements = self.first.element, self.second.element
+        return elements[0] if elements[0] == elements[1] else union(*elements)
+
+    @property
+    def latency(self) -> int:
+        """Cycles from an accepted transfer to its block."""
+        return self.first.latency + 1
+
+
+@lru_cache
+def recoded(element: Float | Fixed, common: Float | Fixed) -> np.ndarray:
+    """Return the codes of a `union` for all codes of finite numbers of an element (uint16); the others are 0."""
+    values = element.decode(np.arange(256) & ((1 << element.width) - 1))
+    return common.encode(np.where(np.isfinite(values), values, 0)).astype(np.uint16)
 
 
 @dataclass(frozen=True)
 class MXSystem(WithElement, BankedSystem):
     """Microscaling formats as a number system.
 
-    Where gradients have an element or a rounding of their own, the mode ``gradient`` of an operand chooses it. The
-    array's converters know one element and one rounding, so that there is no array then.
+    Where gradients have an element or a rounding of their own, the mode ``gradient`` of an operand chooses it. An
+    array's converters then make elements of the `union` of both.
 
     Parameters
     ----------
@@ -90,8 +124,8 @@ class MXSystem(WithElement, BankedSystem):
 
     @property
     def random(self) -> tuple[int, int] | None:  # type: ignore[override]
-        """Lanes and bits of the words of a vector, if the rounding takes any."""
-        return (self.block, self.random_bits) if self.rounding == "stochastic" else None
+        """Lanes and bits of the words of a vector, if a rounding takes any."""
+        return (self.block, self.random_bits) if "stochastic" in (self.rounding, self.gradients_rounding) else None
 
     def default(self, name: str) -> int:
         """Return the value of a mode that is not given."""
@@ -103,20 +137,29 @@ class MXSystem(WithElement, BankedSystem):
 
     def cell(self, sums: int) -> MXDotParameters:
         """Return the cell's parameters."""
-        return MXDotParameters(self.element, None, self.block, self.lanes, self.accumulator, sums)
+        kind = MXDotParameters if self.gradients_element is None else WideDotParameters
+        return kind(self.common, None, self.block, self.lanes, self.accumulator, sums)
 
-    def converter(self, side: int) -> MXConverterParameters:
+    def converter(self, side: int) -> MXConverterParameters | MXPairParameters:
         """Return the parameters of a side's converter."""
-        for name in ("gradients_element", "gradients_rounding"):
-            require(getattr(self, name) is None, name, getattr(self, name),
-                    "null, in an array: its converters know one element and one rounding")
-        return MXConverterParameters(self.element, self.block, self.scale_rule, self.rounding, self.random_bits,
-                                     self.corrected, self.seed, self.work)
+        return MXPairParameters(*map(self._converter, (0, 1))) if self.modes else self._converter(0)
+
+    def _converter(self, gradient: int) -> MXConverterParameters:
+        """Return the parameters of the converter of gradients, or of other tensors."""
+        mode = {"gradient": gradient}
+        return MXConverterParameters(self.format_of(mode).element, self.block, self.scale_rule,
+                                     self.rounding_of(mode).kind, self.random_bits, self.corrected, self.seed,
+                                     self.work)
+
+    @property
+    def common(self) -> Float | Fixed:
+        """The element that cells multiply."""
+        return self.element if self.gradients_element is None else union(self.element, self.gradients_element)
 
     @property
     def vector_bits(self) -> int:
         """Bits of a converted vector: a scale, and elements."""
-        return 8 + self.block * self.element.width
+        return 8 + self.block * self.common.width
 
     def interval(self, a: Mode, b: Mode) -> int:
         """Return the cycles that a transfer takes."""
@@ -125,8 +168,10 @@ class MXSystem(WithElement, BankedSystem):
     def convert(self, side: int, codes: np.ndarray, mode: Mode, draws: Draws
                 ) -> tuple[tuple[np.ndarray, ...], bool, bool]:
         """Return the arrays (scales, elements) of vectors, and the sticky status."""
-        scales, elements, invalid, overflow = convert(self.converter(side), codes,
+        scales, elements, invalid, overflow = convert(self._converter(mode.get("gradient", 0)), codes,
                                                       random=draws.stream(self.block, self.random_bits))
+        if self.gradients_element is not None:
+            elements = recoded(self.format_of(mode).element, self.common)[elements]
         return (scales, elements), bool(invalid.any()), bool(overflow.any())
 
     def dot(self, a: tuple[np.ndarray, ...], b: tuple[np.ndarray, ...], first: np.ndarray, last: np.ndarray
@@ -150,12 +195,23 @@ class MXSystem(WithElement, BankedSystem):
         return super().describe(mode) | {"format": named or fmt.to_json()}
 
     def operand(self, array: Any, axis: int, mode: Mode, side: int, draws: Draws) -> tuple[Any, bool, bool]:
-        """Return Blocks; what is beyond their range makes a block NaN, or saturates without being told."""
+        """Return Blocks, and the sticky status: an Inf makes a block NaN, and what else is too large saturates."""
         rounding = self.rounding_of(mode)
         blocks = quantise(array, self.format_of(mode), axis=axis, rounding=rounding, scale_rule=self.scale_rule,
                           random=draws.of(rounding, self.block))
-        return blocks, blocks.invalid, False
+        return blocks, blocks.invalid, blocks.overflow
 
     def product(self, a: Any, b: Any) -> tuple[np.ndarray, bool, bool]:
-        """Return the product of Blocks in the accumulator's format; see `matmul`."""
-        return matmul(a, b, self.accumulator), False, False
+        """Return the product of Blocks in the accumulator's format, see `matmul`, and the sticky status.
+
+        A sum that became infinite stays so until a NaN meets it: then it is made transfer by transfer.
+        """
+        found = matmul(a, b, self.accumulator)
+        overflow = bool(np.isinf(found).any())
+        invalid = bool(np.isnan(found).any())
+        if invalid and not overflow:
+            operands = [Operand((each.scales, recoded(each.format.element, self.common)[each.elements]))
+                        for each in (a, b)]
+            with suppress(ValueError):  # no cell has such blocks
+                overflow = super().product(*operands)[2]
+        return found, invalid, overflow

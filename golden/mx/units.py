@@ -13,11 +13,11 @@ from ..arrays import as_rows
 from ..formats import PRESETS, Fixed, Float
 from ..rounding import KINDS, Rounding, require_random, rounding_of
 from ..words import Stream
-from .elements import MX, SCALE_RULES, WithElement
+from .elements import MX, SCALE_RULES, WideMX, WithElement
 from .numbers import Blocks, quantise_rows
 from .products import dot
 
-__all__ = ["MXConverterParameters", "MXDotParameters", "convert", "dots"]
+__all__ = ["MXConverterParameters", "MXDotParameters", "WideDotParameters", "convert", "dots"]
 
 
 @dataclass(frozen=True)
@@ -151,6 +151,22 @@ class MXDotParameters(WithElement):
         return data | self._named("element_b")
 
 
+class WideDotParameters(MXDotParameters):
+    """Parameters of a cell of ``mx-dot`` whose elements, of both operands, are a `union`."""
+
+    widest = WideMX.widest
+
+    @property
+    def format(self) -> MX:
+        """The format of both operands."""
+        return WideMX(self.element, self.block)
+
+    @property
+    def format_b(self) -> MX:
+        """The format of both operands."""
+        return self.format
+
+
 def convert(parameters: MXConverterParameters, codes: np.ndarray, step: int = 0, random: Stream | None = None
             ) -> tuple[np.ndarray, ...]:
     """Golden function of ``mx-converter``: transfers of one block each, in order.
@@ -205,7 +221,7 @@ def dots(parameters: MXDotParameters, a: tuple[np.ndarray, ...], b: tuple[np.nda
     overflow : bool
         Whether a finite accumulator became infinite.
     """
-    x, y = (Blocks(fmt, np.asarray(scales, np.uint8), np.asarray(elements, np.uint8), fmt.block)
+    x, y = (Blocks(fmt, np.asarray(scales, np.uint8), np.asarray(elements, np.uint16), fmt.block)
             for fmt, (scales, elements) in ((parameters.format, a), (parameters.format_b, b)))
     high, low = dot(x, y)
     codes, overflow = sums_of(parameters.accumulator, high, 0, slot, first, last, low)

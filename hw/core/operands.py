@@ -148,7 +148,7 @@ class Operands(wiring.Component):
                                     m.d.sync += issue[f"{side}_mode"].precision.eq(self.width)
                             if self.geometry.adaptive:
                                 m.d.sync += issue[f"count_{side}"].eq(gemm[f"count_{side}"] & self.adaptive)
-                    with m.If(is_["gemm"] & ~modes.data[0]):
+                    with m.If(is_["gemm"] & ~modes.data[0] if self.geometry.parameters.system.modes else C(0, 1)):
                         m.d.comb += self.error.eq(MODELESS)
                         m.next = "IDLE"
                     with m.Elif(slot == 1):

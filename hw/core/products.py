@@ -145,7 +145,7 @@ class Products(wiring.Component):
             ]
 
         # A product of another key waits until no vector is under way.
-        longest = max(paths[0].behind, paths[0].fetch + paths[0].delay + 2)
+        longest = paths[0].fetch + paths[0].delay + 2  # no word is needed later
         quiet = Signal(range(longest + 1), name="quiet")
         key = Signal(64)
         m.d.comb += under_way.eq(Cat(walker.go for walker in walkers).any() | Cat(each.valid for each in held).any())
@@ -159,7 +159,7 @@ class Products(wiring.Component):
         m.d.comb += [
             self.i.ready.eq(rows.idle & columns.idle & ~waiting & (alike | (quiet == longest))),
             starts.eq(self.i.valid & self.i.ready), self.reading.eq(~rows.idle | ~columns.idle | under_way | waiting),
-            *(path.key.eq(key) for path in paths),
+            *(path.key.eq(key) for path in paths if system.random),
             rows.first.eq(product.a.first), columns.first.eq(product.b.first),
         ]
         other = Signal(name="other")  # the product that waits has another key than the one in the cells

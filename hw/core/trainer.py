@@ -84,7 +84,6 @@ class Trainer(StreamUnit):
         for name, value in ASKED.items():
             shown = getattr(p, name)
             require(shown == value, name, shown, f"{value}, in a circuit")
-        require(p.name == "bfp", "system", p.name, "bfp, in a circuit")
         require(p.system.group == p.side, "group", p.system.group, "16 or more, in a circuit")
         require(p.system.accumulator == p.work, "accumulator", p.system.accumulator, f"{p.work}, the work format")
         require(p.stored == p.work, "parameters", p.stored, f"{p.work}, the work format, in a circuit")

@@ -1,11 +1,12 @@
 """Number systems: each trains with the bits of its array, and a faster way to a product is the slow one to the bit."""
 
 import dataclasses
+import itertools
 import re
 
 import numpy as np
 import pytest
-from narrowgauge.golden import number_system, systems
+from narrowgauge.golden import mx, number_system, systems
 from narrowgauge.golden.array import ArrayParameters
 from narrowgauge.golden.formats import PRESETS, Float
 from narrowgauge.golden.number_system import Draws, NumberSystem
@@ -21,6 +22,8 @@ SETTINGS = {
     "bfp, codes beyond the ends": {"system": "bfp", "gradients": {"precision": 7, "rounding": 3},
                                    "weights": {"precision": 0}},
     "mx, stochastic": {"system": "mx", "block": 8, "element": "fp6-e3m2", "rounding": "stochastic"},
+    "mx, gradients of their own": {"system": "mx", "block": 8, "gradients_element": "fp8-e5m2",
+                                   "gradients_rounding": "stochastic"},
     "lns, bins": {"system": "lns", "lanes": 4, "accumulation": "bins", "lsb": 2},
     "fp8-e4m3 in bf16": {"system": "fp8", "format": "fp8-e4m3", "accumulator": "bf16"},
     "bfp in bf16": {"system": "bfp", "work": "bf16", "accumulator": "bf16", "gradients": {"rounding": 2}},
@@ -96,13 +99,36 @@ def test_products_in_parts_are_whole(monkeypatch):
     assert np.array_equal(NumberSystem.product(system, *operands)[0], whole)
 
 
-def test_an_element_of_their_own_for_gradients_is_for_training_alone():
-    system = systems.find("mx")(gradients_element="fp8-e5m2")
-    assert system.modes == {"gradient": 1} and Recipe("mx", system).mode("gradients") == {"gradient": 1}
-    for more in ({"gradients_element": "fp8-e5m2"}, {"gradients_rounding": "stochastic"}):
-        with pytest.raises(ValueError, match=rf"^{next(iter(more))} is .*; allowed: null, in an array: its .*"):
-            ArrayParameters(systems.find("mx")(**more))
+@pytest.mark.parametrize("gradients", ["fp8-e5m2", "int8", "fp4-e2m1"])
+@pytest.mark.parametrize("element", ["fp8-e4m3", "int8"])
+def test_an_element_of_their_own_for_gradients(element, gradients):
+    """Training's own products are the array's, whichever operand has gradients, and with any number at all."""
     assert systems.find("mx")(gradients_element="fp8-e4m3") == systems.find("mx")()
+    system = systems.find("mx")(element, gradients, gradients_rounding="stochastic", accumulator=PRESETS["fp16"])
+    assert system.modes == {"gradient": 1} and Recipe("mx", system).mode("gradients") == {"gradient": 1}
+    ArrayParameters(system)
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(9, 70)).astype(np.float32), rng.normal(size=(70, 5)).astype(np.float32)
+    spoilt = x.copy()
+    spoilt[3, 40], spoilt[5, 3], spoilt[:, 65] = np.nan, np.inf, 1e6
+    for array, modes in itertools.product((x, spoilt), itertools.product((0, 1), repeat=2)):
+        made = [[kind.operand(*own, each, 1 - side, {"gradient": mode}, side, Draws(1))
+                 for side, (each, mode) in enumerate(zip((array, y), modes))]
+                for kind, own in ((system, ()), (NumberSystem, (system,)))]
+        assert [each[1:] for each in made[0]] == [each[1:] for each in made[1]]
+        ours = system.product(*(each[0] for each in made[0]))
+        expected = NumberSystem.product(system, *(each[0] for each in made[1]))
+        assert np.array_equal(ours[0], expected[0], equal_nan=True) and ours[1:] == expected[1:]
+
+
+@pytest.mark.parametrize("pair", list(itertools.combinations_with_replacement(mx.ELEMENTS, 2)), ids="-".join)
+def test_a_common_element_has_the_numbers_of_both(pair):
+    elements = [mx.ELEMENTS[each] for each in pair]
+    common = mx.union(*elements)
+    for element in elements:
+        values = element.decode(np.arange(1 << element.width))
+        kept = np.isfinite(values) & (values != -2 if element == mx.ELEMENTS["int8"] else True)  # never converted to
+        assert np.array_equal(common.decode(mx.recoded(element, common)[:1 << element.width])[kept], values[kept])
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
