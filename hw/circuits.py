@@ -48,6 +48,14 @@ class Circuits(Protocol):
             A field for each of the number system's ``modes``.
         """
 
+    # For operands with a scale of the whole tensor, in a training core:
+    #
+    #     @staticmethod
+    #     def scale(m: Module, name: str, work: Float, magnitude: Value) -> Value
+    #
+    # returns what `NumberSystem.mode` says of it for the greatest finite magnitude, a code of the work format without
+    # its sign (combinational). `name` begins the names of its signals.
+
 
 def circuits_of(system: NumberSystem) -> type[Circuits]:
     """Return the circuits that a number system names."""

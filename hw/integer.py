@@ -5,9 +5,10 @@ from typing import Any
 from amaranth import *
 from amaranth.lib import data
 
+from ..golden.formats import Float
 from ..golden.integer import SCALE_BIAS, SCALE_MIN, SUM, TOP, INT8ConverterParameters, INT8DotParameters
 from .pipeline import bits_of, stage
-from .rounding import round_sum, shift_right_sticky, unpack
+from .rounding import normalise, round_sum, shift_right_sticky, unpack
 from .trees import packed_sums, sum_with_carry
 from .unit import DotUnit, StreamUnit
 
@@ -226,3 +227,20 @@ class INT8Circuits:
     @staticmethod
     def convert(payload: data.View, elements: Value, mode: data.View) -> list:
         return [payload.elements.as_value().eq(elements), payload.scale.eq(mode.scale)]
+
+    @staticmethod
+    def scale(m: Module, name: str, work: Float, magnitude: Value) -> Value:
+        """Return the code of `golden.integer.scale_of`."""
+        parts = unpack(m, name, work, Cat(magnitude, C(0, 1)))
+        shifts = [1 << k for k in reversed(range(work.mantissa.bit_length()))]
+        value, taken, *_ = normalise(m, f"{name}_left", parts.significand, shifts)
+        # Below the leading one, as many bits as make it round up to one more than `TOP`.
+        up = value[-1 - MAGNITUDE:-1].all() if work.mantissa >= MAGNITUDE else C(0, 1)
+        offset = SCALE_BIAS + 1 - MAGNITUDE - work.bias
+        wanted = Signal(signed(bits_of(offset - work.mantissa, offset + (1 << work.exponent))), name=f"{name}_wanted")
+        code = Signal(SCALE, name=f"{name}_code")
+        m.d.comb += [
+            wanted.eq(parts.field + offset + up - Cat(reversed(taken))),
+            code.eq(Mux(parts.zero | wanted[-1], 0, Mux(wanted > (1 << SCALE) - 1, (1 << SCALE) - 1, wanted))),
+        ]
+        return code

@@ -46,6 +46,8 @@ def hand_products(m: Module, geometry: Geometry, u: SimpleNamespace) -> None:
                 target.first.eq(Mux(across, place.left[:low], place.top)), target.vector.eq(part.vector),
                 *(target[name].eq(mode[name]) for name in geometry.parameters.system.modes),
             ]
+        if geometry.scaled:
+            m.d.sync += [product.a.given.eq(issue.a_given), product.b.given.eq(issue.b_given)]
         if geometry.adaptive:
             m.d.sync += [product.a.counts.eq(issue.count_a), product.b.counts.eq(issue.count_b)]
         m.d.sync += [

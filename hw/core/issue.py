@@ -55,6 +55,7 @@ def issue_layout(geometry: Geometry) -> data.StructLayout:
     return data.StructLayout({
         **dict.fromkeys(SLOTS, place), **dict.fromkeys(FLAGS, 1),
         **(dict.fromkeys(("count_a", "count_b"), 1) if geometry.adaptive else {}),
+        **(dict.fromkeys(("a_given", "b_given"), 1) if geometry.scaled else {}),
         "use": USE, "plane": FIELDS["plane"][0],
         "a_mode": mode_layout(p.system), "b_mode": mode_layout(p.system), "a_part": part, "b_part": part,
         "to_part": data.StructLayout({"vector": VECTOR, "pitch": VECTOR, "lane": FIELDS["lane"][0]}),

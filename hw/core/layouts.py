@@ -43,8 +43,10 @@ class Geometry:
         Of X, D and W: the memory that has it, and the first of its blocks there.
     depths : dict of str to int
         Blocks of each memory.
-    chooses, adaptive : bool
-        Precisions may be chosen; tensors may choose theirs.
+    chooses, adaptive, scaled : bool
+        Precisions may be chosen; tensors may choose theirs; operands have a scale of the whole tensor.
+    needs_modes : bool
+        A program has to give modes of operands.
     layer : int
         Bits of a layer whose tensors may.
     counted : tuple of tuple of str
@@ -113,6 +115,14 @@ class Geometry:
     @property
     def adaptive(self) -> bool:
         return "adaptive" in self.parameters.policies
+
+    @property
+    def scaled(self) -> bool:
+        return "scale" in self.parameters.system.modes
+
+    @property
+    def needs_modes(self) -> bool:
+        return bool(self.parameters.system.modes) and not self.scaled
 
     @property
     def layer(self) -> int:

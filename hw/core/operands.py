@@ -146,9 +146,11 @@ class Operands(wiring.Component):
                             if self.geometry.chooses:
                                 with m.If(self.chosen):
                                     m.d.sync += issue[f"{side}_mode"].precision.eq(self.width)
+                            if self.geometry.scaled:
+                                m.d.sync += issue[f"{side}_given"].eq(modes.data[0])
                             if self.geometry.adaptive:
                                 m.d.sync += issue[f"count_{side}"].eq(gemm[f"count_{side}"] & self.adaptive)
-                    with m.If(is_["gemm"] & ~modes.data[0] if self.geometry.parameters.system.modes else C(0, 1)):
+                    with m.If(is_["gemm"] & ~modes.data[0] if self.geometry.needs_modes else C(0, 1)):
                         m.d.comb += self.error.eq(MODELESS)
                         m.next = "IDLE"
                     with m.Elif(slot == 1):

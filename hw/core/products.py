@@ -22,6 +22,7 @@ from .gather import result_layout
 from .issue import drive_kind
 from .layouts import Geometry, read_layout
 from .memories import READ
+from .scales import Scales
 from .statistics import CHOICE, Counting, choice_layout, key_of
 
 __all__ = ["Products", "product_layout"]
@@ -32,7 +33,8 @@ def product_layout(geometry: Geometry) -> data.StructLayout:
     p = geometry.parameters
     operand = data.StructLayout({"block": geometry.block, "stride": geometry.block, "transposed": 1,
                                  "first": geometry.low, "source": 1, **p.system.modes, "vector": VECTOR,
-                                 **({"counts": 1} if geometry.adaptive else {})})
+                                 **({"counts": 1} if geometry.adaptive else {}),
+                                 **({"given": 1} if geometry.scaled else {})})
     return data.StructLayout({"m": SIZE, "n": SIZE, "k": SIZE, "first": 1, "last": 1, "a": operand, "b": operand,
                               "use": USE, "pitch": VECTOR, "key": 64})
 
@@ -104,6 +106,11 @@ class Products(wiring.Component):
         m = Module()
         p, system, product = self.parameters, self.parameters.system, self.i.payload
         waiting, taken, starts, under_way = signals("waiting taken starts under_way")
+        # What the walkers begin with.
+        walked, scales, ready = product, None, starts
+        if self.geometry.scaled:
+            m.submodules.scales = scales = Scales(self.geometry, product.shape())
+            walked, ready = scales.product, scales.done
         walkers = [Walker(p, side, offset=True) for side in (0, 1)]
         m.submodules.rows, m.submodules.columns = rows, columns = walkers
         paths = [Path(p, side, fetch=FETCH + READ - 2, keys=self.geometry.key_bits(side) if self.geometry.adaptive
@@ -143,6 +150,8 @@ class Products(wiring.Component):
                 request.column.eq(Mux(vector.transposed, vector.index, 0)),
                 path.elements.eq(getattr(self, f"found{side}")),
             ]
+            if scales:
+                self._scan(m, scales, side, path, held[side], sources)
 
         # A product of another key waits until no vector is under way.
         longest = paths[0].fetch + paths[0].delay + 2  # no word is needed later
@@ -160,8 +169,12 @@ class Products(wiring.Component):
             self.i.ready.eq(rows.idle & columns.idle & ~waiting & (alike | (quiet == longest))),
             starts.eq(self.i.valid & self.i.ready), self.reading.eq(~rows.idle | ~columns.idle | under_way | waiting),
             *(path.key.eq(key) for path in paths if system.random),
-            rows.first.eq(product.a.first), columns.first.eq(product.b.first),
+            rows.first.eq(walked.a.first), columns.first.eq(walked.b.first),
         ]
+        if scales:
+            m.d.comb += [scales.start.eq(starts), scales.given.eq(product)]
+            with m.If(scales.busy):
+                m.d.comb += [self.i.ready.eq(0), self.reading.eq(1)]
         other = Signal(name="other")  # the product that waits has another key than the one in the cells
         with m.If(taken):
             m.d.sync += other.eq(0)
@@ -170,7 +183,7 @@ class Products(wiring.Component):
                          other.eq(~alike)]
         if self.geometry.adaptive:
             self._count(m, paths, held, rows.idle & columns.idle & ~under_way & ~self.waits, under_way)
-        queued = begin(m, p, product, starts, walkers, waiting, taken)
+        queued = begin(m, p, walked, ready, walkers, waiting, taken)
         admitted = Signal(name="admitted")
         now = multiply(self, m, self.cell, p, walkers, paths, queued, admitted, taken)
         # So the status of the cells is always of one step.
@@ -186,6 +199,19 @@ class Products(wiring.Component):
             self.cells_overflow.eq(now.status["overflow"]),
         ]
         return m
+
+    def _scan(self, m: Module, scales: Scales, side: int, path: Path, held: SimpleNamespace, sources: list[Signal]
+              ) -> None:
+        """Let the search for scales use a converter's memories, once no vector waits there."""
+        own = {name: getattr(scales, f"{name}{side}") for name in ("wanted", "granted", "request", "found")}
+        m.d.comb += own["found"].eq(getattr(self, f"found{side}"))
+        second = C(1, 1) if side else scales.second
+        with m.If(scales.busy & ~held.valid):
+            m.d.comb += [
+                getattr(self, f"wanted{side}").eq(own["wanted"]), getattr(self, f"request{side}").eq(own["request"]),
+                own["granted"].eq(getattr(self, f"granted{side}")), path.valid.eq(0),
+                getattr(self, f"source{side}").eq(Cat(Mux(second, sources[1], sources[0]), second)),
+            ]
 
     def _counts(self, m: Module, starts: Value) -> list[dict[str, Signal]]:
         """Return whether each operand is counted, and for which tensor."""

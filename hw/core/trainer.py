@@ -13,6 +13,7 @@ from ...golden.core.instructions import UNITS
 from ...golden.core.report import COUNTED, REPORT
 from ...golden.core.transfers import LOSS, TENSOR, TOLD, Transfers
 from .. import verilog
+from ..circuits import circuits_of
 from ..pipeline import signals
 from ..unit import StreamUnit
 from .counters import BITS, Counters
@@ -84,6 +85,9 @@ class Trainer(StreamUnit):
         for name, value in ASKED.items():
             shown = getattr(p, name)
             require(shown == value, name, shown, f"{value}, in a circuit")
+        scaled = "scale" in p.system.modes
+        require(not scaled or hasattr(circuits_of(p.system), "scale"), "system", p.name,
+                "one whose circuits find the scale of a tensor, in a circuit")
         require(p.system.group == p.side, "group", p.system.group, "16 or more, in a circuit")
         require(p.system.accumulator == p.work, "accumulator", p.system.accumulator, f"{p.work}, the work format")
         require(p.stored == p.work, "parameters", p.stored, f"{p.work}, the work format, in a circuit")

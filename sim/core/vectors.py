@@ -111,8 +111,10 @@ def _begin(maker: _Maker) -> None:
     for register, most in (("rate", 1), ("momentum", 1), ("decay", 0.1)):
         number(register, rate_code(p.stored, float(rng.choice([0, rng.uniform(0, most)]))))
     for kind in range(len(KINDS)):
-        for layer in (0, 1):
+        for layer in (0, 1) if p.system.modes else ():
             value, place = 0, 0
+            if "scale" in p.system.modes and rng.random() < 0.7:
+                continue  # that of the tensor
             for bits in p.system.modes.values():
                 value |= int(rng.integers(0, 1 << bits)) << place
                 place += bits
