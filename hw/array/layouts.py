@@ -14,8 +14,11 @@ def size_of(count: int) -> int:
     return max((count - 1).bit_length(), 1)
 
 
-def request_layout(parameters: ArrayParameters) -> data.StructLayout:
+def request_layout(parameters: ArrayParameters, span: int | None = None) -> data.StructLayout:
     """Return the layout of a vector that is to be read: where it is, how it is converted, and where it goes.
+
+    A block of the memory has as many rows as a vector has elements, or `span`. With more of them ``inside`` tells which
+    vector of a block's row it is.
 
     ``at`` is its place in its row of the operand, and ``place`` the row's in the buffer. ``of`` is the side that it is
     for. ``arrived`` tells whether it completes what a tile needs. ``random`` is the index of the random words of the
@@ -23,8 +26,11 @@ def request_layout(parameters: ArrayParameters) -> data.StructLayout:
     """
     system = parameters.system
     low = max(system.group.bit_length() - 1, 1)
+    span = span or system.group
+    inside = {"inside": size_of(span // system.group)} if span > system.group else {}
     return data.StructLayout({
-        "block": size_of(parameters.blocks), "index": low, "transposed": 1, "tail": low, "mode": mode_layout(system),
+        "block": size_of(parameters.blocks), "index": size_of(span), **inside, "transposed": 1, "tail": low,
+        "mode": mode_layout(system),
         "lanes": max(parameters.rows, parameters.columns), "at": size_of(parameters.words),
         "place": size_of(parameters.words), "arrived": 1, "of": 1,
         **({"random": 32} if system.random else {}),

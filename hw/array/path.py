@@ -32,6 +32,8 @@ class Path(wiring.Component):
         Of the converter's random words.
     fetch : int
         Registers on a vector's way from its request to the converter; the last one behind the rotation.
+    span : int, optional
+        As in `Walker`.
     keys : int
         Bits of a tensor's key, if the chunks of its groups may be counted; then the converter can tell them.
 
@@ -61,10 +63,11 @@ class Path(wiring.Component):
         later, with the sums of the group's chunks and its exponent: `low`, `high` and `code`.
     """
 
-    def __init__(self, parameters: ArrayParameters, side: int, *, fetch: int = FETCH, keys: int | None = None) -> None:
+    def __init__(self, parameters: ArrayParameters, side: int, *, fetch: int = FETCH, span: int | None = None,
+                 keys: int | None = None) -> None:
         self.fetch, self.keys = fetch, keys
         self.parameters, self.kind = parameters, circuits_of(parameters.system)
-        system, request = parameters.system, request_layout(parameters)
+        system, request = parameters.system, request_layout(parameters, span)
         converter = system.converter(side)
         addressed = ({"addressed": True} if system.random else {}) | ({"counted": True} if keys is not None else {})
         self.converter = cast(Any, self.kind.converter(converter, **addressed) if converter else None)

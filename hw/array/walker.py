@@ -26,8 +26,9 @@ class Walker(wiring.Component):
     parameters : ArrayParameters
     side : int
         0: rows of the array; 1: columns.
-    offset : bool
-        Whether the first row may be another one than a block's first.
+    span : int, optional
+        Rows and columns of a block, where an operand may begin at another one than the first: as many as a vector has
+        elements, or more. Without it a block has as many, and operands begin with one.
 
     Members
     -------
@@ -40,8 +41,9 @@ class Walker(wiring.Component):
         Elements of that vector, 0 for all.
     block, stride, transposed : In
         The first block. Blocks from one row of blocks to the next. Whether the operand's rows are stored as columns.
-    first : In
-        With `offset`: the first row's index in its block.
+    first, along : In
+        With `span`: the first row's index in its block; and if that is more than a vector has elements, which vector of
+        a block's row comes first.
     mode : In
         See `mode_layout`.
     use, number, pitch : In
@@ -60,23 +62,26 @@ class Walker(wiring.Component):
         Waits for more room than there is.
     """
 
-    def __init__(self, parameters: ArrayParameters, side: int, *, offset: bool = False) -> None:
-        self.parameters, self.side, self.offset = parameters, side, offset
+    def __init__(self, parameters: ArrayParameters, side: int, *, span: int | None = None) -> None:
         system = parameters.system
+        self.parameters, self.side, self.offset = parameters, side, span is not None
+        self.span = span or system.group
+        self.inside = self.span // system.group
         self.lanes = (parameters.rows, parameters.columns)[side]
         low, block, words = system.group.bit_length() - 1, size_of(parameters.blocks), size_of(parameters.words)
         super().__init__({
             "start": In(1), "rows": In(SIZE), "final": In(words + 1), "tail": In(max(low, 1)),
             "block": In(block), "stride": In(block), "transposed": In(1),
             "mode": In(mode_layout(system)), "idle": Out(1), "begun": Out(1), "wants": Out(1), "go": In(1),
-            "vector": Out(request_layout(parameters)), "freed": In(words + 1), "exceeded": Out(1),
-            **({"first": In(max(low, 1))} if offset else {}),
+            "vector": Out(request_layout(parameters, span)), "freed": In(words + 1), "exceeded": Out(1),
+            **({"first": In(size_of(self.span))} if self.offset else {}),
+            **({"along": In(size_of(self.inside))} if self.inside > 1 else {}),
             **({"use": In(USE), "number": In(VECTOR), "pitch": In(VECTOR)} if system.random else {}),
         })
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        parameters, group, words = self.parameters, self.parameters.system.group, self.parameters.words
+        parameters, words = self.parameters, self.parameters.words
         down = parameters.tile[self.side]
 
         # What is read next: vector `at` of a row, for a lane. The row is row `index` of the block that begins at
@@ -115,12 +120,19 @@ class Walker(wiring.Component):
         def beyond(value: Value) -> Value:
             return (Cat(C(1, 1), value) + Cat(C(1, 1), final))[1:]  # a carry adds one more
 
+        if self.inside > 1:
+            inside, along = (Signal.like(self.along, name=name, reset_less=True) for name in ("inside", "along"))
+            m.d.comb += self.vector.inside.eq(inside)
         with m.If(self.go):
             m.d.sync += [at.eq((at + 1) & ~row_end.replicate(len(at))), block.eq(block + Mux(transposed, stride, 1))]
+            if self.inside > 1:
+                m.d.sync += inside.eq(Mux(row_end, along, inside + 1))
+                with m.If(~inside.all()):
+                    m.d.sync += block.eq(block)
             with m.If(row_end):
                 next_block = row_block + Mux(transposed, 1, stride)
-                if group > 1:
-                    next_block = Mux(index == group - 1, next_block, row_block)
+                if self.span > 1:
+                    next_block = Mux(index == self.span - 1, next_block, row_block)
                     m.d.sync += index.eq(index + 1)
                 m.d.sync += [
                     left.eq(left - 1), busy.eq(~last_row), lane.eq(Cat(lane[-1], lane[:-1])),
@@ -138,6 +150,8 @@ class Walker(wiring.Component):
                 row_block.eq(self.block), stride.eq(self.stride), transposed.eq(self.transposed), mode.eq(self.mode),
                 index.eq(self.first if self.offset else 0), self.begun.eq(0),
             ]
+            if self.inside > 1:
+                m.d.sync += [inside.eq(self.along), along.eq(self.along)]
         if parameters.system.random:
             number, pitch = signals("number pitch", VECTOR, reset_less=True)
             use = Signal(USE, reset_less=True)

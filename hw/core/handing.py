@@ -46,6 +46,9 @@ def hand_products(m: Module, geometry: Geometry, u: SimpleNamespace) -> None:
                 target.first.eq(Mux(across, place.left[:low], place.top)), target.vector.eq(part.vector),
                 *(target[name].eq(mode[name]) for name in geometry.parameters.system.modes),
             ]
+        if geometry.along:
+            for target, place, across in ((product.a, a, issue.across_a), (product.b, b, issue.across_b)):
+                m.d.sync += target.along.eq(Mux(across, place.top, place.left[:low])[low - geometry.along:])
         if geometry.scaled:
             m.d.sync += [product.a.given.eq(issue.a_given), product.b.given.eq(issue.b_given)]
         if geometry.adaptive:

@@ -27,6 +27,8 @@ class Geometry:
     ----------
     side, low : int
         Elements of a block's row, and the bits of an index in it.
+    along : int
+        Bits of a vector's number in a block's row; 0 where that is a vector.
     width : int
         Results that leave the cells in a cycle: a part of a row of cells, or those of whole rows side by side.
     lanes : int
@@ -62,6 +64,10 @@ class Geometry:
     @property
     def low(self) -> int:
         return self.side.bit_length() - 1
+
+    @property
+    def along(self) -> int:
+        return (self.side // self.parameters.system.group).bit_length() - 1
 
     @property
     def width(self) -> int:

@@ -234,7 +234,7 @@ class Operands(wiring.Component):
             m_.eq(Mux(issue.across_a, a.columns, a.rows)), k.eq(Mux(issue.across_a, a.rows, a.columns)),
             n.eq(Mux(issue.across_b, b.columns, b.rows)), depth.eq(Mux(issue.across_b, b.rows, b.columns)),
         ]
-        aligned = [~Mux(across, place.top, place.left[:g.low]).any()
+        aligned = [~Mux(across, place.top, place.left[:g.low])[:g.low - g.along].any()
                    for place, across in ((a, issue.across_a), (b, issue.across_b))]
         groups = (k + (p.system.group - 1))[group:]
         pitches = [Mux(part.pitch.any(), part.pitch, groups) for part in (issue.a_part, issue.b_part)]

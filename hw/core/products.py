@@ -32,7 +32,8 @@ def product_layout(geometry: Geometry) -> data.StructLayout:
     """Return the layout of a product: that of the array's instruction, and what the core has beside it."""
     p = geometry.parameters
     operand = data.StructLayout({"block": geometry.block, "stride": geometry.block, "transposed": 1,
-                                 "first": geometry.low, "source": 1, **p.system.modes, "vector": VECTOR,
+                                 "first": geometry.low, **({"along": geometry.along} if geometry.along else {}),
+                                 "source": 1, **p.system.modes, "vector": VECTOR,
                                  **({"counts": 1} if geometry.adaptive else {}),
                                  **({"given": 1} if geometry.scaled else {})})
     return data.StructLayout({"m": SIZE, "n": SIZE, "k": SIZE, "first": 1, "last": 1, "a": operand, "b": operand,
@@ -111,10 +112,11 @@ class Products(wiring.Component):
         if self.geometry.scaled:
             m.submodules.scales = scales = Scales(self.geometry, product.shape())
             walked, ready = scales.product, scales.done
-        walkers = [Walker(p, side, offset=True) for side in (0, 1)]
+        walkers = [Walker(p, side, span=self.geometry.side) for side in (0, 1)]
         m.submodules.rows, m.submodules.columns = rows, columns = walkers
-        paths = [Path(p, side, fetch=FETCH + READ - 2, keys=self.geometry.key_bits(side) if self.geometry.adaptive
-                      else None) for side in range(p.converters)]
+        keys = [self.geometry.key_bits(side) if self.geometry.adaptive else None for side in range(p.converters)]
+        paths = [Path(p, side, fetch=FETCH + READ - 2, span=self.geometry.side, keys=keys[side])
+                 for side in range(p.converters)]
         sources = [Signal(name=f"{side}_source") for side in "ab"]
         for side, path in enumerate(paths):
             m.submodules[f"path{side}"] = path
@@ -142,13 +144,16 @@ class Products(wiring.Component):
             now, takes = elastic(m, f"held{side}", granted, **asked[side])
             held.append(now)
             vector = data.View(path.vector.shape(), held[side].vector)
+            inside: Any = 0
+            if self.geometry.along:  # there are several vectors in a block's row
+                inside = Cat(C(0, self.geometry.low - self.geometry.along), vector.inside)
             m.d.comb += [
                 free[side].eq(takes), getattr(self, f"wanted{side}").eq(held[side].valid),
                 getattr(self, f"source{side}").eq(held[side].source), path.valid.eq(granted), path.vector.eq(vector),
                 request.block.eq(vector.block), request.down.eq(vector.transposed),
-                request.row.eq(Mux(vector.transposed, 0, vector.index)),
-                request.column.eq(Mux(vector.transposed, vector.index, 0)),
-                path.elements.eq(getattr(self, f"found{side}")),
+                request.row.eq(Mux(vector.transposed, inside, vector.index)),
+                request.column.eq(Mux(vector.transposed, vector.index, inside)),
+                Value.cast(path.elements).eq(Value.cast(getattr(self, f"found{side}"))),
             ]
             if scales:
                 self._scan(m, scales, side, path, held[side], sources)
@@ -171,6 +176,8 @@ class Products(wiring.Component):
             *(path.key.eq(key) for path in paths if system.random),
             rows.first.eq(walked.a.first), columns.first.eq(walked.b.first),
         ]
+        if self.geometry.along:
+            m.d.comb += [rows.along.eq(walked.a.along), columns.along.eq(walked.b.along)]
         if scales:
             m.d.comb += [scales.start.eq(starts), scales.given.eq(product)]
             with m.If(scales.busy):

@@ -88,7 +88,6 @@ class Trainer(StreamUnit):
         scaled = "scale" in p.system.modes
         require(not scaled or hasattr(circuits_of(p.system), "scale"), "system", p.name,
                 "one whose circuits find the scale of a tensor, in a circuit")
-        require(p.system.group == p.side, "group", p.system.group, "16 or more, in a circuit")
         require(p.system.accumulator == p.work, "accumulator", p.system.accumulator, f"{p.work}, the work format")
         require(p.stored == p.work, "parameters", p.stored, f"{p.work}, the work format, in a circuit")
         self.geometry = g = Geometry(p)

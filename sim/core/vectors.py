@@ -135,7 +135,9 @@ def _gemm(maker: _Maker, update: bool, before: Callable[[_Maker], None] | None =
         starts = [int(rng.integers(0, side)) * int(rng.integers(2)) for _ in range(2)]
         shapes = []
         for count, turned, start in zip((m, n), across, starts):
-            shapes.append((k, count, 0, start) if turned else (count, k, start, 0))
+            # Where a block's row has several vectors, any of them may be the first.
+            along = 0 if p.system.group == side else int(rng.integers(0, side // p.system.group)) * p.system.group
+            shapes.append((k, count, along, start) if turned else (count, k, start, along))
         target = "W" if update else "D" if "X" in (first, second) else "X"
         top, left = (int(rng.integers(0, side)) * int(rng.integers(2)) for _ in range(2))
         if target in (first, second) or not (
