@@ -65,17 +65,17 @@ class Scales(wiring.Component):
             m.submodules[f"scan{number}"] = scan = _Scan(self.geometry)
             own = operands[number:] if self.converters > 1 else operands
             operand, count = own[0]
+            names = ["block", "stride", "transposed", "first", *(["along"] if self.geometry.along else [])]
+            fields = {name: Value.cast(operand[name]) for name in names}
             if self.converters == 1:
-                (other, others), second = own[1], self.second
-                fields = {name: Mux(second, other[name], operand[name])
-                          for name in ("block", "stride", "transposed", "first")}
-                count = Mux(second, others, count)
-            else:
-                fields = {name: operand[name] for name in ("block", "stride", "transposed", "first")}
-            across = fields["transposed"]
+                other, others = own[1]
+                fields = {name: Mux(self.second, other[name], value) for name, value in fields.items()}
+                count = Mux(self.second, others, count)
+            across, first = fields["transposed"], fields["first"]
+            along = Cat(C(0, self.geometry.low - self.geometry.along), fields.get("along", C(0, 0)))
             m.d.comb += [
                 scan.place.block.eq(fields["block"]), scan.place.stride.eq(fields["stride"]),
-                scan.place.top.eq(Mux(across, 0, fields["first"])), scan.place.left.eq(Mux(across, fields["first"], 0)),
+                scan.place.top.eq(Mux(across, along, first)), scan.place.left.eq(Mux(across, first, along)),
                 scan.place.rows.eq(Mux(across, product.k, count)), scan.place.columns.eq(Mux(across, count, product.k)),
                 getattr(self, f"wanted{number}").eq(scan.wanted), getattr(self, f"request{number}").eq(scan.request),
                 scan.granted.eq(getattr(self, f"granted{number}")), scan.found.eq(getattr(self, f"found{number}")),

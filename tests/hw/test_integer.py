@@ -3,11 +3,13 @@
 
 import numpy as np
 import pytest
+from amaranth.hdl import Module, Signal
+from amaranth.sim import Simulator
 from narrowgauge.golden import integer
-from narrowgauge.golden.formats import PRESETS
+from narrowgauge.golden.formats import PRESETS, Float
 from narrowgauge.golden.integer import SUM, TOP
 from narrowgauge.hw import verilog
-from narrowgauge.hw.integer import IntConverter, IntDot
+from narrowgauge.hw.integer import INT8Circuits, IntConverter, IntDot
 from narrowgauge.sim.vectors import Vectors, pack
 from units import run_component
 
@@ -85,3 +87,25 @@ def test_a_sum_beyond_32_bits_wraps_round():
     outputs = [int(np.float32(each).view(np.uint32)) for each in totals]
     inputs = pack((codes, 8), (scale, 8), (codes, 8), (scale, 8), (first, 1), (last, 1))
     run(IntDot(parameters), "wrap", Vectors(inputs, outputs, np.flatnonzero(last), {"overflow": 0}))
+
+
+@pytest.mark.parametrize("work", [PRESETS["bf16"], PRESETS["fp16"], Float(5, 3), Float(6, 9), Float(8, 12)], ids=str)
+def test_scale_of_a_greatest_magnitude(work):
+    """With every exponent and with fractions of all kinds; of subnormal numbers, every one or many."""
+    m, magnitude, scale = Module(), Signal(work.width - 1), Signal(8)
+    m.d.comb += scale.eq(INT8Circuits.scale(m, "scale", work, magnitude))
+    rng, ones = np.random.default_rng(1), (1 << work.mantissa) - 1
+    some = [0, 1, ones, *(ones ^ 1 << bit for bit in range(work.mantissa)), *rng.integers(0, ones, 5).tolist()]
+    codes = [field << work.mantissa | fraction for field in range((1 << work.exponent) - 1) for fraction in some]
+    codes += range(min(ones, 1024))
+    found = []
+
+    async def bench(context):
+        for code in codes:
+            context.set(magnitude, code)
+            found.append(context.get(scale))
+
+    simulator = Simulator(m)
+    simulator.add_testbench(bench)
+    simulator.run()
+    assert found == [integer.scale_of([value]) + integer.SCALE_BIAS for value in work.decode(codes)]
