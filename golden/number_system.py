@@ -123,6 +123,11 @@ class NumberSystem(Parameters):
 
     # The array.
 
+    @property
+    def arrayed(self) -> "NumberSystem":
+        """The number system whose array makes the same bits: itself, if it has one."""
+        return self
+
     def default(self, name: str) -> int:
         """Return the value of a mode where an instruction gives none."""
         raise NotImplementedError

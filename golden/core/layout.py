@@ -90,7 +90,7 @@ def require_runs(parameters: TrainerParameters, run: Run) -> None:
     wide: dict[str, Any] = {"mantissa": system.mantissa} if alike else {}
     if "seed" in vars(system):
         wide["seed"] = system.seed  # a run has its own
-    own = replace(recipe.system, **wide)  # type: ignore[type-var]  # it is a dataclass
+    own = replace(recipe.system.arrayed, **wide)  # type: ignore[type-var]  # it is a dataclass
     require(own == system, "system", system, f"{own}, the recipe's")
     if alike:
         least = vars(recipe.system)["mantissa"]
@@ -147,10 +147,11 @@ def trainer_of(run: Run, **settings: Any) -> TrainerParameters:
     recipe = run.recipe
     require(recipe.softmax is not None, "softmax", None, "a head: give --softmax-bits, because a core has no float64")
     assert recipe.softmax is not None
-    head, side = recipe.softmax, side_of(recipe.system)
+    head, side = recipe.softmax, side_of(recipe.system.arrayed)
     policies = [each.describe()["policy"] for each in vars(recipe.policies).values()] if recipe.policies else []
     usual: dict[str, Any] = {
-        "system": recipe.system, "classes": head.classes, "error_bits": head.bits, "error_rounding": head.rounding,
+        "system": recipe.system.arrayed, "classes": head.classes, "error_bits": head.bits,
+        "error_rounding": head.rounding,
         "logits": None if head.format == recipe.work else head.format, "parameters": recipe.kept.format,
         "madam": recipe.stored and recipe.stored.madam,
         "policies": tuple(dict.fromkeys(["constant", *policies])),

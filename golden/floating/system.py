@@ -147,6 +147,12 @@ class PlainSystem(NumberSystem):
             require_int("chunk", self.chunk, 1, 10**6)
 
     @property
+    def arrayed(self) -> NumberSystem:
+        """The float system of the work format, if each product is added exactly, in one sum."""
+        own = self.chunk is None and self.work != PRESETS["fp32"]
+        return FloatSystem(self.work, self.work, work=self.work) if own else self
+
+    @property
     def accumulator(self) -> Float:  # type: ignore[override]
         """The work format."""
         return self.work
