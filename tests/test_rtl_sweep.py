@@ -28,7 +28,10 @@ def identical(capsys, *options):
     "--softmax-bits 5 --softmax-rounding stochastic --parts 2 --check step", "--softmax-rounding truncate --batch 31",
     "--softmax-bits 2", "--softmax-rounding stochastic --batch 1", "--hidden 8,8,8,8,8,8,8,8,8 --lr-drops 0.3,0.5",
     "--hidden 5,70 --batch 70 --update stochastic --decay 0.01 --momentum 0", "--hidden 33 --batch 69 --lr-drops 0.9",
-    "--work fp16 --softmax-bits 9", f"--work '{WORK}'", "--set mantissa=8 --set exponent=5 --set group=32"])
+    "--work fp16 --softmax-bits 9", f"--work '{WORK}'", "--set mantissa=8 --set exponent=5 --set group=32",
+    "--recipe mx --check step", "--recipe system --set system=int8 --parts 1 --hidden 33,7",
+    "--recipe system --set system=fp8 --parts 2 --blocks 2",
+    "--recipe fp16 --work fp16 --set chunk=null --softmax-bits 9"])
 def test_options_of_training(capsys, options):
     identical(capsys, *SMALL, "--examples", "70,45", *shlex.split(options))
 

@@ -1,4 +1,4 @@
-"""Circuits of cores drawn at random, one for each mixture of updates: programs and a run are golden's."""
+"""Circuits of cores drawn at random, for each mixture of updates and any numbers: programs and a run are golden's."""
 
 import dataclasses
 import random
@@ -6,7 +6,7 @@ import random
 import pytest
 from cores import DIGITS, alone, recipe_of, require_golden, run_of
 from narrowgauge import catalog
-from narrowgauge.golden import core, network
+from narrowgauge.golden import core, mx, network
 from narrowgauge.golden.formats import PRESETS
 from narrowgauge.golden.update import METHODS
 from narrowgauge.sim.core import CoreModel, Simulation
@@ -23,7 +23,14 @@ def drawn(seed):
     draw = random.Random(seed)
     updates = MIXTURES[seed % len(MIXTURES)]
     work = draw.choice(["bf16", {"type": "Float", "exponent": 8, "mantissa": 9}])
-    recipe = recipe_of("bfp", work, draw.choice(updates), group=draw.choice([16, 16, 32]), mantissa=draw.randint(2, 4))
+    name, settings = draw.choice([
+        ("bfp", {"group": draw.choice([8, 16, 32]), "mantissa": draw.randint(2, 4)}),
+        ("mx", {"block": draw.choice([8, 16, 32]), "element": draw.choice([*mx.ELEMENTS]),
+                "gradients_element": draw.choice([*mx.ELEMENTS]),
+                "gradients_rounding": draw.choice(["nearest", "truncate", "stochastic"])}),
+        ("system", {"system": "int8", "lanes": draw.choice([4, 16, 32])}),
+        ("system", {"system": "fp8", "format": draw.choice(["fp8-e4m3", "fp8-e5m2"])})])
+    recipe = recipe_of(name, work if name != "mx" else "bf16", draw.choice(updates), **settings)
     head = dataclasses.replace(recipe.softmax, format=draw.choice([recipe.work, PRESETS["fp16"]]),
                                rounding=draw.choice(["nearest", "stochastic"]))
     recipe = dataclasses.replace(recipe, softmax=head)
@@ -31,7 +38,9 @@ def drawn(seed):
            "lr": draw.choice([0.1, 1.5]), "momentum": draw.choice([0, 0.9]), "decay": draw.choice([0, 0.01]),
            "lr_drops": draw.choice([(), (0.4,)]), "epochs": 2}
     merged = draw.random() < 0.5
-    sizes = {"rows": draw.randint(1, 3), "columns": draw.randint(1, 3), "sums": draw.choice([2, 4]), "buffer": 1024,
+    sizes = {"rows": draw.randint(1, 3), "columns": draw.randint(1, 3), "sums": draw.choice([2, 4]),
+             "buffer": 4096 if "lanes" in settings else 1024,  # what has a scale is not cut
+
              "lanes": LANES[seed % len(LANES)], "adders": draw.choice([1, 2, 4]), "stream": draw.randint(1, 5),
              "merged": merged, "converters": 1 if merged else draw.randint(1, 2), "program": 1024,
              "head": draw.choice([1, 2, 4])}
@@ -40,7 +49,7 @@ def drawn(seed):
 
 
 @pytest.mark.sweep
-@pytest.mark.parametrize("seed", range(2 * len(MIXTURES)))
+@pytest.mark.parametrize("seed", range(3 * len(MIXTURES)))
 def test_drawn_circuits_are_golden(seed):
     recipe, settings, sizes, stalls = drawn(seed)
     run, usual = run_of(recipe, **settings)
