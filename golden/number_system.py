@@ -125,7 +125,7 @@ class NumberSystem(Parameters):
 
     @property
     def arrayed(self) -> "NumberSystem":
-        """The number system whose array makes the same bits: itself, if it has one."""
+        """The number system whose array has the same bits."""
         return self
 
     def default(self, name: str) -> int:

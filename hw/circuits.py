@@ -17,11 +17,11 @@ class Circuits(Protocol):
     Attributes
     ----------
     converter : type
-        Component made from what the number system's ``converter`` returns, with an input stream ``i``, an output stream
-        ``o``, ``status_clear``, and the sticky ``invalid`` and ``overflow``. It takes a vector a cycle. There is no
-        converter where the number system has none. If the system has `NumberSystem.random`, the converter is made with
-        ``addressed=True`` and has a port ``words``. It takes a vector's words ``words_before`` cycles before the vector
-        comes out.
+        Component, or a function that returns one, made from what the number system's ``converter`` returns. It has an
+        input stream ``i``, an output stream ``o``, ``status_clear``, and the sticky ``invalid`` and ``overflow``. It
+        takes a vector a cycle. There is no converter where the number system has none. If the system has
+        `NumberSystem.random`, the converter is made with ``addressed=True`` and has a port ``words``. It takes a
+        vector's words ``words_before`` cycles before the vector comes out.
     cell : type
         Component made from what the number system's ``cell`` returns, with an input stream ``i`` of ``a``, ``b``,
         ``first``, ``last`` and, if sums take turns, ``slot``; an output stream ``o`` of ``value``; and
@@ -48,13 +48,9 @@ class Circuits(Protocol):
             A field for each of the number system's ``modes``.
         """
 
-    # For operands with a scale of the whole tensor, in a training core:
-    #
-    #     @staticmethod
-    #     def scale(m: Module, name: str, work: Float, magnitude: Value) -> Value
-    #
-    # returns what `NumberSystem.mode` says of it for the greatest finite magnitude, a code of the work format without
-    # its sign (combinational). `name` begins the names of its signals.
+    # One more static method is for training cores, if `modes` has ``scale``: ``scale(m, name, work, magnitude)``. It
+    # returns the code of a tensor's scale (combinational). The magnitude is the tensor's greatest finite one. It is a
+    # code of the work format, without a sign. Names of signals begin with `name`.
 
 
 def circuits_of(system: NumberSystem) -> type[Circuits]:

@@ -234,7 +234,7 @@ class INT8Circuits:
         parts = unpack(m, name, work, Cat(magnitude, C(0, 1)))
         shifts = [1 << k for k in reversed(range(work.mantissa.bit_length()))]
         value, taken, *_ = normalise(m, f"{name}_left", parts.significand, shifts)
-        # Below the leading one, as many bits as make it round up to one more than `TOP`.
+        # Would it become one more than `TOP`?
         up = value[-1 - MAGNITUDE:-1].all() if work.mantissa >= MAGNITUDE else C(0, 1)
         offset = SCALE_BIAS + 1 - MAGNITUDE - work.bias
         wanted = Signal(signed(bits_of(offset - work.mantissa, offset + (1 << work.exponent))), name=f"{name}_wanted")

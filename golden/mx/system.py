@@ -204,7 +204,7 @@ class MXSystem(WithElement, BankedSystem):
     def product(self, a: Any, b: Any) -> tuple[np.ndarray, bool, bool]:
         """Return the product of Blocks in the accumulator's format, see `matmul`, and the sticky status.
 
-        A sum that became infinite stays so until a NaN meets it: then it is made transfer by transfer.
+        An infinite sum stays infinite. Only a NaN can hide it, and then sums are made transfer by transfer.
         """
         found = matmul(a, b, self.accumulator)
         overflow = bool(np.isinf(found).any())

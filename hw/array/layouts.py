@@ -17,8 +17,8 @@ def size_of(count: int) -> int:
 def request_layout(parameters: ArrayParameters, span: int | None = None) -> data.StructLayout:
     """Return the layout of a vector that is to be read: where it is, how it is converted, and where it goes.
 
-    A block of the memory has as many rows as a vector has elements, or `span`. With more of them ``inside`` tells which
-    vector of a block's row it is.
+    A block of the memory has `span` rows, or as many as a vector has elements. ``inside`` numbers the vectors of a
+    block's row, if there are several.
 
     ``at`` is its place in its row of the operand, and ``place`` the row's in the buffer. ``of`` is the side that it is
     for. ``arrived`` tells whether it completes what a tile needs. ``random`` is the index of the random words of the

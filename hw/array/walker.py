@@ -42,8 +42,7 @@ class Walker(wiring.Component):
     block, stride, transposed : In
         The first block. Blocks from one row of blocks to the next. Whether the operand's rows are stored as columns.
     first, along : In
-        With `span`: the first row's index in its block; and if that is more than a vector has elements, which vector of
-        a block's row comes first.
+        With `span`: the first row's index in its block. Where a block's row has several vectors: the first one's.
     mode : In
         See `mode_layout`.
     use, number, pitch : In

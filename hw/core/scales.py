@@ -21,8 +21,8 @@ __all__ = ["Scales"]
 class Scales(wiring.Component):
     """Reads the operands of a product, and gives each the scale of its greatest finite magnitude.
 
-    With one converter one operand is read after the other, with two both at a time. An operand to which the program
-    gives a scale is not read.
+    One converter reads one operand after the other. Two converters read both at a time. An operand is not read if the
+    program gives it a scale.
 
     Parameters
     ----------

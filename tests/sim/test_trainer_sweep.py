@@ -40,7 +40,6 @@ def drawn(seed):
     merged = draw.random() < 0.5
     sizes = {"rows": draw.randint(1, 3), "columns": draw.randint(1, 3), "sums": draw.choice([2, 4]),
              "buffer": 4096 if "lanes" in settings else 1024,  # what has a scale is not cut
-
              "lanes": LANES[seed % len(LANES)], "adders": draw.choice([1, 2, 4]), "stream": draw.randint(1, 5),
              "merged": merged, "converters": 1 if merged else draw.randint(1, 2), "program": 1024,
              "head": draw.choice([1, 2, 4])}
