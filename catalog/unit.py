@@ -129,7 +129,7 @@ class Unit:
         if len(plain) <= LONGEST and plain.isascii():
             return plain
         digest = hashlib.sha256(json.dumps(parameters.to_json(), sort_keys=True).encode()).hexdigest()[:12]
-        return f"{plain[:LONGEST - len(digest) - 1]}_{digest}"
+        return f"{plain[:LONGEST - len(digest) - 1].rstrip('_')}_{digest}"  # two underscores part a submodule's name
 
     def header(self, parameters: Parameters) -> str:
         """Return the comment that opens the unit's Verilog."""
