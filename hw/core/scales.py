@@ -8,7 +8,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..circuits import circuits_of
-from ..pipeline import signals, stage
+from ..pipeline import elastic, signals, stage
 from ..rounding import unpack
 from ..trees import largest
 from .cursor import cursor
@@ -143,11 +143,11 @@ class _Scan(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         g, work = self.geometry, self.geometry.parameters.work
-        asks, goes, free = signals("asks goes free")
+        asks, goes = signals("asks goes")
         walk = cursor(m, "walk", g, self.place, start=self.start, moves=goes, step=g.side)
-        held = stage(m, free, "held", valid=asks, block=walk.block, row=walk.row, column=walk.column,
-                     live=Cat(walk.rest > lane for lane in range(g.side)))
-        m.d.comb += [free.eq(~held.valid | self.granted), goes.eq(asks & free), self.wanted.eq(held.valid),
+        held, free = elastic(m, "held", self.granted, valid=asks, block=walk.block, row=walk.row, column=walk.column,
+                             live=Cat(walk.rest > lane for lane in range(g.side)))
+        m.d.comb += [goes.eq(asks & free), self.wanted.eq(held.valid),
                      *(self.request[name].eq(getattr(held, name)) for name in ("block", "row", "column"))]
         now = stage(m, 1, "asked", valid=held.valid & self.granted, live=held.live)
         for step in range(1, READ):
