@@ -5,10 +5,13 @@ from cores import DIGITS, alone, core_of, recipe_of, run_of, with_head_of
 from narrowgauge.golden import core
 from narrowgauge.golden.core.parameters import TrainerParameters
 from narrowgauge.golden.core.timing import latencies
+from narrowgauge.golden.floating import CastParameters
+from narrowgauge.golden.formats import PRESETS
 from narrowgauge.golden.softmax import SoftmaxParameters
 from narrowgauge.hw import rates, update
 from narrowgauge.hw.core import epilogue, errors, memories, operands, sequencer, tasks, tensors, tokens
 from narrowgauge.hw.core.layouts import Geometry
+from narrowgauge.hw.floating import FloatCast
 from narrowgauge.hw.softmax import SoftmaxGrad
 from narrowgauge.sim.core import Simulation
 
@@ -17,6 +20,8 @@ def test_latencies_are_those_of_the_circuit():
     assert (latencies.READ, latencies.SETTLE, latencies.BEHIND) == (memories.READ, tasks.SETTLE, epilogue.BEHIND)
     assert latencies.ADDER == epilogue.ADDER == update.ADDER
     assert latencies.SCALER == rates.SCALER
+    cast = FloatCast(CastParameters(PRESETS["bf16"], result=PRESETS["fp16"]))
+    assert cast.latency == latencies.CAST
     assert (latencies.TOKENS, latencies.PIECES) == (tokens.QUEUE, errors.PIECES)
     assert latencies.CLEARED == 1 << sequencer.CLEARED
     assert len(operands.SLOTS) + tensors.LOOKED == latencies.LOOKED
