@@ -3,7 +3,8 @@
 
 ``python docs/core_rtl.py --train [LABEL ...]`` trains in golden and in Verilog, minutes for each row: digits for 20
 epochs, Fashion-MNIST for one. It ends with an error where the digests differ. ``--cost [LABEL ...]`` synthesises,
-places and routes, which takes hours. Both write data/core-rtl.csv or data/core-cost.csv, and then the tables.
+places and routes, which takes hours. ``--parts`` counts the LUTs of a core's parts. They write data/core-rtl.csv,
+data/core-cost.csv or data/core-parts.csv, and then the tables.
 """
 
 import argparse
@@ -11,18 +12,23 @@ import csv
 import io
 import json
 import sys
+import tempfile
 from contextlib import redirect_stdout
+from pathlib import Path
 
 from experiments import HERE, fill, save
 from narrowgauge import catalog, cli
+from narrowgauge.base.files import cache_folder
 from narrowgauge.catalog.core import DIGITS, NARROW
 from narrowgauge.cli.parser import parser
 from narrowgauge.cli.runs import core_of, run_of
 from narrowgauge.golden import core
 from narrowgauge.hw import verilog
-from narrowgauge.synth import flow
+from narrowgauge.synth import flow, tools
+from narrowgauge.synth.targets import TARGETS
 
 PAGE, RUNS, COSTS = HERE / "units" / "core.md", HERE / "data" / "core-rtl.csv", HERE / "data" / "core-cost.csv"
+PARTS = HERE / "data" / "core-parts.csv"
 USUAL = ["--recipe", "bfp", "--work", "bf16", "--rtl", "--json", "-"]
 # Cores of 4 x 4 cells of 4 bits: with the small lanes, and with those that compensate and grow.
 WIDE = ["--core", "mantissa=4", "--core", "lanes=8", "--core", "adders=8", "--core", "stream=8",
@@ -42,6 +48,8 @@ ROWS = {
     "digits, 4 bits, grow": [*KEPT, "--update", "grow"],
     "digits, 2 bits, plain": [*BARE, *TWO_BITS],
     "digits, 2 bits, stochastic": [*BARE, *TWO_BITS, *STOCHASTIC],
+    "digits, 2 bits, plain, 16 lanes and adders, 4 logits": [
+        *BARE, *TWO_BITS, "--core", "lanes=16", "--core", "adders=16", "--core", "head=4"],
     "Fashion-MNIST, 4 bits, plain": FASHION,
     "Fashion-MNIST, 2 bits, stochastic": [*FASHION, *TWO_BITS, *STOCHASTIC],
     "digits, 4 bits, in a core for FAST": FAST,
@@ -49,10 +57,11 @@ ROWS = {
     "digits, 8 bits, in a core for CPT": [*CPT, "--set", "mantissa=8"],
     "digits, CPT": [*CPT, "--recipe", "cpt"],
 }
-# Settings, device, seeds.
+# Settings, device.
 CORES = {
-    "2 x 2, one converter, one memory": (NARROW, "25k", 3),
-    "4 x 4, two converters, 4 lanes": (DIGITS | {"lanes": 4}, "85k", 3),
+    "2 x 2, one converter, one memory, for 64-32-10": (NARROW, "25k"),
+    "4 x 4, two converters, 4 stochastic lanes, for 784-32-10": (
+        DIGITS | {"lanes": 4, "updates": ["stochastic"], "activations": 65536, "weights": 32768}, "85k"),
 }
 TOLD = ("label", "epochs", "test", "steps", "cycles", "model", "utilisation", "evaluation", "digest",
         "identical")
@@ -99,11 +108,11 @@ def train(labels, epochs):
         print(rows[label], file=sys.stderr, flush=True)
 
 
-def place(labels):
+def place(labels, seeds):
     """Synthesise, place and route, and write the rows."""
     unit = catalog.find("trainer")
     for label in labels:
-        settings, device, seeds = CORES[label]
+        settings, device = CORES[label]
         p = unit.configure(settings)
         found = flow.synthesise(unit.verilog(p), unit.module_name(p), verilog.ports_of(unit.component(p)), "ecp5",
                                 seeds=seeds, device=device)
@@ -113,6 +122,46 @@ def place(labels):
                                         *(found["fmax_mhz"][name] for name in SPEEDS), seeds)))
         save(COSTS, fields, [[rows[each][name] for name in fields] for each in CORES if each in rows])
         print(rows[label], file=sys.stderr, flush=True)
+
+
+def measure_parts():
+    """Synthesise the larger core part by part, without flattening, and write the LUTs of its parts."""
+    label, (settings, _) = list(CORES.items())[-1]
+    unit = catalog.find("trainer")
+    p = unit.configure(settings)
+    top = unit.module_name(p)
+    with tempfile.TemporaryDirectory(dir=cache_folder("synth")) as folder:
+        work = Path(folder)
+        tools.write(work, {"unit.v": unit.verilog(p)})
+        tools.yosys(work, f"read_verilog -D NARROWGAUGE_ECP5 unit.v\n{TARGETS['ecp5'].synth} -noflatten -top {top}\n"
+                          "tee -q -o unit.stat stat -json\n")
+        modules = json.loads((work / "unit.stat").read_text())["modules"]
+    # A carry cell has two LUTs, and a small memory's cell four.
+    sizes = {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 4}
+
+    def luts(name, whole=True):
+        cells = modules[name].get("num_cells_by_type", {})
+        return sum(count * (sizes.get(kind, 0) or (luts("\\" + kind) if whole and "\\" + kind in modules else 0))
+                   for kind, count in cells.items())
+
+    own = modules["\\" + top]["num_cells_by_type"]
+    found = {kind.removeprefix(f"{top}__"): luts("\\" + kind) for kind in own if "\\" + kind in modules}
+    found["ways between them"] = luts("\\" + top, whole=False)
+    rows = sorted(found.items(), key=lambda row: -row[1])
+    save(PARTS, ("label", "part", "lut"), [[label, *row] for row in rows])
+
+
+def parts_table():
+    """Return the table of the parts of a core."""
+    if not PARTS.exists():
+        return ""
+    with PARTS.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    total = sum(int(row["lut"]) for row in rows)
+    lines = ["| part | LUT | |", "| --- | ---: | ---: |"]
+    return "\n".join([*lines, *(f"| {row['part'].replace('_', ' ')} | {int(row['lut']):,} | "
+                                f"{100 * int(row['lut']) / total:.1f} % |" for row in rows),
+                      f"| all | {total:,} | |"])
 
 
 def runs_table():
@@ -131,7 +180,7 @@ def runs_table():
 
 def costs_table():
     """Return the table of placed cores."""
-    lines = ["| core for digits, 64-32-10, batch 32 | ECP5 | LUT | FF | DSP | block RAM | Fmax, MHz (seeds) |",
+    lines = ["| core, batch 32 | ECP5 | LUT | FF | DSP | block RAM | Fmax, MHz (seeds) |",
              "| --- | --- | ---: | ---: | ---: | ---: | ---: |"]
     for row in kept(COSTS).values():
         speeds = f"{float(row['median']):.1f} ({float(row['min']):.1f} to {float(row['max']):.1f}; {row['seeds']})"
@@ -146,12 +195,16 @@ def main():
     parser.add_argument("--train", nargs="*", choices=[*ROWS, []], metavar="LABEL")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--cost", nargs="*", choices=[*CORES, []], metavar="LABEL")
+    parser.add_argument("--parts", action="store_true")
+    parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
     if options.train is not None:
         train(options.train or ROWS, options.epochs)
     if options.cost is not None:
-        place(options.cost or CORES)
-    fill(PAGE, {"runs": runs_table(), "placed": costs_table()})
+        place(options.cost or CORES, options.seeds)
+    if options.parts:
+        measure_parts()
+    fill(PAGE, {"runs": runs_table(), "placed": costs_table(), "parts": parts_table()})
 
 
 if __name__ == "__main__":
