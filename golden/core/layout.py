@@ -126,6 +126,7 @@ def require_runs(parameters: TrainerParameters, run: Run) -> None:
                 "false: a core has none yet")
         require(layer.pool is None, f"pooling of layer {number + 1}", layer.pool, "None: a core has none yet")
         if isinstance(layer, Convolution):
+            require(p.windows, "windows", p.windows, f"true, for the convolution of layer {number + 1}")
             for name, most in (("height", 255), ("width", 255), ("kernel", 15), ("stride", 15)):
                 require_int(f"{name} of layer {number + 1}", getattr(layer, name), 1, most)
         pixels = layer.height * layer.width if isinstance(layer, Convolution) and number else 1
@@ -156,6 +157,7 @@ def trainer_of(run: Run, **settings: Any) -> TrainerParameters:
         "madam": recipe.stored and recipe.stored.madam,
         "policies": tuple(dict.fromkeys(["constant", *policies])),
         "updates": (recipe.kept.update,), "update_bits": recipe.kept.random_bits,
+        "windows": any(isinstance(layer, Convolution) for layer in run.layers),
     }
     if "adaptive" in policies:
         usual["layers"] = max(1 << (len(run.layers) - 1).bit_length(), 2)

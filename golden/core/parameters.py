@@ -52,6 +52,8 @@ class TrainerParameters(SystemParameters):
         Of memory L, 256 to 65,536, in steps of 256.
     merged : bool
         X, D and W are one memory, of their elements together, with one read port: for one converter.
+    windows : bool
+        Whether there are windows and taps, which convolutions need.
     parameters : Float, optional
         Format of W and M: None is the work format.
     updates : tuple of str
@@ -95,6 +97,7 @@ class TrainerParameters(SystemParameters):
     weights: int = 16384
     labels: int = 1024
     merged: bool = False
+    windows: bool = False
     parameters: Float = None  # type: ignore[assignment]  # None is the work format
     updates: tuple[str, ...] = ("plain", "stochastic")
     update_bits: int = 8
@@ -132,7 +135,8 @@ class TrainerParameters(SystemParameters):
                     f"{block << FIELDS['block'][0]}" + (", or 0" if name == "examples" else ""))
         require(type(self.labels) is int and 256 <= self.labels <= 65536 and self.labels % 256 == 0, "labels",
                 self.labels, "a multiple of 256 from 256 to 65536")
-        require(type(self.merged) is bool, "merged", self.merged, "true, false")
+        for name in ("merged", "windows"):
+            require(type(getattr(self, name)) is bool, name, getattr(self, name), "true, false")
         require(not self.merged or self.converters == 1, "converters", self.converters,
                 "1, because the memories are merged and have one read port")
         require_work(self.stored)

@@ -12,8 +12,9 @@ from ..floating import FloatAdder
 from ..pipeline import elastic, signals, stage
 from ..rounding import unpack
 from .gather import Gather, result_layout
-from .layouts import SIZE, Geometry, piece_layout, place_layout, read_layout, size_of
+from .layouts import SIZE, Geometry, piece_layout, place_layout, read_layout, shape_layout, size_of
 from .memories import READ
+from .places import Places
 
 __all__ = ["ADDER", "BEHIND", "Epilogue", "result_task"]
 
@@ -26,6 +27,7 @@ def result_task(geometry: Geometry) -> data.StructLayout:
     place = place_layout(geometry)
     part = data.StructLayout({"vector": VECTOR, "pitch": VECTOR, "lane": 4})
     return data.StructLayout({"to": place, "other": place, "part": part,
+                              **({"window": shape_layout(geometry)} if geometry.windows else {}),
                               **dict.fromkeys(("biased", "masked", "relu", "update"), 1)})
 
 
@@ -114,18 +116,31 @@ class Epilogue(wiring.Component):
         moves = Signal()
         down, across = signals("down across", SIZE)
         there, sent = signals("there sent")
+        here = full & self.active & ~sent
+        places_: Any = None
+        if g.windows:
+            m.submodules.places = places_ = Places(g, array)
+            m.d.comb += [places_.shape.eq(task.window), places_.active.eq(self.active), places_.label.eq(tile.row),
+                         places_.row.eq(row), places_.there.eq(here), places_.enable.eq(moves)]
+            here = here & places_.ready
         m.d.comb += [down.eq(tile.row * array.rows + row), across.eq(tile.column * array.columns + at),
-                     there.eq(full & self.active & ~sent), issued.eq(there & moves)]
+                     there.eq(here), issued.eq(there & moves)]
         with m.If(~self.active):
             m.d.sync += sent.eq(0)
         with m.Elif(issued & last_piece & last_row & tile.last):
             m.d.sync += sent.eq(1)
         now = stage(m, moves, "taken", valid=there, end=last_piece & last_row & tile.last, down=down, across=across,
                     live=live[:width], elements=values.as_value()[:width * bits])
-        places = [(task.to, now.down), (task.other, Mux(task.biased, 0, now.down))]
+        places = [(task.to, now.down, now.across), (task.other, Mux(task.biased, 0, now.down), now.across)]
+        if g.windows:
+            pixel, windowed = places_.pixel, task.window.windowed
+            line = Mux(windowed, pixel.image, now.down)
+            number = Mux(windowed, pixel.number, 0) + now.across
+            places = [(task.to, line, number),
+                      (task.other, Mux(task.biased, 0, line), Mux(task.biased, now.across, number))]
         found = {}
-        for name, (tensor, line) in zip(("to", "other"), places):
-            below, right = tensor.top + line, tensor.left[:low] + now.across
+        for name, (tensor, line, number) in zip(("to", "other"), places):
+            below, right = tensor.top + line, tensor.left[:low] + number
             found |= {f"{name}_down": below >> low, f"{name}_row": below[:low], f"{name}_column": right[:low],
                       f"{name}_right": (right >> low)[:g.block]}
         lane = (task.part.lane + now.across)[:SIZE + 1]

@@ -51,6 +51,14 @@ def hand_products(m: Module, geometry: Geometry, u: SimpleNamespace) -> None:
                 m.d.sync += target.along.eq(Mux(across, place.top, place.left[:low])[low - geometry.along:])
         if geometry.scaled:
             m.d.sync += [product.a.given.eq(issue.a_given), product.b.given.eq(issue.b_given)]
+        if geometry.windows:
+            for target, place, shape in ((product.a, a, issue.a_shape), (product.b, b, issue.b_shape)):
+                tensor = target.tensor
+                m.d.sync += [
+                    *(tensor[name].eq(place[name]) for name in ("block", "stride", "top")),
+                    tensor.left.eq(place.left[:low]), tensor.window.eq(shape),
+                ]
+            m.d.sync += task.window.eq(issue.to_shape)
         if geometry.adaptive:
             m.d.sync += [product.a.counts.eq(issue.count_a), product.b.counts.eq(issue.count_b)]
         m.d.sync += [
@@ -91,7 +99,15 @@ def hand_sums(m: Module, geometry: Geometry, u: SimpleNamespace) -> None:
     issue, sums = u.issue, u.sums
     u.kept = Signal(rates_layout(geometry), name="rates_vector")
     u.kept_use = Signal(USE, name="use_vector")
-    _follow(m, u, "vector", sums, sums.busy | ~u.mover.quiet[1], [
+    unit, runs, more = sums, sums.busy | ~u.mover.quiet[1], list[tuple[Any, Any]]()
+    if geometry.windows:
+        # The same unit fills tensors.
+        start, fills = signals("vector_starts vector_fills")
+        unit, runs = SimpleNamespace(start=start), runs | u.fill.busy
+        m.d.comb += [sums.start.eq(start & ~fills), u.fill.start.eq(start & fills)]
+        more = [(sums.shape, issue.a_shape), (fills, issue.fills), (u.fill.to, issue.to), (u.fill.value, issue.value)]
+    _follow(m, u, "vector", unit, runs, [
+        *more,
         (sums.a, issue.a), (sums.to, issue.to), (sums.first, issue.to_part.vector), (sums.lane, issue.to_part.lane),
         (u.kept_use, Cat(C(UPDATE, 3), issue.use[3:])),
         *((u.kept[name], issue[name]) for name, _ in u.kept.shape())])

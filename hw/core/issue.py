@@ -12,19 +12,22 @@ from ...golden.core.report import ERRORS
 from ...golden.update import METHODS
 from ...golden.words import USE, VECTOR
 from ..array.layouts import mode_layout
-from .layouts import Geometry, place_layout, size_of
+from .layouts import Geometry, place_layout, shape_layout, size_of
 
-__all__ = ["CODES", "FLAGS", "SLOTS", "TAKEN", "drive_kind", "error_of", "issue_layout", "unit_of"]
+__all__ = ["CODES", "FLAGS", "SHAPED", "SLOTS", "drive_kind", "error_of", "issue_layout", "taken_by",
+           "unit_of"]
 
 CODES = {name: code for code, name in enumerate(OPERATIONS)}
 FLAGS = ("across_a", "across_b", "biased", "masked", "relu", "update", "continued", "open", "early")
 SLOTS = ("a", "b", "to", "other")
+SHAPED = ("a_shape", "b_shape", "to_shape")  # a mask has that of the result
 # Of each operation of a unit: the slot of each of its tensors. A bias and a mask share one.
 TAKEN = {
     "gemm": {"a": "a", "b": "b", "to": "to", "bias": "other", "mask": "other"},
     "head": {"a": "a", "labels": "b", "to": "to"}, "sums": {"a": "a", "to": "to"}, "in": {"to": "to"},
     "out": {"a": "a"},
 }
+FILL = {"fill": {"to": "to"}}  # of a core with windows
 
 
 def error_of(beginning: str) -> int:
@@ -42,6 +45,11 @@ def drive_kind(m: Module, kind: Signal, use: Value, choose: Callable[[int, int],
                 m.d.comb += kind.eq(choose(*map(KINDS.index, kinds)))
 
 
+def taken_by(geometry: Geometry) -> dict[str, dict[str, str]]:
+    """Return what the units of a core take: see `TAKEN`."""
+    return TAKEN | (FILL if geometry.windows else {})
+
+
 def unit_of(operation: str) -> int:
     """Return the number of the unit that executes an operation, among those that have a bit of their own."""
     return UNITS.index(OPERATIONS[operation].unit) - 1
@@ -56,6 +64,8 @@ def issue_layout(geometry: Geometry) -> data.StructLayout:
         **dict.fromkeys(SLOTS, place), **dict.fromkeys(FLAGS, 1),
         **(dict.fromkeys(("count_a", "count_b"), 1) if geometry.adaptive else {}),
         **(dict.fromkeys(("a_given", "b_given"), 1) if geometry.scaled else {}),
+        **({**dict.fromkeys(SHAPED, shape_layout(geometry)), "fills": 1, "value": geometry.bits}
+           if geometry.windows else {}),
         "use": USE, "plane": FIELDS["plane"][0],
         "a_mode": mode_layout(p.system), "b_mode": mode_layout(p.system), "a_part": part, "b_part": part,
         "to_part": data.StructLayout({"vector": VECTOR, "pitch": VECTOR, "lane": FIELDS["lane"][0]}),

@@ -11,7 +11,10 @@ from ...golden.core.instructions import FIELDS, KINDS, OPCODE, OPERATIONS
 from ...golden.update import SGDParameters
 from ..array.layouts import size_of
 
-__all__ = ["SIZE", "Geometry", "fields_of", "least_power", "piece_layout", "place_layout", "read_layout", "size_of"]
+__all__ = ["NUMBER", "SIZE", "Geometry", "fields_of", "kept_layout", "least_power", "piece_layout", "place_layout",
+           "read_layout", "shape_layout", "size_of"]
+
+NUMBER = SIZE + 2  # bits of a place in a row of a tensor, which may be beyond either end
 
 
 def least_power(number: int) -> int:
@@ -45,6 +48,8 @@ class Geometry:
         Of X, D and W: the memory that has it, and the first of its blocks there.
     depths : dict of str to int
         Blocks of each memory.
+    windows : bool
+        There are windows and taps.
     chooses, adaptive, scaled : bool
         Precisions may be chosen; tensors may choose theirs; operands have a scale of the whole tensor.
     needs_modes : bool
@@ -115,6 +120,10 @@ class Geometry:
         return {name.lower(): blocks[name] for name in "XDW"}
 
     @property
+    def windows(self) -> bool:
+        return self.parameters.windows
+
+    @property
     def chooses(self) -> bool:
         return self.parameters.policies != ("constant",)
 
@@ -154,6 +163,37 @@ def place_layout(geometry: Geometry) -> data.StructLayout:
         "memory": FIELDS["memory"][0], "block": geometry.block, "stride": geometry.block, "top": geometry.low,
         "left": SIZE, "rows": SIZE, "columns": SIZE,
     })
+
+
+def shape_layout(geometry: Geometry) -> data.StructLayout:
+    """Return the layout of a window or of taps, for a walk through it from its first element on.
+
+    An image is one row of its tensor. An element lies at a number of its line, and lines at numbers of the image: these
+    count from the image's first number, and may be below it. ``taps``: outputs are counted, and take turns first; the
+    kernel is the image. See `golden.core.Window`.
+
+    - ``height``, ``line``: lines of an image, and numbers of a line.
+    - ``across``, ``down``, ``count``: places of a row, and of an image; outputs.
+    - ``run``, ``turns``: numbers that follow each other, and how many such runs have the same line.
+    - ``step``, ``step_x``, ``step_y``: lines from place to place; numbers, across and down.
+    - ``y0``, ``x0``, ``b0``: of an image's first place the line, the number in its line, and the line's number.
+    - ``safe``: a row is a pixel of the image.
+    - Of the first row: ``image``, or output, and the first ``block`` of its row of blocks; its place ``x`` and ``y``
+      with ``q``, ``py`` and ``b``, as ``x0``, ``y0`` and ``b0``. Of the first column: element ``e`` of run ``tx``, and
+      how far ``qt``, ``pyt`` and ``bt`` the run is away.
+    """
+    return data.StructLayout({
+        "windowed": 1, "taps": 1, "reverse": 1, "safe": 1, "height": 8, "line": SIZE, "across": 8, "down": 8,
+        "turns": 4, "run": SIZE, "count": SIZE, "step": 4, "step_x": 18, "step_y": NUMBER,
+        "y0": signed(6), "x0": signed(19), "b0": NUMBER,
+        "image": SIZE, "block": geometry.block, "x": 8, "y": 8, "q": signed(27), "py": signed(13), "b": NUMBER,
+        "e": SIZE, "tx": 4, "qt": signed(19), "pyt": signed(6), "bt": NUMBER,
+    })
+
+
+def kept_layout(geometry: Geometry) -> data.StructLayout:
+    """Return the layout of what a part of a window is found by: its first row and column, and the window's numbers."""
+    return data.StructLayout({"row": SIZE, "column": SIZE, "places": SIZE, "channels": 14})
 
 
 def read_layout(geometry: Geometry) -> data.StructLayout:

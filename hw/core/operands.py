@@ -15,14 +15,15 @@ from ...golden.words import STAGES
 from ..array.layouts import mode_layout
 from ..pipeline import UNCHECKED, signals
 from ..words import AddressedWords
-from .issue import CODES, FLAGS, SLOTS, TAKEN, drive_kind, error_of, issue_layout
+from .issue import CODES, FLAGS, SHAPED, SLOTS, drive_kind, error_of, issue_layout, taken_by
 from .layouts import SIZE, Geometry, fields_of
 from .tensors import LOOKED, entry_layout
 
 __all__ = ["Operands"]
 
-OPERATION, UNDEFINED, UNREACHED, UNALIGNED, UNFIT, CLASSES, METHOD, MODELESS = map(error_of, (
-    "an operation", "a tensor that", "a memory", "vectors that", "sizes of", "more classes", "a method", "an operand"))
+OPERATION, UNDEFINED, UNREACHED, UNALIGNED, UNFIT, CLASSES, METHOD, MODELESS, STRANGE = map(error_of, (
+    "an operation", "a tensor that", "a memory", "vectors that", "sizes of", "more classes", "a method", "an operand",
+    "a window that"))
 MODES = FIELDS["kind"][0] + FIELDS["layer"][0]
 
 
@@ -75,14 +76,15 @@ class Operands(wiring.Component):
         m = Module()
         issue, code = self.issue, self.word[:5]
         gemm = fields_of(self.word, "gemm")
-        is_ = {name: Signal(name=f"is_{name}") for name in TAKEN}
-        m.d.comb += [is_[name].eq(code == CODES[name]) for name in TAKEN]
+        units = taken_by(self.geometry)
+        is_ = {name: Signal(name=f"is_{name}") for name in units}
+        m.d.comb += [is_[name].eq(code == CODES[name]) for name in units]
 
         # Which tensors there are, and which of them is looked for.
         needed = Signal(len(SLOTS), name="needed")
         slot = Signal(range(len(SLOTS) + LOOKED), name="slot")
         numbers = Array(Signal(range(TENSORS), name=f"number_{name}") for name in SLOTS)
-        for name, taken in TAKEN.items():
+        for name, taken in units.items():
             fields = fields_of(self.word, name)
             with m.If(is_[name]):
                 for field, target in taken.items():
@@ -106,9 +108,13 @@ class Operands(wiring.Component):
         use = Mux(is_["gemm"], gemm["use"], Mux(is_["head"], fields_of(self.word, "head")["use"],
                                                fields_of(self.word, "sums")["use"]))
         m.d.comb += [
+            *([issue.fills.eq(is_["fill"]), issue.value.eq(fields_of(self.word, "fill")["value"])]
+              if self.geometry.windows else []),
             *(issue[name].eq(gemm[name]) for name in FLAGS), issue.use.eq(use), issue.plane.eq(plane),
         ]
 
+        # Of a mask or a bias: it is a window; it is the same one as that of the result, or neither is one.
+        self.other_windowed, self.alike = signals("other_windowed other_alike")
         wrong = Signal.like(self.error, name="wrong")
         errors = self._wrong(m, is_, plane)
         for condition, error in reversed(errors):
@@ -129,6 +135,8 @@ class Operands(wiring.Component):
                 for number, name in enumerate(SLOTS):
                     with m.If((slot == number + LOOKED) & needed[number]):
                         m.d.sync += [issue[name][field].eq(self.looked[field]) for field, _ in issue[name].shape()]
+                        if self.geometry.windows:
+                            m.d.sync += self._shaped(number)
                         with m.If(~self.looked.known):
                             m.d.comb += self.error.eq(UNDEFINED)
                             m.next = "IDLE"
@@ -218,6 +226,18 @@ class Operands(wiring.Component):
                     m.d.sync += begun.eq(random.begin)
         return fresh[1]
 
+    def _shaped(self, slot: int) -> list:
+        """Keep the shape of a tensor that was looked at; of a mask, or a bias, whether it is that of the result."""
+        shape = self.looked.window
+        if slot < len(SHAPED):
+            return [self.issue[SHAPED[slot]].eq(shape)]
+        return [self.other_windowed.eq(shape.windowed), self.alike.eq(
+            (shape.windowed == self.issue.to_shape.windowed) & (~shape.windowed | self._same(shape)))]
+
+    def _same(self, shape: Any) -> Value:
+        """Return whether a shape is that of the result, wherever both lie."""
+        return Cat(shape[name] == self.issue.to_shape[name] for name, _ in shape.shape() if name != "block").all()
+
     def _wrong(self, m: Module, is_: dict[str, Signal], plane: Value) -> list[tuple[Value, int]]:
         """Return what makes an instruction impossible, and the error's code; the first one counts."""
         g, p, issue = self.geometry, self.geometry.parameters, self.issue
@@ -236,6 +256,18 @@ class Operands(wiring.Component):
         ]
         aligned = [~Mux(across, place.top, place.left[:g.low])[:g.low - g.along].any()
                    for place, across in ((a, issue.across_a), (b, issue.across_b))]
+        strange: list[tuple[Value, int]] = []
+        if g.windows:
+            windowed = [issue[name].windowed for name in SHAPED]
+            aligned = [each | is_window for each, is_window in zip(aligned, windowed)]
+            strange = [(
+                gemm & (windowed[2] & (issue.update | ~issue.to_shape.safe)
+                        | Mux(issue.biased, self.other_windowed, issue.masked & ~self.alike))
+                | sums & (windowed[0] & ~issue.a_shape.safe | windowed[2]) | head & Cat(windowed).any()
+                | (in_ | is_["fill"]) & windowed[2] | out & windowed[0], STRANGE)]
+            filled = fields_of(self.word, "fill")
+            strange += [(is_["fill"] & (~lies(to, "XD") | filled["plane"].any()), UNREACHED),
+                        (is_["fill"] & filled["value"][g.bits:].any(), OPERATION)]
         groups = (k + (p.system.group - 1))[group:]
         pitches = [Mux(part.pitch.any(), part.pitch, groups) for part in (issue.a_part, issue.b_part)]
         methods = Cat(self.method == METHODS.index(name) for name in p.updates).any()
@@ -258,6 +290,7 @@ class Operands(wiring.Component):
             (gemm & ((k != depth) | (to.rows != m_) | (to.columns != n)
                      | issue.biased & ((other.rows != 1) | (other.columns != n))
                      | issue.masked & ((other.rows != m_) | (other.columns != n)) | (pitches[0] != pitches[1])), UNFIT),
+            *strange,
             (head & ((a.rows != to.rows) | (a.columns != to.columns) | (b.rows != 1) | (b.columns != a.rows)), UNFIT),
             (sums & ((to.rows != 1) | (to.columns != a.columns)), UNFIT),
             (in_ & lies(to, "L") & (to.rows != 1), UNFIT),

@@ -17,11 +17,12 @@ from ..array.grid import FreeCell
 from ..array.path import Path
 from ..array.walker import Walker
 from ..circuits import circuits_of
-from ..pipeline import elastic, signals
+from ..pipeline import elastic, signals, stage
 from .gather import result_layout
 from .issue import drive_kind
 from .layouts import Geometry, read_layout
 from .memories import READ
+from .patches import Patches, gathered, located, segment_layout, tensor_layout
 from .scales import Scales
 from .statistics import CHOICE, Counting, choice_layout, key_of
 
@@ -35,7 +36,8 @@ def product_layout(geometry: Geometry) -> data.StructLayout:
                                  "first": geometry.low, **({"along": geometry.along} if geometry.along else {}),
                                  "source": 1, **p.system.modes, "vector": VECTOR,
                                  **({"counts": 1} if geometry.adaptive else {}),
-                                 **({"given": 1} if geometry.scaled else {})})
+                                 **({"given": 1} if geometry.scaled else {}),
+                                 **({"tensor": tensor_layout(geometry)} if geometry.windows else {})})
     return data.StructLayout({"m": SIZE, "n": SIZE, "k": SIZE, "first": 1, "last": 1, "a": operand, "b": operand,
                               "use": USE, "pitch": VECTOR, "key": 64})
 
@@ -125,19 +127,36 @@ class Products(wiring.Component):
         counts = self._counts(m, starts) if self.geometry.adaptive else [{}, {}]
         steps = [{"source": Cat(sources[side], C(side, 1)), **counts[side]} for side in (0, 1)]
         free = [Signal(name=f"free{side}") for side in range(p.converters)]
+        # A vector of a window goes on in segments, which take a cycle more.
+        windows, room, patches = self.geometry.windows, free, list[Patches]()
+        if windows:
+            room, patches = [Signal(name=f"room{side}") for side in range(p.converters)], self._patches(m, starts)
+            steps = [{**step, "segment": each.segment.as_value()} for step, each in zip(steps, patches)]
+        if p.converters == 2:
+            takes = [walker.wants & room[side] for side, walker in enumerate(walkers)]
+        else:
+            turn = rows_first(rows, columns)
+            if windows:
+                turn = self._kept_turn(m, turn, patches)
+            takes = [rows.wants & turn & room[0], columns.wants & ~turn & room[0]]
+        for number, (walker, take) in enumerate(zip(walkers, takes)):
+            if windows:
+                m.d.comb += patches[number].go.eq(take)
+                take = take & patches[number].ends
+            m.d.comb += walker.go.eq(take)
         if p.converters == 2:
             asked = [{"valid": walker.wants, "vector": walker.vector.as_value(), **steps[side]}
                      for side, walker in enumerate(walkers)]
-            m.d.comb += [walker.go.eq(walker.wants & free[side]) for side, walker in enumerate(walkers)]
         else:
-            turn = rows_first(rows, columns)
             vector = Signal.like(rows.vector, name="vector")
-            m.d.comb += [
-                rows.go.eq(rows.wants & turn & free[0]), columns.go.eq(columns.wants & ~turn & free[0]),
-                vector.eq(Mux(turn, rows.vector, columns.vector)), vector.of.eq(~turn),
-            ]
+            m.d.comb += [vector.eq(Mux(turn, rows.vector, columns.vector)), vector.of.eq(~turn)]
             asked = [{"valid": Mux(turn, rows.wants, columns.wants), "vector": vector.as_value(),
                       **{name: Mux(turn, one, steps[1][name]) for name, one in steps[0].items()}}]
+        placed = [stage(m, room[side], f"placed{side}", **asked[side]) for side in range(p.converters) if windows]
+        for side, now in enumerate(placed):
+            m.d.comb += room[side].eq(~now.valid | free[side])
+            found = located(m, f"located{side}", self.geometry, data.View(segment_layout(self.geometry), now.segment))
+            asked[side] = {name: value for name, value in vars(now).items() if name != "segment"} | found
         held = []
         for side, path in enumerate(paths):
             granted, request = getattr(self, f"granted{side}"), getattr(self, f"request{side}")
@@ -157,12 +176,18 @@ class Products(wiring.Component):
             ]
             if scales:
                 self._scan(m, scales, side, path, held[side], sources)
+            if windows:
+                found = gathered(m, f"gathered{side}", self.geometry, granted, now, getattr(self, f"found{side}"))
+                m.d.comb += [path.valid.eq(granted & now.last), Value.cast(path.elements).eq(found)]
+                with m.If(~now.plain):
+                    m.d.comb += [request[name].eq(getattr(now, name)) for name in ("block", "row", "column", "down")]
 
         # A product of another key waits until no vector is under way.
         longest = paths[0].fetch + paths[0].delay + 2  # no word is needed later
         quiet = Signal(range(longest + 1), name="quiet")
         key = Signal(64)
-        m.d.comb += under_way.eq(Cat(walker.go for walker in walkers).any() | Cat(each.valid for each in held).any())
+        m.d.comb += under_way.eq(Cat(walker.go for walker in walkers).any() |
+                                 Cat(each.valid for each in (*held, *placed)).any())
         with m.If(under_way):
             m.d.sync += quiet.eq(0)
         with m.Elif(quiet != longest):
@@ -219,6 +244,25 @@ class Products(wiring.Component):
                 own["granted"].eq(getattr(self, f"granted{side}")), path.valid.eq(0),
                 getattr(self, f"source{side}").eq(Cat(Mux(second, sources[1], sources[0]), second)),
             ]
+
+    def _patches(self, m: Module, starts: Value) -> list[Patches]:
+        """Return the walks through both operands' windows."""
+        product, found = self.i.payload, []
+        for name, operand in (("a", product.a), ("b", product.b)):
+            m.submodules[f"{name}_patches"] = patches = Patches(self.geometry)
+            m.d.comb += [patches.start.eq(starts), patches.tensor.eq(operand.tensor),
+                         patches.across.eq(operand.transposed), patches.length.eq(product.k)]
+            found.append(patches)
+        return found
+
+    @staticmethod
+    def _kept_turn(m: Module, turn: Value, patches: list[Patches]) -> Signal:
+        """Return whose turn it is: no other one's before a vector has ended."""
+        rows, within, kept = signals("turn within kept_turn")
+        m.d.comb += rows.eq(Mux(within, kept, turn))
+        with m.If(Cat(each.go for each in patches).any()):
+            m.d.sync += [within.eq(~Mux(rows, patches[0].ends, patches[1].ends)), kept.eq(rows)]
+        return rows
 
     def _counts(self, m: Module, starts: Value) -> list[dict[str, Signal]]:
         """Return whether each operand is counted, and for which tensor."""

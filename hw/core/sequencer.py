@@ -11,7 +11,7 @@ from ...golden.core.instructions import COUNTERS, FIELDS, OPCODE, REGISTERS, SEM
 from ...golden.core.report import ERRORS
 from ...golden.update import METHODS
 from ..pipeline import UNCHECKED
-from .issue import CODES, TAKEN, error_of, issue_layout, unit_of
+from .issue import CODES, error_of, issue_layout, taken_by, unit_of
 from .layouts import Geometry, fields_of, size_of
 from .operands import Operands
 from .precisions import POLICY, Precisions
@@ -22,7 +22,7 @@ from .tokens import COUNT, TOKEN
 __all__ = ["CLEARED", "Sequencer"]
 
 # The kinds of instructions.
-HALT, SYNC, DEFINES, TAKES = ("halt",), ("sync",), ("tensor", "view", "flip"), tuple(TAKEN)
+HALT, SYNC = ("halt",), ("sync",)
 WRITES, LOOPING, TOKENS = ("set", "step", "mode", "part"), ("loop", "end"), ("signal", "wait")
 LOOPS = 3
 CLEARED = 7  # bits of an index that clears what a program begins with
@@ -99,8 +99,10 @@ class Sequencer(wiring.Component):
         waits: Value = C(0, 1)
         # What kind of instruction it is is known beside its word.
         chosen = tuple(name for policy in p.policies for name in POLICY.get(policy, ()))
+        defines = ("tensor", "view", "flip", *(("window", "taps") if g.windows else ()))
+        takes = tuple(taken_by(g))
         kinds = {names: Signal(name=f"is_{names[0]}") for names in
-                 (HALT, DEFINES, TAKES, SYNC, WRITES, LOOPING, TOKENS, *([chosen] if g.chooses else []))}
+                 (HALT, defines, takes, SYNC, WRITES, LOOPING, TOKENS, *([chosen] if g.chooses else []))}
 
         def is_of(names: tuple[str, ...], word: Value) -> Value:
             return Cat(word[:OPCODE] == CODES[name] for name in names).any()
@@ -205,10 +207,10 @@ class Sequencer(wiring.Component):
                     m.d.comb += failed.eq(OPERATION)
                 with m.If(kinds[HALT]):
                     m.next = "DRAIN"
-                with m.If(kinds[DEFINES]):
+                with m.If(kinds[defines]):
                     m.d.comb += tensors.start.eq(1)
                     m.next = "DEFINE"
-                with m.If(kinds[TAKES]):
+                with m.If(kinds[takes]):
                     m.d.comb += operands.start.eq(1)
                     m.next = "LOOK"
                 with m.If(kinds[SYNC] & self.idle.all()):
@@ -237,7 +239,7 @@ class Sequencer(wiring.Component):
                 m.d.comb += failed.eq(operands.error)
                 with m.If(operands.done):
                     m.d.sync += self.valid.eq(Cat(
-                        Cat(code == CODES[name] for name in TAKEN if unit_of(name) == unit).any()
+                        Cat(code == CODES[name] for name in takes if unit_of(name) == unit).any()
                         for unit in range(len(UNITS) - 1)))
                     m.next = "ISSUE"
                 stops()

@@ -11,8 +11,9 @@ from ...golden.words import VECTOR
 from ..floating import FloatAdder
 from ..pipeline import UNCHECKED, signals, stage
 from .epilogue import ADDER
-from .layouts import SIZE, Geometry, piece_layout, place_layout, read_layout
+from .layouts import NUMBER, SIZE, Geometry, piece_layout, place_layout, read_layout, shape_layout
 from .memories import READ
+from .places import pixels
 
 __all__ = ["Sums"]
 
@@ -30,6 +31,8 @@ class Sums(wiring.Component):
         An instruction, with what follows; it is executed.
     a, to : In
         Places: of the tensor, and of its sums. They stay while it is executed.
+    shape : In
+        With windows: the one of `a`; see `shape_layout`.
     first, lane : In
         Of the first sum's random word.
     wanted, request, granted, found : Out, Out, In, In
@@ -42,6 +45,7 @@ class Sums(wiring.Component):
         self.geometry = g = geometry
         place = place_layout(g)
         super().__init__({
+            **({"shape": In(shape_layout(g))} if g.windows else {}),
             "start": In(1), "busy": Out(1), "a": In(place), "to": In(place), "first": In(VECTOR), "lane": In(4),
             "wanted": Out(1), "request": Out(read_layout(g)), "granted": In(1),
             "found": In(data.ArrayLayout(g.bits, g.side)),
@@ -69,7 +73,7 @@ class Sums(wiring.Component):
         block = Signal(g.block)
         wait = Signal(range(READ + ADDER + 3))
         out = Signal(range(period + 1))
-        right = Signal(range(side + span))
+        right = Signal(NUMBER if g.windows else range(side + span))
         there = Signal(init=1, name="there")
 
         down = Signal(SIZE + 1)
@@ -79,6 +83,14 @@ class Sums(wiring.Component):
             self.request.block.eq(block + (right >> low)), self.request.row.eq(down[:low]),
             self.request.column.eq(right[:low]),
         ]
+        walk: Any = None
+        if g.windows:
+            next_line, next_span = signals("next_line next_span")
+            walk = pixels(m, "pixel", self.shape, start=next_span, moves=next_line)
+            with m.If(self.shape.windowed):
+                m.d.comb += [
+                    down.eq(a.top + walk.image), right.eq(a.left[:low] + walk.number + column + turn * width),
+                ]
         # Compared all the time: a line takes some cycles.
         m.d.sync += ends.eq(line == a.rows - 1)
         goes = self.wanted & self.granted
@@ -120,13 +132,19 @@ class Sums(wiring.Component):
         with m.FSM(name="state") as states:
             with m.State("IDLE"), m.If(self.start):
                 m.d.sync += [column.eq(0), left.eq(a.columns), line.eq(0), turn.eq(0), block.eq(a.block)]
+                if walk:
+                    m.d.comb += next_span.eq(1)
+                    with m.If(self.shape.windowed):
+                        m.d.sync += block.eq(self.shape.block)
                 m.d.sync += asks.eq(1)
                 m.next = "ADD"
             with m.State("ADD"), m.If(goes | ~there):
                 m.d.sync += [turn.eq(turn + 1), there.eq((turn + 1) * width < left)]
                 with m.If(turn == period - 1):
                     m.d.sync += [turn.eq(0), there.eq(1), line.eq(line + 1)]
-                    with m.If(down[:low].all()):
+                    if walk:
+                        m.d.comb += next_line.eq(1)
+                    with m.If(down[:low].all() & (~self.shape.windowed | walk.last) if walk else down[:low].all()):
                         m.d.sync += block.eq(block + a.stride)
                     with m.If(ends):
                         m.d.sync += [wait.eq(0), out.eq(0), asks.eq(0)]
@@ -146,6 +164,10 @@ class Sums(wiring.Component):
                         m.next = "IDLE"
             with m.State("NEXT"):
                 m.d.sync += [block.eq(a.block + (column >> low)), asks.eq(1)]
+                if walk:
+                    m.d.comb += next_span.eq(1)
+                    with m.If(self.shape.windowed):
+                        m.d.sync += block.eq(self.shape.block)
                 m.next = "ADD"
         m.d.comb += self.busy.eq(~states.ongoing("IDLE"))
         return m

@@ -10,21 +10,25 @@ from ...golden.core.instructions import FIELDS, MEMORIES, TENSORS, WORD
 from ...golden.core.report import ERRORS
 from ..pipeline import UNCHECKED
 from .issue import CODES, error_of
-from .layouts import SIZE, Geometry, fields_of, place_layout
+from .layouts import SIZE, Geometry, fields_of, kept_layout, place_layout, shape_layout
+from .shapes import Shapes
 
 __all__ = ["LOOKED", "Tensors", "entry_layout"]
 
 LOOKED = 2  # cycles from a tensor's number to its place
 
-UNDEFINED, BEYOND, UNREACHED, OUTSIDE = map(error_of, ("a tensor that", "a part beyond", "a memory", "a tensor beyond"))
+UNDEFINED, BEYOND, UNREACHED, OUTSIDE, STRANGE = map(error_of, (
+    "a tensor that", "a part beyond", "a memory", "a tensor beyond", "a window that"))
 LABELS = MEMORIES.index("L")
 STRIDE = FIELDS["stride"][0]
 
 
 def entry_layout(geometry: Geometry) -> data.StructLayout:
     """Return the layout of a tensor's place, that of its other half, and whether it is defined."""
-    return data.StructLayout({**{name: field.shape for name, field in place_layout(geometry)},
-                              "other": geometry.block, "known": 1})
+    return data.StructLayout({
+        **{name: field.shape for name, field in place_layout(geometry)}, "other": geometry.block, "known": 1,
+        **({"window": shape_layout(geometry), "kept": kept_layout(geometry)} if geometry.windows else {}),
+    })
 
 
 class Tensors(wiring.Component):
@@ -65,13 +69,15 @@ class Tensors(wiring.Component):
         code = self.word[:5]
         tensor, view, flip = (fields_of(self.word, name) for name in ("tensor", "view", "flip"))
         views = code == CODES["view"]
+        shaped = Cat(code == CODES[name] for name in ("window", "taps")).any()
+        of_another = views | shaped if g.windows else views
         # The table answers late in a cycle.
         found: Any = Signal(entry, name="found", reset_less=True)
         m.d.sync += found.eq(read.data)
         made: Any = Signal(entry)
         m.d.comb += [
             self.looked.eq(found),
-            read.addr.eq(Mux(self.start, Mux(views, view["of"], flip["number"]), self.look)),
+            read.addr.eq(Mux(self.start, Mux(of_another, view["of"], flip["number"]), self.look)),
             write.addr.eq(Mux(self.clear, self.index, flip["number"])),
             write.data.eq(Mux(self.clear, 0, made)), write.en.eq(self.clear | self.done),
         ]
@@ -90,6 +96,15 @@ class Tensors(wiring.Component):
         def ends(first: Value, count: Value) -> Value:
             return first + count - 1
 
+        shapes: Any = None
+        if g.windows:
+            m.submodules.shapes = shapes = Shapes(g)
+            m.d.comb += [
+                shapes.word.eq(self.word), shapes.block.eq(made.block), shapes.stride.eq(made.stride),
+                shapes.top.eq(made.top), shapes.tall.eq(made.rows), shapes.wide.eq(made.columns),
+                shapes.before.eq(made.window), shapes.known.eq(made.kept),
+            ]
+
         # What is wrong is told in the end: nothing of the tensor is kept then.
         wrong = Signal.like(self.error, name="wrong")
         with m.FSM(name="state"):
@@ -104,6 +119,7 @@ class Tensors(wiring.Component):
                     m.d.sync += [
                         *(made[name].eq(tensor[name])
                           for name in ("memory", "stride", "top", "left", "rows", "columns")),
+                        *([made.window.windowed.eq(0)] if g.windows else []),
                         made.known.eq(1), block.eq(tensor["block"]), other.eq(tensor["other"]),
                         rest.eq(tensor["stride"]),
                         down.eq(Mux(labels, 0, ends(tensor["top"], tensor["rows"]) >> low)),
@@ -134,11 +150,40 @@ class Tensors(wiring.Component):
                         m.d.sync += wrong.eq(BEYOND)
                     with m.If(~found.known | ~view["rows"].any() | ~view["columns"].any()):
                         m.d.sync += wrong.eq(UNDEFINED)
+                    if g.windows:
+                        with m.If(found.window.windowed):
+                            m.d.sync += [
+                                made.top.eq(found.top), made.left.eq(found.left),
+                                made.kept.row.eq(found.kept.row + view["row"]),
+                                made.kept.column.eq(found.kept.column + view["column"]),
+                            ]
+                            m.next = "SHAPE"
+                if g.windows:
+                    with m.Elif(shaped):
+                        m.d.sync += made.eq(found)
+                        m.next = "SHAPE"
+                        with m.If(found.window.windowed | labels):
+                            m.d.sync += wrong.eq(STRANGE)
+                        with m.If(~found.known):
+                            m.d.sync += wrong.eq(UNDEFINED)
                 with m.Else():
                     m.d.sync += [made.eq(found), made.block.eq(found.other), made.other.eq(found.block)]
+                    if g.windows:
+                        m.d.sync += made.window.block.eq(found.window.block - found.block + found.other)
                     m.next = "DONE"
                     with m.If(~found.known):
                         m.d.sync += wrong.eq(UNDEFINED)
+            if g.windows:
+                with m.State("SHAPE"):
+                    m.d.comb += shapes.start.eq(1)
+                    m.next = "SHAPED"
+                with m.State("SHAPED"), m.If(shapes.done):
+                    m.d.sync += [made.window.eq(shapes.shape), made.kept.eq(shapes.kept)]
+                    with m.If(shaped):
+                        m.d.sync += [made.rows.eq(shapes.rows), made.columns.eq(shapes.columns)]
+                        with m.If(~wrong.any()):
+                            m.d.sync += wrong.eq(Mux(shapes.empty, UNDEFINED, Mux(shapes.wrong, STRANGE, 0)))
+                    m.next = "DONE"
             with m.State("ADD"):
                 m.d.sync += [away.eq(away + Mux(down[0], rest, 0)), rest.eq(rest << 1), down.eq(down >> 1)]
                 with m.If(~down[1:].any()):

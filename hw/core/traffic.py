@@ -23,7 +23,7 @@ def connect(m: Module, geometry: Geometry, u: SimpleNamespace) -> None:
     m : Module
     geometry : Geometry
     u : namespace
-        The units: products, epilogue, mover, sums, head, input, output.
+        The units: products, epilogue, mover, sums, head, input, output, and `fill` with windows.
     """
     g, p = geometry, geometry.parameters
     products, epilogue, mover, sums, head, input_, output = (
@@ -116,6 +116,12 @@ def connect(m: Module, geometry: Geometry, u: SimpleNamespace) -> None:
             clients.append((epilogue.o.valid & ends, epilogue.o.payload, Signal(name=f"{name}_stored")))
         if there("D"):
             clients.append((head.valid, head.piece, head.ready))
+        if g.windows and (there("X") or there("D")):
+            filling = Cat(is_in(u.fill.to, each) for each in "XD" if there(each)).any()
+            filled = Signal(name=f"{name}_filled")
+            clients.append((u.fill.valid & filling, u.fill.piece, filled))
+            with m.If(filling):
+                m.d.comb += u.fill.ready.eq(filled)
         inward = Signal(name=f"{name}_input")
         wanted = Cat(is_in(input_.to, each) for each in "XDW" if there(each)).any()
         clients.append((input_.valid & wanted, input_.piece, inward))

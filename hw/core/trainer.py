@@ -18,6 +18,7 @@ from ..pipeline import signals
 from ..unit import StreamUnit
 from .counters import BITS, Counters
 from .epilogue import Epilogue
+from .fill import Fill
 from .handing import hand_others, hand_products, hand_sums, move
 from .head import Head
 from .issue import error_of
@@ -91,6 +92,8 @@ class Trainer(StreamUnit):
         require(p.system.accumulator == p.work, "accumulator", p.system.accumulator, f"{p.work}, the work format")
         require(p.stored == p.work, "parameters", p.stored, f"{p.work}, the work format, in a circuit")
         self.geometry = g = Geometry(p)
+        require(not (g.windows and g.scaled), "windows", p.windows,
+                "false, in a circuit, because operands have a scale of the whole tensor")
         self.products, self.head = Products(g), Head(g)
         self.mover = Mover(g)
         transfers = Transfers(p)
@@ -161,6 +164,8 @@ class Trainer(StreamUnit):
                             opens={name: semaphores.open[number] for name, number in bit.items()},
                             products=products, epilogue=epilogue, tasks=tasks, mover=mover, sums=sums, head=head,
                             input=input_, output=output)
+        if g.windows:
+            m.submodules.fill = u.fill = Fill(g)
         hand_products(m, g, u)
         hand_sums(m, g, u)
         hand_others(m, u)
