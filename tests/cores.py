@@ -8,10 +8,10 @@ from functools import lru_cache
 import numpy as np
 from narrowgauge import catalog
 from narrowgauge.base.files import cache_folder
-from narrowgauge.golden import core, datasets, recipes
+from narrowgauge.golden import core, datasets, network, recipes
 from narrowgauge.golden.core import TrainerParameters
 from narrowgauge.golden.formats import PRESETS
-from narrowgauge.golden.network.models import layers_of
+from narrowgauge.golden.network.models import KINDS, layers_of
 
 DIGITS = datasets.load("digits").first(70, 45)
 
@@ -21,11 +21,24 @@ def recipe_of(name, work="bf16", update="plain", parameters=None, **settings):
     return recipes.keep(made, parameters, update).with_head(10)
 
 
-def run_of(recipe, hidden=(20,), **settings):
+def run_of(recipe, hidden=(20,), model="mlp", **settings):
     """Return (the run of a core, the arguments of `network.train`)."""
     usual = {"seed": 3, "epochs": 1, "batch": 32, "lr": 0.1} | settings
-    layers = layers_of("mlp", DIGITS, hidden, False)
-    return core.Run(recipe, layers, len(DIGITS.train_x), len(DIGITS.test_x), **usual), usual | {"hidden": hidden}
+    hidden = hidden if isinstance(model, str) else None
+    layers = layers_of(model, DIGITS, hidden, False)
+    return (core.Run(recipe, layers, len(DIGITS.train_x), len(DIGITS.test_x), **usual),
+            usual | {"hidden": hidden, "model": model})
+
+
+def convolutions(*entries):
+    """Return a network of convolutions, and a linear layer."""
+    return network.Model("own", tuple(KINDS["convolution"] | {"type": "convolution"} | entry for entry in entries) + (
+        {"type": "flatten"}, {"type": "linear", "batch_norm": False}))
+
+
+# Padding, a stride above it, and pixels that no place of the kernel meets.
+OWN = convolutions({"outputs": 2, "padding": 2}, {"outputs": 6, "kernel": 2, "stride": 3, "padding": 1},
+                   {"outputs": 4, "stride": 2, "padding": 1})
 
 
 def with_head_of(parameters, recipe):
@@ -51,12 +64,12 @@ def require_golden(model, vectors):
 SIZES = {"activations": 12288, "errors": 6400, "weights": 5120, "labels": 256}
 CORES = {
     "merged": {"rows": 2, "columns": 2, "converters": 1, "merged": True, "buffer": 2048},
-    "lanes": {"rows": 2, "columns": 3, "converters": 2, "lanes": 4, "buffer": 256, "program": 1024,
+    "lanes": {"rows": 2, "columns": 3, "converters": 2, "lanes": 4, "buffer": 256, "program": 1024, "windows": True,
               "updates": ("plain", "stochastic", "kahan"), "head": 4, "classes": 40, "error_rounding": "stochastic",
               "logits": PRESETS["fp16"], "policies": ("constant", "cyclic", "adaptive")},
     # For the sweep alone: one converter counts groups of both operands.
     "single": {"rows": 2, "columns": 2, "converters": 1, "merged": True, "buffer": 2048,
-               "policies": ("constant", "adaptive"), "layers": 2, "head": 2},
+               "policies": ("constant", "adaptive"), "layers": 2, "head": 2, "windows": True},
 }
 
 

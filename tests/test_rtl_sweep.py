@@ -37,6 +37,16 @@ def test_options_of_training(capsys, options):
 
 
 @pytest.mark.sweep
+def test_convolutions_of_digits(capsys):
+    """Two convolutions, the second with a stride, and a linear layer, in a core of 2 x 2 cells and one of 1 x 1."""
+    options = shlex.split("--model cnn --hidden 8,16 --examples 300,100")
+    told = identical(capsys, *options, "--core", "rows=2", "--core", "columns=2")
+    assert told["rtl"]["utilisation"] > 0.65
+    again = identical(capsys, *SMALL, *options, "--parts", "2")
+    assert again["digest"] == told["digest"]
+
+
+@pytest.mark.sweep
 @pytest.mark.parametrize("mantissa, share", [(4, 0.7), (2, 0.3)])
 def test_a_network_of_784_features(capsys, tmp_path, mantissa, share):
     """An epoch of 784-32-10 in a 4 x 4 core with 4 lanes, as for Fashion-MNIST: 4,000 examples come from the host."""

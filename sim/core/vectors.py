@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ...golden.array import Product
-from ...golden.core import Instruction, Program, TrainerParameters
+from ...golden.core import Instruction, Program, Taps, TrainerParameters, Window
 from ...golden.core.device import Device
 from ...golden.core.instructions import COUNTERS, KINDS, MEMORIES, REGISTERS, SIDES
 from ...golden.core.model import UNCOUNTED
@@ -19,7 +19,7 @@ from ..vectors import Vectors
 
 __all__ = ["trainer_random", "trainer_recorded", "trainer_vectors"]
 
-LARGER = 60  # a tensor of this number has parts
+LARGER, WHOLE = 60, 61  # a tensor of this number has parts, and a window
 STEP = Instruction("sync")  # golden does one instruction after the other
 
 
@@ -57,6 +57,57 @@ class _Maker:
             self.emit("tensor", number=LARGER, **place, rows=top + rows, columns=left + columns)
             self.emit("view", number=number, of=LARGER, row=top, column=left, rows=rows, columns=columns)
         return number
+
+    def images(self, memory: str, rows: int, columns: int, pixels: bool = False) -> list | None:
+        """Return where a window or taps, of any kind and with a part of so many rows and columns, would lie.
+
+        The answer is (rows and columns of the tensor, its first row and column, Window or Taps, row and column of the
+        part), or None where none was found. Rows of a result are `pixels` of an image.
+        """
+        rng = self.rng
+        for _ in range(20):
+            draw = {name: int(rng.integers(1, 7)) for name in ("height", "width", "down", "across")}
+            step, pad = int(rng.integers(1, 4)), int(rng.integers(0, 3))
+            shift_y, shift_x = (int(each) for each in rng.integers(0, 3, 2))
+            channels = int(rng.integers(1, 13))
+            shape: Window | Taps
+            if memory == "W":
+                kernel = int(rng.integers(1, 5))
+                shift_y, shift_x = (int(each) for each in rng.integers(0, min(step, kernel), 2))
+                taps_y, taps_x = (len(range(shift, kernel, step)) for shift in (shift_y, shift_x))
+                shape = Taps(kernel, columns + int(rng.integers(3)), taps_y, taps_x, step, shift_y, shift_x)
+                count, places = -(-rows // (taps_y * taps_x)) + int(rng.integers(3)), taps_y * taps_x
+                whole = kernel**2 * shape.channels
+                size = places * count, shape.channels
+            else:
+                taps_x, reverse = int(rng.integers(1, 4)), int(rng.integers(2))
+                taps_y = -(-columns // (taps_x * channels)) + int(rng.integers(2))
+                if pixels:
+                    channels, taps_y, taps_x, reverse, pad = columns + int(rng.integers(3)), 1, 1, 0, 0
+                    for name, along, shift in (("height", "down", shift_y), ("width", "across", shift_x)):
+                        draw[name] = (draw[along] - 1) * step + shift + 1 + int(rng.integers(2))
+                if taps_y > 15:
+                    continue
+                shape = Window(channels=channels, taps_y=taps_y, taps_x=taps_x, step=step, reverse=reverse,
+                               shift_y=shift_y, shift_x=shift_x, pad=pad, **draw)
+                places = shape.down * shape.across
+                count = -(-rows // places) + int(rng.integers(2))
+                whole = shape.height * shape.width * channels
+                size = places * count, taps_y * taps_x * channels
+            top, left = (int(rng.integers(self.side)) * int(rng.integers(2)) for _ in range(2))
+            if self.fits(memory, count, whole, top, left):
+                part = [int(rng.integers(0, most - least + 1)) for most, least in zip(size, (rows, columns))]
+                return [(count, whole), (top, left), shape, part]
+        return None
+
+    def window(self, memory: str, rows: int, columns: int, found: list) -> tuple[int, int]:
+        """Define what `images` found; return the numbers of the tensor and of the window's part."""
+        (count, whole), start, shape, part = found
+        tensor = self.tensor(memory, count, whole, *start)
+        number, self.numbers = self.numbers % LARGER, self.numbers + 1
+        self.emit("window" if isinstance(shape, Window) else "taps", number=WHOLE, of=tensor, **vars(shape))
+        self.emit("view", number=number, of=WHOLE, row=part[0], column=part[1], rows=rows, columns=columns)
+        return tensor, number
 
     def fits(self, memory: str, rows: int, columns: int, top: int = 0, left: int = 0) -> bool:
         """Return whether a memory has room for a tensor."""
@@ -147,19 +198,33 @@ def _gemm(maker: _Maker, update: bool, before: Callable[[_Maker], None] | None =
         biased = not update and second != "W" and rng.random() < 0.5 or not update and rng.random() < 0.4
         masked = not update and not biased and target == "D" and rng.random() < 0.5 and maker.fits("X", m, n)
         biased = biased and maker.fits("W", 1, n, 3, 5)
-        fields = {"a": maker.tensor(first, *shapes[0]), "b": maker.tensor(second, *shapes[1]),
-                  "to": maker.tensor(target, m, n, top, left)}
+        fields, wholes = {}, {}
+        for name, memory, shape in zip("ab", (first, second), shapes):
+            found = maker.images(memory, *shape[:2]) if p.windows and rng.random() < 0.6 else None
+            if found:
+                wholes[name], fields[name] = maker.window(memory, *shape[:2], found)
+                shapes["ab".index(name)] = found[0]
+            else:
+                wholes[name] = fields[name] = maker.tensor(memory, *shape)
+        result = maker.images(target, m, n, True) if p.windows and not update and rng.random() < 0.6 else None
+        if result:
+            wholes["to"], fields["to"] = maker.window(target, m, n, result)
+        else:
+            wholes["to"] = fields["to"] = maker.tensor(target, m, n, top, left)
         for name, shape in zip("ab", shapes):
             if rng.random() < 0.7:
-                maker.bring(fields[name], maker.numbers_of(*shape[:2]))
+                maker.bring(wholes[name], maker.numbers_of(*shape[:2]))
         if update:
             for plane in range(p.planes + 1):
                 if rng.random() < 0.5:
                     maker.bring(fields["to"], maker.numbers_of(m, n), plane)
         if biased:
             fields["bias"] = maker.tensor("W", 1, n, int(rng.integers(0, 4)), int(rng.integers(0, 6)))
-        if masked:
+        if masked and result and maker.fits("X", *result[0], *result[1]):
+            fields["mask"] = maker.window("X", m, n, result)[1]
+        elif masked and not result:
             fields["mask"] = maker.tensor("X", m, n)
+        masked = "mask" in fields
         if before:
             before(maker)
         if rng.random() < 0.5:
@@ -184,7 +249,7 @@ def _gemm(maker: _Maker, update: bool, before: Callable[[_Maker], None] | None =
             if place:
                 maker.emit("part", side=SIDES.index("to"), **place)
             maker.emit("gemm", **fields, **flags, **run)
-        maker.emit("out", a=fields["to"])
+        maker.emit("out", a=wholes["to"])
         for plane in range(1, p.planes + 1) if update else ():
             maker.emit("out", a=fields["to"], plane=plane)
         return
@@ -223,9 +288,27 @@ def _sums(maker: _Maker) -> None:
     left = int(rng.integers(0, side - columns + 1))
     to = maker.tensor("W", 1, columns, int(rng.integers(0, side)), left)
     maker.emit("part", side=SIDES.index("to"), vector=rng.integers(0, 1 << VECTOR - 3), lane=left % 16)
-    maker.emit("sums", a=maker.tensor("D", rows, columns), to=to, use=12)
+    found = maker.images("D", rows, columns, True) if maker.p.windows and rng.random() < 0.6 else None
+    a = maker.window("D", rows, columns, found)[1] if found else maker.tensor("D", rows, columns)
+    maker.emit("sums", a=a, to=to, use=12)
     for plane in range(maker.p.planes + 1):
         maker.emit("out", a=to, plane=plane)
+
+
+def _fill(maker: _Maker) -> None:
+    """A tensor of one number, anywhere in a larger one that is sent."""
+    rng, side = maker.rng, maker.side
+    rows, columns = (int(each) for each in rng.integers(1, 2 * side, 2))
+    memory = str(rng.choice(["X", "D"]))
+    if not maker.fits(memory, rows, columns):
+        return
+    whole = maker.tensor(memory, rows, columns)
+    maker.bring(whole, maker.numbers_of(rows, columns))
+    row, column = int(rng.integers(rows)), int(rng.integers(columns))
+    maker.emit("view", number=LARGER, of=whole, row=row, column=column, rows=rng.integers(1, rows - row + 1),
+               columns=rng.integers(1, columns - column + 1))
+    maker.emit("fill", to=LARGER, value=rng.integers(0, 1 << maker.p.work.width))
+    maker.emit("out", a=whole)
 
 
 def _cyclic(maker: _Maker) -> None:
@@ -313,6 +396,8 @@ def _transfers(parameters: TrainerParameters, count: int, seed: int, makes: dict
 def trainer_random(parameters: TrainerParameters, count: int, seed: int) -> tuple[np.ndarray]:
     """Return transfers: programs of any products, heads and sums at any place, with random numbers."""
     makes = {_product: 0.5, _move: 0.25, _head: 0.1, _sums: 0.15}
+    if parameters.windows:
+        makes |= {_fill: 0.1}
     if "cyclic" in parameters.policies:
         makes |= {_cyclic: 0.4}
     if "adaptive" in parameters.policies:

@@ -9,14 +9,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from cores import recipe_of
+from cores import convolutions, recipe_of
 from narrowgauge.golden import array, core, datasets, network, recipes
 from narrowgauge.golden.core import Instruction, Program, Run, Sequencer, TrainerParameters, assemble
 from narrowgauge.golden.core.instructions import OPERATIONS, UNITS, WORD, widths
 from narrowgauge.golden.core.timing import latencies
 from narrowgauge.golden.core.tokens import require_ordered
 from narrowgauge.golden.formats import PRESETS
-from narrowgauge.golden.network.models import KINDS, layers_of
+from narrowgauge.golden.network.models import layers_of
 from narrowgauge.golden.number_system import TENSORS
 from narrowgauge.golden.precision import threshold_code
 from narrowgauge.golden.softmax import SoftmaxParameters
@@ -53,10 +53,8 @@ def cut(sizes):
 
 CNN = {"model": "cnn", "hidden": (8, 16), "epochs": 1, "batch": 70}
 HEAD = dataclasses.replace(recipe_of("bfp"), softmax=SoftmaxParameters(PRESETS["bf16"], 10, 5, "stochastic"))
-# Padding, a stride above it, and pixels that no place of the kernel meets.
-OWN = network.Model("own", tuple(KINDS["convolution"] | {"type": "convolution"} | entry for entry in (
-    {"outputs": 5, "padding": 2}, {"outputs": 6, "kernel": 2, "stride": 3, "padding": 1},
-    {"outputs": 4, "stride": 2, "padding": 1})) + ({"type": "flatten"}, {"type": "linear", "batch_norm": False}))
+OWN = convolutions({"outputs": 5, "padding": 2}, {"outputs": 6, "kernel": 2, "stride": 3, "padding": 1},
+                   {"outputs": 4, "stride": 2, "padding": 1})  # like `cores.OWN`, and wider
 SPREAD = {
     "bfp": (recipe_of("bfp", mantissa=2), {}, {}),
     "bfp, truncated": (recipe_of("bfp", gradients_rounding="truncate"), {"hidden": ()}, {}),

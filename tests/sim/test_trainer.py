@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from cores import DIGITS, alone, core_of, recipe_of, run_of, with_head_of
+from cores import DIGITS, OWN, alone, core_of, recipe_of, run_of, with_head_of
 from narrowgauge.golden import core, network
 from narrowgauge.golden.core import COUNTED, RunHost, compiled
 from narrowgauge.golden.core.transfers import TOLD
@@ -32,6 +32,13 @@ CYCLE = {"policy": "cyclic", "low": 2, "high": 4, "cycles": 1}
      {"check": "instruction", "idle": 0.2}),
     ("lanes", recipe_of("fast", alpha=0.9, beta=0.7, reverse=True), {"epochs": 3, "batch": 35, "hidden": (36,)},
      {"parts": 2, "blocks": 2, "busy": 0.2}),
+    ("lanes", recipe_of("bfp", update="stochastic"), {"model": OWN, "batch": 16}, {"check": "step", "busy": 0.2}),
+    pytest.param("lanes", recipe_of("fast", update="kahan"), {"model": OWN, "batch": 16, "epochs": 2},
+                 {"check": "instruction", "parts": 2, "idle": 0.2}, marks=pytest.mark.sweep),
+    pytest.param("lanes", recipe_of("bfp", update="kahan"), {"model": "cnn", "hidden": (2, 5)},
+                 {"check": "step", "parts": 2}, marks=pytest.mark.sweep),
+    pytest.param("single", recipe_of("bfp", mantissa=2), {"model": OWN, "batch": 16}, {"check": "step"},
+                 marks=pytest.mark.sweep),
     *(pytest.param(name, recipe_of("fast", alpha=alpha), {"epochs": 4, "batch": 35, "hidden": (36,), "seed": seed},
                    {"parts": 2, "blocks": 2, "idle": 0.1}, marks=pytest.mark.sweep)
       for seed, alpha in enumerate((0.3, 0.6, 0.9)) for name in ("single", "lanes")),

@@ -134,6 +134,44 @@ def test_policies_that_cannot_be_stop_the_program(error, number, text):
         list(Sequencer(parameters.side, program, parameters.layers).issues())
 
 
+WINDOW = "height=4 width=4 channels=1 down=4 across=4 taps_y=1 taps_x=1 step=1"
+
+
+@pytest.mark.parametrize("error, number, text", [
+    ("a window that", FIRST, f"window t9 of=x {WINDOW} channels=2"),
+    ("a window that", FIRST, f"window t9 of=x {WINDOW} width=3"),
+    ("a window that", FIRST, "taps t9 of=w kernel=3 channels=2 taps_y=1 taps_x=1 step=1"),
+    ("a window that", FIRST, f"window t9 of=x {WINDOW} down=255 across=255"),
+    ("a window that", FIRST, f"window t9 of=y {WINDOW}"),
+    ("a window that", FIRST + 1, f"window t9 of=x {WINDOW}\nwindow t8 of=t9 {WINDOW}"),
+    ("a window that", FIRST + 1, f"window t9 of=x {WINDOW}\nin t9"),
+    ("a window that", FIRST + 1, f"window t9 of=x {WINDOW}\nout t9"),
+    ("a window that", FIRST + 1, f"window t9 of=x {WINDOW}\nhead a=t9 labels=y to=d"),
+    ("a window that", FIRST + 1, f"window t9 of=d {WINDOW}\nfill to=t9"),
+    ("a window that", FIRST + 2, f"window t9 of=d {WINDOW} pad=1\ntensor t8 memory=W rows=1 columns=1\n"
+                                 "sums a=t9 to=t8"),
+    ("a window that", FIRST + 3, f"window t9 of=d {WINDOW} down=1 across=2 step=4\n"
+                                 "tensor t8 memory=X stride=1 rows=32 columns=16\n"
+                                 "tensor t7 memory=W stride=1 rows=1 columns=16\ngemm a=t8 b=t7 to=t9"),
+    ("a window that", FIRST + 1, f"window t9 of=w {WINDOW} down=1 across=1\ngemm a=d b=x to=t9 update use=4"),
+    ("a tensor that was not", FIRST, f"window t9 of=x {WINDOW} taps_y=0"),
+    ("a tensor that was not", FIRST, f"window t9 of=t8 {WINDOW}"),
+    ("a part beyond", FIRST + 1, f"window t9 of=x {WINDOW}\nview t8 of=t9 row=250 rows=7 columns=1"),
+    ("sizes of", FIRST + 1, f"window t9 of=x {WINDOW}\ngemm a=t9 b=w to=d"),
+    ("a memory", FIRST, "fill to=w"), ("a memory", FIRST, "fill to=d plane=1"),
+    ("an operation", FIRST, "fill to=d value=65536"),
+])
+def test_windows_that_cannot_be_stop_the_program(error, number, text):
+    parameters, module, verilog = core_of("lanes")
+    model = model_of(parameters, module, verilog, idle=0.1)
+    # The last value of a field counts.
+    lines = [" ".join({word.partition("=")[0]: word for word in line.split()}.values())
+             for line in text.splitlines()]
+    model.send(assemble(USUAL + "\n".join(lines) + "\nsync\nhalt"), iter(()))
+    report = model.transfers.report(model.next())
+    assert (ERRORS[report["error"]][:len(error)], report["number"]) == (error, number)
+
+
 def test_activations_are_counted_where_they_are_operand_a():
     parameters, module, verilog = core_of("lanes")
     program = assemble(USUAL + "gemm a=d b=x to=w update use=4 count_b\nhalt")
