@@ -20,7 +20,7 @@ ENTRIES = (
         Bench(sim.trainer_random, sim.trainer_recorded, sim.trainer_vectors),
         small=BF16 | {"rows": 1, "columns": 2, "sums": 2, "converters": 1, "buffer": 64, "activations": 512,
                       "errors": 512, "weights": 512, "labels": 256, "program": 64, "adders": 1, "classes": 4},
-        corners=(NARROW, DIGITS | {"rows": 2, "columns": 3, "lanes": 4, "stream": 1, "head": 4,
+        corners=(NARROW, DIGITS | {"rows": 2, "columns": 3, "lanes": 4, "stream": 1, "head": 4, "windows": True,
                           "updates": ["plain", "grow"]}),
         shown=(NARROW,),
         macs=lambda p: p.rows * p.columns * p.system.group,

@@ -20,7 +20,7 @@ __all__ = ["CODES", "FLAGS", "SHAPED", "SLOTS", "drive_kind", "error_of", "issue
 CODES = {name: code for code, name in enumerate(OPERATIONS)}
 FLAGS = ("across_a", "across_b", "biased", "masked", "relu", "update", "continued", "open", "early")
 SLOTS = ("a", "b", "to", "other")
-SHAPED = ("a_shape", "b_shape", "to_shape")  # a mask has that of the result
+SHAPED = ("a_shape", "b_shape", "to_shape")
 # Of each operation of a unit: the slot of each of its tensors. A bias and a mask share one.
 TAKEN = {
     "gemm": {"a": "a", "b": "b", "to": "to", "bias": "other", "mask": "other"},

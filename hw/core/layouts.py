@@ -168,19 +168,19 @@ def place_layout(geometry: Geometry) -> data.StructLayout:
 def shape_layout(geometry: Geometry) -> data.StructLayout:
     """Return the layout of a window or of taps, for a walk through it from its first element on.
 
-    An image is one row of its tensor. An element lies at a number of its line, and lines at numbers of the image: these
-    count from the image's first number, and may be below it. ``taps``: outputs are counted, and take turns first; the
-    kernel is the image. See `golden.core.Window`.
+    An image is a row of its tensor: line by line, and in a line pixel by pixel. Of taps the image is a kernel, and
+    there is one for each output. See `golden.core.Window` and `golden.core.Taps`. All places may be outside the image.
 
     - ``height``, ``line``: lines of an image, and numbers of a line.
-    - ``across``, ``down``, ``count``: places of a row, and of an image; outputs.
-    - ``run``, ``turns``: numbers that follow each other, and how many such runs have the same line.
-    - ``step``, ``step_x``, ``step_y``: lines from place to place; numbers, across and down.
-    - ``y0``, ``x0``, ``b0``: of an image's first place the line, the number in its line, and the line's number.
-    - ``safe``: a row is a pixel of the image.
-    - Of the first row: ``image``, or output, and the first ``block`` of its row of blocks; its place ``x`` and ``y``
-      with ``q``, ``py`` and ``b``, as ``x0``, ``y0`` and ``b0``. Of the first column: element ``e`` of run ``tx``, and
-      how far ``qt``, ``pyt`` and ``bt`` the run is away.
+    - ``across``, ``down``: places, or taps. ``count``: images, or outputs. With ``taps`` outputs change fastest.
+    - ``run``: numbers that always follow each other. ``turns``: runs of a line, which go back with ``reverse``.
+    - ``step``: lines from a place to the one below. ``step_x``, ``step_y``: numbers to the next place, and below.
+    - ``y0``, ``b0``, ``x0``: an image's first place. This is its line, where the line begins, and the place in it.
+    - ``safe``: each row is a pixel of an image.
+    - The first row has ``image`` and place (``y``, ``x``). ``py``, ``b`` and ``q`` are as ``y0``, ``b0`` and ``x0``.
+      ``block`` is the first one of its row of blocks.
+    - The first column is number ``e`` of run ``tx``. From a place it is ``pyt`` lines away, ``bt`` numbers to the line,
+      and ``qt`` in it.
     """
     return data.StructLayout({
         "windowed": 1, "taps": 1, "reverse": 1, "safe": 1, "height": 8, "line": SIZE, "across": 8, "down": 8,

@@ -113,7 +113,7 @@ class Operands(wiring.Component):
             *(issue[name].eq(gemm[name]) for name in FLAGS), issue.use.eq(use), issue.plane.eq(plane),
         ]
 
-        # Of a mask or a bias: it is a window; it is the same one as that of the result, or neither is one.
+        # The bias or the mask is a window. It has the shape that the result has.
         self.other_windowed, self.alike = signals("other_windowed other_alike")
         wrong = Signal.like(self.error, name="wrong")
         errors = self._wrong(m, is_, plane)
@@ -227,7 +227,7 @@ class Operands(wiring.Component):
         return fresh[1]
 
     def _shaped(self, slot: int) -> list:
-        """Keep the shape of a tensor that was looked at; of a mask, or a bias, whether it is that of the result."""
+        """Keep the shape of a tensor that was looked at. A mask's shape is compared with the result's."""
         shape = self.looked.window
         if slot < len(SHAPED):
             return [self.issue[SHAPED[slot]].eq(shape)]
@@ -235,7 +235,7 @@ class Operands(wiring.Component):
             (shape.windowed == self.issue.to_shape.windowed) & (~shape.windowed | self._same(shape)))]
 
     def _same(self, shape: Any) -> Value:
-        """Return whether a shape is that of the result, wherever both lie."""
+        """Return whether a shape equals the result's. Both tensors may lie anywhere."""
         return Cat(shape[name] == self.issue.to_shape[name] for name, _ in shape.shape() if name != "block").all()
 
     def _wrong(self, m: Module, is_: dict[str, Signal], plane: Value) -> list[tuple[Value, int]]:

@@ -1,4 +1,4 @@
-"""Vectors of a window or of taps: what is read of them at once, and how it is put together."""
+"""Vectors of a window or of taps, which are read in segments and put together."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -21,11 +21,11 @@ def tensor_layout(geometry: Geometry) -> data.StructLayout:
 
 
 def segment_layout(geometry: Geometry) -> data.StructLayout:
-    """Return the layout of a part of a vector that is read at once: `length` lanes from lane `at` on.
+    """Return the layout of a segment: a part of a vector that one request reads, `length` lanes from lane `at` on.
 
-    ``q`` is the number in its line that lane 0 would have, and ``number`` that in the image. Outside the image, which
-    is where the number in the line or the line is, there are zeros. With ``down`` the lanes follow each other along a
-    column of the memory. ``plain``: it is a whole vector of no window.
+    ``q`` is the place in the image's line that lane 0 would have. ``number`` is where the line begins in the image.
+    Lanes outside the line are zero, and all lanes are if the line is outside the image, not ``inside``. With ``down``
+    the lanes lie along a column of the memory. A ``plain`` segment is a vector of an operand without a window.
     """
     lanes = geometry.parameters.system.group.bit_length()
     return data.StructLayout({
@@ -37,8 +37,8 @@ def segment_layout(geometry: Geometry) -> data.StructLayout:
 class Patches(wiring.Component):
     """Walks through an operand that is a window or taps, beside its `Walker`, from segment to segment.
 
-    Numbers along the reduction axis that follow each other in a row of the memory, or outputs in a column, are a
-    segment. It does not go beyond a vector. Places that do not lie side by side are segments of their own.
+    A segment ends with its vector. Before, it ends where the next number does not lie beside the last one in a row of
+    the memory. Outputs of a kernel lie in a column instead.
 
     Parameters
     ----------
@@ -47,11 +47,12 @@ class Patches(wiring.Component):
     Members
     -------
     start, tensor, across, length : In
-        Begin with an operand: see `tensor_layout`. Its rows are the matrix's, or with `across` its columns; so long.
+        Begin with an operand, whose vectors are rows of the matrix, or with `across` columns. A row has `length`
+        numbers. See `tensor_layout`.
     go : In(1)
         The segment is taken.
     segment, ends : Out
-        See `segment_layout`. It is the last one of its vector; so is each that is plain.
+        See `segment_layout`. This segment ends its vector, as a plain one always does.
     """
 
     def __init__(self, geometry: Geometry) -> None:

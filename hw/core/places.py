@@ -1,4 +1,4 @@
-"""Walks over the pixels of a window, one after the other: which image's, and where in it."""
+"""Walks over a window whose rows are pixels of images."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -58,9 +58,9 @@ def pixels(m: Module, name: str, shape: Any, *, start: Value, moves: Value) -> S
 
 
 class Places(wiring.Component):
-    """Keeps where the rows of a result lie, of the tiles' rows that come and of the next ones.
+    """Keeps where the rows of a result lie: those of the present row of tiles, and of the next one.
 
-    Results come tile by tile, and in a tile not row by row.
+    Results come tile by tile. Within a tile their rows may come in any order.
 
     Parameters
     ----------
@@ -73,11 +73,11 @@ class Places(wiring.Component):
     shape, active : In
         Of the product's result, while it is `active`; see `shape_layout`.
     label, there : In
-        The result at hand: which row of cells' rows, and that there is one.
+        There is a result, and its rows have this label.
     ready : Out(1)
         Its places are there.
     row, enable, pixel : In, In, Out
-        A row of cells. In the next cycle that is enabled, its pixel.
+        A row of cells, and a cycle later its pixel. The register between them needs `enable`.
     """
 
     def __init__(self, geometry: Geometry, array: ArrayParameters) -> None:

@@ -257,7 +257,7 @@ class Products(wiring.Component):
 
     @staticmethod
     def _kept_turn(m: Module, turn: Value, patches: list[Patches]) -> Signal:
-        """Return whose turn it is: no other one's before a vector has ended."""
+        """Return whether it is the rows' turn. The turn does not change within a vector."""
         rows, within, kept = signals("turn within kept_turn")
         m.d.comb += rows.eq(Mux(within, kept, turn))
         with m.If(Cat(each.go for each in patches).any()):

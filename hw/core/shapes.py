@@ -33,7 +33,7 @@ class Shapes(wiring.Component):
     block, stride, top, tall, wide : In
         Of the tensor: its place, rows and columns.
     before, known : In
-        Of a ``view``: the shape that it is a part of, and what is `kept` of the part.
+        For a ``view``: the whole window's shape, and what is `kept` of the part.
     shape, kept, rows, columns : Out
         See `shape_layout` and `kept_layout`; rows and columns of a new window.
     wrong, empty : Out(1)

@@ -19,7 +19,7 @@ from ..vectors import Vectors
 
 __all__ = ["trainer_random", "trainer_recorded", "trainer_vectors"]
 
-LARGER, WHOLE = 60, 61  # a tensor of this number has parts, and a window
+LARGER, WHOLE = 60, 61  # their tensors have parts: one is a matrix, the other one a window
 STEP = Instruction("sync")  # golden does one instruction after the other
 
 
@@ -296,7 +296,7 @@ def _sums(maker: _Maker) -> None:
 
 
 def _fill(maker: _Maker) -> None:
-    """A tensor of one number, anywhere in a larger one that is sent."""
+    """A tensor is filled with one number. It is a part of a larger one, which is sent then."""
     rng, side = maker.rng, maker.side
     rows, columns = (int(each) for each in rng.integers(1, 2 * side, 2))
     memory = str(rng.choice(["X", "D"]))
