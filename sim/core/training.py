@@ -107,8 +107,10 @@ class Simulation:
         self.report: dict[str, int] | None = None
         self.interrupted, self._step = False, -1  # the step of the codes that the core sent last
         self.model = CoreModel(parameters, name, text, **settings)
+        # In the model a vector of a window is read at once.
+        slow = parameters.system.group if parameters.windows else 1
         self.model.state.patience = 10_000 + round(
-            PATIENCE * core.step_cycles(parameters, run, parts, blocks).cycles)
+            PATIENCE * slow * core.step_cycles(parameters, run, parts, blocks).cycles)
         self.model.send(self.program, self.host.tensors())
         self._shapes = self._out_shapes()
         self._training = self._numbers_of_training()
