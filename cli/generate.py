@@ -5,6 +5,8 @@ from argparse import Namespace
 from collections.abc import Callable
 
 from .. import catalog
+from ..base.checks import require
+from ..hw import ports
 from . import output
 from .settings import settings_of
 
@@ -17,4 +19,8 @@ def prepare(options: Namespace) -> Callable[[], None]:
     unit = catalog.find(options.unit)
     parameters = unit.configure(settings_of(options))
     output.warn(options, parameters)
-    return lambda: output.write(options.output, unit.verilog(parameters))
+    require(options.ports in ports.STYLES, "--ports", options.ports, ", ".join(ports.STYLES))
+    if options.template is not None:
+        text = unit.template(parameters, options.template, options.ports, options.slice)
+        return lambda: output.write(options.output, text)
+    return lambda: output.write(options.output, unit.wrapped(parameters, options.ports, options.slice))

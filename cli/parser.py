@@ -129,6 +129,14 @@ def parser() -> argparse.ArgumentParser:
     verb = add("generate", "write a unit's Verilog",
                "Plain Verilog-2005, the same bytes every time; its header explains every port.")
     add_unit(verb)
+    verb.add_argument("--ports", metavar="STYLE", default="packed",
+                      help="packed: each payload is one port; fields: each field of a payload is a port; axi: "
+                           "AXI4-Stream (default packed)")
+    verb.add_argument("--slice", action="store_true",
+                      help="put a register slice before the unit: i_ready no longer depends on o_ready")
+    verb.add_argument("--template", metavar="KIND", nargs="?", const="verilog",
+                      help="write text for your design instead: verilog: an instance with its wires (default); "
+                           "package: the payloads as packed structures in SystemVerilog")
     verb.add_argument("-o", "--output", metavar="FILE", help="the file (default, and -: standard output)")
 
     verb = add("simulate", "hold a unit's Verilog against its golden model, bit for bit",

@@ -100,6 +100,18 @@ def test_generate_writes_the_same_to_a_file_and_to_standard_output(unit, capsys,
     assert os.listdir(tmp_path) == ["unit.v"]
 
 
+def test_generate_writes_styles_of_ports_and_templates(capsys):
+    small = ("generate", "precision-cyclic")
+    for options, begin in ((("--ports", "axi"), "// precision_cyclic_axi: "),
+                           (("--ports", "fields", "--slice"), "// precision_cyclic_fields_slice: "),
+                           (("--template",), "// An instance of precision_cyclic, "),
+                           (("--slice", "--template", "verilog"), "// An instance of precision_cyclic_slice, "),
+                           (("--template", "package"), "// The payloads of precision_cyclic.")):
+        status, out, err = run(capsys, *small, *options)
+        assert (status, err) == (0, "") and out.startswith(begin), options
+    assert run(capsys, *small, "--ports", "packed") == run(capsys, *small)
+
+
 def test_generate_replaces_a_file_only_by_a_whole_one(capsys, tmp_path):
     path = tmp_path / "unit.v"
     path.write_text("precious")
@@ -122,6 +134,12 @@ REFUSALS = {
     "format without Inf": (("generate", "bfp-converter", "--set", "work=fp8-e4m3"), "work is Float("),
     "no value": (("generate", "bfp-fmac", "--set", "group"), "--set is 'group'; allowed: NAME=VALUE"),
     "set twice": (("generate", "bfp-fmac", "--set", "group=4", "--set", "group=8"), "--set names 'group' twice"),
+    "unknown style of ports": (("generate", "bfp-fmac", "--ports", "wishbone"),
+                               "--ports is 'wishbone'; allowed: packed, fields, axi"),
+    "unknown template": (("generate", "bfp-fmac", "--template", "vhdl"),
+                         "--template is 'vhdl'; allowed: verilog, package"),
+    "package without payloads": (("generate", "bfp-fmac", "--template", "package", "--ports", "axi"),
+                                 "--ports is 'axi'; allowed: packed, with --template package"),
     "unknown target": (("synth", "bfp-fmac", "--target", "ecp6"), "target is 'ecp6'; allowed: ecp5, ice40, "),
     "unknown placer": (("synth", "bfp-fmac", "--target", "ecp5", "--placer", "magic"),
                        "placer is 'magic'; allowed: heap, sa, static"),

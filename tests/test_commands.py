@@ -79,7 +79,7 @@ def test_command(command, tmp_path, monkeypatch, capsys, request):
     if words[0] in ("list", "train") or (words[0] == "generate" and words[1] != "array"):
         assert not work()
         options = parser().parse_args(words)
-        for name, content in (("output", "endmodule"), ("json", '"tools"')):
+        for name, content in (("output", "\nend"), ("json", '"tools"')):
             path = getattr(options, name, None)
             assert path is None or content in Path(path).read_text()
 
