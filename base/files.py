@@ -8,13 +8,15 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
+from .checks import require
+
 __all__ = ["build_once", "cache_folder", "json_text", "plain_folder", "same", "special", "unchanged", "whole",
-           "writable", "write_whole"]
+           "writable", "writable_folder", "write_whole"]
 
 PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+,./-")  # for make and its shells
 SCRATCH = ".narrowgauge-"  # prefix of unfinished files and folders
@@ -88,6 +90,17 @@ def writable(name: str, path: str | os.PathLike) -> None:
             pass
     except OSError as error:
         refuse(error.strerror)
+
+
+def writable_folder(name: str, folder: str | os.PathLike, files: Iterable[str]) -> None:
+    """Make a folder if need be, and require that files can be written into it, before any work; see `writable`."""
+    require(os.fspath(folder) != "", name, folder, "a folder")
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        require(False, name, os.fspath(folder), f"a folder that can be made ({error.strerror})")
+    for file in files:
+        writable(name, Path(folder, file))
 
 
 @contextmanager

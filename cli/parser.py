@@ -147,6 +147,15 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--waves", metavar="FILE", help="write a waveform, in VCD: a name that ends in .vcd")
     add_json(verb)
 
+    verb = add("vectors", "write a unit's test vectors, and a bench in plain Verilog that checks itself",
+               "For those who run no Python: the unit, its inputs and outputs in hexadecimal, a JSON file that "
+               "explains them,\nand a bench that any Verilog simulator runs in that folder. Its last line begins with "
+               "PASS or FAIL.")
+    add_unit(verb)
+    verb.add_argument("--vectors", metavar="N", type=_count, default=1000, help="transfers to write (default 1000)")
+    verb.add_argument("--seed", metavar="S", type=_natural, default=1, help="seed of vectors and stalls (default 1)")
+    verb.add_argument("-o", "--output", metavar="FOLDER", required=True, help="made if it is not there")
+
     verb = add("train", "train a network with the golden model",
                "A 64-32-10 perceptron on digits by default. Same seed, same digest.\n\n"
                "A run diverges when a loss or a parameter is not finite. It says so on standard error, and its JSON "

@@ -9,8 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from .. import __version__
-from ..base.checks import require
-from ..base.files import cache_folder, json_text, writable, write_whole
+from ..base.files import cache_folder, json_text, writable_folder, write_whole
 from ..golden.errors import MissingExtra
 from ..sim import runner
 from . import markdown, plots
@@ -71,13 +70,7 @@ def write(folder, *, seeds, say, quick=False):
 def check(folder):
     """Check tools and output, make the folder if need be, and return the version of each package."""
     versions = tools()
-    require(os.fspath(folder) != "", "output", folder, "a folder")
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        require(False, "output", os.fspath(folder), f"a folder that can be made ({error.strerror})")
-    for name in FILES:
-        writable("output", Path(folder, name))
+    writable_folder("output", folder, FILES)
     cache_folder("sim")
     cache_folder("synth")
     return versions
