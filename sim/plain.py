@@ -6,6 +6,7 @@ compares every output and the status. It holds the unit to the same rules of the
 
 from typing import Any
 
+from ..base.origin import LICENCE, ORIGIN
 from ..hw.ports import Port, ports
 from .vectors import Vectors
 
@@ -15,6 +16,7 @@ INPUTS, OUTPUTS = "inputs.hex", "outputs.hex"
 PATIENCE, TAIL, TOLD = 5000, 50, 5  # cycles without a transfer, cycles behind the last one, mismatches in full
 BENCH = """\
 // Bench of {unit}
+{origin}
 // Run it in the folder of {inputs} and {outputs}. Its last line begins with PASS or FAIL.
 // IDLE and BUSY: percent of cycles that offer no input, and that take no output. SEED: of these gaps, not 0.
 /* verilator lint_save */
@@ -145,8 +147,9 @@ def bench(component: Any, unit: str, vectors: Vectors, seed: int) -> str:
                        for name, value in vectors.status.items())
     read = f'$readmemh("{OUTPUTS}", outputs)' if count else f"outputs[0] = {widths[1]}'d0"
     i_bits, o_bits = _bits(len(vectors.inputs)), _bits(count)
+    origin = "\n".join(f"// {line}" for line in (ORIGIN, *LICENCE))
     return BENCH.format(
-        unit=unit, inputs=INPUTS, outputs=OUTPUTS, seed=seed or 1, sent=len(vectors.inputs), seen=count,
+        unit=unit, origin=origin, inputs=INPUTS, outputs=OUTPUTS, seed=seed or 1, sent=len(vectors.inputs), seen=count,
         i_high=widths[0] - 1, o_high=widths[1] - 1, i_last=len(vectors.inputs) - 1, o_last=max(count, 1) - 1,
         i_bits=i_bits, i_index=i_bits - 1, expected=f"outputs[seen[{o_bits - 1}:0]]",
         wires="\n".join(wires) + "\n" * bool(wires), links=",\n".join(f"    .{port}({link})" for port, link in links),
@@ -172,4 +175,5 @@ def explained(component: Any, vectors: Vectors) -> dict[str, Any]:
         "outputs": _described(found["o_payload"], OUTPUTS, len(vectors.outputs)),
         "origin": [int(index) for index in vectors.origin],
         "status": {name: int(value) for name, value in vectors.status.items()},
+        "licence": LICENCE[0].removeprefix("licence: "),
     }

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from narrowgauge import __version__, catalog, cli
+from narrowgauge.base.origin import LICENCE
 from narrowgauge.golden.recipes import RECIPES
 from narrowgauge.golden.systems import SYSTEMS
 from units import examples, text_of
@@ -56,8 +57,9 @@ SHORT = "--data digits --examples 104,16 --epochs 1 --json -"
 
 
 def line(unit, parameters):
-    """Return the line of a unit's example: the module's name and the text's hash, whatever the version."""
+    """Return the line of a unit's example: the module's name and the text's hash, whatever version and licence say."""
     text = text_of(unit, parameters).replace(f"narrowgauge {__version__};", "narrowgauge;")
+    text = text.replace("".join(f"// {each}\n" for each in LICENCE), "")
     return f"{catalog.find(unit).module_name(parameters)} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ...base.checks import require
+from ...base.origin import LICENCE, ORIGIN
 from .description import CLOCK, RESET, Field, Port, lines_of, ports
 
 __all__ = ["SLICE", "STYLES", "Style", "declared", "instance", "joined", "outside", "span", "wrap", "wrapper_name"]
@@ -225,7 +226,7 @@ def instance(module: str, name: str, links: Iterable[tuple[str, str]]) -> list[s
     return [f"{module} {name} (", ",\n".join(f"  .{port}({signal})" for port, signal in links), ");"]
 
 
-def wrap(component: Any, unit: str, text: str, style: str, sliced: bool, origin: str, timing: str) -> str:
+def wrap(component: Any, unit: str, text: str, style: str, sliced: bool, timing: str) -> str:
     """Return the Verilog of a wrapper, and behind it that of its unit.
 
     Parameters
@@ -239,8 +240,8 @@ def wrap(component: Any, unit: str, text: str, style: str, sliced: bool, origin:
         A key of `STYLES`.
     sliced : bool
         Whether a register slice stands before the unit.
-    origin, timing : str
-        Lines of the header: who made it, and what its latency is.
+    timing : str
+        The header's line of the latency.
     """
     made = outside(component, style)
     outer = [_unsliced_ready(port, style) for port in made.ports] if sliced else made.ports
@@ -248,7 +249,7 @@ def wrap(component: Any, unit: str, text: str, style: str, sliced: bool, origin:
     what = {"packed": "the unit", "fields": "a port for each field of the payloads of the unit",
             "axi": "AXI4-Stream round the unit"}[style]
     header = [f"{name}: {what} {unit}{', behind a register slice' if sliced else ''}; the unit's text follows",
-              timing, f"{origin}; ports:"]
+              timing, *LICENCE, f"{ORIGIN}; ports:"]
     header += [f"  {line}" for port in outer for line in lines_of(port)]
     body = list(made.lines)
     inner = [CLOCK, RESET, *ports(component)]

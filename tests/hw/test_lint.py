@@ -9,6 +9,7 @@ import hashes
 import pytest
 from lint import lint
 from narrowgauge import catalog
+from narrowgauge.base.origin import LICENCE
 from units import examples, text_of
 
 
@@ -45,6 +46,7 @@ def check_header(entry, parameters, text):
     (data,) = [line.removeprefix("// parameters: ") for line in header if line.startswith("// parameters: ")]
     assert json.loads(data) == parameters.to_json()
     assert type(parameters).from_json(data) == parameters
+    assert all(f"// {line}" in header for line in LICENCE)
     component = entry.component(parameters)
     recurrence = f", recurrence {component.recurrence}" if hasattr(component, "recurrence") else ""
     assert f"// latency {component.latency} cycles, interval {component.interval}{recurrence}" in header

