@@ -44,7 +44,7 @@ CHOSEN = 6  # from the last vector in the buffers to the sums of its group
 BEFORE = 2  # from where a product has come to where it can begin
 ASKED = 4  # from a piece of results to the request for its bias or its mask
 CALM = 3  # beside their own latency, what cells wait before a product of another step
-WALKED = 1  # registers between what reads operands and the memories
+WALKED = 1  # registers between what reads operands and the memories; with windows there is one more
 
 # Parameters that move.
 SCALER = 4  # a product with a rate

@@ -106,6 +106,7 @@ class Products:
         self.rings = [Ring(p.array.words) for _ in range(2)]
         self.left, self.gone = deque[int](), 0
         converter = p.system.converter(0)
+        self.walked = WALKED + p.windows
         self.delay = FETCH + READ - 2 + (converter.latency if converter else 0)
 
     def of(self, job: Job) -> Product:
@@ -142,7 +143,7 @@ def begin(products: Products) -> Process:
                 yield products.loaded
             at = max(at, before.read, before.taken + 1)
             if before.key != product.key:
-                at = max(at, before.read + products.delay + 2 + WALKED)
+                at = max(at, before.read + products.delay + 2 + products.walked)
             early = each.early and not (each.open or each.continued or before.job.issue.instruction.open)
             behind = number - 1 - early
             while len(unit.done) <= behind:
@@ -165,14 +166,14 @@ def load(products: Products, sides: tuple[int, ...]) -> Process:
         order = [(side, line) for side in sides for line in range(product.lines[side])]
         if len(sides) == 2:
             order.sort(key=lambda each: (each[0] == 0 and each[1] >= product.tile[0], each[0]))
-        at = max(at, product.begin + 1 + WALKED)
+        at = max(at, product.begin + 1 + products.walked)
         for side, line in order:
             ring = products.rings[side]
             while ring.left < product.groups:
                 while not ring.gone:
                     yield products.freed
                 when, words = ring.gone.popleft()
-                ring.left, at = ring.left + words, max(at, when + WALKED)
+                ring.left, at = ring.left + words, max(at, when + products.walked)
             ring.left -= product.groups
             yield at
             vectors = min(lanes[side], counts[side] - line * lanes[side]) * product.groups
@@ -180,7 +181,7 @@ def load(products: Products, sides: tuple[int, ...]) -> Process:
             if (line + 1) % product.tile[side] == 0 or line == product.lines[side] - 1:
                 product.ready[side].append(at + products.delay)
                 products.loaded.fire()
-        product.ends.append(at - WALKED)
+        product.ends.append(at - products.walked)
         if len(product.ends) == p.converters:
             product.read = max(product.ends)
         products.loaded.fire()
