@@ -59,6 +59,13 @@ def parser() -> argparse.ArgumentParser:
                           help="the number system, of the array and of the recipe system: a name, or module:Class of "
                                "one's own, whose module lies in the folder or is installed")
 
+    def add_ports(verb: argparse.ArgumentParser) -> None:
+        verb.add_argument("--ports", metavar="STYLE", default="packed",
+                          help="packed: each payload is one port; fields: each field of a payload is a port; axi: "
+                               "AXI4-Stream (default packed)")
+        verb.add_argument("--slice", action="store_true",
+                          help="put a register slice before the unit: i_ready no longer depends on o_ready")
+
     def add_json(verb: argparse.ArgumentParser) -> None:
         verb.add_argument("--json", metavar="FILE", help="also write the result as JSON (- for standard output)")
 
@@ -129,11 +136,7 @@ def parser() -> argparse.ArgumentParser:
     verb = add("generate", "write a unit's Verilog",
                "Plain Verilog-2005, the same bytes every time; its header explains every port.")
     add_unit(verb)
-    verb.add_argument("--ports", metavar="STYLE", default="packed",
-                      help="packed: each payload is one port; fields: each field of a payload is a port; axi: "
-                           "AXI4-Stream (default packed)")
-    verb.add_argument("--slice", action="store_true",
-                      help="put a register slice before the unit: i_ready no longer depends on o_ready")
+    add_ports(verb)
     verb.add_argument("--template", metavar="KIND", nargs="?", const="verilog",
                       help="write text for your design instead: verilog: an instance with its wires (default); "
                            "package: the payloads as packed structures in SystemVerilog")
@@ -154,6 +157,13 @@ def parser() -> argparse.ArgumentParser:
     add_unit(verb)
     verb.add_argument("--vectors", metavar="N", type=_count, default=1000, help="transfers to write (default 1000)")
     verb.add_argument("--seed", metavar="S", type=_natural, default=1, help="seed of vectors and stalls (default 1)")
+    verb.add_argument("-o", "--output", metavar="FOLDER", required=True, help="made if it is not there")
+
+    verb = add("package", "write a unit with files for FuseSoC, IP-XACT and Vivado",
+               "Beside the Verilog: a .core file for FuseSoC, IP-XACT of 2009 and 2014, and a Tcl script for "
+               "Vivado's\nIP packager, which has never been run.")
+    add_unit(verb)
+    add_ports(verb)
     verb.add_argument("-o", "--output", metavar="FOLDER", required=True, help="made if it is not there")
 
     verb = add("train", "train a network with the golden model",

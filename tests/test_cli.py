@@ -16,7 +16,7 @@ from narrowgauge.golden import datasets, formats, mx, network, recipes, systems
 from narrowgauge.synth import flow
 from narrowgauge.synth.targets import TARGETS
 
-VERBS = ("list", "generate", "simulate", "vectors", "train", "plan", "synth", "report")
+VERBS = ("list", "generate", "simulate", "vectors", "package", "train", "plan", "synth", "report")
 
 
 def run(capsys, *arguments):

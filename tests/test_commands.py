@@ -76,13 +76,14 @@ def test_command(command, tmp_path, monkeypatch, capsys, request):
             raise
         work = cli.prepare([*words, "--data", "digits"])
     # Simulators, synthesis and arrays take minutes: they are checked as far as they are before their work.
-    if words[0] in ("list", "train", "vectors") or (words[0] == "generate" and words[1] != "array"):
+    if words[0] in ("list", "train", "vectors", "package") or (words[0] == "generate" and words[1] != "array"):
         assert not work()
         options = parser().parse_args(words)
         for name, content in (("output", "\nend"), ("json", '"tools"')):
             path = getattr(options, name, None)
-            if words[0] == "vectors" and name == "output":
-                path, content = Path(path, "vectors.json"), '"origin"'
+            if words[0] in ("vectors", "package") and name == "output":
+                # A folder: the file that tells of the others.
+                (path,), content = [*Path(path).glob("*.json"), *Path(path).glob("*.core")], "narrowgauge"
             assert path is None or content in Path(path).read_text()
 
 
