@@ -174,9 +174,8 @@ def by_axi(unit, parameters, sliced):
 # A tiny unit, one with `last` on both sides, one with structures inside, one with a signed field. The array has a field
 # called by a word of SystemVerilog, and takes long to compile.
 DRIVEN = ("precision-cyclic", "softmax-grad", "bfp-fmac", "madam-update")
-# Faults of a register slice, as the text before and behind.
+# Faults of a register slice, as the text before and behind. None may make transfers for ever: the bench waits for them.
 FAULTS = {
-    "spare stays": ("    spare_valid <= 1'b0;\n  end else", "  end else"),
     "spare lost": ("spare_valid ? spare_payload : i_payload", "i_payload"),
     "ready always": ("assign i_ready = !spare_valid;", "assign i_ready = 1'b1;"),
     "not held": ("if (slice_ready || !slice_valid)", "if (1'b1)"),
@@ -184,7 +183,7 @@ FAULTS = {
 }
 
 
-def driven(names):
+def driven(names, variants):
     """Return outcomes of the bench by (unit, style, sliced), of adapters round wrappers, in one compiled model."""
     jobs, vectors, keys = [], [], []
     for unit_name in names:
@@ -194,7 +193,7 @@ def driven(names):
         own, wrappers = parts(unit, parameters)
         shared = own + unit.template(parameters, "package")
         drives = unit.vectors(parameters, 400, 3, record=False)
-        for style, sliced in [(style, sliced) for style in ports.STYLES for sliced in SLICED][1:]:
+        for style, sliced in variants:
             name, text = ports.wrapper_name(module, style, sliced), ""
             wrapper = wrappers[name]
             if style != "packed":
@@ -207,7 +206,7 @@ def driven(names):
             wrapper = wrappers[f"{module}_slice"]
             for fault, (before, behind) in FAULTS.items():
                 name = f"fault_{fault.replace(' ', '_')}"
-                faulty = wrapper.replace(before.replace("\n", "\n  "), behind.replace("\n", "\n  "))
+                faulty = wrapper.replace(before, behind)
                 assert faulty != wrapper
                 jobs.append((component, name, faulty.replace(f"module {module}_slice(", f"module {name}(")))
                 keys.append((unit_name, fault, True))
@@ -217,14 +216,14 @@ def driven(names):
 
 @pytest.fixture(scope="module")
 def outcomes():
-    return driven(DRIVEN)
+    return driven(DRIVEN, [("packed", True), ("fields", False), ("axi", True)])
 
 
 @pytest.mark.sweep
-@pytest.mark.parametrize("unit", [unit for unit in catalog.UNITS if unit not in DRIVEN])
+@pytest.mark.parametrize("unit", catalog.UNITS)
 def test_wrappers_of_every_unit_do_what_it_does(unit):
-    for key, outcome in driven([unit]).items():
-        assert outcome.mismatches == 0, (key, outcome.report)
+    for key, outcome in driven([unit], VARIANTS[1:]).items():
+        assert key[1] in FAULTS or outcome.mismatches == 0, (key, outcome.report)
 
 
 def test_wrappers_do_what_the_unit_does(outcomes):
@@ -250,7 +249,7 @@ def test_a_slice_adds_a_cycle_and_takes_nothing_from_the_throughput():
 CONE = "o:i_ready %ci*:-$dff,-$dffe,-$sdff,-$sdffe,-$sdffce i:o_ready %i"
 
 
-@pytest.mark.parametrize("name", ["float-adder", "bfp-fmac", "softmax-grad"])
+@pytest.mark.parametrize("name", ["float-adder", "bfp-fmac", "precision-cyclic"])
 def test_behind_a_slice_no_path_leads_from_o_ready_to_i_ready(name):
     unit = catalog.find(name)
     parameters = unit.configure(unit.small)

