@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from ..base.origin import LICENCE, ORIGIN
 from ..base.parameters import Parameters
 from ..golden import mx, systems
 from ..golden.formats import Float, Format, name_of
 from ..hw import ports, verilog
+from ..hw.origin import LICENCE, ORIGIN
 from ..sim.vectors import Vectors
 
 __all__ = ["Bench", "Unit"]

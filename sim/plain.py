@@ -6,7 +6,7 @@ compares every output and the status. It holds the unit to the same rules of the
 
 from typing import Any
 
-from ..base.origin import LICENCE, ORIGIN
+from ..hw.origin import LICENCE, ORIGIN
 from ..hw.ports import Port, ports
 from .vectors import Vectors
 

@@ -14,9 +14,9 @@ import sys
 from pathlib import Path
 
 from narrowgauge import __version__, catalog, cli
-from narrowgauge.base.origin import LICENCE
 from narrowgauge.golden.recipes import RECIPES
 from narrowgauge.golden.systems import SYSTEMS
+from narrowgauge.hw.origin import LICENCE
 from units import examples, text_of
 
 __all__ = ["differences", "kept", "line", "trainings"]

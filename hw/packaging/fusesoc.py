@@ -2,7 +2,7 @@
 
 import json
 
-from ...base.origin import LICENCE, ORIGIN
+from ..origin import LICENCE, ORIGIN
 from .module import LIBRARY, VENDOR, VERSION, Packaged
 
 __all__ = ["core"]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
-from ...base.origin import LICENCE, ORIGIN
+from ..origin import LICENCE, ORIGIN
 from ..ports import Port
 from .module import LIBRARY, VENDOR, VERSION, Packaged
 

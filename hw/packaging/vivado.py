@@ -1,6 +1,6 @@
 """A script for Vivado's IP packager. No one has run it: there is no Vivado here."""
 
-from ...base.origin import LICENCE, ORIGIN
+from ..origin import LICENCE, ORIGIN
 from .module import LIBRARY, VENDOR, VERSION, Packaged
 
 __all__ = ["script"]

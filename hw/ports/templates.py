@@ -7,8 +7,8 @@ from amaranth.hdl import Shape
 from amaranth.lib import data
 
 from ...base.checks import require
-from ...base.origin import LICENCE, ORIGIN
 from ..naming import KEYWORDS
+from ..origin import LICENCE, ORIGIN
 from .description import Field, Port, ports
 from .wrappers import instance, joined, outside, span, wrapper_name
 

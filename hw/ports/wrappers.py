@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ...base.checks import require
-from ...base.origin import LICENCE, ORIGIN
+from ..origin import LICENCE, ORIGIN
 from .description import CLOCK, RESET, Field, Port, lines_of, ports
 
 __all__ = ["SLICE", "STYLES", "Style", "declared", "instance", "joined", "outside", "span", "wrap", "wrapper_name"]

@@ -9,7 +9,7 @@ import hashes
 import pytest
 from lint import lint
 from narrowgauge import catalog
-from narrowgauge.base.origin import LICENCE
+from narrowgauge.hw.origin import LICENCE
 from units import examples, text_of
 
 

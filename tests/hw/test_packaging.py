@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from narrowgauge import catalog, cli
-from narrowgauge.base.origin import LICENCE
 from narrowgauge.hw import packaging, ports
+from narrowgauge.hw.origin import LICENCE
 from narrowgauge.sim import runner
 
 UNITS = pytest.mark.parametrize("unit", catalog.UNITS.values(), ids=catalog.UNITS.keys())
