@@ -49,7 +49,8 @@ ROWS = {
     "digits, 2 bits, plain": [*BARE, *TWO_BITS],
     "digits, 2 bits, stochastic": [*BARE, *TWO_BITS, *STOCHASTIC],
     "digits, 2 bits, plain, 16 lanes and adders, 4 logits": [
-        *BARE, *TWO_BITS, "--core", "lanes=16", "--core", "adders=16", "--core", "head=4"],
+        *(each.replace("lanes=8", "lanes=16").replace("adders=8", "adders=16") for each in BARE), *TWO_BITS,
+        "--core", "head=4"],
     "Fashion-MNIST, 4 bits, plain": FASHION,
     "Fashion-MNIST, 2 bits, stochastic": [*FASHION, *TWO_BITS, *STOCHASTIC],
     "digits, 4 bits, in a core for FAST": FAST,
