@@ -153,7 +153,9 @@ WINDOW = "height=4 width=4 channels=1 down=4 across=4 taps_y=1 taps_x=1 step=1"
     ("a window that", FIRST + 3, f"window t9 of=d {WINDOW} down=1 across=2 step=4\n"
                                  "tensor t8 memory=X stride=1 rows=32 columns=16\n"
                                  "tensor t7 memory=W stride=1 rows=1 columns=16\ngemm a=t8 b=t7 to=t9"),
-    ("a window that", FIRST + 1, f"window t9 of=w {WINDOW} down=1 across=1\ngemm a=d b=x to=t9 update use=4"),
+    ("a window that", FIRST + 2, f"window t9 of=w {WINDOW} down=1 across=1\n"
+                                 "tensor t8 memory=X stride=1 rows=16 columns=1\ngemm a=d b=t8 to=t9 across_a across_b "
+                                 "update use=4"),
     ("a tensor that was not", FIRST, f"window t9 of=x {WINDOW} taps_y=0"),
     ("a tensor that was not", FIRST, f"window t9 of=t8 {WINDOW}"),
     ("a part beyond", FIRST + 1, f"window t9 of=x {WINDOW}\nview t8 of=t9 row=250 rows=7 columns=1"),
