@@ -14,7 +14,9 @@ examples:
   narrowgauge list
   narrowgauge list recipes
   narrowgauge generate bfp-fmac --set group=16 --set accumulator=bf16 -o fmac.v
+  narrowgauge generate bfp-fmac --ports axi --slice -o fmac.v
   narrowgauge simulate bfp-converter --vectors 20000 --waves converter.vcd
+  narrowgauge vectors bfp-converter -o converter
   narrowgauge train --recipe bfp --set mantissa=4 --data digits
   narrowgauge plan --recipe bfp --work bf16 --core lanes=8 --core vectors=2
   narrowgauge synth bfp-fmac --target ecp5 --seeds 3 --json -
