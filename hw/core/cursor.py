@@ -42,7 +42,7 @@ def cursor(m: Module, name: str, geometry: Geometry, tensor: Any, *, start: Valu
     down, right = signals(f"{name}_down {name}_right", SIZE + 1)
     block = Signal(geometry.block, name=f"{name}_block")
     last, end = signals(f"{name}_last {name}_end")
-    # These count along, as to find them from the place would take long: what is left of a row, and the last row.
+    # Registers, because subtractions would lie on the longest paths: the rest of a row, and the number of the last row.
     rest, bottom = signals(f"{name}_rest {name}_bottom", SIZE)
     m.d.sync += bottom.eq(tensor.rows - 1)
     final = line == bottom
