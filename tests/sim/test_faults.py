@@ -409,8 +409,8 @@ FAULTS = {
 }
 FAULTS |= {
     "core: a bias is added to the wrong column": (
-        "below, right = tensor.top + line, tensor.left[:low] + now.across",
-        "below, right = tensor.top + line, tensor.left[:low] + now.across + (tensor is task.other)", TRAINER),
+        "below, right = tensor.top + line, tensor.left[:low] + number",
+        'below, right = tensor.top + line, tensor.left[:low] + number + (name == "other")', TRAINER),
     "core: what moves has the words of the row before": (
         "vector=(now.vector + now.line)[:VECTOR]", "vector=now.vector[:VECTOR]", TRAINER),
     "core: a mask of zero lets an error pass": (
@@ -439,18 +439,17 @@ FAULTS |= {
         "cycling.eq(cycles.given.bit_select(self.kind, 1) & ~self.measured)",
         "cycling.eq(cycles.given.bit_select(self.kind, 1))", TRAINER_CYCLIC),
     "core: one operand's groups count for the other one": (
-        "Mux(path.vector.of, other, one)", "one", TRAINER_ADAPTIVE),
+        "Mux(turn, one, steps[1][name])", 'Mux(turn | (name == "counts"), one, steps[1][name])', TRAINER_ADAPTIVE),
     "core: an operand counts without being asked to": (
         'gemm[f"count_{side}"] & self.adaptive', "self.adaptive", TRAINER_ADAPTIVE),
     "core: a tensor's span keeps what was chosen by": (
         "write.en.eq(self.counted | self.start | silent)", "write.en.eq(self.counted | silent)", TRAINER_ADAPTIVE),
     "core: rows side by side go on in the block of the last one": (
-        "line.eq(Cat(C(0, below), line[below:])), block.eq(base)", "line.eq(Cat(C(0, below), line[below:]))",
-        TRAINER_HEAD),
+        "block.eq(base)]", "]", TRAINER_HEAD),
     "core: random words go to the unit of another row": (
         "now.valid & now.turns[each]), unit.words.eq", "now.valid & now.turns[each - 1]), unit.words.eq", TRAINER_HEAD),
     "core: a label is looked for in the next piece": (
-        "offset.eq(self.labelled - now.at)", "offset.eq(self.labelled - read.at)", TRAINER_HEAD),
+        "offset.eq(now.label - now.at)", "offset.eq(now.label - read.at)", TRAINER_HEAD),
     "core: a choice is made at each use": (
         "same.eq(before.known & (before.step == self.step))", "same.eq(0)", TRAINER_ADAPTIVE),
 }
