@@ -5,7 +5,7 @@ import itertools
 import math
 from collections.abc import Generator, Iterator
 
-__all__ = ["Clock", "Event", "Part", "Port", "Process"]
+__all__ = ["Clock", "Event", "Port"]
 
 
 LATE = 256  # cycles that a process may be behind when it asks
