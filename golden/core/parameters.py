@@ -212,6 +212,12 @@ class TrainerParameters(SystemParameters):
                 "W": self.weights // block, "L": self.labels // 256}
 
     @property
+    def width(self) -> int:
+        """Results that leave the cells in a cycle: a part of a row of cells, or those of whole rows side by side."""
+        most = max(self.adders, self.lanes)
+        return most // self.columns * self.columns or most
+
+    @property
     def planes(self) -> int:
         """Planes of M: velocities, and compensations where a method keeps them."""
         return 2 if set(COMPENSATED) & set(self.updates) else 1

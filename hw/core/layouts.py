@@ -76,9 +76,7 @@ class Geometry:
 
     @property
     def width(self) -> int:
-        p = self.parameters
-        most = max(p.adders, p.lanes)
-        return most // p.columns * p.columns or most
+        return self.parameters.width
 
     @property
     def lanes(self) -> int:

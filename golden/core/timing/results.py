@@ -86,7 +86,7 @@ class _Gather:
     """
 
     def __init__(self, state: State) -> None:
-        self.count = max(1, state.width // state.parameters.columns)
+        self.count = max(1, state.parameters.width // state.parameters.columns)
         self.accepted = self.handed = self.whole = 0
 
     def groups(self, products: Products, product: Product) -> Iterator[Event | tuple[int, int, int]]:

@@ -115,13 +115,6 @@ class State:
             dict.fromkeys("EXDW", Port(self.clock)) if shared else {name: Port(self.clock) for name in "EXDW"}
             for _ in range(2))
 
-    @property
-    def width(self) -> int:
-        """Results that leave the cells in a cycle."""
-        p = self.parameters
-        most = max(p.adders, p.lanes)
-        return most // p.columns * p.columns or most
-
     def loads(self, issue: Issue) -> int:
         """Return the cycles that the rates take by which an instruction moves parameters, if they are others."""
         names = ("seed", "step", "method", "rate", "momentum", "decay")
@@ -135,7 +128,7 @@ class State:
 
         Results that move parameters go to the lanes, which have columns of their own.
         """
-        lanes, width, found = self.parameters.lanes, self.width, 0
+        lanes, width, found = self.parameters.lanes, self.parameters.width, 0
         if not moves:
             return -(-live // width)
         for start in range(0, live, width):

@@ -78,7 +78,7 @@ def _fill(state: State, issue: Issue, at: int) -> Part:
 def _head(state: State, issue: Issue, at: int) -> Part:
     """Rows of logits become errors, `head` of them side by side. A row takes a cycle for each logit, and one more."""
     p, view, to = state.parameters, issue.views["a"], issue.views["to"]
-    classes, pieces, beside = view.columns, -(-view.columns // state.width), p.head
+    classes, pieces, beside = view.columns, -(-view.columns // p.width), p.head
     emitted = softmax_latency(classes) + 2 * (classes - 1) + HEAD  # from a row's first logit to its last error
     emitted += CAST if p.softmax.format != p.work else 0
     places = softmax_places(p.classes)
@@ -103,7 +103,7 @@ def _head(state: State, issue: Issue, at: int) -> Part:
             taken.append(begin)
             left.append(max(begin + emitted, left[row - beside] + classes if first else 0))
         for piece in range(pieces):
-            behind = max(0, classes - (piece + 1) * state.width)  # errors that come behind this piece
+            behind = max(0, classes - (piece + 1) * p.width)  # errors that come behind this piece
             for row in group:
                 when = max(left[row] - behind, written + 1)
                 yield when
@@ -115,7 +115,7 @@ def _head(state: State, issue: Issue, at: int) -> Part:
 def _sums(state: State, issue: Issue, at: int) -> Part:
     """Rows are added, a span of columns at a time; then the sums move biases."""
     p, view, to = state.parameters, issue.views["a"], issue.views["to"]
-    width = 1 << state.width.bit_length() - 1
+    width = 1 << p.width.bit_length() - 1
     period = max(p.side // width, ADDER + 2)
     at += 1
     for start in range(0, view.columns, period * width):
