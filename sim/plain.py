@@ -6,7 +6,7 @@ compares every output and the status. It holds the unit to the same rules of the
 
 from typing import Any
 
-from ..hw.origin import LICENCE, ORIGIN
+from ..hw.origin import LICENCE, commented
 from ..hw.ports import Port, ports
 from .vectors import Vectors
 
@@ -148,9 +148,9 @@ def bench(component: Any, unit: str, vectors: Vectors, seed: int) -> str:
                        for name, value in vectors.status.items())
     read = f'$readmemh("{OUTPUTS}", outputs)' if count else f"outputs[0] = {widths[1]}'d0"
     i_bits, o_bits = _bits(len(vectors.inputs)), _bits(count)
-    origin = "\n".join(f"// {line}" for line in (ORIGIN, *LICENCE))
     return BENCH.format(
-        unit=unit, origin=origin, inputs=INPUTS, outputs=OUTPUTS, seed=seed or 1, sent=len(vectors.inputs), seen=count,
+        unit=unit, origin=commented("//"), inputs=INPUTS, outputs=OUTPUTS, seed=seed or 1, sent=len(vectors.inputs),
+        seen=count,
         i_high=widths[0] - 1, o_high=widths[1] - 1, i_last=len(vectors.inputs) - 1, o_last=max(count, 1) - 1,
         i_bits=i_bits, i_index=i_bits - 1, expected=f"outputs[seen[{o_bits - 1}:0]]",
         wires="\n".join(wires) + "\n" * bool(wires), links=",\n".join(f"    .{port}({link})" for port, link in links),

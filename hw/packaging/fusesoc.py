@@ -2,7 +2,7 @@
 
 import json
 
-from ..origin import LICENCE, ORIGIN
+from ..origin import commented
 from .module import LIBRARY, VENDOR, VERSION, Packaged
 
 __all__ = ["core"]
@@ -35,6 +35,5 @@ targets:
 
 def core(module: Packaged) -> str:
     """Return the text of ``<name>.core``, with the targets ``default`` and ``lint``."""
-    comment = "\n".join(f"# {line}" for line in (ORIGIN, *LICENCE))
-    return CORE.format(comment=comment, vendor=VENDOR, library=LIBRARY, name=module.name, version=VERSION,
+    return CORE.format(comment=commented("#"), vendor=VENDOR, library=LIBRARY, name=module.name, version=VERSION,
                        summary=json.dumps(module.summary), file=module.file)

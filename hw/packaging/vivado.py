@@ -1,6 +1,6 @@
 """A script for Vivado's IP packager. No one has run it: there is no Vivado here."""
 
-from ..origin import LICENCE, ORIGIN
+from ..origin import commented
 from .module import LIBRARY, VENDOR, VERSION, Packaged
 
 __all__ = ["script"]
@@ -32,6 +32,5 @@ close_project
 
 def script(module: Packaged) -> str:
     """Return the text of ``<name>.tcl``. The packager finds buses by the attributes of the ports."""
-    comment = "\n".join(f"# {line}" for line in (ORIGIN, *LICENCE))
-    return SCRIPT.format(comment=comment, name=module.name, file=module.file, vendor=VENDOR, library=LIBRARY,
+    return SCRIPT.format(comment=commented("#"), name=module.name, file=module.file, vendor=VENDOR, library=LIBRARY,
                          version=".".join(VERSION.split(".")[:2]), summary=module.summary)

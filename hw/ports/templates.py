@@ -8,15 +8,11 @@ from amaranth.lib import data
 
 from ...base.checks import require
 from ..naming import KEYWORDS
-from ..origin import LICENCE, ORIGIN
+from ..origin import commented
 from .description import Field, Port, ports
 from .wrappers import instance, joined, outside, span, wrapper_name
 
 __all__ = ["TEMPLATES", "template"]
-
-
-def _origin() -> list[str]:
-    return [f"// {line}" for line in (ORIGIN, *LICENCE)]
 
 
 def _name(prefix: str, name: str) -> str:
@@ -45,7 +41,7 @@ def verilog(component: Any, unit: str, prefix: str, style: str, sliced: bool) ->
     """
     name = wrapper_name(unit, style, sliced)
     lines = [f"// An instance of {name}, to copy into a module. Drive the wires of its inputs.",
-             *_origin()]
+             commented("//")]
     outer = outside(component, style).ports
     for port in outer[2:]:
         if not port.fields:
@@ -77,7 +73,7 @@ def package(component: Any, unit: str, prefix: str, style: str, sliced: bool) ->
     """Return a SystemVerilog package: the payloads as packed structures, ``i_t`` and ``o_t``. See `verilog`."""
     require(style == "packed", "--ports", style, "packed, with --template package")
     name = wrapper_name(unit, style, sliced)
-    lines = [f"// The payloads of {name}.", *_origin(), f"package {unit}_pkg;"]
+    lines = [f"// The payloads of {name}.", commented("//"), f"package {unit}_pkg;"]
     for port in ports(component):
         if port.layout is not None:
             meanings = {".".join(each.path): each.meaning for each in port.fields}
