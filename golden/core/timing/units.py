@@ -2,7 +2,7 @@
 
 from ..sequencer import Issue
 from ..views import View
-from .events import Part, Process
+from .events import Part, Port, Process
 from .latencies import (
     ADDER,
     CAST,
@@ -40,36 +40,32 @@ def follow(state: State, name: str) -> Process:
         unit.changed.fire()
 
 
-def _transfers(state: State, view: View, plane: int) -> int:
-    """Return the transfers of a row: elements of M and labels go one by one."""
+def _rows(state: State, view: View, plane: int, ports: dict[str, Port], at: int) -> Part:
+    """Transfer a tensor; return the cycle behind its last transfer. Each row begins with a transfer of its own.
+
+    Elements of M and labels go one by one, and have a memory of their own.
+    """
     single = plane or view.memory == "L"
-    return view.columns if single else -(-view.columns // state.parameters.stream)
-
-
-def _in(state: State, issue: Issue, at: int) -> Part:
-    """A tensor comes; return the cycle behind its last transfer. Each row begins with one of its own."""
-    view, plane = issue.views["to"], issue.instruction.plane
+    count = view.columns if single else -(-view.columns // state.parameters.stream)
     at += LABELLED - 1
     for _ in range(view.rows):
         yield at
-        count = _transfers(state, view, plane)
-        at = at + count if plane or view.memory == "L" else state.writes[view.memory].passed(at, count)
+        at = at + count if single else ports[view.memory].passed(at, count)
     return at
 
 
+def _in(state: State, issue: Issue, at: int) -> Part:
+    """A tensor comes."""
+    return (yield from _rows(state, issue.views["to"], issue.instruction.plane, state.writes, at))
+
+
 def _out(state: State, issue: Issue, at: int) -> Part:
-    """A tensor goes; likewise."""
-    view, plane = issue.views["a"], issue.instruction.plane
-    at += LABELLED - 1
-    for _ in range(view.rows):
-        yield at
-        count = _transfers(state, view, plane)
-        at = at + count if plane else state.reads[view.memory].passed(at, count)
-    return at + OUTWARD
+    """A tensor goes."""
+    return (yield from _rows(state, issue.views["a"], issue.instruction.plane, state.reads, at)) + OUTWARD
 
 
 def _fill(state: State, issue: Issue, at: int) -> Part:
-    """A tensor is filled, a group in a cycle; no circuit does it yet."""
+    """A tensor is filled, as if a group were written in a cycle, and no other unit wrote."""
     view = issue.views["to"]
     yield at
     return at + view.rows * -(-view.columns // state.parameters.system.group)
