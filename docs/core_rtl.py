@@ -154,10 +154,7 @@ def measure_parts():
 
 def parts_table():
     """Return the table of the parts of a core."""
-    if not PARTS.exists():
-        return ""
-    with PARTS.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = kept(PARTS, "part").values()
     total = sum(int(row["lut"]) for row in rows)
     lines = ["| part | LUT | |", "| --- | ---: | ---: |"]
     return "\n".join([*lines, *(f"| {row['part'].replace('_', ' ')} | {int(row['lut']):,} | "
