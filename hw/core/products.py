@@ -160,22 +160,22 @@ class Products(wiring.Component):
         held = []
         for side, path in enumerate(paths):
             granted, request = getattr(self, f"granted{side}"), getattr(self, f"request{side}")
-            now, takes = elastic(m, f"held{side}", granted, **asked[side])
+            now, goes_on = elastic(m, f"held{side}", granted, **asked[side])
             held.append(now)
-            vector = data.View(path.vector.shape(), held[side].vector)
+            vector = data.View(path.vector.shape(), now.vector)
             inside: Any = 0
             if self.geometry.along:  # there are several vectors in a block's row
                 inside = Cat(C(0, self.geometry.low - self.geometry.along), vector.inside)
             m.d.comb += [
-                free[side].eq(takes), getattr(self, f"wanted{side}").eq(held[side].valid),
-                getattr(self, f"source{side}").eq(held[side].source), path.valid.eq(granted), path.vector.eq(vector),
+                free[side].eq(goes_on), getattr(self, f"wanted{side}").eq(now.valid),
+                getattr(self, f"source{side}").eq(now.source), path.valid.eq(granted), path.vector.eq(vector),
                 request.block.eq(vector.block), request.down.eq(vector.transposed),
                 request.row.eq(Mux(vector.transposed, inside, vector.index)),
                 request.column.eq(Mux(vector.transposed, vector.index, inside)),
                 Value.cast(path.elements).eq(Value.cast(getattr(self, f"found{side}"))),
             ]
             if scales:
-                self._scan(m, scales, side, path, held[side], sources)
+                self._scan(m, scales, side, path, now, sources)
             if windows:
                 found = gathered(m, f"gathered{side}", self.geometry, granted, now, getattr(self, f"found{side}"))
                 m.d.comb += [path.valid.eq(granted & now.last), Value.cast(path.elements).eq(found)]
