@@ -11,7 +11,7 @@ from ...golden.floating import CastParameters, MultiplierParameters
 from ...golden.number_system import LANES
 from .. import verilog
 from ..floating import FloatCast, FloatMultiplier
-from ..pipeline import signals
+from ..pipeline import signals, stage
 from ..softmax import SoftmaxGrad
 from .layouts import SIZE, Geometry
 
@@ -146,13 +146,11 @@ class Errors(wiring.Component):
         fraction = shifted[:-1]
         spare = work.mantissa - len(fraction)
         code = Cat(C(0, spare), fraction) if spare >= 0 else fraction[-spare:]
-        there, number = Signal(name="there"), Signal(work.width, name="number", reset_less=True)
-        free = ~there | multiplier.i.ready
-        with m.If(free):
-            m.d.sync += [there.eq(softmax.o.valid), number.eq(Cat(code, fields, negative))]
+        now = stage(m, softmax.o.ready, "coded", valid=softmax.o.valid, number=Cat(code, fields, negative))
         m.d.comb += [
-            softmax.o.ready.eq(free), multiplier.i.valid.eq(there), multiplier.i.payload.a.eq(number),
-            multiplier.i.payload.b.eq(self.scale), multiplier.status_clear.eq(0),
+            softmax.o.ready.eq(~now.valid | multiplier.i.ready), multiplier.i.valid.eq(now.valid),
+            multiplier.i.payload.a.eq(now.number), multiplier.i.payload.b.eq(self.scale),
+            multiplier.status_clear.eq(0),
         ]
 
     def _gather(self, m: Module) -> None:

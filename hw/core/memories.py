@@ -8,7 +8,7 @@ from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..array.path import rotate
-from ..pipeline import UNCHECKED, signals, stage
+from ..pipeline import UNCHECKED, delayed, signals
 from .layouts import Geometry, least_power, piece_layout, read_layout, size_of
 
 __all__ = ["READ", "Banks", "StateBanks", "bank_of", "place_of", "reads", "writes"]
@@ -101,10 +101,9 @@ class Banks(wiring.Component):
             ]
             m.d.sync += answer.eq(read.data)
         # Banks answer late in a cycle. In the next one their answers are rotated back, here once for all who ask.
-        asked = stage(m, 1, "asked", first=(request.row + request.column)[:low])
-        asked = stage(m, 1, "answered", asked)
-        found = stage(m, 1, "found", elements=rotate(m, "found", Cat(answers), bits, asked.first))
-        m.d.comb += self.found.as_value().eq(found.elements)
+        asked = delayed(m, "asked", (request.row + request.column)[:low], READ - 2)
+        found = delayed(m, "found", rotate(m, "found", Cat(answers), bits, asked), 1)
+        m.d.comb += self.found.as_value().eq(found)
         return m
 
 
@@ -160,12 +159,11 @@ class StateBanks(wiring.Component):
                                  attrs=UNCHECKED)
             m.submodules[f"bank{bank}"] = each
             write, read = each.write_port(), each.read_port()
-            now = stage(m, 1, f"bank{bank}_answered", data=read.data)
-            now = stage(m, 1, f"bank{bank}_found", now)
+            found = delayed(m, f"bank{bank}_found", read.data, READ - 2)
             m.d.comb += [
                 write.addr.eq(Cat(piece.column[below:], piece.row, piece.block)), write.data.eq(piece.elements[bank]),
                 write.en.eq(valid & piece.live[bank]),
-                read.addr.eq(Cat(request.column[below:], request.row, request.block)), self.found[bank].eq(now.data),
+                read.addr.eq(Cat(request.column[below:], request.row, request.block)), self.found[bank].eq(found),
             ]
         return m
 
