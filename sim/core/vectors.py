@@ -19,8 +19,9 @@ from ..vectors import Vectors
 
 __all__ = ["trainer_random", "trainer_recorded", "trainer_vectors"]
 
-LARGER, WHOLE = 60, 61  # their tensors have parts: one is a matrix, the other one a window
-STEP = Instruction("sync")  # golden does one instruction after the other
+# Numbers of tensors that have parts: of a matrix, and of a window.
+LARGER, WHOLE = 60, 61
+STEP = Instruction("sync")  # behind each instruction of a unit, because golden executes them in order
 
 
 class _Maker:

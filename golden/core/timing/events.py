@@ -64,14 +64,14 @@ class Clock:
 
 
 class Port:
-    """A port of a memory. Those who come first tell when they use it; others find out how long it takes them."""
+    """A port of a memory. A unit with priority tells when it uses the port. Another unit is told how long it waits."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._spans: list[tuple[int, int, float]] = []
 
     def take(self, begin: int, end: int, share: float = 1.0) -> None:
-        """Use it from one cycle up to another one, in this share of the cycles."""
+        """Use the port in this share of the cycles from `begin` to `end`."""
         if self._spans and self._spans[-1][1:] == (begin, share):
             self._spans[-1] = self._spans[-1][0], end, share
         else:

@@ -73,7 +73,7 @@ class Ring:
 
 
 class Products:
-    """The products of a `Timeline`, and what its processes tell each other of them.
+    """The products of a `Timeline`, and the events between the processes that follow them.
 
     Parameters
     ----------
@@ -94,7 +94,9 @@ class Products:
         are results. Results have left.
     rings : list of Ring
     left : deque of int
-        When results left the place where they wait, of those that may still matter; `gone` are those before.
+        When results left the ring in which they wait. Only the latest results are kept.
+    gone : int
+        Results that left before these.
     """
 
     def __init__(self, state: State, fitted: bool) -> None:

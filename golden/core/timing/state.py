@@ -44,7 +44,8 @@ class Unit:
     done : list of int
         Cycles in which its instructions were done.
     waits, signals : list
-        Of each one the cycle in which it came, its semaphore, and of a signal the instructions before it.
+        Each token has the cycle in which it came, and its semaphore. A signal also has the number of instructions
+        before it.
     served, given : list of int
         The cycles in which these had their turn.
     changed : Event
@@ -146,7 +147,7 @@ class State:
             self.writes[issue.views["to"].memory].take(begin + BEHIND, end + BEHIND)
 
     def moves(self, begin: int, end: int) -> None:
-        """Tell the memories that parameters are read from one cycle up to another one, and are written behind that."""
+        """Tell the memories that parameters are read from `begin` to `end`, and when they are written."""
         self.reads["W"].take(begin, end)
         written = READ + update_latency(self.parameters)
         self.writes["W"].take(begin + written, end + written)
