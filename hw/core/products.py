@@ -1,6 +1,7 @@
 # amaranth: UnusedElaboratable=no
 """The core's products: the array without a memory of its own."""
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -107,101 +108,45 @@ class Products(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        p, system, product = self.parameters, self.parameters.system, self.i.payload
+        g, p, product = self.geometry, self.parameters, self.i.payload
         waiting, taken, starts, under_way = signals("waiting taken starts under_way")
         # What the walkers begin with.
         walked, scales, ready = product, None, starts
-        if self.geometry.scaled:
-            m.submodules.scales = scales = Scales(self.geometry, product.shape())
+        if g.scaled:
+            m.submodules.scales = scales = Scales(g, product.shape())
             walked, ready = scales.product, scales.done
-        walkers = [Walker(p, side, span=self.geometry.side) for side in (0, 1)]
+        walkers = [Walker(p, side, span=g.side) for side in (0, 1)]
         m.submodules.rows, m.submodules.columns = rows, columns = walkers
-        keys = [self.geometry.key_bits(side) if self.geometry.adaptive else None for side in range(p.converters)]
-        paths = [Path(p, side, fetch=FETCH + READ - 2, span=self.geometry.side, keys=keys[side])
-                 for side in range(p.converters)]
+        paths = self._paths(m)
         sources = [Signal(name=f"{side}_source") for side in "ab"]
-        for side, path in enumerate(paths):
-            m.submodules[f"path{side}"] = path
-            m.d.comb += path.status_clear.eq(self.status_clear)
-        # A vector waits here for its turn at a memory, so that no walker does in the same cycle.
-        counts = self._counts(m, starts) if self.geometry.adaptive else [{}, {}]
+        counts = self._counts(m, starts) if g.adaptive else [{}, {}]
         steps = [{"source": Cat(sources[side], C(side, 1)), **counts[side]} for side in (0, 1)]
+        # A vector waits here for its turn at a memory, so that no walker does in the same cycle.
         free = [Signal(name=f"free{side}") for side in range(p.converters)]
-        # A vector of a window goes on in segments, which take a cycle more.
-        windows, room, patches = self.geometry.windows, free, list[Patches]()
-        if windows:
-            room, patches = [Signal(name=f"room{side}") for side in range(p.converters)], self._patches(m, starts)
-            steps = [{**step, "segment": each.segment.as_value()} for step, each in zip(steps, patches)]
-        if p.converters == 2:
-            takes = [walker.wants & room[side] for side, walker in enumerate(walkers)]
+        placed = list[SimpleNamespace]()
+        if g.windows:
+            asked, placed = self._segments(m, walkers, steps, free, starts)
         else:
-            turn = rows_first(rows, columns)
-            if windows:
-                turn = self._kept_turn(m, turn, patches)
-            takes = [rows.wants & turn & room[0], columns.wants & ~turn & room[0]]
-        for number, (walker, take) in enumerate(zip(walkers, takes)):
-            if windows:
-                m.d.comb += patches[number].go.eq(take)
-                take = take & patches[number].ends
-            m.d.comb += walker.go.eq(take)
-        if p.converters == 2:
-            asked = [{"valid": walker.wants, "vector": walker.vector.as_value(), **steps[side]}
-                     for side, walker in enumerate(walkers)]
-        else:
-            vector = Signal.like(rows.vector, name="vector")
-            m.d.comb += [vector.eq(Mux(turn, rows.vector, columns.vector)), vector.of.eq(~turn)]
-            asked = [{"valid": Mux(turn, rows.wants, columns.wants), "vector": vector.as_value(),
-                      **{name: Mux(turn, one, steps[1][name]) for name, one in steps[0].items()}}]
-        placed = [stage(m, room[side], f"placed{side}", **asked[side]) for side in range(p.converters) if windows]
-        for side, now in enumerate(placed):
-            m.d.comb += room[side].eq(~now.valid | free[side])
-            found = located(m, f"located{side}", self.geometry, data.View(segment_layout(self.geometry), now.segment))
-            asked[side] = {name: value for name, value in vars(now).items() if name != "segment"} | found
-        held = []
-        for side, path in enumerate(paths):
-            granted, request = getattr(self, f"granted{side}"), getattr(self, f"request{side}")
-            now, goes_on = elastic(m, f"held{side}", granted, **asked[side])
-            held.append(now)
-            vector = data.View(path.vector.shape(), now.vector)
-            inside: Any = 0
-            if self.geometry.along:  # there are several vectors in a block's row
-                inside = Cat(C(0, self.geometry.low - self.geometry.along), vector.inside)
-            m.d.comb += [
-                free[side].eq(goes_on), getattr(self, f"wanted{side}").eq(now.valid),
-                getattr(self, f"source{side}").eq(now.source), path.valid.eq(granted), path.vector.eq(vector),
-                request.block.eq(vector.block), request.down.eq(vector.transposed),
-                request.row.eq(Mux(vector.transposed, inside, vector.index)),
-                request.column.eq(Mux(vector.transposed, vector.index, inside)),
-                Value.cast(path.elements).eq(Value.cast(getattr(self, f"found{side}"))),
-            ]
-            if scales:
-                self._scan(m, scales, side, path, now, sources)
-            if windows:
-                found = gathered(m, f"gathered{side}", self.geometry, granted, now, getattr(self, f"found{side}"))
-                m.d.comb += [path.valid.eq(granted & now.last), Value.cast(path.elements).eq(found)]
-                with m.If(~now.plain):
-                    m.d.comb += [request[name].eq(getattr(now, name)) for name in ("block", "row", "column", "down")]
-
-        # A product of another key waits until no vector is under way.
-        longest = paths[0].fetch + paths[0].delay + 2  # no word is needed later
-        quiet = Signal(range(longest + 1), name="quiet")
-        key = Signal(64)
+            asked = self._asked(m, walkers, steps, free)
+        held = [self._read(m, side, path, free[side], asked[side]) for side, path in enumerate(paths)]
+        if scales:
+            for side, path in enumerate(paths):
+                self._scan(m, scales, side, path, held[side], sources)
         m.d.comb += under_way.eq(Cat(walker.go for walker in walkers).any() |
                                  Cat(each.valid for each in (*held, *placed)).any())
-        with m.If(under_way):
-            m.d.sync += quiet.eq(0)
-        with m.Elif(quiet != longest):
-            m.d.sync += quiet.eq(quiet + 1)
+
+        # A product of another key waits until no vector is under way: no word is needed later.
+        quiet = _rests(m, "quiet", under_way, paths[0].fetch + paths[0].delay + 2)
+        key, alike = Signal(64, name="key"), Signal(name="alike")
         # The keys are compared in the cycle before: an instruction is handed out some cycles after its key is there.
-        alike = Signal()
         m.d.sync += alike.eq(key == product.key)
         m.d.comb += [
-            self.i.ready.eq(rows.idle & columns.idle & ~waiting & (alike | (quiet == longest))),
+            self.i.ready.eq(rows.idle & columns.idle & ~waiting & (alike | quiet)),
             starts.eq(self.i.valid & self.i.ready), self.reading.eq(~rows.idle | ~columns.idle | under_way | waiting),
-            *(path.key.eq(key) for path in paths if system.random),
+            *(path.key.eq(key) for path in paths if p.system.random),
             rows.first.eq(walked.a.first), columns.first.eq(walked.b.first),
         ]
-        if self.geometry.along:
+        if g.along:
             m.d.comb += [rows.along.eq(walked.a.along), columns.along.eq(walked.b.along)]
         if scales:
             m.d.comb += [scales.start.eq(starts), scales.given.eq(product)]
@@ -213,24 +158,95 @@ class Products(wiring.Component):
         with m.If(starts):
             m.d.sync += [key.eq(product.key), sources[0].eq(product.a.source), sources[1].eq(product.b.source),
                          other.eq(~alike)]
-        if self.geometry.adaptive:
+        if g.adaptive:
             self._count(m, paths, held, rows.idle & columns.idle & ~under_way & ~self.waits, under_way)
         queued = begin(m, p, walked, ready, walkers, waiting, taken)
         admitted = Signal(name="admitted")
         now = multiply(self, m, self.cell, p, walkers, paths, queued, admitted, taken)
         # So the status of the cells is always of one step.
-        length = system.cell(p.sums).latency + 2
-        calm = Signal(range(length + 1), name="calm")
-        with m.If(now.there | now.fed):
-            m.d.sync += calm.eq(0)
-        with m.Elif(calm != length):
-            m.d.sync += calm.eq(calm + 1)
+        calm = _rests(m, "calm", now.there | now.fed, p.system.cell(p.sums).latency + 2)
         m.d.comb += [
-            admitted.eq(waiting & (~other | (calm == length))), self.taken.eq(taken), self.starved.eq(now.starved),
+            admitted.eq(waiting & (~other | calm)), self.taken.eq(taken), self.starved.eq(now.starved),
             self.blocked.eq(now.blocked), self.cells_invalid.eq(now.status["invalid"]),
             self.cells_overflow.eq(now.status["overflow"]),
         ]
         return m
+
+    def _paths(self, m: Module) -> list[Path]:
+        """Return the converters."""
+        g, p = self.geometry, self.parameters
+        keys = [g.key_bits(side) if g.adaptive else None for side in range(p.converters)]
+        paths = [Path(p, side, fetch=FETCH + READ - 2, span=g.side, keys=keys[side]) for side in range(p.converters)]
+        for side, path in enumerate(paths):
+            m.submodules[f"path{side}"] = path
+            m.d.comb += path.status_clear.eq(self.status_clear)
+        return paths
+
+    def _asked(self, m: Module, walkers: list[Walker], steps: list[dict], room: list[Signal],
+               patches: Sequence[Patches] = ()) -> list[dict]:
+        """Let the walkers go on; return what each converter is asked for, or the one that both operands share."""
+        rows, columns = walkers
+        shared = len(room) == 1
+        if shared:
+            turn = self._turn(m, rows_first(rows, columns), patches)
+            takes = [rows.wants & turn & room[0], columns.wants & ~turn & room[0]]
+        else:
+            takes = [walker.wants & room[side] for side, walker in enumerate(walkers)]
+        for number, (walker, take) in enumerate(zip(walkers, takes)):
+            if patches:
+                m.d.comb += patches[number].go.eq(take)
+                take = take & patches[number].ends
+            m.d.comb += walker.go.eq(take)
+        if not shared:
+            return [{"valid": walker.wants, "vector": walker.vector.as_value(), **steps[side]}
+                    for side, walker in enumerate(walkers)]
+        vector = Signal.like(rows.vector, name="vector")
+        m.d.comb += [vector.eq(Mux(turn, rows.vector, columns.vector)), vector.of.eq(~turn)]
+        asked = {"valid": Mux(turn, rows.wants, columns.wants), "vector": vector.as_value(),
+                 **{name: Mux(turn, one, steps[1][name]) for name, one in steps[0].items()}}
+        return [asked]
+
+    def _segments(self, m: Module, walkers: list[Walker], steps: list[dict], free: list[Signal], starts: Value
+                  ) -> tuple[list[dict], list[SimpleNamespace]]:
+        """Ask for the segments of vectors, which may be of a window; return what is asked, and what is under way.
+
+        A vector of a window goes on in segments. Each takes a cycle more, in which its place is computed.
+        """
+        patches, room = self._patches(m, starts), [Signal(name=f"room{side}") for side in range(len(free))]
+        steps = [{**step, "segment": each.segment.as_value()} for step, each in zip(steps, patches)]
+        asked = self._asked(m, walkers, steps, room, patches)
+        placed, found = [], []
+        for side, wanted in enumerate(asked):
+            now = stage(m, room[side], f"placed{side}", **wanted)
+            m.d.comb += room[side].eq(~now.valid | free[side])
+            placed.append(now)
+            place = located(m, f"located{side}", self.geometry, data.View(segment_layout(self.geometry), now.segment))
+            found.append({name: value for name, value in vars(now).items() if name != "segment"} | place)
+        return found, placed
+
+    def _read(self, m: Module, side: int, path: Path, free: Signal, asked: dict) -> SimpleNamespace:
+        """Read a converter's vectors from its memories; return the vector that waits for them."""
+        g, granted = self.geometry, getattr(self, f"granted{side}")
+        request, found = getattr(self, f"request{side}"), getattr(self, f"found{side}")
+        now, goes_on = elastic(m, f"held{side}", granted, **asked)
+        vector = data.View(path.vector.shape(), now.vector)
+        inside: Any = 0
+        if g.along:  # there are several vectors in a block's row
+            inside = Cat(C(0, g.low - g.along), vector.inside)
+        m.d.comb += [
+            free.eq(goes_on), getattr(self, f"wanted{side}").eq(now.valid),
+            getattr(self, f"source{side}").eq(now.source), path.valid.eq(granted), path.vector.eq(vector),
+            request.block.eq(vector.block), request.down.eq(vector.transposed),
+            request.row.eq(Mux(vector.transposed, inside, vector.index)),
+            request.column.eq(Mux(vector.transposed, vector.index, inside)),
+            Value.cast(path.elements).eq(Value.cast(found)),
+        ]
+        if g.windows:
+            m.d.comb += [path.valid.eq(granted & now.last),
+                         Value.cast(path.elements).eq(gathered(m, f"gathered{side}", g, granted, now, found))]
+            with m.If(~now.plain):
+                m.d.comb += [request[name].eq(getattr(now, name)) for name in ("block", "row", "column", "down")]
+        return now
 
     def _scan(self, m: Module, scales: Scales, side: int, path: Path, held: SimpleNamespace, sources: list[Signal]
               ) -> None:
@@ -256,8 +272,10 @@ class Products(wiring.Component):
         return found
 
     @staticmethod
-    def _kept_turn(m: Module, turn: Value, patches: list[Patches]) -> Signal:
+    def _turn(m: Module, turn: Value, patches: Sequence[Patches]) -> Value:
         """Return whether it is the rows' turn. The turn does not change within a vector."""
+        if not patches:
+            return turn
         rows, within, kept = signals("turn within kept_turn")
         m.d.comb += rows.eq(Mux(within, kept, turn))
         with m.If(Cat(each.go for each in patches).any()):
@@ -291,3 +309,13 @@ class Products(wiring.Component):
             counting.choose.eq(self.choose), counting.choice.eq(self.choice), counting.clear.eq(self.clear),
             *(getattr(self, name).eq(getattr(counting, name)) for name in CHOICE),
         ]
+
+
+def _rests(m: Module, name: str, works: Value, cycles: int) -> Value:
+    """Return whether nothing has worked for some cycles, which are counted."""
+    count = Signal(range(cycles + 1), name=name)
+    with m.If(works):
+        m.d.sync += count.eq(0)
+    with m.Elif(count != cycles):
+        m.d.sync += count.eq(count + 1)
+    return count == cycles
