@@ -176,20 +176,18 @@ def move(m: Module, u: SimpleNamespace) -> None:
         m.d.sync += alike.eq((each.as_value() == rates.as_value()) & ~loads)
         may[name] = wants[name] & alike
     other, loaded = signals("other_rates loaded_rates")
+    turn, array = may["vector"], may["array"] & ~wants["vector"]
     m.d.sync += loaded.eq(loads)
     m.d.comb += [
-        other.eq(wants["vector"] & ~may["vector"] | wants["array"] & ~may["array"] & ~wants["vector"]),
-        loads.eq(other & mover.quiet.all() & ~Cat(may.values()).any() & ~loaded),
+        other.eq(Mux(wants["vector"], ~may["vector"], wants["array"] & ~may["array"])),
+        loads.eq(other & mover.quiet.all() & ~loaded),
     ]
     with m.If(loads):
         m.d.sync += rates.eq(Mux(wants["vector"], kept["vector"], kept["array"]))
-    turn = may["vector"]
-    blocked = wants["vector"] & ~may["vector"]
     m.d.comb += [
-        mover.rates.eq(rates), mover.bias.eq(turn), mover.valid.eq(turn | may["array"] & ~blocked),
+        mover.rates.eq(rates), mover.bias.eq(turn), mover.valid.eq(turn | array),
         mover.piece.eq(Mux(turn, sums.piece, epilogue.o.payload)),
         mover.vector.eq(Mux(turn, sums.vector, epilogue.vector)),
         mover.lane.eq(Mux(turn, sums.word, epilogue.lane)), mover.use.eq(Mux(turn, u.kept_use, tasks.task.use)),
-        sums.ready.eq(turn & mover.ready),
-        epilogue.o.ready.eq(~epilogue.task.update | may["array"] & ~wants["vector"] & mover.ready),
+        sums.ready.eq(turn & mover.ready), epilogue.o.ready.eq(~epilogue.task.update | array & mover.ready),
     ]

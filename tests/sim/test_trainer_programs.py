@@ -271,6 +271,28 @@ def test_units_that_write_side_by_side_lose_nothing(name):
     require_golden(model_of(parameters, module, verilog), vectors)
 
 
+@pytest.mark.parametrize("first", ["sums", "gemm"])
+def test_products_and_sums_move_parameters_by_rates_of_their_own(first):
+    """Both do at once, now one, now the other a little earlier."""
+    parameters, module, verilog = core_of("merged")
+    rng, work = np.random.default_rng(2), parameters.work
+    lines = ["tensor e memory=D stride=3 rows=32 columns=48", "tensor x memory=X stride=1 rows=32 columns=16",
+             "tensor w memory=W stride=1 rows=48 columns=16", "tensor b memory=W block=3 stride=3 rows=1 columns=48",
+             *(f"mode {kind} value=4" for kind in ("gradients", "activations")),
+             *(f"in {each}" for each in ("e", "w", "b", "x")), "sync"]
+    moves = {"gemm": [f"set rate value={work.encode(0.5)}", "gemm a=e b=x to=w across_a across_b update use=4"],
+             "sums": [f"set rate value={work.encode(0.25)}", "sums a=f to=b"]}
+    for rows in range(1, 32, 2):
+        order = moves[first] + moves["gemm" if first == "sums" else "sums"]
+        lines += [f"view f of=e rows={rows} columns=48", *order, "sync", "out w", "sync", "out b", "sync"]
+    tensors = [work.encode(rng.normal(size=shape)).astype(np.uint32)
+               for shape in ((32, 48), (48, 16), (1, 48), (32, 16))]
+    transfers = Transfers(parameters)
+    rows = [transfers.instructions(assemble("\n".join([*lines, "halt"]))), *map(transfers.elements, tensors)]
+    vectors = trainer_vectors(parameters, np.array(transfers.payloads(np.concatenate(rows)), object))
+    require_golden(model_of(parameters, module, verilog), vectors)
+
+
 class Sent:
     """A host that sends tensors, and keeps what comes."""
 
