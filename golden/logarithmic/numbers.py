@@ -62,17 +62,21 @@ def largest(level: np.ndarray, some: np.ndarray, axis: int | None = None) -> Any
     return np.where(some, level, floor).max(axis=axis, initial=floor)
 
 
-def _special_level(x: np.ndarray, fmt: Log) -> int:
-    """Return the level that Inf and NaN count as, in an array of float16 or float32."""
-    return fmt.gamma * (of_dtype(x.dtype).emax + 1)
+def _special_level(work: Float, fmt: Log) -> int:
+    """Return the level that Inf and NaN count as, among numbers of a work format."""
+    return fmt.gamma * (work.emax + 1)
 
 
-def scale_of_array(x: np.ndarray, fmt: Log) -> int:
-    """Return the scale of an array of float16 or float32: `scale_of` its largest magnitude."""
+def scale_of_array(x: np.ndarray, fmt: Log, work: Float | None = None) -> int:
+    """Return the scale of an array of float16 or float32: `scale_of` its largest magnitude.
+
+    `work` is the format that its numbers are of, if that is not the dtype's.
+    """
     top = np.abs(x).max(initial=0)
     if top == 0:
         return SCALE_MIN
-    return int(scale_of(levels(top, fmt.gamma) if np.isfinite(top) else _special_level(x, fmt), fmt))
+    special = _special_level(work or of_dtype(x.dtype), fmt)
+    return int(scale_of(levels(top, fmt.gamma) if np.isfinite(top) else special, fmt))
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,7 @@ def quantise(x: ArrayLike, fmt: Log, scale: int | None = None) -> Logs:
     require(scale is None or isinstance(scale, (int, np.integer)) and SCALE_MIN <= scale <= SCALE_MAX, "scale", scale,
             f"an integer from {SCALE_MIN} to {SCALE_MAX}")
     special, some = ~np.isfinite(x), x != 0
-    level = np.where(special, _special_level(x, fmt), levels(np.where(special, 0, x), fmt.gamma))
+    level = np.where(special, _special_level(of_dtype(x.dtype), fmt), levels(np.where(special, 0, x), fmt.gamma))
     scale = scale_of_array(x, fmt) if scale is None else scale
     return Logs(fmt, codes_of(level, some, special, np.signbit(x), fmt, scale), scale, bool(np.isnan(x).any()))
 

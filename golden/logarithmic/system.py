@@ -82,7 +82,7 @@ class LNSSystem(ScaledSystem):
 
     def mode(self, kind: str, array: Any) -> Mode:
         """Return the scale of a tensor; weights that are `Logs` have one."""
-        return {} if isinstance(array, Logs) else {"scale": scale_of_array(array, self.format) + SCALE_BIAS}
+        return {} if isinstance(array, Logs) else {"scale": scale_of_array(array, self.format, self.work) + SCALE_BIAS}
 
     def format_of(self, mode: Mode) -> Log:
         """Return the Log of the operands."""
@@ -105,11 +105,13 @@ class LNSSystem(ScaledSystem):
     def operand(self, array: Any, axis: int, mode: Mode, side: int, draws: Draws) -> tuple[Any, bool, bool]:
         """Return Logs; weights that are Logs of more bits are brought to the operands', under their scale."""
         if isinstance(array, Logs):
-            logs = array if array.format == self.format else replace(
-                array, format=self.format, codes=narrowed(array.codes, array.format, self.format))
-        else:
-            logs = quantise(array, self.format, mode["scale"] - SCALE_BIAS)
-        return logs, logs.invalid, False
+            return array if array.format == self.format else replace(
+                array, format=self.format, codes=narrowed(array.codes, array.format, self.format)), False, False
+        scale = mode["scale"] - SCALE_BIAS
+        logs = quantise(array, self.format, scale)
+        # The largest magnitude tells whether any is beyond the scale.
+        beyond = scale_of_array(array, self.format, self.work) > scale or not np.isfinite(array).all()
+        return logs, logs.invalid, bool(beyond)
 
     def product(self, a: Any, b: Any) -> tuple[np.ndarray, bool, bool]:
         """Return the product of Logs, a few rows at a time: they do not depend on each other."""
