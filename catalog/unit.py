@@ -106,10 +106,12 @@ class Unit:
         words = [self.name]
         fields, usual = dict(vars(parameters)), vars(self.parameters())
         if "system" in fields:
-            # An array's number system has settings of its own; those of the array have no names in common with them.
+            # A number system has settings of its own.
             system = fields.pop("system")
             words += [systems.name_of(system), f"{fields.pop('rows')}x{fields.pop('columns')}"]
-            fields, usual = vars(system) | fields, usual | vars(type(system)())
+            settled, normal = ({systems.beside(name, usual): value for name, value in vars(each).items()}
+                               for each in (system, type(system)()))
+            fields, usual = settled | fields, usual | normal
         if isinstance(usual.get("format"), Float):
             # Further formats are named where they differ from it.
             usual = {name: fields["format"] if isinstance(value, Float) else value for name, value in usual.items()}
@@ -188,6 +190,9 @@ def _word(name: str, value: object) -> str:
     if isinstance(value, Format):
         named = name_of(value) or next((word for word, element in mx.ELEMENTS.items() if element == value), None)
         return BEFORE.get(name, "") + (named or value.sizes.replace("-", "n"))
+    if isinstance(value, Parameters):
+        usual = vars(type(value)())
+        return "_".join([name, *(_word(each, own) for each, own in vars(value).items() if own != usual[each])])
     if isinstance(value, bool):
         return name if value else f"not_{name}"
     if isinstance(value, str):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Collection
 from typing import Self
 
 from ..base.checks import require
@@ -14,7 +15,7 @@ from .logarithmic import LNSSystem
 from .mx import MXSystem
 from .number_system import NumberSystem
 
-__all__ = ["SYSTEMS", "SystemParameters", "find", "name_of", "register"]
+__all__ = ["SYSTEMS", "SystemParameters", "beside", "find", "name_of", "register"]
 
 SYSTEMS: dict[str, type[NumberSystem]] = {
     "bfp": BFPSystem, "mx": MXSystem, "lns": LNSSystem, "float": FloatSystem, "bf16": BF16System, "fp8": FP8System,
@@ -33,6 +34,11 @@ def name_of(system: NumberSystem) -> str:
     names = [name for name, kind in SYSTEMS.items() if kind is type(system)]
     require(len(names) > 0, "system", system, ", ".join(SYSTEMS))
     return names[0]
+
+
+def beside(name: str, own: Collection[str]) -> str:
+    """Return the name of a number system's setting beside a unit's own parameters."""
+    return f"system_{name}" if name in own else name
 
 
 def register(path: str) -> str:
@@ -60,7 +66,8 @@ class SystemParameters(Parameters):
     """Mixin for parameters of a unit that is made for a number system, the field ``system``.
 
     The name of one means its defaults. In JSON, and among the settings of the command line, the system's own settings
-    stand beside the unit's: ``{"system": "bfp", "rows": 4, "mantissa": 2, "accumulator": "bf16"}``.
+    stand beside the unit's: ``{"system": "bfp", "rows": 4, "mantissa": 2, "accumulator": "bf16"}``. One whose name is a
+    setting of the unit, too, is told with ``system_`` before it.
     """
 
     system: NumberSystem
@@ -79,7 +86,8 @@ class SystemParameters(Parameters):
     def to_json(self) -> dict:
         """Return the parameters as a dict of plain JSON values, the system's among them."""
         own = super().to_json()
-        return own | {"system": self.name} | self.system.to_json()
+        settings = {beside(name, own): value for name, value in self.system.to_json().items()}
+        return own | {"system": self.name} | settings
 
     @classmethod
     def from_json(cls, data: dict | str) -> Self:
@@ -88,9 +96,10 @@ class SystemParameters(Parameters):
         require(isinstance(data, dict), "parameters", data, "a JSON object")
         own = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]  # a dataclass derives from it
         kind = find(data.get("system", "bfp"))
-        names = own + [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+        settings = {beside(field.name, own): field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+        names = [*own, *settings]
         for name in data:
             require(name in names, "parameter", name, ", ".join(names))
         rest = {name: value for name, value in data.items() if name in own and name != "system"}
-        system = kind.from_json({name: value for name, value in data.items() if name not in own})
+        system = kind.from_json({settings[name]: value for name, value in data.items() if name in settings})
         return super().from_json({"system": system, **rest})
