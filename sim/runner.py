@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -22,7 +22,8 @@ from ..hw import verilog
 from .vectors import Vectors
 
 __all__ = [
-    "Outcome", "build", "compiled", "headers", "includes", "library", "run", "runtime", "simulator", "surroundings",
+    "Outcome", "bench", "build", "compiled", "headers", "includes", "library", "run", "runtime", "simulator",
+    "surroundings",
 ]
 
 # Amaranth's widths are deliberate. Verilator 5.48's precompiled headers do not work with split output, so output is not
@@ -254,6 +255,39 @@ def build(text: str, name: str, ports: Sequence[tuple[str, str, int]], waves: bo
     return build_once(cache_folder("sim") / f"{name}-{key}", compile_into, plain=True)
 
 
+def bench(folder: Path, name: str, module: str, scratch: Path, variables: Mapping[str, str], *, seed: int = 1,
+          waves: bool = False) -> Path:
+    """Run the cocotb tests of a Python module in a simulator that `build` made; return the path of its log.
+
+    Parameters
+    ----------
+    folder : path
+        What `build` returned for module `name`.
+    name, module : str
+        Of the Verilog, and of the tests.
+    scratch : path
+        The folder to run in. It gets ``results.xml``.
+    variables : mapping of str to str
+        Of the environment.
+    seed : int
+        Of cocotb.
+    waves : bool
+        As for `build`.
+    """
+    log = scratch / "run.log"
+    with surroundings():
+        os.environ.update(variables)
+        try:
+            with _quiet(log):
+                _runner(scratch, waves).test(
+                    hdl_toplevel=name, hdl_toplevel_lang="verilog", test_module=module, build_dir=folder,
+                    test_dir=scratch, seed=seed, waves=waves, timescale=("1ns", "1ps"),
+                    results_xml=str(scratch / "results.xml"))
+        except SystemExit:
+            pass  # cocotb's runner leaves this way when the simulator fails; the results tell
+    return log
+
+
 def run(component: Any, name: str, vectors: Vectors, *, seed: int = 1, idle: float = 0.3, busy: float = 0.3,
         waves: str | os.PathLike | None = None, text: str | None = None) -> Outcome:
     """Run the bench of one component and return its Outcome.
@@ -286,17 +320,8 @@ def run(component: Any, name: str, vectors: Vectors, *, seed: int = 1, idle: flo
             "origin": list(map(int, vectors.origin)), "status": list(vectors.status), "seed": seed, "idle": idle,
             "busy": busy,
         }))
-        log = Path(scratch) / "run.log"
-        with surroundings():
-            os.environ["NARROWGAUGE_JOB"] = str(job)
-            try:
-                with _quiet(log):
-                    _runner(Path(scratch), waves is not None).test(
-                        hdl_toplevel=name, hdl_toplevel_lang="verilog", test_module=f"{__package__}.driver",
-                        build_dir=folder, test_dir=scratch, seed=seed, waves=waves is not None,
-                        timescale=("1ns", "1ps"), results_xml=str(Path(scratch) / "results.xml"))
-            except SystemExit:
-                pass  # cocotb's runner leaves this way when the simulator fails; the verdict tells
+        log = bench(folder, name, f"{__package__}.driver", Path(scratch), {"NARROWGAUGE_JOB": str(job)}, seed=seed,
+                    waves=waves is not None)
         verdict = job.with_suffix(".json")
         if not verdict.exists():
             raise RuntimeError(f"the bench of {name} did not finish:\n" + log.read_text()[-3000:])

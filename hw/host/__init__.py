@@ -1,0 +1,1 @@
+"""The training core as a device: registers, words, buses and serial line."""
