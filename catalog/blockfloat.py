@@ -18,7 +18,7 @@ ENTRIES = (
     Unit(
         "bfp-fmac", "dot product of two block-floating-point groups, added to a floating-point sum",
         golden.BFPFMACParameters, hw.BFPFMAC, golden.fmac,
-        Bench(sim.fmac_random, sim.fmac_recorded, sim.fmac_vectors),
+        Bench(sim.fmac_random, sim.fmac_recorded, sim.fmac_vectors, sim.fmac_operands),
         small={"group": 4, "accumulator": "bf16"},
         corners=({"group": 4, "mantissa": 2, "exponent": 3}, {"group": 4, "mantissa": 8, "exponent": 8},
                  {"group": 5, "mantissa": 7, "exponent": 3}, {"group": 4, "mantissa": 3, "chunks": "parallel"}),

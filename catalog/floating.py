@@ -45,7 +45,7 @@ ENTRIES = (
     Unit(
         "float-mac", "product of two floating-point numbers, added to a floating-point sum",
         golden.MACParameters, hw.FloatMAC, golden.mac,
-        Bench(sim.mac_random, sim.mac_recorded, sim.mac_vectors),
+        Bench(sim.mac_random, sim.mac_recorded, sim.mac_vectors, sim.mac_operands),
         small={"format": "fp8-e4m3"},
         corners=({"format": "fp8-e4m3", "accumulators": 4, "multiplier": "lut"},),
         macs=lambda p: 1,

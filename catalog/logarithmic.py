@@ -27,7 +27,7 @@ ENTRIES = (
     Unit(
         "lns-dot", "dot product of two vectors of logarithmic numbers, summed and rounded to floating point",
         golden.LNSDotParameters, hw.LNSDot, golden.dots,
-        Bench(sim.dot_random, sim.dot_recorded, sim.dot_vectors),
+        Bench(sim.dot_random, sim.dot_recorded, sim.dot_vectors, sim.dot_operands),
         small={"lanes": 4, "accumulator": 24, "lsb": 16, "constants": 1},
         corners=({"lanes": 4}, {"lanes": 4, "accumulation": "bins", "accumulator": 24, "lsb": 9, "constants": 2},
                  {"lanes": 5, "format": SHORT, "result": "bf16"}),

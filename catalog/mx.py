@@ -18,7 +18,7 @@ ENTRIES = (
     Unit(
         "mx-dot", "dot product of two microscaling (MX) blocks, added to a floating-point sum",
         golden.MXDotParameters, hw.MXDot, golden.dots,
-        Bench(sim.dot_random, sim.dot_recorded, sim.dot_vectors),
+        Bench(sim.dot_random, sim.dot_recorded, sim.dot_vectors, sim.dot_operands),
         small={"block": 8, "lanes": 4, "element": "fp4-e2m1"},
         corners=({"block": 8, "lanes": 4}, {"block": 8, "lanes": 8, "element": "fp4-e2m1"},
                  {"block": 8, "lanes": 8, "element": "int8", "element_b": "fp8-e5m2"}),

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from ..golden import mx, systems
 from ..golden.formats import Float, Format, name_of
 from ..hw import ports, verilog
 from ..hw.origin import LICENCE, ORIGIN
+from ..sim import operands
 from ..sim.vectors import Vectors
 
 __all__ = ["Bench", "Unit"]
@@ -43,11 +45,15 @@ class Bench:
         Makes such transfers from the tensors of a training run.
     vectors : callable
         Makes Vectors of transfers, with what the golden function answers.
+    operands : callable, optional
+        Makes such transfers as the energy is measured with, from their number, a seed and a kind of `sim.operands`:
+        at the greatest precision.
     """
 
     random: Callable
     recorded: Callable
     vectors: Callable
+    operands: Callable | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,6 +174,13 @@ class Unit:
         """Return a template for the use of what `wrapped` returns: a key of `hw.ports.TEMPLATES`."""
         return ports.template(kind, self.component(parameters), self.module_name(parameters),
                               self.name.replace("-", "_"), style, sliced)
+
+    def stimuli(self, parameters: Parameters, count: int, seed: int) -> dict[str, Vectors]:
+        """Return the Vectors that the energy is measured with, by their kind; see `sim.operands`."""
+        makers: dict[str, Callable] = {"recorded": self.bench.recorded, "random": self.bench.random}
+        if self.bench.operands is not None:
+            makers = {kind: partial(self.bench.operands, kind=kind) for kind in operands.KINDS}
+        return {kind: self.bench.vectors(parameters, *make(parameters, count, seed)) for kind, make in makers.items()}
 
     def vectors(self, parameters: Parameters, count: int, seed: int, *, record: bool = True) -> Vectors:
         """Return bench Vectors: random and directed ones, and with `record` one in five recorded."""

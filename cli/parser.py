@@ -20,6 +20,7 @@ examples:
   narrowgauge train --recipe bfp --set mantissa=4 --data digits
   narrowgauge plan --recipe bfp --work bf16 --core lanes=8 --core vectors=2
   narrowgauge synth bfp-fmac --target ecp5 --seeds 3 --json -
+  narrowgauge synth lns-dot --target osu018
   narrowgauge report
 
 exit status: 0; 1 where hardware and golden model differ, or a unit does not fit; 2 for an error, told in one line;
@@ -212,6 +213,9 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--seeds", metavar="N", type=_count, default=3, help="place-and-route seeds 1..N (default 3)")
     verb.add_argument("--placer", metavar="NAME",
                       help="another placer of nextpnr's: static, for what is very large, sa, or heap (default)")
+    verb.add_argument("--liberty", metavar="FILE",
+                      help="with --target asic: map the unit to this library of standard cells, and tell its area, "
+                           "longest path and energy, all before layout")
     add_json(verb)
 
     verb = add("report", "train, simulate, synthesise and write one report of it all",

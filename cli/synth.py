@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import catalog
+from ..base.checks import require
 from ..base.files import cache_folder
 from ..hw import verilog
-from ..synth import flow
+from ..report.energy import energy_of
+from ..synth import energy, flow
 from . import output
 from .settings import settings_of
 
@@ -20,7 +22,14 @@ def prepare(options: Namespace) -> Callable[[], int]:
     output.check(("--json", options.json))
     unit = catalog.find(options.unit)
     parameters = unit.configure(settings_of(options))
-    flow.check(options.target, options.device, options.seeds, options.placer)
+    target = flow.check(options.target, options.device, options.seeds, options.placer)[0]
+    if target.liberty or options.liberty is not None:
+        require(options.placer is None, "--placer", options.placer, "nothing, with a library of cells")
+        library = energy.library_text(options.target, options.liberty)
+        energy.read(library)
+        output.warn(options, parameters)
+        cache_folder("synth")
+        return lambda: _measure(options, unit, parameters, library)
     output.warn(options, parameters)
     cache_folder("synth")
     return lambda: _synth(options, unit, parameters)
@@ -38,3 +47,12 @@ def _synth(options: Namespace, unit: catalog.Unit, parameters: Any) -> int:
     output.write_json(options.json, result)
     output.say(options, flow.summary(name, result))
     return 0 if result["fits"] else 1
+
+
+def _measure(options: Namespace, unit: catalog.Unit, parameters: Any, library: str) -> int:
+    result = energy_of(unit, parameters, library, options.target, output.progress)
+    output.done()
+    result |= {"tools": output.versions("amaranth") | result["tools"]}
+    output.write_json(options.json, result)
+    output.say(options, energy.summary(result))
+    return 0

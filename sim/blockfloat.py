@@ -6,10 +6,12 @@ import numpy as np
 
 from ..golden import blockfloat
 from . import recorded
+from .operands import gemms_of
 from .vectors import Vectors, pack, unpack
 
 __all__ = [
-    "converter_random", "converter_recorded", "converter_vectors", "fmac_random", "fmac_recorded", "fmac_vectors",
+    "converter_random", "converter_recorded", "converter_vectors", "fmac_operands", "fmac_random",
+    "fmac_recorded", "fmac_vectors",
 ]
 
 
@@ -175,14 +177,27 @@ def converter_recorded(parameters, count, seed):
     return p.work.encode(groups[chosen]), _precisions(rng, p, count), rounding
 
 
-def fmac_recorded(parameters, count, seed):
-    """Return transfers for ``bfp-fmac`` from recorded GEMMs: rows times columns, one for each sum side by side."""
+def fmac_operands(parameters, count, seed, kind):
+    """Return transfers for ``bfp-fmac`` whose energy is measured: of a kind of `sim.operands`, at full precision."""
+    p = parameters
+    ea, qa, pa, eb, qb, *rest = fmac_recorded(p, count, seed, gemms_of(kind), p.mantissa)
+    if kind == "codes":
+        most = (1 << p.mantissa) - 1
+        qa, qb = np.random.default_rng(seed).integers(-most, most + 1, (2, *qa.shape))
+    return ea, qa, pa, eb, qb, *rest
+
+
+def fmac_recorded(parameters, count, seed, gemms=None, precision=None):
+    """Return transfers for ``bfp-fmac`` from recorded GEMMs, or those given: rows times columns, a pair a sum.
+
+    Each GEMM has its own precisions, unless one is given for all.
+    """
     rng = np.random.default_rng(seed)
     p, pieces, total = parameters, [], 0
-    gemms = recorded.products()
+    gemms = gemms or recorded.products()
     while total < count:
         x, y = gemms[rng.integers(len(gemms))]
-        pa, pb = rng.integers(2, p.mantissa + 1, 2)
+        pa, pb = (precision, precision) if precision else rng.integers(2, p.mantissa + 1, 2)
         rows, columns = rng.integers(0, len(x), p.accumulators), rng.integers(0, len(y), p.accumulators)
         a = blockfloat.quantise(x[rows], replace(p.format, mantissa=int(pa)))
         b = blockfloat.quantise(y[columns], replace(p.format, mantissa=int(pb)))

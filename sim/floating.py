@@ -4,11 +4,12 @@ import numpy as np
 
 from ..golden import floating
 from . import recorded
+from .operands import codes_of, gemms_of
 from .vectors import Vectors, pack, unpack
 
 __all__ = [
     "adder_random", "adder_recorded", "adder_vectors", "cast_random", "cast_recorded", "cast_vectors", "fma_random",
-    "fma_recorded", "fma_vectors", "mac_random", "mac_recorded", "mac_vectors", "multiplier_random",
+    "fma_recorded", "fma_vectors", "mac_operands", "mac_random", "mac_recorded", "mac_vectors", "multiplier_random",
     "multiplier_recorded", "multiplier_vectors",
 ]
 
@@ -164,9 +165,17 @@ def mac_vectors(parameters, a, b, slot, first, last):
                    {"invalid": int(invalid), "overflow": int(overflow)}, _describe(inputs), show)
 
 
-def mac_recorded(parameters, count, seed):
-    """Return transfers for ``float-mac`` from recorded GEMMs: rows times columns, one for each sum side by side."""
-    rng, gemms, pieces, total = np.random.default_rng(seed), recorded.products(), [], 0
+def mac_operands(parameters, count, seed, kind):
+    """Return transfers for ``float-mac`` whose energy is measured: of a kind of `sim.operands`."""
+    a, b, *rest = mac_recorded(parameters, count, seed, gemms_of(kind))
+    if kind == "codes":
+        a, b = codes_of(parameters.format, np.random.default_rng(seed), (2, *a.shape))
+    return a, b, *rest
+
+
+def mac_recorded(parameters, count, seed, gemms=None):
+    """Return transfers for ``float-mac`` from recorded GEMMs, or those given: rows times columns, a pair a sum."""
+    rng, gemms, pieces, total = np.random.default_rng(seed), gemms or recorded.products(), [], 0
     n = parameters.accumulators
     while total < count:
         x, y = gemms[rng.integers(len(gemms))]

@@ -4,11 +4,12 @@ import numpy as np
 
 from ..golden import logarithmic
 from . import recorded
+from .operands import gemms_of
 from .vectors import Vectors, pack, unpack
 
 __all__ = [
     "converter_random", "converter_recorded", "converter_vectors", "decoder_random", "decoder_recorded",
-    "decoder_vectors", "dot_random", "dot_recorded", "dot_vectors",
+    "decoder_vectors", "dot_operands", "dot_random", "dot_recorded", "dot_vectors",
 ]
 
 
@@ -196,11 +197,19 @@ def dot_vectors(parameters, a_codes, a_scale, b_codes, b_scale, first, last):
                    lambda code: _show_float(p.result, code))
 
 
-def dot_recorded(parameters, count, seed):
-    """Return transfers for ``lns-dot`` from recorded GEMMs: rows times columns."""
+def dot_operands(parameters, count, seed, kind):
+    """Return transfers for ``lns-dot`` whose energy is measured: of a kind of `sim.operands`."""
+    a, a_scale, b, *rest = dot_recorded(parameters, count, seed, gemms_of(kind))
+    if kind == "codes":
+        a, b = np.random.default_rng(seed).integers(0, 1 << parameters.format.bits, (2, *a.shape))
+    return a, a_scale, b, *rest
+
+
+def dot_recorded(parameters, count, seed, gemms=None):
+    """Return transfers for ``lns-dot`` from recorded GEMMs, or those given: rows times columns."""
     rng = np.random.default_rng(seed)
     p, pieces, total = parameters, [], 0
-    gemms = recorded.products()
+    gemms = gemms or recorded.products()
     while total < count:
         x, y = gemms[rng.integers(len(gemms))]
         rows, columns = rng.integers(0, len(x), 8), rng.integers(0, len(y), 8)

@@ -4,10 +4,12 @@ import numpy as np
 
 from ..golden import mx
 from . import recorded
+from .operands import codes_of, gemms_of
 from .vectors import Vectors, pack, unpack
 
 __all__ = [
-    "converter_random", "converter_recorded", "converter_vectors", "dot_random", "dot_recorded", "dot_vectors",
+    "converter_random", "converter_recorded", "converter_vectors", "dot_operands", "dot_random", "dot_recorded",
+    "dot_vectors",
 ]
 
 
@@ -177,12 +179,24 @@ def dot_vectors(parameters, a_scales, a_elements, b_scales, b_elements, slot, fi
     return Vectors(inputs, outputs, origin, {"invalid": int(invalid), "overflow": int(overflow)}, describe, show)
 
 
-def dot_recorded(parameters, count, seed):
-    """Return transfers for ``mx-dot`` from recorded GEMMs of the recipe ``mx``: rows times columns, a pair a sum."""
+def dot_operands(parameters, count, seed, kind):
+    """Return transfers for ``mx-dot`` whose energy is measured: of a kind of `sim.operands`."""
+    a_scale, a, b_scale, b, *rest = dot_recorded(parameters, count, seed, gemms_of(kind))
+    if kind == "codes":
+        rng = np.random.default_rng(seed)
+        a, b = (codes_of(each.element, rng, a.shape) for each in (parameters.format, parameters.format_b))
+    return a_scale, a, b_scale, b, *rest
+
+
+def dot_recorded(parameters, count, seed, gemms=None):
+    """Return transfers for ``mx-dot`` from recorded GEMMs of the recipe ``mx``, or those given.
+
+    They are rows times columns, a pair a sum.
+    """
     rng = np.random.default_rng(seed)
     p, pieces, total = parameters, [], 0
-    gemms = recorded.products("mx")
-    if p.element_b is not None:
+    given, gemms = gemms, gemms or recorded.products("mx")
+    if p.element_b is not None and not given:
         # Of the recipe's GEMMs those with gradients, their first operand, have two formats. Gradients take the format
         # of the wider range.
         kinds = [kind for kind, _ in recorded.tensors("mx")]

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..golden import datasets, network, recipes
 
-__all__ = ["products", "tensors", "weight_gradients"]
+__all__ = ["kinds", "products", "tensors", "weight_gradients"]
 
 EPOCHS = 3
 EVERY = 9  # of 135 steps: early ones with large gradients as well as late ones with small
@@ -34,6 +34,11 @@ def products(recipe: str = "bfp"):
     kept = _record(recipe)
     assert all(a[0] == b[0] for a, b in zip(kept[::2], kept[1::2], strict=True))
     return tuple((a[2], b[2]) for a, b in zip(kept[::2], kept[1::2], strict=True))
+
+
+def kinds(recipe: str = "bfp"):
+    """Return the kind of each GEMM in `products`: ``forward``, ``input-gradient`` or ``weight-gradient``."""
+    return tuple(key[2] for key, _, _ in _record(recipe)[::2])
 
 
 @lru_cache(1)

@@ -1,7 +1,6 @@
 """Synthesis, placement and routing of a unit: LUTs, flip-flops, clock frequency; or gates, for an ASIC."""
 
 import dataclasses
-import hashlib
 import json
 import os
 import re
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from ..base.checks import require, require_int
-from ..base.files import build_once, cache_folder
 from . import placement, scripts, tools
 from .targets import TARGETS, Target
 from .wrapper import stub, wrapper
@@ -79,6 +77,7 @@ def synthesise(text: str, top: str, ports: Sequence[tuple[str, str, int]], targe
         A tool failed; the message ends with the path of its log.
     """
     family, device = check(target, device, seeds, placer)
+    require(not family.liberty, "target", target, "one without a library: `energy.measure` is for those")
     require(freq is None or freq > 0, "freq", freq, "a number above 0, in MHz")
     require(re.fullmatch(r"[A-Za-z_]\w*", top) is not None, "top", top, "a plain Verilog identifier")
     require(any(direction == "out" for _, direction, _ in ports), "ports", ports, "a list with at least one output")
@@ -119,7 +118,7 @@ def synthesise(text: str, top: str, ports: Sequence[tuple[str, str, int]], targe
     described = dataclasses.asdict(family)
     described.pop("summary")
     inputs = ["synthesise", text, harness, script, described, device, nextpnr, seeds, packages]
-    return _cached(cache, f"{top}-{target}", inputs, compute)
+    return tools.cached(cache, f"{top}-{target}", inputs, compute)
 
 
 def check(target: str, device: str | None, seeds: int, placer: str | None) -> tuple[Target, str]:
@@ -154,7 +153,7 @@ def netlist(text: str, top: str, target: str = "ecp5", *, cache: str | os.PathLi
     block RAMs are mapped to LUTs: their cells have no open models.
     """
     family, device = _choose(target, None)
-    require(family.models != "", "target", target, "one with cells; gate_netlist has no need of them")
+    require(family.models != "", "target", target, "one with models of its cells; gate_netlist needs none")
     packages = tools.versions(target, family)
     synth = f"{family.synth} {family.devices[device].synth}".strip()
     script = scripts.NETLIST.format(synth=synth, unit=family.unit, top=top, models=family.models,
@@ -169,7 +168,7 @@ def netlist(text: str, top: str, target: str = "ecp5", *, cache: str | os.PathLi
             raise RuntimeError(f"{top}: no simulation model of {', '.join(opaque)}; use gate_netlist")
         return (work / "netlist.v").read_text()
 
-    return _cached(cache, f"{top}-{target}-netlist", ["netlist", text, script, packages], compute)
+    return tools.cached(cache, f"{top}-{target}-netlist", ["netlist", text, script, packages], compute)
 
 
 def gate_netlist(text: str, top: str, *, cache: str | os.PathLike | None = None) -> str:
@@ -182,7 +181,7 @@ def gate_netlist(text: str, top: str, *, cache: str | os.PathLike | None = None)
         tools.yosys(work, script)
         return (work / "netlist.v").read_text()
 
-    return _cached(cache, f"{top}-gates", ["gates", text, script, packages], compute)
+    return tools.cached(cache, f"{top}-gates", ["gates", text, script, packages], compute)
 
 
 def _choose(target: str, device: str | None) -> tuple[Target, str]:
@@ -191,21 +190,6 @@ def _choose(target: str, device: str | None) -> tuple[Target, str]:
     device = device or next(iter(devices))
     require(device in devices, "device", device, f"{', '.join(devices)} (target {target})")
     return TARGETS[target], device
-
-
-def _cached(cache: str | os.PathLike | None, name: str, inputs: list, compute: Callable[[Path], Any]) -> Any:
-    """Return what `compute(folder)` returns, kept with its logs under the hash of `inputs`: see `build_once`."""
-    root = Path(cache).resolve() if cache else cache_folder("synth")
-    root.mkdir(parents=True, exist_ok=True)
-    entry = root / f"{name}-{hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]}"
-
-    def compute_into(work: Path) -> None:
-        text = json.dumps(compute(work), indent=1, allow_nan=False)
-        for path in work.glob("*.netlist"):
-            path.unlink()
-        (work / "result.json").write_text(text)
-
-    return json.loads((build_once(entry, compute_into) / "result.json").read_text())
 
 
 def _ecp5_models() -> str:

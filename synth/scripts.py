@@ -1,6 +1,6 @@
 """The scripts that Yosys runs: for FPGAs, for gates, for netlists that a simulator runs."""
 
-__all__ = ["ASIC", "FPGA", "GATES", "NETLIST", "YOSYS_ONLY"]
+__all__ = ["ASIC", "CELLS", "FPGA", "GATES", "NETLIST", "YOSYS_ONLY"]
 
 # A unit may keep the hierarchy of repeated modules, to have them synthesised once. From here on it is in the way.
 FLAT = "setattr -mod -unset keep_hierarchy *\nflatten -noscopeinfo"
@@ -47,6 +47,19 @@ opt -fast -nodffe -nosdff
 opt_clean
 tee -q -o unit.stat stat -json -tech cmos
 tee -q -o unit.levels ltp -noff
+"""
+
+# Standard cells of a library. Memories become flip-flops. ABC buffers what gates drive, but not flip-flops' outputs.
+CELLS = f"""\
+read_verilog unit.v
+{{synth}} -top {{top}}
+setattr -unset init w:*
+dfflibmap -liberty cells.lib
+opt -fast -nodffe -nosdff
+abc -liberty cells.lib -script +strash;&get,-n;&dch,-f;&nf;&put;buffer,-c,-N,16;topo;upsize;dnsize;topo
+{FLAT}
+opt_clean -purge
+write_json cells.netlist
 """
 
 GATES = f"""\

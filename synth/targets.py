@@ -45,6 +45,10 @@ class Target:
         Resource to the name by which nextpnr tells how many the device has.
     models : str
         The cells' simulation models.
+    liberty : str
+        Path of the library of standard cells that the unit is mapped to; empty where there is none.
+    package : str
+        Debian package that has the library.
     """
 
     summary: str
@@ -60,6 +64,8 @@ class Target:
     bram: str = ""
     bels: dict = field(default_factory=dict)
     models: str = ""
+    liberty: str = ""
+    package: str = ""
 
 
 # Yosys ties the carry into a chain to a constant, which nextpnr-nexus refuses: leave it open, as the first
@@ -131,4 +137,8 @@ TARGETS = {
         "two-input gates and flip-flops, without a library: Yosys alone",
         "synth -flatten -noabc", ff=r"\$_DFF_P_",
         devices={"cmos2": Device()}),
+    "osu018": Target(
+        "standard cells of 0.18 um, from Debian's package qflow-tech-osu018: area, delay and energy before layout",
+        "synth -flatten -noabc", liberty="/usr/share/qflow/tech/osu018/osu018_stdcells.lib",
+        package="qflow-tech-osu018", devices={"typical": Device()}),
 }

@@ -1,17 +1,22 @@
 """Yosys and nextpnr as processes, with their logs."""
 
+import hashlib
+import json
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from ..base.environment import unsteered
+from ..base.files import build_once, cache_folder
 from ..golden.errors import MissingExtra
 from .targets import Target
 
-__all__ = ["run", "versions", "write", "yosys"]
+__all__ = ["cached", "run", "versions", "write", "yosys"]
 
 # A router can go round for ever; no unit worth waiting for takes this many seconds a seed.
 LIMIT = 3600
@@ -64,3 +69,18 @@ def write(work: Path, files: Mapping[str, str]) -> None:
     """Write texts into files of folder `work`, by name."""
     for name, text in files.items():
         (work / name).write_text(text)
+
+
+def cached(cache: str | os.PathLike | None, name: str, inputs: list, compute: Callable[[Path], Any]) -> Any:
+    """Return what `compute(folder)` returns, kept with its logs under the hash of `inputs`: see `build_once`."""
+    root = Path(cache).resolve() if cache else cache_folder("synth")
+    root.mkdir(parents=True, exist_ok=True)
+    entry = root / f"{name}-{hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]}"
+
+    def compute_into(work: Path) -> None:
+        text = json.dumps(compute(work), indent=1, allow_nan=False)
+        for path in work.glob("*.netlist"):
+            path.unlink()
+        (work / "result.json").write_text(text)
+
+    return json.loads((build_once(entry, compute_into) / "result.json").read_text())
