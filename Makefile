@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 CORES := $(shell getconf _NPROCESSORS_ONLN)
 
-.PHONY: env demo test sweep bench bytes experiments lint clean
+.PHONY: env demo test torch sweep bench bytes experiments lint clean
 
 env: .venv/ready
 
@@ -26,8 +26,13 @@ demo: env
 test: lint
 	$(BIN)/python -m pytest -n $(CORES) -m "not sweep" --durations 15
 
+# The tests of narrowgauge.torch, which skip without PyTorch. PyPI's wheel brings gigabytes, so `test` does not ask for it.
+torch: env
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[torch]'
+	$(BIN)/python -m pytest -n $(CORES) -m "not sweep" tests/test_torch_*.py tests/test_package.py
+
 # The long tests: every setting, exhaustive inputs. Hours, not minutes.
-sweep: env
+sweep: torch
 	$(BIN)/python -m pytest -n $(CORES) -m sweep --durations 15
 
 # Hashes of Verilog texts and digests of trainings: tests/bytes.txt has them, and changes on purpose alone.
