@@ -14,6 +14,14 @@ except ImportError as error:
     raise ImportError("narrowgauge.torch needs the extra 'torch': pip install 'narrowgauge[torch]'") from error
 
 from ..golden.number_system import Draws
+from .convert import Change, Conversion, convert
+from .layers import Conv1d, Conv2d, Embedding, Linear, MultiheadAttention
+from .numbers import Numbers
+from .optimisers import SGD, AdamW, Madam
+from .products import matmul
 from .quantise import FORMATS, Encoded, encode, quantise
 
-__all__ = ["Draws", "Encoded", "FORMATS", "encode", "quantise"]
+__all__ = [
+    "AdamW", "Change", "Conv1d", "Conv2d", "Conversion", "Draws", "Embedding", "Encoded", "FORMATS", "Linear",
+    "Madam", "MultiheadAttention", "Numbers", "SGD", "convert", "encode", "matmul", "quantise",
+]
