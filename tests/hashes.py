@@ -2,7 +2,7 @@
 """Hashes of the Verilog of every unit's examples, and digests of short trainings.
 
 `make bytes` prints a line for each. tests/bytes.txt holds the lines that are expected: it changes on purpose alone.
-``python tests/hashes.py --write`` writes the lines of today to it.
+``python tests/hashes.py --write`` writes the lines of today to it; with names of units behind it, theirs alone.
 """
 
 import contextlib
@@ -73,15 +73,25 @@ def trainings():
         yield f"train {options} {json.loads(out.getvalue())['digest'][:16]}"
 
 
-def write():
-    """Print the lines of all units and trainings, or write them to the file."""
-    blocks = {unit: [line(unit, parameters) for parameters in examples(unit)] for unit in catalog.UNITS}
-    blocks["train"] = trainings()
-    text = "\n".join("\n".join([f"# {name}", *lines]) + "\n" for name, lines in blocks.items())
-    if sys.argv[1:] == ["--write"]:
+def write(writes, *units):
+    """Print the lines of units and trainings, or write them to the file: of all, or of some `units` alone."""
+    found = {unit: [line(unit, parameters) for parameters in examples(unit)] for unit in units or catalog.UNITS}
+    if not units:
+        found["train"] = list(trainings())
+    blocks = {name: found.get(name, lines) for name, lines in kept_blocks().items()} if units and writes else {}
+    blocks |= found
+    text = "\n".join("\n".join([f"# {name}", *blocks[name]]) + "\n" for name in [*catalog.UNITS, "train"]
+                     if name in blocks)
+    if writes:
         FILE.write_text(text)
     else:
         print(text, end="")
+
+
+def kept_blocks():
+    """Return {heading: lines} of the file."""
+    blocks = (block.splitlines() for block in FILE.read_text().split("\n\n"))
+    return {heading.removeprefix("# "): lines for heading, *lines in blocks}
 
 
 def kept():
@@ -100,4 +110,4 @@ def differences(lines):
 
 
 if __name__ == "__main__":
-    write()
+    write("--write" in sys.argv, *(name for name in sys.argv[1:] if name != "--write"))
