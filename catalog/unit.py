@@ -1,6 +1,7 @@
 # amaranth: UnusedElaboratable=no
 """The entry of a unit: all that tests, report and lint know of it."""
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -13,7 +14,7 @@ import numpy as np
 
 from ..base.parameters import Parameters
 from ..golden import mx, systems
-from ..golden.formats import Float, Format, name_of
+from ..golden.formats import Format, name_of
 from ..hw import ports, verilog
 from ..hw.origin import LICENCE, ORIGIN
 from ..sim import operands
@@ -110,20 +111,14 @@ class Unit:
         Parameters that differ have names that do. A name has `LONGEST` characters at the most, and is an identifier.
         """
         words = [self.name]
-        fields, usual = dict(vars(parameters)), vars(self.parameters())
+        fields, usual = dict(vars(parameters)), _usual(parameters)
         if "system" in fields:
             # A number system has settings of its own.
             system = fields.pop("system")
             words += [systems.name_of(system), f"{fields.pop('rows')}x{fields.pop('columns')}"]
-            settled, normal = ({systems.beside(name, usual): value for name, value in vars(each).items()}
-                               for each in (system, type(system)()))
+            settled, normal = ({systems.beside(name, usual): value for name, value in each.items()}
+                               for each in (vars(system), _usual(system)))
             fields, usual = settled | fields, usual | normal
-        if isinstance(usual.get("format"), Float):
-            # Further formats are named where they differ from it.
-            usual = {name: fields["format"] if isinstance(value, Float) else value for name, value in usual.items()}
-        elif "format" in fields and "system" not in vars(parameters):
-            make: Callable[..., Parameters] = self.parameters
-            usual = vars(make(format=fields["format"]))
         if "format" in usual:
             words.append(_word("format", fields["format"]))
         for name, value in fields.items():
@@ -196,6 +191,21 @@ def _timing(component: Any, more: int = 0) -> str:
     """Return the header's line of a component's timing, with `more` cycles of latency."""
     recurrence = f", recurrence {component.recurrence}" if hasattr(component, "recurrence") else ""
     return f"latency {component.latency + more} cycles, interval {component.interval}{recurrence}"
+
+
+def _usual(parameters: Any) -> dict[str, Any]:
+    """Return the values that a name leaves out: defaults, and for a further format of the first one's type, the first.
+
+    Where there is one format alone, other defaults may depend on it.
+    """
+    make = type(parameters)
+    types = {field.name: field.type for field in dataclasses.fields(make)}
+    formats = [name for name, kind in types.items() if kind is types.get("format")]
+    if not formats:
+        return vars(make())
+    if len(formats) == 1:
+        return vars(make(format=parameters.format))
+    return vars(make()) | dict.fromkeys(formats, parameters.format)
 
 
 def _word(name: str, value: object) -> str:

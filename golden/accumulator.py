@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..base.checks import require
-from .formats import PRESETS, Float
+from .formats import PRESETS, Float, is_ieee
 from .products import slabs
 
 __all__ = ["BANK", "RECURRENCE", "accumulate", "require_sums", "runs", "sum_groups", "sums_of", "two_sum"]
@@ -18,8 +18,7 @@ RECURRENCE, BANK = 10, 12
 
 def require_sums(accumulator: Float, accumulators: int) -> None:
     """Require a format and a number of sums that a bank of accumulators can hold."""
-    require(isinstance(accumulator, Float) and accumulator.specials == "ieee" and accumulator.overflow == "infinity" and
-            accumulator.mantissa >= 2, "accumulator", accumulator,
+    require(is_ieee(accumulator, 2), "accumulator", accumulator,
             "a Float with specials 'ieee' and overflow 'infinity', such as fp32, bf16, fp16")
     require(type(accumulators) is int and accumulators in (2, 4, 8, 16), "accumulators", accumulators, "2, 4, 8, 16")
 

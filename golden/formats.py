@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,7 +12,8 @@ from ..base.parameters import Named
 from .arrays import as_real
 from .rounding import NEAREST, Rounding, round_scaled
 
-__all__ = ["BlockFloat", "Fixed", "Float", "Format", "Log", "PRESETS", "name_of", "of_dtype", "parse"]
+__all__ = ["BlockFloat", "Fixed", "Float", "Format", "Log", "PRESETS", "is_fixed", "is_float", "is_ieee", "name_of",
+           "of_dtype", "parse"]
 
 SPECIALS = ("ieee", "fn", "none")
 OVERFLOWS = ("infinity", "saturate")
@@ -358,6 +359,21 @@ PRESETS: dict[str, Any] = {
 }
 
 _TYPES = {cls.__name__: cls for cls in (Float, BlockFloat, Log, Fixed)}
+
+
+def is_float(value: object) -> TypeGuard[Float]:
+    """Return whether a value is a Float."""
+    return isinstance(value, Float)
+
+
+def is_ieee(value: object, mantissa: int = 1) -> TypeGuard[Float]:
+    """Return whether a value is a Float with Inf and NaN, to which results overflow, and some mantissa bits."""
+    return is_float(value) and value.specials == "ieee" and value.overflow == "infinity" and value.mantissa >= mantissa
+
+
+def is_fixed(value: object) -> TypeGuard[Fixed]:
+    """Return whether a value is a Fixed."""
+    return isinstance(value, Fixed)
 
 
 def of_dtype(dtype: np.dtype) -> Float:

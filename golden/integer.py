@@ -13,7 +13,7 @@ from ..base.checks import require, require_int, require_lengths
 from ..base.parameters import Parameters
 from .accumulator import runs
 from .arrays import as_real, as_rows
-from .formats import PRESETS, Float
+from .formats import PRESETS, Float, is_ieee
 from .number_system import Draws, Mode, ScaledSystem
 from .products import product
 
@@ -139,8 +139,7 @@ class INT8DotParameters(Parameters):
 
     def __post_init__(self) -> None:
         require_int("lanes", self.lanes, 4, 64)
-        require(isinstance(self.result, Float) and self.result.specials == "ieee" and
-                self.result.overflow == "infinity" and self.result.mantissa >= 1, "result", self.result,
+        require(is_ieee(self.result), "result", self.result,
                 "a Float with specials 'ieee', overflow 'infinity' and a mantissa, such as fp32, bf16, fp16")
 
     @property

@@ -12,7 +12,7 @@ import numpy as np
 from ..base.checks import require, require_int
 from ..base.parameters import Parameters
 from . import floating
-from .formats import PRESETS, Fixed, Float
+from .formats import PRESETS, Fixed, Float, is_ieee
 from .rounding import NEAREST, Rounding, round_scaled, stochastic
 from .words import counted
 
@@ -59,8 +59,7 @@ class SGDParameters(Parameters):
 
     def __post_init__(self) -> None:
         fmt = self.format
-        require(isinstance(fmt, Float) and fmt.specials == "ieee" and fmt.overflow == "infinity" and
-                fmt.bias == 2 ** (fmt.exponent - 1) - 1 and fmt.mantissa >= 2, "format", fmt,
+        require(is_ieee(fmt, 2) and fmt.bias == 2 ** (fmt.exponent - 1) - 1, "format", fmt,
                 "a Float with specials 'ieee', overflow 'infinity', the usual bias and a mantissa of 2 bits or more, "
                 "such as bf16, fp16, fp32, fp8-e5m2")
         require(self.schedule in SCHEDULES, "schedule", self.schedule, ", ".join(SCHEDULES))

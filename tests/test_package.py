@@ -77,3 +77,18 @@ def test_files_that_make_components_silence_amaranth():
             if ".component(" in path.read_text()]
     assert len(made) > 5
     assert [path for path in made if not path.read_text().startswith("# amaranth: UnusedElaboratable=no\n")] == []
+
+
+# Files of a format or of a number system, which may ask what kind of format they have.
+OWN = ("golden/formats.py", "golden/blockfloat/", "golden/floating/", "golden/mx/", "golden/logarithmic/",
+       "golden/integer.py", "golden/madam.py", "hw/mx/")
+
+
+def test_kinds_of_formats_are_told_apart_in_their_own_files_alone():
+    kinds, found = {"Float", "Fixed", "Log", "BlockFloat", "MX"}, []
+    for path in MODULES:
+        for node in ast.walk(ast.parse((ROOT / path).read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "isinstance":
+                asked = {each.id for each in ast.walk(node.args[1]) if isinstance(each, ast.Name)}
+                found += [(str(path), sorted(asked & kinds))] if asked & kinds else []
+    assert len(found) > 10 and [place for place in found if not place[0].startswith(OWN)] == []

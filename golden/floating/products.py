@@ -4,7 +4,7 @@ import numpy as np
 
 from ...base.checks import require
 from ..arrays import as_real
-from ..formats import PRESETS, Float
+from ..formats import PRESETS, Float, is_ieee
 from ..products import product
 
 __all__ = ["matmul", "matmul_fp32"]
@@ -28,8 +28,7 @@ def matmul(a: np.ndarray, b: np.ndarray, accumulator: Float = PRESETS["fp16"], c
         As in `dot` with the order ``chunked``; None is the order ``sequential``.
     """
     fmt = accumulator
-    require(isinstance(fmt, Float) and fmt.specials == "ieee" and fmt.overflow == "infinity" and
-            fmt.emax - fmt.emin + fmt.mantissa < 50, "accumulator", fmt,
+    require(is_ieee(fmt, 0) and fmt.emax - fmt.emin + fmt.mantissa < 50, "accumulator", fmt,
             "a Float with specials 'ieee', overflow 'infinity' and a range of at most 50 bits, such as fp16")
     require(chunk is None or type(chunk) is int and chunk >= 1, "chunk", chunk, "None, or an integer, 1 or more")
     a, b = as_real("a", a, np.float64), as_real("b", b, np.float64)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ...base.checks import require
-from ..formats import Float, Log, of_dtype
+from ..formats import Log, is_ieee, of_dtype
 from .tables import thresholds
 
 __all__ = [
@@ -166,5 +166,5 @@ def require_format(fmt: object, bits: int, gamma: int = 32) -> None:
 
 def require_result(fmt: object) -> None:
     """Require a format that sums and decoded numbers can be rounded to."""
-    require(isinstance(fmt, Float) and fmt.specials == "ieee" and fmt.overflow == "infinity" and fmt.mantissa >= 1,
-            "result", fmt, "a Float with specials 'ieee', overflow 'infinity' and a mantissa, such as fp32, bf16, fp16")
+    require(is_ieee(fmt), "result", fmt,
+            "a Float with specials 'ieee', overflow 'infinity' and a mantissa, such as fp32, bf16, fp16")

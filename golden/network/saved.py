@@ -20,7 +20,7 @@ import numpy as np
 from ...base.checks import require
 from ...base.files import special, whole, writable
 from ...base.parameters import Named
-from ..formats import Float
+from ..formats import Float, is_float
 
 __all__ = ["Field", "Reader", "describe", "reading", "require_place", "write"]
 
@@ -48,8 +48,9 @@ class Field:
         """Return whether an array has allowed values alone. A NaN is in every range."""
         if self.allowed is None:
             return True
-        if isinstance(self.allowed, Float):
+        if is_float(self.allowed):
             return np.array_equal(self.allowed.round(found.astype(np.float64)), found, equal_nan=True)
+        assert isinstance(self.allowed, tuple)
         low, high = self.allowed
         return not bool((found < low).any() or (found > high).any())
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..floating import arithmetic
-from ..formats import Float, of_dtype
+from ..formats import Float, is_float, of_dtype
 from ..recipes import LARGEST_SCALE, Kept, Recipe
 from .saved import Field
 from .weights import Codes, Holder, LayerWords, LogWeights, Narrow, Plain
@@ -164,7 +164,7 @@ class State:
                 for (part, field), each in zip(fields.items(), of_parameter):
                     like = field.array
                     if like.dtype.kind == "f":
-                        fmt = field.allowed if isinstance(field.allowed, Float) else of_dtype(like.dtype)
+                        fmt = field.allowed if is_float(field.allowed) else of_dtype(like.dtype)
                         each = fmt.decode(each)
                     found[f"{i}.{name}.{part}"] = np.asarray(each).astype(like.dtype).reshape(like.shape)
         return found

@@ -10,7 +10,7 @@ from ...base.checks import require, require_int
 from .. import systems
 from ..blockfloat import BFPSystem
 from ..floating import PlainSystem
-from ..formats import PRESETS, Float, Log, parse
+from ..formats import PRESETS, Log, is_float, parse
 from ..logarithmic import LNSSystem
 from ..madam import MadamParameters
 from ..mx import MXSystem
@@ -127,7 +127,7 @@ def _float(name: str, value: object) -> Any:
     try:
         return parse(value)
     except (TypeError, ValueError):
-        allowed = ", ".join(preset for preset, fmt in PRESETS.items() if isinstance(fmt, Float))
+        allowed = ", ".join(preset for preset, fmt in PRESETS.items() if is_float(fmt))
     raise ValueError(f"{name} is {value!r}; allowed: {allowed}")
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from ...base.checks import require, require_int
 from ..floating import PlainSystem, arithmetic, require_work
-from ..formats import PRESETS, Fixed, Float, Log
+from ..formats import PRESETS, Float, Log, is_fixed, is_float, is_ieee
 from ..madam import MadamParameters
 from ..number_system import TENSORS, Mode, NumberSystem, named
 from ..precision import Constant, Policies
@@ -121,11 +121,11 @@ class Kept:
     @property
     def fixed(self) -> bool:
         """Whether parameters are in fixed point."""
-        return isinstance(self.format, Fixed)
+        return is_fixed(self.format)
 
     def __post_init__(self) -> None:
         require(self.update in METHODS, "update", self.update, ", ".join(METHODS))
-        require(self.format is None or isinstance(self.format, (Float, Fixed)), "parameters", self.format,
+        require(self.format is None or is_float(self.format) or self.fixed, "parameters", self.format,
                 "a Float or a Fixed format, such as bf16")
         require(not self.fixed or self.update != "grow", "update", self.update,
                 "plain, stochastic, kahan, because parameters are in fixed point")
@@ -183,8 +183,8 @@ class Recipe:
     def __post_init__(self) -> None:
         acc, work = self.accumulator, self.work
         require_work(work)
-        require(isinstance(acc, Float) and acc.specials == "ieee" and acc.overflow == "infinity" and
-                1 <= acc.mantissa <= 23 and acc.emax <= 127 and acc.emin - acc.mantissa >= -149, "accumulator", acc,
+        require(is_ieee(acc) and acc.mantissa <= 23 and acc.emax <= 127 and acc.emin - acc.mantissa >= -149,
+                "accumulator", acc,
                 "a Float with specials 'ieee', overflow 'infinity' and values within fp32, such as fp32, bf16, fp16")
         for kind, mode in self.modes.items():
             require(kind in TENSORS, "tensor", kind, ", ".join(TENSORS))

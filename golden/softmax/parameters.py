@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from ...base.checks import require, require_int
 from ...base.parameters import Parameters
-from ..formats import PRESETS, Fixed, Float
+from ..formats import PRESETS, Fixed, Float, is_float
 from ..rounding import KINDS, Rounding, require_random, rounding_of
 
 __all__ = ["SoftmaxParameters", "Tables", "guideline", "tables"]
@@ -58,7 +58,7 @@ class SoftmaxParameters(Parameters):
     seed: int = 1
 
     def __post_init__(self) -> None:
-        require(isinstance(self.format, Float), "format", self.format, "a Float, such as bf16, fp16, fp32")
+        require(is_float(self.format), "format", self.format, "a Float, such as bf16, fp16, fp32")
         least = guideline(self.classes, self.rounding)
         if self.bits is None:
             object.__setattr__(self, "bits", least)
