@@ -47,7 +47,7 @@ ENTRIES = (
         golden.MACParameters, hw.FloatMAC, golden.mac,
         Bench(sim.mac_random, sim.mac_recorded, sim.mac_vectors, sim.mac_operands),
         small={"format": "fp8-e4m3"},
-        corners=({"format": "fp8-e4m3", "accumulators": 4, "multiplier": "lut"},),
+        corners=({"format": "fp8-e4m3", "accumulators": 4, "multiplier": "lut"}, {"accumulators": 2, "chunk": 3}),
         macs=lambda p: 1,
     ),
 )

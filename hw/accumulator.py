@@ -44,14 +44,17 @@ class AccumulatorBank(StreamUnit):
         Number of sums, a power of two.
     specials : bool
         Addends may be Inf and NaN. Inf + -Inf is NaN, and a NaN stays.
+    tag : int
+        Bits that a transfer hands on to its sum.
 
     Members
     -------
     i : In(stream)
         ``integer``, ``field``, ``slot`` (which sum), ``first`` (start from +0), ``last`` (emit
-        the new sum, which is kept as well); with `specials`, ``infinite`` (of the integer's sign) and ``nan``.
+        the new sum, which is kept as well); with `specials`, ``infinite`` (of the integer's sign) and ``nan``;
+        ``tag``, if there is one.
     o : Out(stream)
-        ``value`` (code of `fmt`) and ``slot``.
+        ``value`` (code of `fmt`), ``slot`` and ``tag``.
     overflow : Out(1)
         Sticky: a finite sum, to which something finite was added, became infinite.
     invalid : Out(1)
@@ -72,13 +75,16 @@ class AccumulatorBank(StreamUnit):
     recurrence = RECURRENCE
     latency = BANK
 
-    def __init__(self, fmt: Float, *, integer: int, field: int, sums: int, specials: bool = False) -> None:
+    def __init__(self, fmt: Float, *, integer: int, field: int, sums: int, specials: bool = False, tag: int = 0
+                 ) -> None:
         self.fmt, self.integer, self.field, self.sums, self.specials = fmt, integer, field, sums, specials
+        self.tags = {"tag": tag} if tag else {}
         slot = (sums - 1).bit_length()
         classes = {"infinite": 1, "nan": 1} if specials else {}
         super().__init__(
-            {"integer": signed(integer), "field": signed(field), "slot": slot, "first": 1, "last": 1, **classes},
-            {"value": fmt.width, "slot": slot}, ("invalid", "overflow") if specials else ("overflow",))
+            {"integer": signed(integer), "field": signed(field), "slot": slot, "first": 1, "last": 1, **classes,
+             **self.tags},
+            {"value": fmt.width, "slot": slot, **self.tags}, ("invalid", "overflow") if specials else ("overflow",))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -103,6 +109,7 @@ class AccumulatorBank(StreamUnit):
         value, taken, _, _ = normalise(m, "coarse_addend", payload.integer[:n] ^ negative.replicate(n), widths[:half],
                                        fill=negative)
         classes = {"infinite": payload.infinite, "nan": payload.nan} if self.specials else {}
+        classes |= {name: payload[name] for name in self.tags}
         s0 = stage(m, accept, "s0", valid=self.i.valid, value=value, negative=negative, taken=Cat(reversed(taken)),
                    field=payload.field, slot=payload.slot, first=payload.first, last=payload.last, **classes)
         value, taken, _, _ = normalise(m, "fine_addend", s0.value, widths[half:], fill=s0.negative)
@@ -241,6 +248,7 @@ class AccumulatorBank(StreamUnit):
                 self.o.valid.eq(out.valid & out.last),
                 self.o.payload.value.eq(code),
                 self.o.payload.slot.eq(out.slot),
+                *(self.o.payload[name].eq(getattr(out, name)) for name in self.tags),
                 finite_before.eq(out.valid & ~out.infinite),
             ]
         now_infinite = self.o.payload.value[fmt.mantissa:-1].all()
@@ -286,11 +294,11 @@ class SummingUnit(StreamUnit):
         super().__init__({**operands, "slot": slot, "first": 1, "last": 1},
                          {"value": parameters.accumulator.width, "slot": slot}, status)
 
-    def bank(self, m: Module, *, integer: int, field: int) -> AccumulatorBank:
-        """Return the bank, a submodule; `integer` and `field` as in `AccumulatorBank`."""
-        m.submodules.bank = bank = AccumulatorBank(
+    def bank(self, m: Module, name: str = "bank", *, integer: int, field: int, tag: int = 0) -> AccumulatorBank:
+        """Return a bank, a submodule; `integer`, `field` and `tag` as in `AccumulatorBank`."""
+        m.submodules[name] = bank = AccumulatorBank(
             self.parameters.accumulator, integer=integer, field=field, sums=self.parameters.accumulators,
-            specials=hasattr(self, "invalid"))
+            specials=hasattr(self, "invalid"), tag=tag)
         return bank
 
     def answer(self, m: Module, bank: AccumulatorBank) -> None:

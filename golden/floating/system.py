@@ -26,12 +26,15 @@ class FloatSystem(BankedSystem):
         As in `MACParameters`.
     work : Float
         Where it is not the format of the operands, they are cast, to nearest even.
+    chunk : int, optional
+        As in `MACParameters`.
     """
 
     format: Float = PRESETS["fp16"]
     accumulator: Float = PRESETS["fp16"]
     multiplier: str = "dsp"
     work: Float = PRESETS["fp16"]
+    chunk: int | None = None
 
     circuits = "narrowgauge.hw.floating:FloatCircuits"
     group = 1
@@ -42,7 +45,12 @@ class FloatSystem(BankedSystem):
 
     def cell(self, sums: int) -> MACParameters:
         """Return the cell's parameters."""
-        return MACParameters(self.format, self.accumulator, sums, self.multiplier)
+        return MACParameters(self.format, self.accumulator, sums, self.multiplier, self.chunk)
+
+    @property
+    def depth(self) -> int:  # type: ignore[override]  # follows from the cell, and is never set
+        """Cycles from a transfer that a cell accepts to its addition."""
+        return self.cell(2).depth
 
     @property
     def vector_bits(self) -> int:
@@ -81,17 +89,25 @@ class FloatSystem(BankedSystem):
         x, y = (self.format.decode(operand.arrays[0]) for operand in (a, b))
         if self.format.mantissa > 25 or not (np.isfinite(x).all() and np.isfinite(y).all()):
             return super().product(a, b)
-        total = np.zeros((len(x), len(y)))
+        total = added = np.zeros((len(x), len(y)))
+        chunk = self.chunk or x.shape[1]
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            for column, row in zip(x.T[:, :, np.newaxis], y.T):
-                # A sum that is exactly zero is +0.
-                added, error = two_sum(column * row, total)
-                added += 0.0
-                if error.any():
-                    odd = added.view(np.int64) & 1 == 1
-                    added = np.where((error == 0) | odd, added, np.nextafter(added, np.copysign(np.inf, error)))
-                total = self._rounded(added)
+            for first in range(0, x.shape[1], chunk):
+                added = np.zeros_like(total)
+                for column, row in zip(x.T[first:first + chunk, :, np.newaxis], y.T[first:first + chunk]):
+                    added = self._sum(column * row, added)
+                total = self._sum(added, total)
+        total = added if self.chunk is None else total
         return (total, False, False) if np.isfinite(total).all() else super().product(a, b)
+
+    def _sum(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Return the sums, rounded to odd and then to the accumulator's format. One that is exactly zero is +0."""
+        added, error = two_sum(a, b)
+        added += 0.0
+        if error.any():
+            odd = added.view(np.int64) & 1 == 1
+            added = np.where((error == 0) | odd, added, np.nextafter(added, np.copysign(np.inf, error)))
+        return self._rounded(added)
 
     def _rounded(self, values: np.ndarray) -> np.ndarray:
         """Return values rounded to the accumulator's format, as float64."""
@@ -135,7 +151,7 @@ class PlainSystem(NumberSystem):
     work: Float = PRESETS["fp32"]
     chunk: int | None = None
 
-    refusal = "every product is rounded before it is added, or sums are made in chunks"
+    refusal = "every product is rounded before it is added"
     group = 1
     modes = {}
 
@@ -148,9 +164,9 @@ class PlainSystem(NumberSystem):
 
     @property
     def arrayed(self) -> NumberSystem:
-        """The float system of the work format, if each product is added exactly, in one sum."""
-        own = self.chunk is None and self.work != PRESETS["fp32"]
-        return FloatSystem(self.work, self.work, work=self.work) if own else self
+        """The float system of the work format, if each product is added exactly."""
+        own = self.work != PRESETS["fp32"]
+        return FloatSystem(self.work, self.work, work=self.work, chunk=self.chunk) if own else self
 
     @property
     def accumulator(self) -> Float:  # type: ignore[override]

@@ -171,23 +171,33 @@ class MACParameters(Parameters):
         Sums kept side by side: 2, 4, 8 or 16.
     multiplier : str
         As in `MultiplierParameters`.
+    chunk : int, optional
+        So many products are summed apart, from +0, before their sum is added to the total; see `mac`.
     """
 
     format: Float = PRESETS["fp16"]
     accumulator: Float = PRESETS["fp16"]
     accumulators: int = 16
     multiplier: str = "dsp"
+    chunk: int | None = None
 
     def __post_init__(self) -> None:
         require(isinstance(self.format, Float) and self.format.mantissa >= 1, "format", self.format,
                 "a Float with a mantissa of 1 bit or more")
         require_sums(self.accumulator, self.accumulators)
         require(self.multiplier in MULTIPLIERS, "multiplier", self.multiplier, ", ".join(MULTIPLIERS))
+        if self.chunk is not None:
+            require_int("chunk", self.chunk, 1, 10**6)
+
+    @property
+    def depth(self) -> int:
+        """Cycles from an accepted transfer to its addition."""
+        return 3
 
     @property
     def latency(self) -> int:
         """Cycles from an accepted transfer to its emitted sum."""
-        return 3 + BANK
+        return self.depth + BANK + (0 if self.chunk is None else 1 + BANK)
 
 
 def _words(parameters: _FloatUnit, step: int, count: int) -> np.ndarray | None:
@@ -273,6 +283,9 @@ def mac(parameters: MACParameters, a: np.ndarray, b: np.ndarray, slot: np.ndarra
     The exact product is added with one rounding, to nearest even; subnormals are kept. Unlike in `fma`, a sum that
     is exactly zero is always +0. Inf and NaN follow IEEE 754: Inf - Inf and 0 * Inf are NaN, and a NaN sum stays.
 
+    With `MACParameters.chunk` a slot has a sum of the chunk and a total. A chunk ends with its last product, or with
+    `last`. Then the total becomes total + sum, rounded once, and the next product starts a chunk.
+
     Parameters
     ----------
     parameters : MACParameters
@@ -281,7 +294,7 @@ def mac(parameters: MACParameters, a: np.ndarray, b: np.ndarray, slot: np.ndarra
     slot : array of int, shape (n,)
         Which accumulator each transfer adds to.
     first, last : array of bool, shape (n,)
-        Start from +0; emit the sum after this addition (the accumulator keeps it).
+        Start from +0; emit the sum after this addition (the accumulator keeps it). Of chunks this is the total.
 
     Returns
     -------
@@ -290,17 +303,27 @@ def mac(parameters: MACParameters, a: np.ndarray, b: np.ndarray, slot: np.ndarra
     invalid : bool
         Whether an operand was, or a sum became, NaN.
     overflow : bool
-        Whether a finite sum plus a finite product became infinite.
+        Whether a finite sum plus a finite product, or a finite sum of a chunk, became infinite.
     """
-    a, b = np.asarray(a), np.asarray(b)
+    a, b, last = np.asarray(a), np.asarray(b), np.asarray(last, bool)
     require_lengths(a=a, b=b, slot=slot, first=first, last=last)
     count, levels = runs(slot, first)
-    totals, sums = np.zeros(count, np.uint32), np.zeros(len(a), np.uint32)
+    sums, totals, emitted = np.zeros(count, np.uint32), np.zeros(count, np.uint32), np.zeros(len(a), np.uint32)
+    length, fmt, chunk = np.zeros(count, int), parameters.accumulator, parameters.chunk
     invalid = overflow = False
     for where, rows in levels:
-        totals[where], bad, over = fma_flagged(a[rows], b[rows], totals[where], parameters.format,
-                                               parameters.accumulator, NEAREST, None, False, signed_zeros=False)
+        sums[where], bad, over = fma_flagged(a[rows], b[rows], sums[where], parameters.format, fmt, NEAREST, None,
+                                             False, signed_zeros=False)
         invalid |= bool(bad.any())
         overflow |= bool(over.any())
-        sums[rows] = totals[where]
-    return sums[np.asarray(last, bool)], invalid, overflow
+        emitted[rows] = sums[where]
+        if chunk is None:
+            continue
+        length[where] += 1
+        ends = last[rows] | (length[where] == chunk)
+        where, rows = where[ends], rows[ends]
+        totals[where], bad, over = add_flagged(totals[where], sums[where], fmt, NEAREST, None, False)
+        invalid |= bool(bad.any())
+        overflow |= bool(over.any())
+        emitted[rows], sums[where], length[where] = totals[where], 0, 0
+    return emitted[last], invalid, overflow

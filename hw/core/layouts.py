@@ -50,6 +50,8 @@ class Geometry:
         Blocks of each memory.
     windows : bool
         There are windows and taps.
+    chunk : int, optional
+        Products, and rows of errors, that are summed apart before their sums are added.
     chooses, adaptive, scaled : bool
         Precisions may be chosen; tensors may choose theirs; operands have a scale of the whole tensor.
     needs_modes : bool
@@ -120,6 +122,10 @@ class Geometry:
     @property
     def windows(self) -> bool:
         return self.parameters.windows
+
+    @property
+    def chunk(self) -> int | None:
+        return getattr(self.parameters.system, "chunk", None)
 
     @property
     def chooses(self) -> bool:

@@ -21,6 +21,8 @@ __all__ = ["Sums"]
 class Sums(wiring.Component):
     """Adds the rows of a tensor, a span of columns at a time, and hands on the sums in pieces.
 
+    With `Geometry.chunk` so many rows are added from +0. Then their sums are folded into totals, in place of a row.
+
     Parameters
     ----------
     geometry : Geometry
@@ -61,6 +63,7 @@ class Sums(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         g, side, low, bits, width = self.geometry, self.geometry.side, self.geometry.low, self.geometry.bits, self.width
+        chunk = g.chunk
         # A sum is added to again after so many cycles: meanwhile others are. Together they are a span of columns.
         period = max(side // width, ADDER + 2)
         span = period * width
@@ -75,10 +78,13 @@ class Sums(wiring.Component):
         out = Signal(range(period + 1))
         right = Signal(NUMBER if g.windows else range(side + span))
         there = Signal(init=1, name="there")
+        # Of chunks: sums are folded; they are the first ones, or the last ones; rows of the chunk so far.
+        folds, fresh, final = signals("folds fresh final")
+        count = Signal(range(chunk or 1), name="count")
 
         down = Signal(SIZE + 1)
         m.d.comb += [
-            self.wanted.eq(asks & there), down.eq(a.top + line),
+            self.wanted.eq(asks & there & ~folds if chunk else asks & there), down.eq(a.top + line),
             right.eq(a.left[:low] + turn * width),
             self.request.block.eq(block + (right >> low)), self.request.row.eq(down[:low]),
             self.request.column.eq(right[:low]),
@@ -94,7 +100,11 @@ class Sums(wiring.Component):
         # Compared all the time: a line takes some cycles.
         m.d.sync += ends.eq(line == a.rows - 1)
         goes = self.wanted & self.granted
-        now = stage(m, 1, "asked", valid=goes, turn=turn, begins=line == 0)
+        if chunk:
+            goes = goes | asks & there & folds
+            now = stage(m, 1, "asked", valid=goes, turn=turn, begins=Mux(folds, fresh, count == 0), folds=folds)
+        else:
+            now = stage(m, 1, "asked", valid=goes, turn=turn, begins=line == 0)
         for step in range(1, READ - 1):
             now = stage(m, 1, f"read{step}", now)
         # The sums of a span wait in a memory: one is read for the next addition, or in the end for the mover.
@@ -102,20 +112,30 @@ class Sums(wiring.Component):
         write, read = sums.write_port(), sums.read_port()
         m.d.comb += read.addr.eq(Mux(now.valid, now.turn, out + (drains & self.ready))[:len(read.addr)])
         now = stage(m, 1, "found", now)
-        before = Mux(now.begins, 0, read.data)
+        before, given, kept = read.data, self.found.as_value(), read.data
+        if chunk:
+            m.submodules.totals = totals = memory.Memory(shape=width * bits, depth=period, init=[], attrs=UNCHECKED)
+            put, kept = totals.write_port(), totals.read_port()
+            m.d.comb += kept.addr.eq(read.addr)
+            kept = kept.data
+            before, given = Mux(now.folds, kept, before), Mux(now.folds, read.data, given[:width * bits])
+        before = Mux(now.begins, 0, before)
         added = []
         for k in range(width):
             m.submodules[f"adder{k}"] = adder = FloatAdder(
                 AdderParameters(g.parameters.work, latency=ADDER), embedded=True)
             m.d.comb += [
                 adder.i.payload.a.eq(before.word_select(k, bits)),
-                adder.i.payload.b.eq(self.found[k]),
+                adder.i.payload.b.eq(given.word_select(k, bits)),
                 adder.i.payload.subtract.eq(0), adder.i.valid.eq(now.valid), adder.enable.eq(1),
             ]
             added.append(adder.o.payload.value)
         for step in range(ADDER):
-            now = stage(m, 1, f"added{step}", valid=now.valid, turn=now.turn)
+            now = stage(m, 1, f"added{step}", now, drop=("begins",))
         m.d.comb += [write.addr.eq(now.turn), write.data.eq(Cat(added)), write.en.eq(now.valid)]
+        if chunk:
+            m.d.comb += [put.addr.eq(now.turn), put.data.eq(Cat(added)), put.en.eq(now.valid & now.folds),
+                         write.en.eq(now.valid & ~now.folds)]
 
         # Where the sums go.
         target = Signal(SIZE + 1)
@@ -126,12 +146,37 @@ class Sums(wiring.Component):
             self.valid.eq(drains), self.piece.block.eq(to.block + (target >> low)), self.piece.row.eq(to.top),
             self.piece.column.eq(target[:low]),
             self.piece.live.eq(Cat(out * width + k < left for k in range(width))),
-            self.piece.elements.as_value().eq(read.data),
+            self.piece.elements.as_value().eq(kept),
             self.vector.eq(self.first + (word >> 4)), self.word.eq(word[:4]),
         ]
+
+        def next_row() -> None:
+            m.d.sync += line.eq(line + 1)
+            if walk:
+                m.d.comb += next_line.eq(1)
+            with m.If(down[:low].all() & (~self.shape.windowed | walk.last) if walk else down[:low].all()):
+                m.d.sync += block.eq(block + a.stride)
+
+        def leave() -> None:
+            m.d.sync += [wait.eq(0), out.eq(0), asks.eq(0)]
+            m.next = "WAIT"
+
+        def next_pass() -> None:
+            with m.If(folds):
+                m.d.sync += [folds.eq(0), fresh.eq(0)]
+                with m.If(final):
+                    leave()
+            with m.Else():
+                next_row()
+                m.d.sync += count.eq(count + 1)
+                with m.If(ends | (count == chunk - 1)):
+                    m.d.sync += [folds.eq(1), final.eq(ends), count.eq(0)]
+
         with m.FSM(name="state") as states:
             with m.State("IDLE"), m.If(self.start):
                 m.d.sync += [column.eq(0), left.eq(a.columns), line.eq(0), turn.eq(0), block.eq(a.block)]
+                if chunk:
+                    m.d.sync += fresh.eq(1)
                 if walk:
                     m.d.comb += next_span.eq(1)
                     with m.If(self.shape.windowed):
@@ -141,14 +186,13 @@ class Sums(wiring.Component):
             with m.State("ADD"), m.If(goes | ~there):
                 m.d.sync += [turn.eq(turn + 1), there.eq((turn + 1) * width < left)]
                 with m.If(turn == period - 1):
-                    m.d.sync += [turn.eq(0), there.eq(1), line.eq(line + 1)]
-                    if walk:
-                        m.d.comb += next_line.eq(1)
-                    with m.If(down[:low].all() & (~self.shape.windowed | walk.last) if walk else down[:low].all()):
-                        m.d.sync += block.eq(block + a.stride)
-                    with m.If(ends):
-                        m.d.sync += [wait.eq(0), out.eq(0), asks.eq(0)]
-                        m.next = "WAIT"
+                    m.d.sync += [turn.eq(0), there.eq(1)]
+                    if chunk:
+                        next_pass()
+                    else:
+                        next_row()
+                        with m.If(ends):
+                            leave()
             with m.State("WAIT"):
                 m.d.sync += wait.eq(wait + 1)
                 with m.If(wait == READ + ADDER + 1):
@@ -159,6 +203,8 @@ class Sums(wiring.Component):
                 with m.If((out == period - 1) | ((out + 1) * width >= left)):
                     m.d.sync += [column.eq(column + span), left.eq(left - span), line.eq(0), turn.eq(0),
                                  drains.eq(0)]
+                    if chunk:
+                        m.d.sync += fresh.eq(1)
                     m.next = "NEXT"
                     with m.If(left <= span):
                         m.next = "IDLE"

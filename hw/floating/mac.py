@@ -3,13 +3,13 @@
 from typing import Any
 
 from amaranth import *
-from amaranth.lib import wiring
+from amaranth.lib import memory, wiring
 
 from ...golden.floating import MACParameters
 from .. import meanings
-from ..accumulator import SummingUnit
+from ..accumulator import AccumulatorBank, SummingUnit
 from ..multiplier import Multiplier, text_of
-from ..pipeline import stage
+from ..pipeline import signals, stage
 from ..rounding import unpack
 
 __all__ = ["FloatMAC"]
@@ -19,6 +19,7 @@ class FloatMAC(SummingUnit):
     """Accumulating multiply-add: the exact product of two numbers, added to a floating-point sum.
 
     One rounding per addition, to nearest even; a sum that is exactly zero is +0. See `AccumulatorBank` for the sums.
+    With `MACParameters.chunk` a second bank has totals, to which the sums of chunks are added.
     Source: numerics contract, sections 1, 2 and 4.
 
     Parameters
@@ -29,7 +30,7 @@ class FloatMAC(SummingUnit):
     -------
     i : In(stream)
         ``a``, ``b`` (codes of the operand format), ``slot`` (which accumulator), ``first`` (start it from +0),
-        ``last`` (emit its new sum; the accumulator keeps it).
+        ``last`` (emit its new sum; the accumulator keeps it). With chunks this is the total.
     o : Out(stream)
         ``value`` (code of the accumulator format) and ``slot``.
     invalid : Out(1)
@@ -75,18 +76,24 @@ class FloatMAC(SummingUnit):
         offset = 1 - 2 * fmt.bias + sums.bias
         ends = (2 + offset, 2 * ((1 << fmt.exponent) - 1) + offset)
         bits = 1 + max(end.bit_length() for end in ends)
-        bank = self.bank(m, integer=width + 1, field=bits)
-        wiring.connect(m, wiring.flipped(self.o), bank.o)
-        m.d.comb += [self.overflow.eq(bank.overflow), self.invalid.eq(bank.invalid),
-                     bank.status_clear.eq(self.status_clear)]
+        chunked = self.parameters.chunk is not None
+        bank = self.bank(m, integer=width + 1, field=bits, tag=2 if chunked else 0)
+        if not chunked:
+            wiring.connect(m, wiring.flipped(self.o), bank.o)
+            m.d.comb += [self.overflow.eq(bank.overflow), self.invalid.eq(bank.invalid),
+                         bank.status_clear.eq(self.status_clear)]
 
         advance = Signal()
         field = Signal(signed(bits))
         m.d.comb += [self.i.ready.eq(advance), field.eq(a.field + b.field + offset)]
+        flags = {"first": payload.first, "last": payload.last}
+        if chunked:
+            flags = self._chunk(m, advance)
+            self._total(m, bank)
         now = stage(
             m, advance, "inputs", valid=self.i.valid, field=field, negative=a.negative ^ b.negative,
             infinite=a.infinite | b.infinite, nan=a.nan | b.nan | (a.infinite & b.zero) | (a.zero & b.infinite),
-            slot=payload.slot, first=payload.first, last=payload.last)
+            slot=payload.slot, **flags)
         m.submodules.multiplier = multiplier = Multiplier(**self._multiplier)
         m.d.comb += [multiplier.a.eq(a.significand), multiplier.b.eq(b.significand), multiplier.enable.eq(advance)]
         now = stage(m, advance, "product", now)
@@ -97,3 +104,43 @@ class FloatMAC(SummingUnit):
         m.d.comb += advance.eq(~now.valid | bank.i.ready)
         self.add(m, bank, now)
         return m
+
+    def _chunk(self, m: Module, advance: Value) -> dict[str, Value]:
+        """Return what the bank of sums is to know of a transfer: whether its chunk begins and ends with it.
+
+        Of each slot a small memory has the products of the chunk so far, and whether that is the first one. ``tag``
+        goes along to the total, which starts with the first chunk, and is emitted behind the last one.
+        """
+        p, payload = self.parameters, self.i.payload
+        bits = (p.chunk - 1).bit_length()
+        m.submodules.counts = counts = memory.Memory(shape=bits + 1, depth=p.accumulators, init=[])
+        read, write = counts.read_port(domain="comb"), counts.write_port()
+        begins, fresh, ends = signals("begins fresh ends")
+        count = Signal(bits + 1, name="count")
+        m.d.comb += [
+            read.addr.eq(payload.slot), count.eq(Mux(payload.first, 0, read.data[:bits])),
+            begins.eq(count == 0), fresh.eq(payload.first | read.data[bits]),
+            ends.eq(payload.last | (count == p.chunk - 1)),
+            write.addr.eq(payload.slot), write.data.eq(Cat(Mux(ends, 0, count + 1)[:bits], fresh & ~ends)),
+            write.en.eq(self.i.valid & advance),
+        ]
+        return {"first": begins, "last": ends, "tag": Cat(fresh, payload.last)}
+
+    def _total(self, m: Module, bank: AccumulatorBank) -> None:
+        """Add the sums of chunks to totals, of which the last ones are the unit's."""
+        fmt = self.parameters.accumulator
+        totals = self.bank(m, "totals", integer=fmt.mantissa + 2, field=fmt.exponent + 1)
+        given, free = bank.o.payload, Signal(name="free")
+        part = unpack(m, "part", fmt, given.value)
+        magnitude = Cat(part.significand, C(0, 1)).as_signed()
+        integer = Signal(signed(fmt.mantissa + 2), name="part_integer")
+        m.d.comb += integer.eq(Mux(part.negative, -magnitude, magnitude))
+        now = stage(m, free, "part", valid=bank.o.valid, integer=integer, field=Cat(part.field, C(0, 1)).as_signed(),
+                    slot=given.slot, first=given.tag[0], last=given.tag[1], infinite=part.infinite, nan=part.nan)
+        m.d.comb += [free.eq(~now.valid | totals.i.ready), bank.o.ready.eq(free)]
+        self.add(m, totals, now)
+        wiring.connect(m, wiring.flipped(self.o), totals.o)
+        m.d.comb += [
+            self.overflow.eq(bank.overflow | totals.overflow), self.invalid.eq(bank.invalid | totals.invalid),
+            bank.status_clear.eq(self.status_clear), totals.status_clear.eq(self.status_clear),
+        ]

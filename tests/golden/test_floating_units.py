@@ -299,6 +299,21 @@ def test_mac_is_the_reference_one_by_one():
     assert ours[0].tolist() == emitted and ours[1:] == (invalid, overflowed)
 
 
+@pytest.mark.parametrize("chunk", [1, 2, 5, 64])
+def test_mac_of_chunks_is_the_reference_of_each_sum(chunk):
+    """Each sum from a `first` to its only `last` is a chunked dot product."""
+    rng = np.random.default_rng(22)
+    sizes = rng.integers(1, 150, 40)
+    ends = np.cumsum(sizes)
+    a, b, *_ = mac_transfers(FP16, int(ends[-1]), 4, rng)
+    a, b = (np.where(v & 0x7FFF > FP16.max_code, 1, v)[:ends[-1]] for v in (a, b))
+    first, last = np.isin(np.arange(ends[-1]), ends - sizes), np.isin(np.arange(ends[-1]), ends - 1)
+    codes, *_ = floating.mac(MACParameters(chunk=chunk), a, b, np.zeros(ends[-1], int), first, last)
+    for code, size, end in zip(codes.tolist(), sizes.tolist(), ends.tolist()):
+        part = slice(end - size, end)
+        assert code == reference.dot(a[part].tolist(), b[part].tolist(), FP16, order="chunked", chunk=chunk)
+
+
 ONE, INF, NAN, BIG, TINY = 0x3C00, 0x7C00, 0x7E00, 0x7BFF, 0x0001
 # transfers (a, b, first) into one slot -> the last sum, invalid, overflow
 MACS = {

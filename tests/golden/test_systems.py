@@ -90,6 +90,21 @@ def test_products_are_those_of_the_units(name):
                               system.accumulator.encode(expected[0]))
 
 
+@pytest.mark.parametrize("chunk", [1, 3, 64])
+def test_sums_of_chunks_are_those_of_training(chunk):
+    """Float, transfer by transfer and as a whole, is the plain system that has it for its array."""
+    plain, rng = systems.find("plain")(PRESETS["fp16"], chunk), np.random.default_rng(7)
+    system = plain.arrayed
+    assert system.chunk == chunk and system.depth == systems.find("float")().depth
+    arrays = [plain.work.round(rng.normal(size=shape) * 40) for shape in ((9, 70), (70, 5))]
+    operands = [NumberSystem.operand(system, array, 1 - side, {}, side, Draws(1))[0]
+                for side, array in enumerate(arrays)]
+    expected = plain.product(*arrays)[0]
+    assert np.array_equal(system.product(*operands)[0], expected)
+    assert np.array_equal(NumberSystem.product(system, *operands)[0], expected)
+    assert not np.array_equal(systems.find("plain")(PRESETS["fp16"]).product(*arrays)[0], expected)
+
+
 def test_products_in_parts_are_whole(monkeypatch):
     system, rng = systems.find("int8")(lanes=4), np.random.default_rng(5)
     operands = [NumberSystem.operand(system, array, 1 - side, system.mode("weights", array), side, Draws(1))[0]

@@ -30,7 +30,7 @@ SYSTEMS = {
     "bf16": ("system", "bf16", {"system": "bf16"}, {"converters": 2, "buffer": 256}),
     "fp16": ("system", "fp16", {"system": "float"}, {"merged": True, "lanes": 2}),
     "plain": ("system", NINE, {"system": "plain"}, {"merged": True}),
-    "recipe fp16": ("fp16", "fp16", {"chunk": None}, {"converters": 2, "lanes": 2}),
+    "recipe fp16": ("fp16", "fp16", {"chunk": 8}, {"converters": 2, "lanes": 2}),
     "bfp of short groups": ("bfp", "bf16", {"group": 4}, {"converters": 2, "buffer": 256}),
     "fast of short groups": ("fast", "bf16", {"group": 8}, {"merged": True}),
 }

@@ -112,7 +112,7 @@ def _sums(state: State, issue: Issue, at: int) -> Part:
     """Rows are added, a span of columns at a time; then the sums move biases."""
     p, view, to = state.parameters, issue.views["a"], issue.views["to"]
     width = 1 << p.width.bit_length() - 1
-    period = max(p.side // width, ADDER + 2)
+    period, chunk = max(p.side // width, ADDER + 2), getattr(p.system, "chunk", None)
     at += 1
     for start in range(0, view.columns, period * width):
         count = min(view.columns - start, period * width)
@@ -124,6 +124,7 @@ def _sums(state: State, issue: Issue, at: int) -> Part:
             end = max(at + lines * period, state.reads[view.memory].passed(at, pieces) + period - pieces)
             state.reads[view.memory].take(at, end, lines * pieces / (end - at))
             at = end
+        at += period * (-(-view.rows // chunk) if chunk else 0)  # sums of chunks are added to totals
         at += READ + ADDER + 2
         yield at
         at += state.loads(issue)
