@@ -6,7 +6,7 @@ Source: numerics contract, section 15.
 from .compiler import compiled, reading
 from .host import CoreResult, RunHost
 from .instructions import UNITS, Instruction, decode, encode
-from .layout import Run, require_runs, trainer_of
+from .layout import Run, measuring, require_runs, trainer_of
 from .model import Core, Host
 from .parameters import TrainerParameters
 from .plan import Plan, plan
@@ -20,6 +20,6 @@ from .views import Taps, View, Window
 __all__ = [
     "COUNTED", "ERRORS", "REPORT", "UNITS", "Core", "CoreResult", "Cycles", "Host", "Instruction", "Issue", "Plan",
     "Program", "Run", "RunHost", "Sequencer", "Taps", "Timeline", "TrainerParameters", "View", "Window", "assemble",
-    "compiled", "decode", "encode", "plan", "reading", "require_runs", "step_cycles", "train", "trainer_of",
-    "training_cycles", "work_of",
+    "compiled", "decode", "encode", "measuring", "plan", "reading", "require_runs", "step_cycles", "train",
+    "trainer_of", "training_cycles", "work_of",
 ]

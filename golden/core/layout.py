@@ -12,7 +12,7 @@ from ..recipes import Recipe
 from .instructions import FIELDS
 from .parameters import BANK, TrainerParameters, side_of
 
-__all__ = ["SIZES", "Layout", "Run", "parts_of", "require_runs", "trainer_of"]
+__all__ = ["SIZES", "Layout", "Run", "measuring", "parts_of", "require_runs", "trainer_of"]
 
 SIZES = {"examples": "E", "activations": "X", "errors": "D", "weights": "W"}  # parameters, and the memories they size
 
@@ -80,6 +80,15 @@ def parts_of(rows: int, parts: int, side: int) -> list[tuple[int, int]]:
     size = -(-rows // parts)
     size = -(-size // side) * side
     return [(start, min(size, rows - start)) for start in range(0, rows, size)]
+
+
+def measuring(run: Run, begin: Checkpoint | None = None) -> Run:
+    """Return a run that measures the accuracy of the parameters that a run begins with, and trains nothing.
+
+    It stands where a run of one epoch has trained, and has not been measured yet. `begin` is another beginning.
+    """
+    begun = replace(begin or run.begin, step=run.per_epoch, history=(), losses=())
+    return replace(run, epochs=1, measure_every=1, checkpoint=begun, saved=False)
 
 
 def require_runs(parameters: TrainerParameters, run: Run) -> None:

@@ -51,6 +51,11 @@ class Configuration:
         return cls(TrainerParameters.from_json(data["trainer"]), data["data"], data["depth"])
 
     @property
+    def block_rams(self) -> dict[str, int]:
+        """Block RAMs of 18 kbit that each memory takes: those of the core, the queues, the table, the data memory."""
+        return self.trainer.block_rams | {"queues": 2 * -(-self.depth // 512), "table": 1, "data": self.data // 512}
+
+    @property
     def hash(self) -> int:
         """The first 32 bits of the SHA-256 of its JSON: the register ``configuration``."""
         text = json.dumps(self.to_json(), sort_keys=True)

@@ -35,12 +35,12 @@ def _header(name: str, what: str, configuration: Configuration, ports: list[str]
     return "\n".join(lines)
 
 
-def serial_text(configuration: Configuration, name: str, divisor: int, timeout: int) -> str:
+def serial_text(configuration: Configuration, name: str, divisor: int, timeout: int, core: Any = None) -> str:
     """Return the Verilog of a device behind a serial line; parameters as for `SerialDevice`."""
     ports = ["clk  in 1  clock, rising edge", "rst  in 1  synchronous reset, active high",
              f"rx   in 1  serial line, 8 data bits, no parity; {divisor} cycles a bit; requests of LiteX's uartbone",
              "tx  out 1  serial line, idle high", "irq out 1  an event of irq_status that irq_enable has"]
-    return verilog.emit(SerialDevice(configuration, divisor, timeout), name, _header(
+    return verilog.emit(SerialDevice(configuration, divisor, timeout, core), name, _header(
         name, "a training core behind a serial line", configuration, ports))
 
 

@@ -65,6 +65,8 @@ class SerialDevice(wiring.Component):
         Cycles of a bit on the line.
     timeout : int
         Cycles after which half a request is forgotten.
+    core : component, optional
+        As for `Device`.
 
     Members
     -------
@@ -72,8 +74,8 @@ class SerialDevice(wiring.Component):
     irq : Out(1)
     """
 
-    def __init__(self, configuration: Configuration, divisor: int, timeout: int) -> None:
-        self.device = Device(configuration)
+    def __init__(self, configuration: Configuration, divisor: int, timeout: int, core: Any = None) -> None:
+        self.device = Device(configuration, core=core)
         self.receiver, self.transmitter, self.bridge = Receiver(divisor), Transmitter(divisor), Uartbone(timeout)
         super().__init__({"rx": In(1), "tx": Out(1), "irq": Out(1)})
 

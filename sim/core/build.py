@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from ..sweep import ARGUMENTS as SWEEP
 from ..sweep import COMPILE, RUNTIME
 from .harness import HARNESS
 
-__all__ = ["MEMORIES", "built"]
+__all__ = ["MEMORIES", "built", "compiled_model"]
 
 MEMORIES = "memories.json"  # of a build: of each array of its Verilog, bytes of a word and the number of words
 # Files of a size for both cores of a machine: the compiler takes minutes for all in one.
@@ -39,10 +40,26 @@ def built(text: str, name: str, transfers: Transfers, traced: bool = False, leve
     level : str
         The C++ compiler's.
     """
-    arguments = [*ARGUMENTS, *TRACED * traced]
     macros = [f"-DINPUT_WORDS={transfers.input_words}", f"-DOUTPUT_WORDS={transfers.output_words}",
               f"-DLAST={transfers.output_bits + 2}", f"-DTRACED={int(traced)}"]
-    key = "\0".join([text, HARNESS, level, *macros, *arguments, *COMPILE, *runner.simulator().values()])
+    return compiled_model(text, name, HARNESS, macros, traced, level)
+
+
+def compiled_model(text: str, name: str, harness: str, macros: Sequence[str], traced: bool = False,
+                   level: str = "-O1") -> Path:
+    """Return the folder of a model with a harness of its own, ``unit.so``; built once for each text.
+
+    Parameters
+    ----------
+    text, name, traced, level
+        As for `built`.
+    harness : str
+        C++. SOURCES stands for Verilator's files, ARRAYS for pointers to the arrays of `MEMORIES`.
+    macros : sequence of str
+        Options of the compiler.
+    """
+    arguments = [*ARGUMENTS, *TRACED * traced]
+    key = "\0".join([text, harness, level, *macros, *arguments, *COMPILE, *runner.simulator().values()])
     folder = cache_folder("sim") / f"core_{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
     def compile_into(work: Path) -> None:
@@ -57,7 +74,7 @@ def built(text: str, name: str, transfers: Transfers, traced: bool = False, leve
             sizes = {path: path.stat().st_size for path in work.glob("Unit*.cpp")}
             large = sorted((path for path in sizes if sizes[path] > LARGE), key=sizes.__getitem__, reverse=True)
             small = "\n".join(f'#include "{path.name}"' for path in sorted(set(sizes) - set(large)))
-            (work / "harness.cpp").write_text(HARNESS.replace("SOURCES", small).replace(
+            (work / "harness.cpp").write_text(harness.replace("SOURCES", small).replace(
                 "ARRAYS", ", ".join(f"&root.{path}[0]" for path, *_ in arrays.values()) or "nullptr"))
             libraries = [runner.library(root, "sweep", [*COMPILE, "-O1"], RUNTIME) / "libsweep.a"]
             if traced:

@@ -110,6 +110,11 @@ class CoreModel:
         """Cycles so far."""
         return self.state.cycle
 
+    @property
+    def number(self) -> int:
+        """Number of the instruction that the trainer is at."""
+        return self.state.number
+
     def reset(self) -> None:
         """Reset the trainer in whatever it does; what was to be sent is forgotten. Memories keep what they hold."""
         self._source: Iterator[np.ndarray] = iter(())

@@ -106,14 +106,19 @@ class Simulation:
         self.macs, self.peak, self.seconds = 0, 0.0, 0.0
         self.report: dict[str, int] | None = None
         self.interrupted, self._step = False, -1  # the step of the codes that the core sent last
-        self.model = CoreModel(parameters, name, text, **settings)
-        # In the model a vector of a window is read at once.
+        # In golden's model of cycles a vector of a window is read at once.
         slow = parameters.system.group if parameters.windows else 1
-        self.model.state.patience = 10_000 + round(
-            PATIENCE * slow * core.step_cycles(parameters, run, parts, blocks).cycles)
+        patience = 10_000 + round(PATIENCE * slow * core.step_cycles(parameters, run, parts, blocks).cycles)
+        self.model = self._core(name, text, patience, settings)
         self.model.send(self.program, self.host.tensors())
         self._shapes = self._out_shapes()
         self._training = self._numbers_of_training()
+
+    def _core(self, name: str, text: str, patience: int, settings: dict[str, Any]) -> Any:
+        """Return the core that trains; nothing may stand still in it for `patience` cycles."""
+        model = CoreModel(self.parameters, name, text, **settings)
+        model.state.patience = patience
+        return model
 
     def _out_shapes(self) -> Iterator[tuple[int, int]]:
         """Yield the shape of each tensor that comes, and count the products of training on the way."""
@@ -207,7 +212,7 @@ class Simulation:
         try:
             message = self.model.next(synced=self.comparison is not None)
         except Stuck as error:
-            raise Stuck(f"{error}: {self._line(self.model.state.number)}") from None
+            raise Stuck(f"{error}: {self._line(self.model.number)}") from None
         self.seconds += time.perf_counter() - begin
         transfers = self.model.transfers
         if message is None:
