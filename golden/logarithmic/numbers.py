@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ...base.checks import require
-from ..formats import Log, is_ieee, of_dtype
+from ..formats import Float, Log, is_ieee, of_dtype
 from .tables import thresholds
 
 __all__ = [

@@ -169,7 +169,7 @@ class Sums(wiring.Component):
             with m.Else():
                 next_row()
                 m.d.sync += count.eq(count + 1)
-                with m.If(ends | (count == chunk - 1)):
+                with m.If(ends | (count == (chunk or 1) - 1)):
                     m.d.sync += [folds.eq(1), final.eq(ends), count.eq(0)]
 
         with m.FSM(name="state") as states:
