@@ -81,7 +81,7 @@ def test_files_that_make_components_silence_amaranth():
 
 # Files of a format or of a number system, which may ask what kind of format they have.
 OWN = ("golden/formats.py", "golden/blockfloat/", "golden/floating/", "golden/mx/", "golden/logarithmic/",
-       "golden/integer.py", "golden/madam.py", "hw/mx/")
+       "golden/integer.py", "golden/madam.py", "hw/mx/", "torch/")
 
 
 def test_kinds_of_formats_are_told_apart_in_their_own_files_alone():
