@@ -82,10 +82,9 @@ def elastic(m: Module, name: str, leaves: ValueLike, **values: ValueLike) -> tup
     kept, takes, goes = signals(f"{name}_kept {name}_takes {name}_goes")
     comes = Value.cast(values.pop("valid"))
     m.d.comb += [takes.eq(~kept), goes.eq(~valid | leaves)]
+    m.d.sync += kept.eq(~goes & (kept | comes))
     with m.If(goes):
-        m.d.sync += [valid.eq(kept | comes), kept.eq(0)]
-    with m.Elif(takes):
-        m.d.sync += kept.eq(comes)
+        m.d.sync += valid.eq(kept | comes)
     found = SimpleNamespace(valid=valid)
     for key, value in values.items():
         register, spare = (Signal.like(Value.cast(value), name=f"{name}_{each}{key}", reset_less=True)

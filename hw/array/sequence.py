@@ -5,10 +5,10 @@ from types import SimpleNamespace
 from typing import Any
 
 from amaranth import *
-from amaranth.lib import data, fifo
+from amaranth.lib import data
 
-from ...golden.array import QUEUE, SIZE
-from ..pipeline import signals
+from ...golden.array import SIZE
+from ..pipeline import elastic, signals
 from .layouts import mode_layout, size_of
 
 __all__ = ["sequence"]
@@ -29,112 +29,113 @@ def sequence(array: Any, m: Module, walkers: Sequence, arrived: Sequence[Value],
     running, issue, room = signals("running issue room")
     final, first, last, a_mode, b_mode = (Signal.like(vars(queued)[name], name=name)  # not reset, as these are not
                                           for name in ("final", "first", "last", "a_mode", "b_mode"))
-    at = Signal(len(final))
-    # For each side: `left` counts the rows from the current one on. Three places are in the buffer. At `place` begins
-    # the current row of lanes, at `tile_place` the tile's first row, at `freed` the oldest row that is still needed.
-    # `tile` counts the tiles before this one: of rows in the product, of columns in the row of tiles.
+    at, k_end = Signal(len(final)), Signal(name="k_end")
+    # A row of lanes: where it begins in the buffer, how many of the side's rows there are from it on, and whether it is
+    # the last one of them.
+    row = data.StructLayout({"place": words, "left": SIZE, "over": 1})
+    first_b: Any = Signal(row)  # the product's first row of b
+    # For each side: the row at hand, the tile's first one, and the one that follows. `freed` is where the oldest row is
+    # that is still needed. `tile` counts the tiles before this one: of rows in the product, of columns in the row of
+    # tiles. `there` counts those in the buffer, and `enough` tells whether the one at hand is among them.
     sides = []
     for name, count, walker, label in zip("ab", parameters.tile, walkers, parameters.labels):
-        low = count.bit_length() - 1
+        low, lanes = count.bit_length() - 1, walker.lanes
         slot = Signal(size_of(count), name=f"{name}_slot")
         tile = Signal(max(label - low, words), name=f"{name}_tile", reset_less=True)
-        place, tile_place, freed, there = (Signal(words, name=f"{name}_{each}")
-                                           for each in ("place", "tile_place", "freed", "there"))
+        now, top, following = (Signal(row, name=f"{name}_{each}") for each in ("now", "top", "following"))
+        freed, there = (Signal(words, name=f"{name}_{each}") for each in ("freed", "there"))
+        end, enough = signals(f"{name}_end {name}_enough")
+        m.d.comb += [
+            following.place.eq((Cat(C(1, 1), now.place) + Cat(C(1, 1), final))[1:]),  # a carry adds one more
+            following.left.eq(now.left - lanes), following.over.eq(now.left <= 2 * lanes),
+            end.eq((slot == count - 1) | now.over),
+        ]
         sides.append(SimpleNamespace(
-            count=count, lanes=walker.lanes, slot=slot, tile=tile, label=Cat(slot[:low], tile)[:label],
-            left=Signal(SIZE, name=f"{name}_left", reset_less=True), place=place, tile_place=tile_place, freed=freed,
-            there=there, beyond=(Cat(C(1, 1), place) + Cat(C(1, 1), final))[1:words + 1]))  # a carry adds one more
+            lanes=lanes, slot=slot, tile=tile, label=Cat(slot[:low], tile)[:label], now=now, top=top,
+            following=following, freed=freed, there=there, enough=enough, end=end,
+            live=Cat(~now.over | (now.left[:size_of(lanes + 1)] > lane) for lane in range(lanes))))
     a, b = sides
-    base = Signal(words)  # where the product's first column begins
 
-    ends = {}
-    for name, side in (("a", a), ("b", b)):
-        ends[name] = Signal(name=f"{name}_end")  # of the side's rows in the tile
-        side.over = Signal(name=f"{name}_over")  # the side has no further rows
-        m.d.comb += [side.over.eq(side.left <= side.lanes),
-                     ends[name].eq((side.slot == side.count - 1) | side.over)]
-    ends["k"] = Signal(name="k_end")
-    m.d.comb += ends["k"].eq(at == final)
-
-    live = [Cat(lane < side.left for lane in range(side.lanes)) for side in sides]
     tile_end, row_end, end = signals("tile_end row_end end")
-    m.d.comb += [
-        tile_end.eq(ends["a"] & ends["b"] & ends["k"]),
-        row_end.eq(tile_end & b.over),
-        end.eq(row_end & a.over),
-    ]
-    # What the cells are given waits in a short queue, so that whether they take it is not asked by all that follows
-    # here. What is freed is freed when it leaves the queue, as it is read then.
+    m.d.comb += [tile_end.eq(a.end & b.end & k_end), row_end.eq(tile_end & b.now.over), end.eq(row_end & a.now.over)]
+    # What the cells are given waits for them, so that whether they take it is not asked by all that follows here.
+    # What is freed is freed when it leaves here, as it is read then.
     entry = data.StructLayout({
         "a": words, "b": words, "slot": size_of(parameters.sums), "first": 1, "last": 1, "row_end": 1, "end": 1,
         "a_mode": mode_layout(parameters.system), "b_mode": mode_layout(parameters.system),
     })
-    m.submodules.queue = queue = fifo.SyncFIFO(width=entry.size, depth=QUEUE)
-    given, popped = Signal(entry, name="given"), data.View(entry, queue.r_data)
-    pop = Signal()
+    given, pop = Signal(entry, name="given"), Signal()
     m.d.comb += [
-        given.a.eq(a.place + at), given.b.eq(b.place + at), given.slot.eq(a.slot * across + b.slot),
-        given.first.eq(first & (at == 0)), given.last.eq(last & ends["k"]), given.row_end.eq(row_end),
-        given.end.eq(end), given.a_mode.eq(a_mode), given.b_mode.eq(b_mode),
-        queue.w_data.eq(given), queue.w_en.eq(issue), queue.r_en.eq(pop),
+        given.a.eq(a.now.place + at), given.b.eq(b.now.place + at), given.slot.eq(a.slot * across + b.slot),
+        given.first.eq(first & (at == 0)), given.last.eq(last & k_end), given.row_end.eq(row_end), given.end.eq(end),
+        given.a_mode.eq(a_mode), given.b_mode.eq(b_mode),
     ]
-    with m.If(pop & queue.r_rdy & popped.row_end):
+    waits, takes = elastic(m, "given", pop, valid=issue, whole=given)
+    popped = data.View(entry, waits.whole)
+    with m.If(pop & waits.valid & popped.row_end):
         m.d.sync += a.freed.eq(popped.a + 1)
-    with m.If(pop & queue.r_rdy & popped.end):
+    with m.If(pop & waits.valid & popped.end):
         m.d.sync += b.freed.eq(popped.b + 1)
-    operands = (a.there != 0) & (b.there > b.tile)
-    m.d.comb += issue.eq(running & operands & room & queue.w_rdy)
+    operands = a.enough & b.enough
+    m.d.comb += issue.eq(operands & room & takes)
 
-    # Of each side, at its last row in the tile: whether it goes on to the next tile, and if not, how many rows of lanes
-    # it goes back. That is to the tile's first row. For the next row of tiles, columns go back to the first one of all.
-    turns = {"a": (row_end, a.slot), "b": (tile_end & ~b.over, Mux(row_end, b.label, b.slot))}
+    # At its last row in the tile a side goes back to the tile's first row, unless the tile is done.
     carry = issue
     for digit in ("b", "a", "k") if parameters.interleaved else ("k", "b", "a"):
+        side = {"a": a, "b": b, "k": None}[digit]
         with m.If(carry):
-            if digit == "k":
-                m.d.sync += at.eq((at + 1) & ~ends["k"].replicate(len(at)))
+            if side is None:
+                m.d.sync += [at.eq((at + 1) & ~k_end.replicate(len(at))),
+                             k_end.eq(Mux(k_end, final == 0, at + 1 == final))]
             else:
-                side, back, (onward, again) = {"a": a, "b": b}[digit], ends[digit], turns[digit]
-                m.d.sync += [
-                    side.slot.eq(Mux(back, 0, side.slot + 1)),
-                    side.left.eq(side.left + Mux(back & ~onward, again * side.lanes, -side.lanes)),
-                    side.place.eq(Mux(back, side.tile_place, side.beyond)),
-                ]
-        carry = carry & ends[digit]
+                m.d.sync += [side.slot.eq(Mux(side.end, 0, side.slot + 1)),
+                             side.now.eq(Mux(side.end, side.top, side.following))]
+        carry = carry & (k_end if side is None else side.end)
 
     def next_tile(side: SimpleNamespace) -> list:
-        return [side.tile.eq(side.tile + 1), side.place.eq(side.beyond), side.tile_place.eq(side.beyond)]
+        return [side.tile.eq(side.tile + 1), side.now.eq(side.following), side.top.eq(side.following)]
 
     done = carry
-    ended = Signal()
-    m.d.sync += ended.eq(done & b.over & a.over)
-    m.d.comb += taken.eq(~running & waiting)
     with m.If(done):
         m.d.sync += next_tile(b)
-        with m.If(b.over):
+        with m.If(b.now.over):
             m.d.sync += next_tile(a)
-            with m.If(a.over):
-                m.d.sync += [running.eq(0), base.eq(b.beyond)]
+            with m.If(a.now.over):
+                m.d.sync += [running.eq(0), first_b.place.eq(b.following.place)]
             with m.Else():
-                m.d.sync += [b.tile.eq(0), b.place.eq(base), b.tile_place.eq(base)]
+                m.d.sync += [b.tile.eq(0), b.now.eq(first_b), b.top.eq(first_b)]
+    m.d.comb += taken.eq(~running & waiting)
     with m.If(taken):
         m.d.sync += [
             running.eq(1), final.eq(queued.final), first.eq(queued.first), last.eq(queued.last),
-            a_mode.eq(queued.a_mode), b_mode.eq(queued.b_mode),
-            a.left.eq(queued.m), b.left.eq(queued.n), a.tile.eq(0), b.tile.eq(0),
+            a_mode.eq(queued.a_mode), b_mode.eq(queued.b_mode), k_end.eq(queued.final == 0), a.tile.eq(0), b.tile.eq(0),
         ]
+        for side, count, begins in ((a, queued.m, (a.now, a.top)), (b, queued.n, (b.now, b.top, first_b))):
+            m.d.sync += [each.left.eq(count) for each in begins]
+            m.d.sync += [each.over.eq(count <= side.lanes) for each in begins]
+
     # Tiles' worth of rows in the buffers. The rows of a go with their row of tiles, the rows of b with the product.
-    # The latter go a cycle late, which cuts a long path. Nothing is issued in that cycle, and `tile` counts them all.
+    # The latter go a cycle late, which cuts a long path: nothing is issued in that cycle, and `tile` counts them all.
+    # For the same reason `enough` is found in the cycle before, for the tile at hand and for the next one.
+    ended, over = Signal(), done & b.now.over
+    m.d.sync += ended.eq(over & a.now.over)
+    come = [(side.there + arrives)[:words] for side, arrives in zip(sides, arrived)]
     m.d.sync += [
-        a.there.eq(a.there + arrived[0] - (done & b.over)),
-        b.there.eq(b.there + arrived[1] - Mux(ended, b.tile, 0)),
+        a.there.eq(come[0] - over), a.enough.eq(Mux(over, come[0] > 1, come[0] != 0)),
+        b.there.eq(come[1] - Mux(ended, b.tile, 0)), b.enough.eq(come[1] > b.tile),
     ]
+    with m.If(over & a.now.over | ~running & ~taken):
+        m.d.sync += b.enough.eq(0)  # without a product nothing is
+    with m.Elif(over | taken & ~ended):
+        m.d.sync += b.enough.eq(come[1] != 0)
+    with m.Elif(done):
+        m.d.sync += b.enough.eq(come[1] > b.tile + 1)
     m.d.comb += [walker.freed.eq(side.freed) for walker, side in zip(walkers, sides)]
 
     # A side that waits for more room than there is does so for ever.
     with m.If(Cat(walker.exceeded for walker in walkers).any()):
         m.d.sync += array.exceeded.eq(1)
 
-    return SimpleNamespace(there=queue.r_rdy, next=popped, pop=pop, room=room, labelled=issue & ends["k"] & last,
-                           starved=running & ~operands, blocked=running & operands & ~room,
-                           labels=Cat(a.label, b.label, *live, end))
+    return SimpleNamespace(there=waits.valid, next=popped, pop=pop, room=room, labelled=issue & k_end & last,
+                           starved=running & ~operands, blocked=operands & ~room,
+                           labels=Cat(a.label, b.label, a.live, b.live, end))

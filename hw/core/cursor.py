@@ -42,12 +42,13 @@ def cursor(m: Module, name: str, geometry: Geometry, tensor: Any, *, start: Valu
     down, right = signals(f"{name}_down {name}_right", SIZE + 1)
     block = Signal(geometry.block, name=f"{name}_block")
     last, end = signals(f"{name}_last {name}_end")
-    # Registers, because subtractions would lie on the longest paths: the rest of a row, and the number of the last row.
+    # Registers, because this arithmetic would lie on the longest paths: the rest of a row, whether a step ends it, and
+    # the number of the last row.
     rest, bottom = signals(f"{name}_rest {name}_bottom", SIZE)
+    single = tensor.columns <= step
     m.d.sync += bottom.eq(tensor.rows - 1)
     final = line == bottom
-    m.d.comb += [down.eq(tensor.top + line), right.eq(tensor.left[:low] + at + ahead), last.eq(rest <= step),
-                 end.eq(last & final)]
+    m.d.comb += [down.eq(tensor.top + line), right.eq(tensor.left[:low] + at + ahead), end.eq(last & final)]
     below = beside.bit_length() - 1
     turns = [line[:below] == number for number in range(beside)] if below else [C(1, 1)]
     across = turns[-1] | final if below else C(1, 1)
@@ -57,12 +58,13 @@ def cursor(m: Module, name: str, geometry: Geometry, tensor: Any, *, start: Valu
     with m.If(moves):
         m.d.sync += [line.eq(line + 1), block.eq(following)]
         with m.If(across):
-            m.d.sync += [at.eq(at + step), rest.eq(rest - step), line.eq(Cat(C(0, below), line[below:])),
-                         block.eq(base)]
+            m.d.sync += [at.eq(at + step), rest.eq(rest - step), last.eq(rest <= step + step),
+                         line.eq(Cat(C(0, below), line[below:])), block.eq(base)]
             with m.If(last):
-                m.d.sync += [at.eq(0), rest.eq(tensor.columns), line.eq(line + 1), block.eq(following),
-                             base.eq(following)]
+                m.d.sync += [at.eq(0), rest.eq(tensor.columns), last.eq(single), line.eq(line + 1),
+                             block.eq(following), base.eq(following)]
     with m.If(start):
-        m.d.sync += [line.eq(0), at.eq(0), rest.eq(tensor.columns), block.eq(tensor.block), base.eq(tensor.block)]
+        m.d.sync += [line.eq(0), at.eq(0), rest.eq(tensor.columns), last.eq(single), block.eq(tensor.block),
+                     base.eq(tensor.block)]
     return SimpleNamespace(line=line, at=at, block=block + (right >> low), row=down[:low], column=right[:low],
                            rest=rest, last=last, end=end, turns=turns, across=across)

@@ -151,19 +151,22 @@ class Epilogue(wiring.Component):
                     line=(now.down * task.part.pitch)[:VECTOR],
                     **{f"{name}_rows": (getattr(now, f"{name}_down") * stride)[:g.block]
                        for name, stride in strides.items()})
-        now = stage(m, moves, "asked", now, drop=("line", "to_rows", "to_right", "other_rows", "other_right"),
-                    vector=(now.vector + now.line)[:VECTOR],
-                    to_block=(task.to.block + now.to_rows + now.to_right)[:g.block],
-                    other_block=(task.other.block + now.other_rows + now.other_right)[:g.block])
         # What moves parameters has neither a bias nor a mask. Nothing else is held back behind here.
+        may = Signal(name="may")
+        now, takes = elastic(
+            m, "asked", may, valid=now.valid, end=now.end, elements=now.elements, live=now.live, lane=now.lane,
+            vector=(now.vector + now.line)[:VECTOR],
+            to_block=(task.to.block + now.to_rows + now.to_right)[:g.block], to_row=now.to_row, to_column=now.to_column,
+            other_block=(task.other.block + now.other_rows + now.other_right)[:g.block], other_row=now.other_row,
+            other_column=now.other_column)
         # The task was there some cycles before.
         biased, masked = signals("asks_bias asks_mask")
         m.d.sync += [biased.eq(task.biased), masked.eq(task.masked)]
         stores = ~self.hold if g.parameters.merged else C(1, 1)
-        may = Mux(task.update, advance, stores)
         m.d.comb += [
+            may.eq(Mux(task.update, advance, stores)), moves.eq(takes),
             self.bias.eq(now.valid & stores & biased), self.mask.eq(now.valid & stores & masked),
-            moves.eq(~now.valid | may), self.request.block.eq(now.other_block),
+            self.request.block.eq(now.other_block),
             self.request.row.eq(now.other_row), self.request.column.eq(now.other_column),
         ]
         place = Cat(now.to_block, now.to_row, now.to_column, now.live)

@@ -11,7 +11,7 @@ from ...golden.floating import CastParameters, MultiplierParameters
 from ...golden.number_system import LANES
 from .. import verilog
 from ..floating import FloatCast, FloatMultiplier
-from ..pipeline import signals, stage
+from ..pipeline import elastic, signals, stage
 from ..softmax import SoftmaxGrad
 from .layouts import SIZE, Geometry
 
@@ -102,8 +102,10 @@ class Errors(wiring.Component):
             m.d.sync += at.eq(Mux(end, 0, at + 1))
         logit, mark = piece.logits[at], Cat(piece.targets.bit_select(at, 1), piece.last & end)
         if self.cast is None:
-            m.d.comb += [given.valid.eq(pieces.r_rdy), taken.eq(given.valid & given.ready),
-                         given.payload.logit.eq(logit), Cat(given.payload.target, given.payload.last).eq(mark)]
+            held, takes = elastic(m, "logit", given.ready, valid=pieces.r_rdy, value=logit, mark=mark)
+            m.d.comb += [given.valid.eq(held.valid), given.payload.logit.eq(held.value),
+                         Cat(given.payload.target, given.payload.last).eq(held.mark),
+                         taken.eq(pieces.r_rdy & takes)]
             return
         # In the softmax's own format. What comes with each logit waits beside the cast.
         m.submodules.cast = cast = self.cast

@@ -12,7 +12,7 @@ from ...golden.core.transfers import NUMBER
 from ...golden.number_system import LANES
 from ...golden.words import STAGES, USE, VECTOR, blocks_of
 from .. import verilog
-from ..pipeline import signals, stage
+from ..pipeline import elastic, signals, stage
 from ..words import AddressedWords
 from .cursor import cursor
 from .errors import Errors
@@ -78,11 +78,12 @@ class Head(wiring.Component):
             m.submodules[f"unit{number}"] = unit
             m.d.comb += [unit.start.eq(self.start), unit.columns.eq(self.to.columns), unit.scale.eq(self.scale),
                          unit.status_clear.eq(self.status_clear)]
-        m.d.comb += [self.invalid.eq(Cat(unit.invalid for unit in units).any()), self.busy.eq(busy)]
+        m.d.comb += [self.invalid.eq(Cat(unit.invalid for unit in units).any())]
         self._read(m)
         if self.geometry.parameters.softmax.rounding == "stochastic":
             self._words(m)
-        ends = self._write(m)
+        ends, waits = self._write(m)
+        m.d.comb += self.busy.eq(busy | waits)
 
         # The losses are added long before the last errors are multiplied.
         losses = Signal(len(units[0].loss) + len(units).bit_length() - 1, name="losses")
@@ -155,18 +156,24 @@ class Head(wiring.Component):
         for each, unit in enumerate(units):
             m.d.comb += [unit.words_given.eq(now.valid & now.turns[each]), unit.words.eq(random.words)]
 
-    def _write(self, m: Module) -> Value:
-        """Write the units' errors, in the order in which logits are read; return when it ends."""
+    def _write(self, m: Module) -> tuple[Value, Value]:
+        """Write the units' errors, in the order in which logits are read.
+
+        Return whether the last ones go on, and whether there are some that wait for the memory.
+        """
         g, units = self.geometry, self.units
-        goes = self.valid & self.ready
+        goes = Signal(name="errors_go")
         write = cursor(m, "write", g, self.to, start=self.start, moves=goes, step=g.width, beside=len(units))
         elements = units[0].elements
         for unit, turn in zip(units[1:], write.turns[1:]):
             elements = Mux(turn, unit.elements, elements)
+        there, piece = Signal(name="errors_there"), Signal.like(self.piece, name="errors_piece")
+        held, takes = elastic(m, "held", self.ready, valid=there, piece=piece)
         m.d.comb += [
-            self.valid.eq(Cat(unit.valid & turn for unit, turn in zip(units, write.turns)).any()),
-            *(unit.ready.eq(self.ready & turn) for unit, turn in zip(units, write.turns)),
-            *(self.piece[name].eq(getattr(write, name)) for name in ("block", "row", "column")),
-            self.piece.live.eq(Cat(write.rest > k for k in range(g.width))), self.piece.elements.eq(elements),
+            there.eq(Cat(unit.valid & turn for unit, turn in zip(units, write.turns)).any()), goes.eq(there & takes),
+            *(unit.ready.eq(takes & turn) for unit, turn in zip(units, write.turns)),
+            *(piece[name].eq(getattr(write, name)) for name in ("block", "row", "column")),
+            piece.live.eq(Cat(write.rest > k for k in range(g.width))), piece.elements.eq(elements),
+            self.valid.eq(held.valid), self.piece.as_value().eq(held.piece),
         ]
-        return goes & write.end
+        return goes & write.end, held.valid

@@ -78,7 +78,7 @@ class Operands(wiring.Component):
         gemm = fields_of(self.word, "gemm")
         units = taken_by(self.geometry)
         is_ = {name: Signal(name=f"is_{name}") for name in units}
-        m.d.comb += [is_[name].eq(code == CODES[name]) for name in units]
+        m.d.sync += [is_[name].eq(code == CODES[name]) for name in units]  # the word is there before the start
 
         # Which tensors there are, and which of them is looked for.
         needed = Signal(len(SLOTS), name="needed")

@@ -129,6 +129,14 @@ class Sequencer(wiring.Component):
             s.counted.addr.eq(semaphore), s.count.addr.eq(Mux(self.clear, self.index, semaphore)),
             s.count.data.eq(Mux(self.clear, 0, Mux(code == CODES["wait"], s.counted.data - 1, s.counted.data + 1))),
         ]
+        # A register is set in the cycle behind, in which the word is still there.
+        s.sets, sets = Signal(name="sets"), Signal(name="sets_now")
+        fields = fields_of(word, "set")
+        m.d.sync += sets.eq(s.sets)
+        for name, register in s.registers.items():
+            with m.If(sets & (fields["register"] == REGISTERS.index(name)) & (
+                    s.registers["training"] >= fields["since"])):
+                m.d.sync += register.eq(fields["value"])
         with m.If(self.clear):
             m.d.comb += s.count.en.eq(1)
             m.d.sync += [s.counter.eq(0), *(register.eq(0) for register in s.registers.values())]
@@ -274,16 +282,15 @@ class Sequencer(wiring.Component):
         s.onward()
         with m.Switch(code):
             with m.Case(CODES["set"]):
+                m.d.comb += s.sets.eq(1)
                 fields = fields_of(s.word, "set")
-                value, due = fields["value"], registers["training"] >= fields["since"]
+                value = fields["value"]
                 with m.Switch(fields["register"]):
                     for number, name in enumerate(REGISTERS):
                         with m.Case(number):
                             if name not in registers:
                                 m.d.comb += s.failed.eq(OPERATION)
                                 continue
-                            with m.If(due):
-                                m.d.sync += registers[name].eq(value)
                             if name in ("seed", *COUNTERS):
                                 m.d.comb += s.operands.renew.eq(2 if name == "seed" else 1)
                             if name == "training" and s.precisions:

@@ -6,7 +6,7 @@ from amaranth import *
 from amaranth.lib import data, fifo, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..pipeline import signals, stage
+from ..pipeline import elastic, signals, stage
 from .cursor import cursor
 from .layouts import SIZE, Geometry, piece_layout, place_layout, read_layout, size_of
 from .memories import READ, bank_of
@@ -25,8 +25,8 @@ class Input(wiring.Component):
 
     Members
     -------
-    start, busy : In, Out
-        An instruction, with what follows; it is executed.
+    start, busy, waits : In, Out, Out
+        An instruction, with what follows; it is executed; it waits for elements.
     to : In
         The tensor's place.
     plane : In
@@ -47,9 +47,10 @@ class Input(wiring.Component):
         self.geometry = g = geometry
         p = g.parameters
         super().__init__({
-            "start": In(1), "busy": Out(1), "to": In(place_layout(g)), "plane": In(range(g.planes + 1)),
-            "labels": In(1), "elements": In(data.ArrayLayout(p.element_bits, p.stream)), "given": In(1),
-            "taken": Out(1), "valid": Out(1), "ready": In(1), "piece": Out(piece_layout(g, p.stream)),
+            "start": In(1), "busy": Out(1), "waits": Out(1), "to": In(place_layout(g)),
+            "plane": In(range(g.planes + 1)), "labels": In(1),
+            "elements": In(data.ArrayLayout(p.element_bits, p.stream)), "given": In(1), "taken": Out(1),
+            "valid": Out(1), "ready": In(1), "piece": Out(piece_layout(g, p.stream)),
             "state_valid": Out(1), "state_ready": In(1), "state": Out(piece_layout(g, g.banks)),
             "label_valid": Out(1), "label": Out(SIZE), "number": Out(SIZE),
         })
@@ -57,36 +58,41 @@ class Input(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         g, to, count = self.geometry, self.to, self.geometry.parameters.stream
-        busy = Signal(name="busy")
+        waits = Signal(name="waits")
         at = Signal(range(count + 1))  # where elements are written one by one: the next one of the transfer
         single = self.plane.any() | self.labels
         there, written, ends = signals("there written ends")
         walk = cursor(m, "walk", g, to, start=self.start, moves=written & (~single | ends), step=count,
                       ahead=Mux(single, at, 0))
         element = Signal(self.geometry.parameters.element_bits)
+        piece = Signal.like(self.piece, name="piece")
         m.d.comb += [
-            there.eq(busy & self.given), element.eq(Array(self.elements)[at]),
-            self.valid.eq(there & ~single), self.state_valid.eq(there & self.plane.any()),
+            there.eq(waits & self.given), element.eq(Array(self.elements)[at]),
+            self.state_valid.eq(there & self.plane.any()),
             self.label_valid.eq(there & self.labels),
             self.label.eq((to.block << 8) + to.left + walk.at + at), self.number.eq(element),
-            self.piece.live.eq(Cat(walk.rest > k for k in range(count))),
-            *(self.piece.elements[k].eq(self.elements[k]) for k in range(count)),
+            piece.live.eq(Cat(walk.rest > k for k in range(count))),
+            *(piece.elements[k].eq(self.elements[k]) for k in range(count)),
             self.state.live.eq(1 << bank_of(g, walk.column, self.plane)),
             *(self.state.elements[bank].eq(element) for bank in range(g.banks)),
         ]
-        for piece in (self.piece, self.state):
-            m.d.comb += [piece[name].eq(getattr(walk, name)) for name in ("block", "row", "column")]
+        for each in (piece, self.state):
+            m.d.comb += [each[name].eq(getattr(walk, name)) for name in ("block", "row", "column")]
+        # A piece for a memory of blocks waits here for its turn.
+        held, takes = elastic(m, "held", self.ready, valid=there & ~single, piece=piece)
         m.d.comb += [
-            written.eq(there & Mux(self.labels, 1, Mux(self.plane.any(), self.state_ready, self.ready))),
-            ends.eq((at == count - 1) | (walk.rest == at + 1)), self.busy.eq(busy),
+            self.valid.eq(held.valid), self.piece.as_value().eq(held.piece),
+            written.eq(there & Mux(self.labels, 1, Mux(self.plane.any(), self.state_ready, takes))),
+            ends.eq((at == count - 1) | (walk.rest == at + 1)), self.waits.eq(waits),
+            self.busy.eq(waits | held.valid),
             self.taken.eq(written & (~single | ends)),
         ]
         with m.If(written):
             m.d.sync += at.eq(Mux(single & ~ends, at + 1, 0))
             with m.If(walk.end & (~single | ends)):
-                m.d.sync += busy.eq(0)
+                m.d.sync += waits.eq(0)
         with m.If(self.start):
-            m.d.sync += busy.eq(1)
+            m.d.sync += waits.eq(1)
         return m
 
 
@@ -134,19 +140,22 @@ class Output(wiring.Component):
         single = self.plane.any()
         at = Signal(size_of(count))  # of a number of M in its transfer
         may = asks & (under < WAITING - 1)  # what asked in the cycle before is not in it yet
-        m.d.comb += [
-            *(self.request[name].eq(getattr(walk, name)) for name in ("block", "row", "column")),
-            self.wanted.eq(may & ~single), self.state_wanted.eq(may & single),
-            goes.eq(self.wanted & self.granted | self.state_wanted & self.state_granted),
-            step.eq(Mux(single, 1, count)),
-        ]
         whole = walk.last | ~single | (at == count - 1)
+        # A request waits here for its turn at a memory.
+        held, takes = elastic(
+            m, "held", self.granted | self.state_granted, valid=may, block=walk.block, row=walk.row, column=walk.column,
+            bank=bank_of(g, walk.column, self.plane), at=at, whole=whole, last=walk.end,
+            live=Cat(walk.rest > k for k in range(count)))
+        m.d.comb += [
+            *(self.request[name].eq(getattr(held, name)) for name in ("block", "row", "column")),
+            self.wanted.eq(held.valid & ~single), self.state_wanted.eq(held.valid & single),
+            goes.eq(may & takes), step.eq(Mux(single, 1, count)),
+        ]
         with m.If(goes):
             m.d.sync += at.eq(Mux(whole, 0, at + 1))
             with m.If(walk.end):
                 m.d.sync += asks.eq(0)
-        now = stage(m, 1, "asked", valid=goes, bank=bank_of(g, walk.column, self.plane), at=at, whole=whole,
-                    last=walk.end, live=Cat(walk.rest > k for k in range(count)))
+        now = stage(m, 1, "asked", held, drop=("block", "row", "column"), valid=self.granted | self.state_granted)
         for number in range(1, READ):
             now = stage(m, 1, f"read{number}", now)
         # Numbers of M gather in a transfer.
@@ -163,8 +172,8 @@ class Output(wiring.Component):
             Cat(self.elements.as_value(), self.last).eq(waiting.r_data), self.busy.eq(busy),
         ]
         # A transfer that gathers takes its room with its first number.
-        takes = Signal(name="takes")
-        m.d.sync += [takes.eq(goes & (~single | (at == 0))), under.eq(under + takes - (self.valid & self.ready))]
+        counts = Signal(name="counts")
+        m.d.sync += [counts.eq(goes & (~single | (at == 0))), under.eq(under + counts - (self.valid & self.ready))]
         with m.If(self.valid & self.ready & self.last):
             m.d.sync += busy.eq(0)
         with m.If(self.start):

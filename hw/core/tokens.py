@@ -49,7 +49,9 @@ class Semaphores(wiring.Component):
         # A token waits a cycle. The next instruction comes later than that.
         token, valid = Signal.like(self.token, name="given_token"), Signal.like(self.valid, name="given_valid")
         m.d.sync += [token.eq(self.token), valid.eq(self.valid)]
-        m.submodules.counts = counts = memory.Memory(shape=COUNT, depth=SEMAPHORES, init=[])
+        # Beside its count, a semaphore tells whether it has a token: nothing has to look at a whole count.
+        layout = data.StructLayout({"count": COUNT, "some": 1})
+        m.submodules.counts = counts = memory.Memory(shape=layout, depth=SEMAPHORES, init=[])
         write, read = counts.write_port(), counts.read_port(domain="comb")
         turn = Signal(range(units))
         m.d.sync += turn.eq(Mux(turn == units - 1, 0, turn + 1))
@@ -86,8 +88,9 @@ class Semaphores(wiring.Component):
             with m.If(turn == (unit + 1) % units):
                 m.d.comb += [waits.r_en.eq(take & head.wait), signals.r_en.eq(take & ~head.wait)]
         m.d.comb += [
-            read.addr.eq(head.semaphore), take.eq(there & (~head.wait | read.data.any())),
+            read.addr.eq(head.semaphore), take.eq(there & (~head.wait | read.data.some)),
             write.addr.eq(Mux(self.clear, self.index, head.semaphore)), write.en.eq(self.clear | take),
-            write.data.eq(Mux(self.clear, 0, Mux(head.wait, read.data - 1, read.data + 1))),
+            write.data.count.eq(Mux(self.clear, 0, Mux(head.wait, read.data.count - 1, read.data.count + 1))),
+            write.data.some.eq(~self.clear & ~(head.wait & (read.data.count == 1))),
         ]
         return m

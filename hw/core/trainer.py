@@ -173,7 +173,7 @@ class Trainer(StreamUnit):
         connect(m, g, u)
 
         # Faults of units.
-        stray = input_.busy & self.i.valid & self.i.payload.kind
+        stray = input_.waits & self.i.valid & self.i.payload.kind
         m.d.comb += [
             sequencer.fault.eq(stray | products.exceeded), sequencer.fault_code.eq(Mux(stray, STRAY, EXCEEDED)),
             sequencer.fault_number.eq(Mux(stray, numbers["in"], numbers["array"])),

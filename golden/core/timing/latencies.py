@@ -53,11 +53,11 @@ RATES = 3  # other rates, or words of another step
 # Head and streams.
 SOFTMAX = 28  # of the softmax unit, beside a row's logits
 EMITTED = 4  # of these, those behind the exponentials
-HEAD = READ + 9  # the head beside that: labels, queues, scale
+HEAD = READ + 11  # the head beside that: labels, queues, scale, waiting for a turn
 CAST = 3  # a logit in the head's own format
 PIECES = 8  # pieces of logits that wait, at the most
 LABELLED = 2  # from an instruction's start to its first transfer
-OUTWARD = READ + 1  # from a request to a transfer to the host
+OUTWARD = READ + 2  # from a request to a transfer to the host
 
 
 def softmax_latency(classes: int) -> int:
