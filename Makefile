@@ -26,7 +26,7 @@ demo: env
 test: lint
 	$(BIN)/python -m pytest -n $(CORES) -m "not sweep" --durations 15
 
-# The tests of narrowgauge.torch, which skip without PyTorch. PyPI's wheel brings gigabytes, so `test` does not ask for it.
+# The tests of narrowgauge.torch, which skip without PyTorch. PyPI's wheel brings gigabytes: so `test` does without it.
 torch: env
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[torch]'
 	$(BIN)/python -m pytest -n $(CORES) -m "not sweep" tests/test_torch_*.py tests/test_package.py

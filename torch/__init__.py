@@ -15,13 +15,15 @@ except ImportError as error:
 
 from ..golden.number_system import Draws
 from .convert import Change, Conversion, convert
-from .layers import Conv1d, Conv2d, Embedding, Linear, MultiheadAttention
+from .export import Exported, cross_entropy, export
+from .layers import Conv1d, Conv2d, Embedding, Flatten, Linear, MultiheadAttention
 from .numbers import Numbers
 from .optimisers import SGD, AdamW, Madam
 from .products import matmul
 from .quantise import FORMATS, Encoded, encode, quantise
 
 __all__ = [
-    "AdamW", "Change", "Conv1d", "Conv2d", "Conversion", "Draws", "Embedding", "Encoded", "FORMATS", "Linear",
-    "Madam", "MultiheadAttention", "Numbers", "SGD", "convert", "encode", "matmul", "quantise",
+    "AdamW", "Change", "Conv1d", "Conv2d", "Conversion", "Draws", "Embedding", "Encoded", "Exported", "FORMATS",
+    "Flatten", "Linear", "Madam", "MultiheadAttention", "Numbers", "SGD", "convert", "cross_entropy", "encode",
+    "export", "matmul", "quantise",
 ]

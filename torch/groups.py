@@ -92,5 +92,5 @@ class Layout:
 def slabs_of(x: Tensor) -> Iterator[slice]:
     """Yield slices along the first axis, of `SLAB` elements or so: all at once on other devices than a CPU."""
     each = max(1, math.prod(x.shape[1:]))
-    step = max(1, SLAB // each) if x.device.type == "cpu" and not torch.compiler.is_compiling() else max(1, len(x))
+    step = max(1, SLAB // each) if x.device.type == "cpu" else max(1, len(x))
     return (slice(start, start + step) for start in range(0, len(x), step))

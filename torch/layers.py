@@ -13,7 +13,7 @@ from ..base.checks import require
 from . import products
 from .numbers import Numbers
 
-__all__ = ["KINDS", "Conv1d", "Conv2d", "Embedding", "Linear", "MultiheadAttention"]
+__all__ = ["KINDS", "Conv1d", "Conv2d", "Embedding", "Flatten", "Linear", "MultiheadAttention"]
 
 
 class _Quantised:
@@ -171,6 +171,17 @@ def _additive(mask: Tensor) -> Tensor:
     """Return a mask as numbers to be added."""
     return torch.zeros(mask.shape, device=mask.device).masked_fill_(mask, -math.inf) if mask.dtype == torch.bool else (
         mask)
+
+
+class Flatten(nn.Module):
+    """Makes rows of images, pixel by pixel and in a pixel channel by channel, as golden and the core do.
+
+    `torch.nn.Flatten` has them channel by channel: a linear layer behind it adds in another order.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return images (batch, channels, height, width) as (batch, features)."""
+        return x.permute(0, 2, 3, 1).reshape(len(x), -1)
 
 
 # By torch's module: what it becomes.

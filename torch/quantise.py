@@ -153,6 +153,7 @@ def _rows(request: _Request, x: Tensor, words: Tensor | None, scale: Any) -> tup
     return blocks.mx_rows(x, fmt, rounding, words, request.scale_rule)
 
 
+@torch.compiler.disable
 def encode(x: Tensor, format: Any, rounding: Rounding | str = "nearest", axis: int = -1, words: Any = None, *,
            scale: float | None = None, scale_rule: str = "floor") -> Encoded:
     """Round a tensor to codes of a format; the codes equal golden's. Parameters as in `quantise`."""
@@ -217,6 +218,7 @@ class _StraightThrough(torch.autograd.Function):
         return gradient, None
 
 
+@torch.compiler.disable
 def quantise(x: Tensor, format: Any, rounding: Rounding | str = "nearest", axis: int = -1, words: Any = None, *,
              scale: float | None = None, scale_rule: str = "floor") -> Tensor:
     """Round a tensor to a format and return the values. The gradient passes straight through, everywhere.
