@@ -48,9 +48,10 @@ class Circuits(Protocol):
             A field for each of the number system's ``modes``.
         """
 
-    # One more static method is for training cores, if `modes` has ``scale``: ``scale(m, name, work, magnitude)``. It
-    # returns the code of a tensor's scale (combinational). The magnitude is the tensor's greatest finite one. It is a
-    # code of the work format, without a sign. Names of signals begin with `name`.
+    # One more static method is for training cores, if `modes` has ``scale``: ``scale(m, name, system, magnitude)``. It
+    # returns the code of a tensor's scale, at most two cycles later. The magnitude is the tensor's greatest finite one,
+    # or with an attribute ``finite`` that is False the greatest one of all. It is a code of the work format, without a
+    # sign. Names of signals begin with `name`.
 
 
 def circuits_of(system: NumberSystem) -> type[Circuits]:

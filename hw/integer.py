@@ -5,8 +5,7 @@ from typing import Any
 from amaranth import *
 from amaranth.lib import data
 
-from ..golden.formats import Float
-from ..golden.integer import SCALE_BIAS, SCALE_MIN, SUM, TOP, INT8ConverterParameters, INT8DotParameters
+from ..golden.integer import SCALE_BIAS, SCALE_MIN, SUM, TOP, INT8ConverterParameters, INT8DotParameters, INT8System
 from .pipeline import bits_of, stage
 from .rounding import normalise, round_sum, shift_right_sticky, unpack
 from .trees import packed_sums, sum_with_carry
@@ -229,8 +228,9 @@ class INT8Circuits:
         return [payload.elements.as_value().eq(elements), payload.scale.eq(mode.scale)]
 
     @staticmethod
-    def scale(m: Module, name: str, work: Float, magnitude: Value) -> Value:
+    def scale(m: Module, name: str, system: INT8System, magnitude: Value) -> Value:
         """Return the code of `golden.integer.scale_of`."""
+        work = system.work
         parts = unpack(m, name, work, Cat(magnitude, C(0, 1)))
         shifts = [1 << k for k in reversed(range(work.mantissa.bit_length()))]
         value, taken, *_ = normalise(m, f"{name}_left", parts.significand, shifts)

@@ -1,10 +1,12 @@
 """Madam's weight update in hardware: logarithmic weights move by additions to their codes."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 from amaranth import *
 from amaranth.lib import data, memory
+from amaranth.lib.wiring import In
 
 from ..golden.madam import MadamParameters, growth
 from . import meanings
@@ -15,10 +17,11 @@ from .trees import sum_with_carry
 from .unit import StreamUnit
 from .words import CountedWords
 
-__all__ = ["MadamUpdate"]
+__all__ = ["CORRECTION", "RATE", "MadamUpdate"]
 
 RATE = 3  # bits of a rate
 CORRECTION = 16  # bits of a correction
+HELD = ("correction", "rate", "bound")  # fields for all weights of a transfer
 
 
 class MadamUpdate(StreamUnit):
@@ -34,6 +37,11 @@ class MadamUpdate(StreamUnit):
     Parameters
     ----------
     parameters : MadamParameters
+    addressed : bool
+        Whether random words come from a port, and not from the unit's own count of transfers.
+    held : bool
+        Promises that ``correction``, ``rate`` and ``bound`` stay as they are while transfers are under way, also in
+        cycles without a valid one. Then the pipeline has no registers for them.
 
     Members
     -------
@@ -46,25 +54,33 @@ class MadamUpdate(StreamUnit):
         Sticky: a gradient was NaN; it was Inf, or its square above the largest second moment.
     status_clear : In(1)
         Clears both.
+    words : In(lanes * random_bits)
+        If `addressed`: the random words of the transfer that was accepted `words_behind` cycles before, lane 0 lowest.
 
     Attributes
     ----------
     latency : int
         Cycles from an accepted transfer to its result.
+    words_behind : int
+        If `addressed`: cycles from an accepted transfer to the cycle of its random words, unless the unit stalls. While
+        it stalls, the words have to stay.
     interval : int
         Cycles between transfers: 1.
     """
 
     latency = 14
+    words_behind = 7
 
-    def __init__(self, parameters: MadamParameters) -> None:
-        self.parameters = parameters
+    def __init__(self, parameters: MadamParameters, *, addressed: bool = False, held: bool = False) -> None:
+        self.parameters, self.addressed, self.held = parameters, addressed, held
         p, lanes = parameters, parameters.lanes
         weights, seconds = data.ArrayLayout(p.weight.bits, lanes), data.ArrayLayout(p.second_bits, lanes)
+        words: dict[str, Any] = {"words": In(lanes * p.random_bits)} if addressed else {}
         super().__init__(
             {"weights": weights, "gradients": data.ArrayLayout(p.gradient.width, lanes), "seconds": seconds,
              "correction": signed(CORRECTION), "rate": RATE, "bound": p.weight.bits - 1},
-            {"weights": weights, "narrow": data.ArrayLayout(p.narrow.bits, lanes), "seconds": seconds})
+            {"weights": weights, "narrow": data.ArrayLayout(p.narrow.bits, lanes), "seconds": seconds},
+            **words)
 
     @property
     def meanings(self) -> dict[str, str]:
@@ -79,6 +95,7 @@ class MadamUpdate(StreamUnit):
             "bound": "largest t of a weight, 1 or more",
             "invalid": "sticky: a gradient was NaN",
             "overflow": "sticky: a gradient was Inf, or its square above the largest second moment",
+            "words": "random words of the transfer whose second moments now move",
         }
 
     def elaborate(self, platform: Any) -> Module:
@@ -88,6 +105,10 @@ class MadamUpdate(StreamUnit):
         size = parameters.weight.bits - 1  # of a logarithm
         advance = self.handshake(m)
 
+        def told(now: SimpleNamespace, name: str) -> Value:
+            """Return what comes with a transfer, for all its weights."""
+            return payload[name] if self.held else getattr(now, name)
+
         # The logarithms of the gradients' squares, in codes of the second moment; what gives 0 or less counts as zero.
         level = Level(fmt, 2 * parameters.second_gamma, -parameters.second_bias // 2)
         parts = [unpack(m, f"gradient{k}", fmt, code) for k, code in enumerate(payload.gradients)]
@@ -96,8 +117,7 @@ class MadamUpdate(StreamUnit):
                     away=[each.negative ^ code[-1] for each, code in zip(parts, payload.weights)],
                     significands=[each.significand for each in parts], fields=[each.field for each in parts],
                     infinite=[each.infinite for each in parts], nan=[each.nan for each in parts],
-                    seconds=list(payload.seconds), correction=payload.correction, rate=payload.rate,
-                    bound=payload.bound)
+                    seconds=list(payload.seconds), **({} if self.held else {name: payload[name] for name in HELD}))
         found = [level.find(m, f"level{k}", now.significands[k], now.fields[k], now.infinite[k] | now.nan[k])
                  for k in range(lanes)]
         now = stage(m, advance, "found", now, drop=("significands", "fields"), found=found)
@@ -118,14 +138,14 @@ class MadamUpdate(StreamUnit):
         # A correction so low that no gradient counts need not be known any closer.
         window = _Window(parameters.thresholds[0], parameters.thresholds[-1])
         near = min((parameters.second_top - window.low).bit_length() + 1, CORRECTION)
-        far = C(0, 1)
+        far, correction = C(0, 1), told(now, "correction")
         if near < CORRECTION:
-            far = (now.correction[near:] ^ now.correction[near - 1].replicate(CORRECTION - near)).any()
+            far = (correction[near:] ^ correction[near - 1].replicate(CORRECTION - near)).any()
         # How far the squares are from the second moments; and the squares, corrected.
         now = stage(m, advance, "apart", now, drop=("levels", "infinite", "correction"), squares=squares,
                     above=Cat(above).any(), far=far,
                     apart=[square - second for square, second in zip(squares, now.seconds)],
-                    corrected=[square + now.correction[:near].as_signed() for square in squares])
+                    corrected=[square + correction[:near].as_signed() for square in squares])
 
         # The greater of both, less what a table tells for their distance, is the new second moment.
         table, words = self._table()
@@ -142,11 +162,10 @@ class MadamUpdate(StreamUnit):
         # Nothing is taken off for a NaN.
         now = stage(m, advance, "less", now, less=[Mux(now.nan[k], 0, less[k]) for k in range(lanes)],
                     nan=Cat(now.nan).any())
-        m.submodules.random = random = CountedWords(seed=parameters.seed, lanes=lanes, bits=parameters.random_bits)
-        m.d.comb += random.draw.eq(advance & now.valid)
+        noise = self._noise(m, advance & now.valid)
         seconds = []
         for k in range(lanes):
-            sum_ = Cat(random.word(k), now.greater[k]) - now.less[k]
+            sum_ = Cat(noise[k], now.greater[k]) - now.less[k]
             second = Signal(sum_.shape(), name=f"second{k}")
             m.d.comb += second.eq(sum_)
             seconds.append(Mux(second[-1], 0, second[parameters.random_bits:][:bits]))
@@ -159,13 +178,13 @@ class MadamUpdate(StreamUnit):
                                  lambda value: sum(value >= each for each in parameters.thresholds))
                   for k in range(lanes)]
         now = stage(m, advance, "count", now, drop=("differences", "some"), counts=counts)
-        changes = []
+        changes, rate = [], told(now, "rate")
         for k in range(lanes):
             count, off = now.counts[k], ~now.away[k]
             value = Signal(len(count) + 1, name=f"value{k}")
-            m.d.comb += value.eq(Mux(now.rate[0], Cat(C(0, 1), count), count) ^ off.replicate(len(count) + 1))
+            m.d.comb += value.eq(Mux(rate[0], Cat(C(0, 1), count), count) ^ off.replicate(len(count) + 1))
             changes.append(Cat(_choose([value[place - shift] if 0 <= place - shift < len(value) else off
-                                        for shift in range(0, 1 << RATE, 2)], now.rate[1:])
+                                        for shift in range(0, 1 << RATE, 2)], rate[1:])
                                for place in range(len(value) + (1 << RATE) - 2)))
         now = stage(m, advance, "change", now, drop=("counts", "rate"), changes=changes)
 
@@ -177,13 +196,13 @@ class MadamUpdate(StreamUnit):
             moved.append(sum_with_carry(now.logarithms[k], Cat(change, off).as_signed(), off)[:wide])
         now = stage(m, advance, "sum", now, drop=("changes", "logarithms", "away"), moved=moved,
                     zero=[~each.any() for each in now.logarithms])
-        logarithms = []
+        logarithms, bound = [], told(now, "bound")
         for k in range(lanes):
             value = now.moved[k]
             room, limited = Signal(signed(wide), name=f"room{k}"), Signal(size, name=f"limited{k}")
             m.d.comb += [
-                room.eq(now.bound - value.as_signed()),
-                limited.eq(Mux(room[-1], now.bound, Mux(value[-1], 0, value[:size]))),
+                room.eq(bound - value.as_signed()),
+                limited.eq(Mux(room[-1], bound, Mux(value[-1], 0, value[:size]))),
             ]
             # Of the value 0 only the lowest bit is left to be set.
             least = value[-1] | ~value.any()
@@ -203,6 +222,15 @@ class MadamUpdate(StreamUnit):
         self.emit(m, advance, now.valid, weights=Cat(weights), narrow=Cat(narrow), seconds=Cat(now.seconds))
         self.report(m, invalid=advance & now.valid & now.nan, overflow=advance & now.valid & now.above)
         return m
+
+    def _noise(self, m: Module, draw: Value) -> list[Value]:
+        """Return the lanes' random words."""
+        lanes, bits = self.parameters.lanes, self.parameters.random_bits
+        if self.addressed:
+            return [self.words.word_select(k, bits) for k in range(lanes)]
+        m.submodules.random = random = CountedWords(seed=self.parameters.seed, lanes=lanes, bits=bits)
+        m.d.comb += random.draw.eq(draw)
+        return [random.word(k) for k in range(lanes)]
 
     def _table(self) -> "tuple[_Window, list[int]]":
         """Return the window of distances in a table, and the words of that.

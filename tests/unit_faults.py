@@ -84,7 +84,7 @@ UNIT_FAULTS = {
     "lns dot: a bin takes another one's products": (
         "Cat(logarithm[fine:low] == index", "Cat(logarithm[fine:low] <= index", LNS_BINS),
     "madam: a stall draws a random word": (
-        "random.draw.eq(advance & now.valid)\n        seconds", "random.draw.eq(now.valid)\n        seconds", MADAM),
+        "self._noise(m, advance & now.valid)", "self._noise(m, now.valid)", MADAM),
     "sgd: every method draws a random word": (
         "advance & now.valid & ~now.nearest if", "advance & now.valid if", SGD),
     "sgd: the shared unit compensates with the weight after the step": (
@@ -265,11 +265,11 @@ UNIT_FAULTS = {
     "madam: a narrow weight wraps round": (
         "carries = [half & ~high.all()]", "carries = [half]", MADAM),
     "madam: the bound is not kept": (
-        "Mux(room[-1], now.bound,", "Mux(C(0, 1), now.bound,", MADAM),
+        "Mux(room[-1], bound, Mux(", "Mux(C(0, 1), bound, Mux(", MADAM),
     "madam: a move off a weight is one too many": (
         "Cat(change, off).as_signed(), off)", "Cat(change, off).as_signed(), C(0, 1))", MADAM),
     "madam: a correction that is far is not": (
-        "(now.correction[near:] ^ now.correction[near - 1].replicate(CORRECTION - near)).any()",
+        "(correction[near:] ^ correction[near - 1].replicate(CORRECTION - near)).any()",
         "C(0, 1)", MADAM),
     "sgd: a sum to nearest is rounded at random": (
         "adder.i.payload.nearest.eq(now.method != STOCHASTIC)", "adder.i.payload.nearest.eq(0)", SGD),

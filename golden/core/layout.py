@@ -9,6 +9,7 @@ import numpy as np
 from ...base.checks import require, require_int
 from ..network import Checkpoint, Convolution, Linear, State, initialise
 from ..recipes import Recipe
+from ..update import rate_code
 from .instructions import FIELDS
 from .parameters import BANK, TrainerParameters, side_of
 
@@ -121,6 +122,10 @@ def require_runs(parameters: TrainerParameters, run: Run) -> None:
     require(recipe.kept.update in p.updates, "updates", p.updates, f"{recipe.kept.update} among them")
     require(recipe.kept.update != "stochastic" or recipe.kept.random_bits == p.update_bits, "update_bits",
             p.update_bits, f"{recipe.kept.random_bits}, the recipe's")
+    for name in ("lr", "momentum", "decay") if p.rates == "powers" else ():
+        value = getattr(run, name)
+        require(rate_code(p.stored, float(value), name) & ((1 << p.stored.mantissa) - 1) == 0, name, value,
+                "0 or a power of two, because the core's rates are powers")
     for kind, policy in vars(recipe.policies).items() if recipe.policies else ():
         named = policy.describe()["policy"]
         require(named in p.policies, f"precision of {kind}", named,

@@ -194,13 +194,27 @@ class Core:
     def _operand(self, issue: Issue, kind: str, layer: int, view: View) -> Any:
         """Return a tensor as it is stored: numbers, or logarithmic weights."""
         if kind == "weights" and self.parameters.madam:
-            return Logs(self.parameters.madam.weight, self.read(view), issue.logs[layer][0])
+            return Logs(self.parameters.madam.weight, self._codes(view), self._logs(issue, layer)[0])
         return self.values(view)
+
+    def _codes(self, view: View, plane: int = 0) -> np.ndarray:
+        """Return codes of logarithmic weights, or of their second moments: of each number the bits that they have."""
+        p = self.parameters.madam
+        assert p is not None
+        return self.read(view, plane) & np.uint32(p.second_top if plane else (1 << p.weight.bits) - 1)
+
+    @staticmethod
+    def _logs(issue: Issue, layer: int) -> tuple[int, int]:
+        """Return scale and bound of a layer's logarithmic weights."""
+        require(layer in issue.logs, f"logarithmic weights of layer {layer}", "without a scale", "those of `logs`")
+        return issue.logs[layer]
 
     def _product(self, issue: Issue, sides: list) -> np.ndarray | None:
         """Return a product in the work format, or None of a part that is not the last one along k."""
         each = issue.instruction
         whole = not each.continued and not each.open
+        require(whole or self.parameters.madam is None, "continued and open", (each.continued, each.open),
+                "0, because weights are logarithmic")
         kind: Any = self.system if whole else NumberSystem
         own = () if whole else (self.system,)
         operands = []
@@ -235,6 +249,8 @@ class Core:
         """Move parameters by gradients in the work format."""
         p, registers = self.parameters, issue.registers
         method, fmt = METHODS[registers["method"]], p.stored
+        for name in ("rate", "momentum", "decay") if p.rates == "powers" else ():
+            require(registers[name] & ((1 << fmt.mantissa) - 1) == 0, name, registers[name], "0 or a power of two")
         require(view.memory == "W", "memory of parameters", view.memory, "W")
         require(method in p.updates, "method", method, ", ".join(p.updates))
         random, rounding = None, NEAREST
@@ -264,9 +280,10 @@ class Core:
         p, registers = self.parameters.madam, issue.registers
         assert p is not None
         correction = registers["correction"] - (registers["correction"] >> 31 << 32)
+        words = self._words(issue, gradient.shape, layer, part, p.random_bits)
         codes, _, seconds, invalid, overflow = madam.update(
-            p, self.read(view), p.gradient.encode(gradient), self.read(view, 1).astype(np.int64), correction,
-            registers["shift"], issue.logs[layer][1], self._words(issue, gradient.shape, layer, part, p.random_bits))
+            p, self._codes(view), p.gradient.encode(gradient), self._codes(view, 1), correction, registers["shift"],
+            self._logs(issue, layer)[1], words)
         self.write(view, codes)
         self.write(view, seconds, 1)
         self._flag(issue, bool(invalid.any()), bool(overflow.any()))

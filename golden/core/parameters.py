@@ -7,13 +7,14 @@ from ...base.checks import require, require_int
 from ..array import ArrayParameters
 from ..floating import require_work
 from ..formats import Float
+from ..logarithmic import LNSSystem
 from ..madam import MadamParameters
 from ..number_system import NumberSystem
 from ..precision import AdaptiveParameters
 from ..rounding import KINDS
 from ..softmax import SoftmaxParameters
 from ..systems import SystemParameters
-from ..update import METHODS
+from ..update import METHODS, RATES
 from .instructions import FIELDS, WORD
 
 __all__ = ["BANK", "COMPENSATED", "PLANES", "TrainerParameters", "side_of"]
@@ -58,6 +59,9 @@ class TrainerParameters(SystemParameters):
         Format of W and M: None is the work format.
     updates : tuple of str
         Methods that parameters can be moved by: of `update.METHODS`.
+    rates : str
+        What learning rate, momentum and decay are: float, or powers, which are 0 or powers of two, so that no lane
+        multiplies.
     update_bits : int
         Random bits of the stochastic update.
     madam : MadamParameters, optional
@@ -100,6 +104,7 @@ class TrainerParameters(SystemParameters):
     windows: bool = False
     parameters: Float = None  # type: ignore[assignment]  # None is the work format
     updates: tuple[str, ...] = ("plain", "stochastic")
+    rates: str = "float"
     update_bits: int = 8
     madam: MadamParameters | None = None
     lanes: int = 1
@@ -120,6 +125,9 @@ class TrainerParameters(SystemParameters):
             object.__setattr__(self, "madam", MadamParameters.from_json(self.madam))
         require(self.madam is None or isinstance(self.madam, MadamParameters), "madam", self.madam,
                 "null, or the parameters of madam-update as an object")
+        if self.madam:
+            require(isinstance(self.system, LNSSystem) and self.madam.narrow == self.system.format, "madam", self.madam,
+                    "null, or one whose narrow weights are the operands of logarithmic numbers")
         for name in ("updates", "policies"):
             if isinstance(getattr(self, name), list):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
@@ -143,6 +151,7 @@ class TrainerParameters(SystemParameters):
         require(isinstance(self.updates, tuple) and len(self.updates) > 0 and
                 all(each in METHODS for each in self.updates), "updates", self.updates,
                 f"some of {', '.join(METHODS)}")
+        require(self.rates in RATES, "rates", self.rates, ", ".join(RATES))
         require_int("update_bits", self.update_bits, 1, 16)
         for name in ("lanes", "adders"):
             value = getattr(self, name)

@@ -27,6 +27,7 @@ ERRORS = (
     "a cycle of precisions without a period, or an edge without a cycle, or too many of them",
     "a layer beyond those whose tensors may choose their precisions",
     "a window that its tensor does not have, or that this operation does not take",
+    "a scale or a bound of logarithmic weights, or what Madam moves them by, beyond its range",
 )
 
 # In this order: the error's code and the number of its instruction; the first steps with a NaN and with a number beyond

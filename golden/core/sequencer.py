@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from ...base.checks import require
+from ..logarithmic import SCALE_MAX, SCALE_MIN
 from ..precision import FRACTION, NARROW, WIDE
 from .instructions import COUNTERS, FIELDS, KINDS, MEMORIES, OPERATIONS, REGISTERS, SIDES, UNITS, Instruction
 from .program import UNUSED, Program
@@ -217,7 +218,10 @@ class Sequencer:
                 for kind, (low, period, edges) in self._cycles.items()}
 
     def _logs(self, number: int, each: Instruction) -> None:
-        self.logs = self.logs | {each.layer: (each.scale - CODE, each.bound)}
+        scale = each.scale - CODE
+        require(SCALE_MIN <= scale <= SCALE_MAX, "scale", scale, f"{SCALE_MIN} to {SCALE_MAX}")
+        require(each.bound > 0, "bound", each.bound, "1 or more")
+        self.logs = self.logs | {each.layer: (scale, each.bound)}
 
     def _cyclic(self, number: int, each: Instruction) -> None:
         require(each.period > 0, "period", each.period, "1 or more")

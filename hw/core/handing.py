@@ -11,6 +11,7 @@ from ...golden.network import UPDATE
 from ...golden.number_system import LANES
 from ...golden.words import USE
 from ..pipeline import signals
+from .issue import coded_b
 from .layouts import Geometry
 from .mover import rates_layout
 from .tasks import SETTLE
@@ -46,6 +47,8 @@ def hand_products(m: Module, geometry: Geometry, u: SimpleNamespace) -> None:
                 target.first.eq(Mux(across, place.left[:low], place.top)), target.vector.eq(part.vector),
                 *(target[name].eq(mode[name]) for name in geometry.parameters.system.modes),
             ]
+        if geometry.madam:
+            m.d.sync += [product.a.coded.eq(0), product.b.coded.eq(coded_b(issue.use)), task.step.eq(issue.step)]
         if geometry.along:
             for target, place, across in ((product.a, a, issue.across_a), (product.b, b, issue.across_b)):
                 m.d.sync += target.along.eq(Mux(across, place.top, place.left[:low])[low - geometry.along:])

@@ -12,9 +12,9 @@ from ...golden.core.report import ERRORS
 from ...golden.update import METHODS
 from ...golden.words import USE, VECTOR
 from ..array.layouts import mode_layout
-from .layouts import Geometry, place_layout, shape_layout, size_of
+from .layouts import Geometry, madam_layout, place_layout, shape_layout, size_of
 
-__all__ = ["CODES", "FLAGS", "SHAPED", "SLOTS", "drive_kind", "error_of", "issue_layout", "taken_by",
+__all__ = ["CODES", "FLAGS", "SHAPED", "SLOTS", "coded_b", "drive_kind", "error_of", "issue_layout", "taken_by",
            "unit_of"]
 
 CODES = {name: code for code, name in enumerate(OPERATIONS)}
@@ -45,6 +45,11 @@ def drive_kind(m: Module, kind: Signal, use: Value, choose: Callable[[int, int],
                 m.d.comb += kind.eq(choose(*map(KINDS.index, kinds)))
 
 
+def coded_b(use: Value) -> Value:
+    """Return whether operand b of a GEMM consists of weights, by its ``use``."""
+    return Cat(use[:3] == slot for slot, kinds in OPERANDS.items() if kinds[1] == "weights").any()
+
+
 def taken_by(geometry: Geometry) -> dict[str, dict[str, str]]:
     """Return what the units of a core take: see `TAKEN`."""
     return TAKEN | (FILL if geometry.windows else {})
@@ -70,5 +75,6 @@ def issue_layout(geometry: Geometry) -> data.StructLayout:
         "a_mode": mode_layout(p.system), "b_mode": mode_layout(p.system), "a_part": part, "b_part": part,
         "to_part": data.StructLayout({"vector": VECTOR, "pitch": VECTOR, "lane": FIELDS["lane"][0]}),
         "key": 64, "rate": rate, "momentum": rate, "decay": rate, "method": range(len(METHODS)),
+        **madam_layout(geometry),
         "scale": geometry.bits, "step": FIELDS["value"][0], "number": size_of(p.program),
     })

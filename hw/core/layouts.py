@@ -1,6 +1,6 @@
 """Layouts and widths that the core's parts share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from amaranth import *
 from amaranth.lib import data
@@ -8,11 +8,15 @@ from amaranth.lib import data
 from ...golden.array import SIZE
 from ...golden.core import TrainerParameters
 from ...golden.core.instructions import FIELDS, KINDS, OPCODE, OPERATIONS
+from ...golden.madam import MadamParameters
+from ...golden.number_system import NumberSystem
 from ...golden.update import SGDParameters
 from ..array.layouts import size_of
+from ..madam import CORRECTION, RATE
+from .codes import system_of
 
-__all__ = ["NUMBER", "SIZE", "Geometry", "fields_of", "kept_layout", "least_power", "piece_layout", "place_layout",
-           "read_layout", "shape_layout", "size_of"]
+__all__ = ["NUMBER", "SIZE", "Geometry", "fields_of", "kept_layout", "least_power", "madam_layout", "piece_layout",
+           "place_layout", "read_layout", "shape_layout", "size_of"]
 
 NUMBER = SIZE + 2  # bits of a place in a row of a tensor, which may be beyond either end
 
@@ -40,8 +44,12 @@ class Geometry:
         Planes of M, each with a number beside every parameter; and the banks of M: `lanes` for each plane.
     bits : int
         Of an element of the memories.
+    system : NumberSystem
+        As the array has it: see `codes.system_of`.
     sgd : SGDParameters
         Of an update lane: with a compensation, or able to grow, where a method of the core needs it.
+    madam : MadamParameters, optional
+        Of an update lane of logarithmic weights: gradients are in the work format.
     rate_bits : int
         Of a rate.
     memories : dict of str to (str, int)
@@ -97,9 +105,19 @@ class Geometry:
         return self.parameters.work.width
 
     @property
+    def system(self) -> NumberSystem:
+        return system_of(self.parameters)
+
+    @property
     def sgd(self) -> SGDParameters:
         p = self.parameters
-        return SGDParameters(p.stored, grow="grow" in p.updates, random_bits=p.update_bits, compensated=p.planes > 1)
+        return SGDParameters(p.stored, grow="grow" in p.updates, rates=p.rates, random_bits=p.update_bits,
+                             compensated=p.planes > 1)
+
+    @property
+    def madam(self) -> MadamParameters | None:
+        p = self.parameters
+        return p.madam and replace(p.madam, gradient=p.work, lanes=1)
 
     @property
     def rate_bits(self) -> int:
@@ -193,6 +211,12 @@ def shape_layout(geometry: Geometry) -> data.StructLayout:
         "image": SIZE, "block": geometry.block, "x": 8, "y": 8, "q": signed(27), "py": signed(13), "b": NUMBER,
         "e": SIZE, "tx": 4, "qt": signed(19), "pyt": signed(6), "bt": NUMBER,
     })
+
+
+def madam_layout(geometry: Geometry) -> dict[str, int]:
+    """Return what Madam's lanes are told beside a gradient, with its bits: nothing where there are none."""
+    madam = geometry.madam
+    return {"shift": RATE, "correction": CORRECTION, "bound": madam.weight.bits - 1} if madam else {}
 
 
 def kept_layout(geometry: Geometry) -> data.StructLayout:

@@ -1,6 +1,7 @@
 # amaranth: UnusedElaboratable=no
 """The core's update lanes: parameters and their numbers in M are read, moved by gradients, and written back."""
 
+from types import SimpleNamespace
 from typing import Any
 
 from amaranth import *
@@ -14,16 +15,19 @@ from ..pipeline import delayed, signals, stage
 from ..update import SGDUpdate
 from ..words import AddressedWords
 from .epilogue import BEHIND
-from .layouts import Geometry, piece_layout, read_layout
+from .layouts import Geometry, madam_layout, piece_layout, read_layout
 from .memories import READ
 
-__all__ = ["Mover", "rates_layout"]
+__all__ = ["STATE", "Mover", "rates_layout"]
+
+STATE = ("velocity", "compensation")  # what M has of a parameter that SGD moves, plane by plane
 
 
 def rates_layout(geometry: Geometry) -> data.StructLayout:
     """Return the layout of what does not change while parameters are moved."""
     rate = geometry.rate_bits
-    return data.StructLayout({"rate": rate, "momentum": rate, "decay": rate, "method": range(len(METHODS)), "key": 64})
+    return data.StructLayout({"rate": rate, "momentum": rate, "decay": rate, "method": range(len(METHODS)), "key": 64,
+                              **madam_layout(geometry)})
 
 
 class Mover(wiring.Component):
@@ -64,8 +68,13 @@ class Mover(wiring.Component):
             "wanted": Out(1), "request": Out(read_layout(g)), "granted": In(1),
             "weights": In(data.ArrayLayout(g.bits, g.side)), "state": In(data.ArrayLayout(g.bits, g.banks)),
             "write": Out(1), "moved": Out(piece_layout(g, g.lanes)), "moved_state": Out(piece_layout(g, g.banks)),
-            **({"hold": Out(1)} if g.parameters.merged else {}),
+            **({"hold": Out(1)} if g.parameters.merged else {}), **self._status,
         })
+
+    @property
+    def _status(self) -> dict[str, Any]:
+        """Members beside those above."""
+        return {}
 
     @property
     def text(self) -> str:
@@ -91,17 +100,18 @@ class Mover(wiring.Component):
         word = Signal(5, name="word")
         offset = column[:below] if below else C(0, 1)
         step = Signal(range(lanes + 1), name="step")
+        self._admit(m, full, goes & last)
         rest, live = piece.elements.as_value() >> (at * bits), piece.live >> at
         m.d.comb += [
-            column.eq(piece.column + at), word.eq(lane + at), step.eq(lanes - offset),
-            self.ready.eq(~full | goes & last),
+            column.eq(piece.column + at), word.eq(lane + at), step.eq(self._paced(bias, 1, lanes - offset)),
         ]
         # Whether a group is the piece's last one is found in the cycle before. All but the first one are whole.
         with m.If(goes):
-            m.d.sync += [at.eq(at + step), full.eq(~last), last.eq(~(live >> step >> lanes).any())]
+            next_live = live >> step >> self._paced(bias, 1, lanes)
+            m.d.sync += [at.eq(at + step), full.eq(~last), last.eq(~next_live.any())]
         with m.If(self.valid & self.ready):
             given = self.piece
-            m.d.comb += room.eq(lanes - given.column[:below] if below else 1)
+            m.d.comb += room.eq(self._paced(self.bias, 1, lanes - given.column[:below] if below else 1))
             m.d.sync += [piece.eq(given), vector.eq(self.vector), lane.eq(self.lane), use.eq(self.use),
                          bias.eq(self.bias), at.eq(0), full.eq(1), last.eq(~(given.live >> room).any())]
         place = Signal(read_layout(g))
@@ -110,56 +120,81 @@ class Mover(wiring.Component):
             place.column.eq(Cat(C(0, below), column[below:low]) if below else column[:low]),
             self.wanted.eq(full), self.request.eq(place), goes.eq(full & self.granted),
         ]
-        now = stage(m, 1, "asked", valid=goes, bias=bias, live=(live << offset)[:lanes],
+        alive = (self._paced(bias, live[0], live) << offset)[:lanes]
+        now = stage(m, 1, "asked", valid=goes, bias=bias, live=alive,
                     gradients=(rest << (offset * bits))[:lanes * bits])
         for step in range(1, READ):
             now = stage(m, 1, f"read{step}", now)
 
-        # Each lane of random words belongs to a parameter of a row of 16.
-        units = [SGDUpdate(self.sgd, addressed=True, held=True) for _ in range(lanes)]
-        ahead, rates = units[0].words_behind + READ - STAGES - 1, self.rates
+        group = SimpleNamespace(now=now, goes=goes, bias=bias, live=alive, offset=offset, place=place, vector=vector,
+                                word=word, use=use)
+        behind, moved_bias = self._update(m, group)
+        # Groups under way, by their source.
+        for source, here in enumerate((~bias, bias)):
+            under = Signal(range(behind + 2), name=f"under{source}")
+            m.d.sync += under.eq(under + (goes & here) - (self.write & (moved_bias == source)))
+            m.d.comb += self.quiet[source].eq(~under.any() & ~(full & here))
+        return m
+
+    def _paced(self, bias: Value, one: Any, whole: Any) -> Any:
+        """Return `whole`, or in lanes that move biases one by one `one` for a bias."""
+        return whole
+
+    def _admit(self, m: Module, full: Value, leaves: Value) -> None:
+        """Take a piece when the one before it leaves."""
+        m.d.comb += self.ready.eq(~full | leaves)
+
+    def _noise(self, m: Module, name: str, group: SimpleNamespace, behind: int, bits: int) -> Value:
+        """Return the lanes' random words, `behind` cycles after their groups come from the memories.
+
+        Each lane of random words belongs to a parameter of a row of 16.
+        """
+        ahead, below = behind + READ - STAGES - 1, self.geometry.lanes.bit_length() - 1
         assert ahead >= 0, ahead
-        below_index = blocks_of(LANES, self.sgd.random_bits).bit_length() - 1
-        number = Signal(VECTOR)
-        m.d.comb += number.eq(vector + word[4])
-        m.submodules.random = random = AddressedWords(lanes=LANES, bits=self.sgd.random_bits)
-        first = Cat(C(0, below), word[below:4]) if below else word[:4]
-        late = delayed(m, "word", Cat(first, number, use), ahead)
-        m.d.comb += [random.key.eq(rates.key), random.index.eq(
+        below_index = blocks_of(LANES, bits).bit_length() - 1
+        number = Signal(VECTOR, name=f"{name}number")
+        m.d.comb += number.eq(group.vector + group.word[4])
+        m.submodules[f"{name}random"] = random = AddressedWords(lanes=LANES, bits=bits)
+        first = Cat(C(0, below), group.word[below:4]) if below else group.word[:4]
+        late = delayed(m, f"{name}word", Cat(first, number, group.use), ahead)
+        m.d.comb += [random.key.eq(self.rates.key), random.index.eq(
             Cat(C(0, below_index), late[4:4 + VECTOR - below_index], late[4 + VECTOR:]))]
         first = late[:4]
         for step in range(STAGES):
-            first = stage(m, 1, f"lane{step}", lane=first).lane
-        noise = stage(m, 1, "noise", words=random.words >> (first * self.sgd.random_bits)).words
+            first = stage(m, 1, f"{name}lane{step}", lane=first).lane
+        return stage(m, 1, f"{name}noise", words=random.words >> (first * bits)).words
 
+    def _give(self, m: Module, unit: SGDUpdate, valid: Value, bias: Value, weight: Value, gradient: Value,
+              words: Value) -> None:
+        """Give an update lane a parameter, and the rates; its state comes from elsewhere."""
+        given, rates = unit.i.payload, self.rates
+        m.d.comb += [
+            unit.i.valid.eq(valid), unit.o.ready.eq(1), given.weight.eq(weight), given.gradient.eq(gradient),
+            given.method.eq(rates.method), unit.words.eq(words), given.lr.eq(rates.rate),
+            given.momentum.eq(rates.momentum), given.decay.eq(Mux(bias, 0, rates.decay)),
+        ]
+
+    def _update(self, m: Module, group: SimpleNamespace) -> tuple[int, Value]:
+        """Build the lanes. Return the cycles from a group to its writing, and whether biases are being written."""
+        g, bits, lanes, now = self.geometry, self.geometry.bits, self.geometry.lanes, group.now
+        units = [SGDUpdate(self.sgd, addressed=True, held=True) for _ in range(lanes)]
+        noise = self._noise(m, "", group, units[0].words_behind, self.sgd.random_bits)
         for k, unit in enumerate(units):
             m.submodules[f"lane{k}"] = unit
-            given = unit.i.payload
-            m.d.comb += [
-                unit.i.valid.eq(now.valid), unit.o.ready.eq(1),
-                given.weight.eq(self.weights[k]),
-                given.gradient.eq(now.gradients.word_select(k, bits)), given.method.eq(rates.method),
-                unit.words.eq(noise.word_select(k, self.sgd.random_bits)),
-                given.lr.eq(rates.rate), given.momentum.eq(rates.momentum),
-                given.decay.eq(Mux(now.bias, 0, rates.decay)), self.moved.elements[k].eq(unit.o.payload.weight),
-            ]
-            for plane, name in enumerate(("velocity", "compensation")[:g.planes]):
+            self._give(m, unit, now.valid, now.bias, self.weights[k], now.gradients.word_select(k, bits),
+                       noise.word_select(k, self.sgd.random_bits))
+            m.d.comb += self.moved.elements[k].eq(unit.o.payload.weight)
+            for plane, name in enumerate(STATE[:g.planes]):
                 bank = plane * lanes + k
-                m.d.comb += [given[name].eq(self.state[bank]),
+                m.d.comb += [unit.i.payload[name].eq(self.state[bank]),
                              self.moved_state.elements[bank].eq(unit.o.payload[name])]
-        behind = READ + units[0].latency
-        later = delayed(m, "place", Cat(bias, place.block, place.row, place.column, (live << offset)[:lanes]), behind)
+        behind, place = READ + units[0].latency, group.place
+        later = delayed(m, "place", Cat(group.bias, place.block, place.row, place.column, group.live), behind)
         for target, planes in ((self.moved, 1), (self.moved_state, g.planes)):
             placed = Cat(later[1:], later[-lanes:].replicate(planes - 1))  # what lives is alike in all planes
             m.d.comb += target.as_value()[:len(placed)].eq(placed)
         m.d.comb += self.write.eq(units[0].o.valid)
-
         if g.parameters.merged:
             # Both write into one memory, and neither waits there.
-            m.d.comb += self.hold.eq(delayed(m, "hold", goes, behind - BEHIND))
-        # Groups under way, by their source.
-        for source, here in enumerate((~bias, bias)):
-            under = Signal(range(behind + 2), name=f"under{source}")
-            m.d.sync += under.eq(under + (goes & here) - (self.write & (later[0] == source)))
-            m.d.comb += self.quiet[source].eq(~under.any() & ~(full & here))
-        return m
+            m.d.comb += self.hold.eq(delayed(m, "hold", group.goes, behind - BEHIND))
+        return behind, later[0]

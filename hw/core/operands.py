@@ -7,15 +7,17 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from ...golden import words
-from ...golden.core.instructions import FIELDS, MEMORIES, SIDES, TENSORS, WORD
+from ...golden.core.instructions import FIELDS, KINDS, MEMORIES, SIDES, TENSORS, WORD
 from ...golden.core.model import OPERANDS, UNCOUNTED
 from ...golden.core.report import ERRORS
+from ...golden.core.sequencer import CODE
+from ...golden.logarithmic import SCALE_BIAS
 from ...golden.update import METHODS
 from ...golden.words import STAGES
 from ..array.layouts import mode_layout
 from ..pipeline import UNCHECKED, signals
 from ..words import AddressedWords
-from .issue import CODES, FLAGS, SHAPED, SLOTS, drive_kind, error_of, issue_layout, taken_by
+from .issue import CODES, FLAGS, SHAPED, SLOTS, coded_b, drive_kind, error_of, issue_layout, taken_by
 from .layouts import SIZE, Geometry, fields_of
 from .tensors import LOOKED, entry_layout
 
@@ -42,8 +44,8 @@ class Operands(wiring.Component):
         It is one of a unit; all is gathered; or it cannot be executed, and why.
     taken : In(1)
         The unit has taken it.
-    mode, part : In(1)
-        It is a ``mode``, or a ``part``, and executed.
+    mode, part, logs : In(1)
+        It is a ``mode``, a ``part``, or with logarithmic weights ``logs``, and executed.
     renew : In(2)
         The step has changed; the seed has.
     seed, step, method : In
@@ -69,7 +71,7 @@ class Operands(wiring.Component):
             "mode": In(1), "part": In(1), "renew": In(2), "seed": In(value), "step": In(value),
             "method": In(range(len(METHODS))), "clear": In(1), "index": In(MODES), "look": Out(range(TENSORS)),
             "looked": In(entry_layout(geometry)), "issue": Out(issue_layout(geometry)),
-            **chosen,
+            **chosen, **({"logs": In(1)} if geometry.madam else {}),
         })
 
     def elaborate(self, platform: Any) -> Module:
@@ -100,6 +102,11 @@ class Operands(wiring.Component):
         self._parts(m)
         modes = self._modes(m, gemm["use"], slot)
         known = self._key(m)
+        modeless = is_["gemm"] & ~modes.data[0] if self.geometry.needs_modes else C(0, 1)
+        if self.geometry.madam:
+            bound = self._bounds(m, gemm["use"])
+            m.d.comb += issue.bound.eq(bound[1:])
+            modeless = is_["gemm"] & (slot[0] & coded_b(gemm["use"]) & ~modes.data[0] | gemm["update"] & ~bound[0])
 
         plane = Signal.like(issue.plane)
         for name in ("in", "out"):
@@ -158,7 +165,7 @@ class Operands(wiring.Component):
                                 m.d.sync += issue[f"{side}_given"].eq(modes.data[0])
                             if self.geometry.adaptive:
                                 m.d.sync += issue[f"count_{side}"].eq(gemm[f"count_{side}"] & self.adaptive)
-                    with m.If(is_["gemm"] & ~modes.data[0] if self.geometry.needs_modes else C(0, 1)):
+                    with m.If(modeless):
                         m.d.comb += self.error.eq(MODELESS)
                         m.next = "IDLE"
                     with m.Elif(slot == 1):
@@ -193,14 +200,35 @@ class Operands(wiring.Component):
         m.submodules.modes = modes = memory.Memory(shape=1 + layout.size, depth=1 << MODES, init=[],
                                                    attrs=UNCHECKED | {"ram_style": "distributed"})
         write, read = modes.write_port(), modes.read_port()
+        written, wanted = self.mode, Cat(given["layer"], given["kind"])
+        value = Cat(C(1, 1), given["value"][:layout.size])
+        if self.geometry.madam:
+            # Weights have the scale of their codes, whatever mode they are given.
+            weights, logs = KINDS.index("weights"), fields_of(self.word, "logs")
+            written = self.logs | self.mode & (given["kind"] != weights)
+            wanted = Mux(self.logs, Cat(logs["layer"], C(weights, FIELDS["kind"][0])), wanted)
+            value = Mux(self.logs, Cat(C(1, 1), (logs["scale"] - (CODE - SCALE_BIAS))[:layout.size]), value)
         kind = self.kind if self.geometry.chooses else Signal(FIELDS["kind"][0])
         drive_kind(m, kind, use, lambda a, b: Mux(side[0], b, a))
         m.d.comb += [
-            read.addr.eq(Cat(use[3:3 + FIELDS["layer"][0]], kind)), write.en.eq(self.clear | self.mode),
-            write.addr.eq(Mux(self.clear, self.index, Cat(given["layer"], given["kind"]))),
-            write.data.eq(Mux(self.clear, 0, Cat(C(1, 1), given["value"][:layout.size]))),
+            read.addr.eq(Cat(use[3:3 + FIELDS["layer"][0]], kind)), write.en.eq(self.clear | written),
+            write.addr.eq(Mux(self.clear, self.index, wanted)), write.data.eq(Mux(self.clear, 0, value)),
         ]
         return read
+
+    def _bounds(self, m: Module, use: Value) -> Value:
+        """Keep the bound of each layer's logarithmic weights; return whether a GEMM's layer has one, and that."""
+        given, bits = fields_of(self.word, "logs"), len(self.issue.bound)
+        layer = FIELDS["layer"][0]
+        m.submodules.bounds = bounds = memory.Memory(shape=1 + bits, depth=1 << layer, init=[],
+                                                     attrs=UNCHECKED | {"ram_style": "distributed"})
+        write, read = bounds.write_port(), bounds.read_port()
+        m.d.comb += [
+            read.addr.eq(use[3:3 + layer]), write.en.eq(self.clear | self.logs),
+            write.addr.eq(Mux(self.clear, self.index, given["layer"])),
+            write.data.eq(Mux(self.clear, 0, Cat(C(1, 1), given["bound"][:bits]))),
+        ]
+        return read.data
 
     def _key(self, m: Module) -> Value:
         """Make the key of the seed and the step, when they have changed; return whether it is there."""
@@ -272,10 +300,12 @@ class Operands(wiring.Component):
         pitches = [Mux(part.pitch.any(), part.pitch, groups) for part in (issue.a_part, issue.b_part)]
         methods = Cat(self.method == METHODS.index(name) for name in p.updates).any()
         moved = gemm & issue.update | sums
+        stepped = sums if p.madam else moved  # by a method of SGD
         below = g.lanes.bit_length() - 1
         placed = (issue.to_part.lane ^ to.left)[:below].any() if below else C(0, 1)
         return [
             (gemm & ~Cat(issue.use[:3] == slot for slot in OPERANDS).any(), OPERATION),
+            *([(gemm & (issue.continued | issue.open), OPERATION)] if p.madam else []),
             *([(gemm & (issue.use[:3] == UNCOUNTED) & fields_of(self.word, "gemm")["count_b"], OPERATION)]
               if g.adaptive else []),
             (gemm & (issue.biased & issue.masked | issue.update & (issue.biased | issue.masked | issue.relu)),
@@ -296,5 +326,5 @@ class Operands(wiring.Component):
             (in_ & lies(to, "L") & (to.rows != 1), UNFIT),
             (gemm & ~(aligned[0] & aligned[1]) | moved & placed, UNALIGNED),
             (head & (a.columns > p.classes), CLASSES),
-            (moved & ~methods, METHOD),
+            (stepped & ~methods, METHOD),
         ]

@@ -9,7 +9,7 @@ from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ...golden.array import FETCH, SIZE, ArrayParameters
+from ...golden.array import FETCH, SIZE
 from ...golden.core.instructions import FIELDS
 from ...golden.words import USE, VECTOR
 from .. import verilog
@@ -19,6 +19,7 @@ from ..array.path import Path
 from ..array.walker import Walker
 from ..circuits import circuits_of
 from ..pipeline import elastic, signals, stage
+from .codes import array_of
 from .gather import result_layout
 from .issue import drive_kind
 from .layouts import Geometry, read_layout
@@ -32,10 +33,9 @@ __all__ = ["Products", "product_layout"]
 
 def product_layout(geometry: Geometry) -> data.StructLayout:
     """Return the layout of a product: that of the array's instruction, and what the core has beside it."""
-    p = geometry.parameters
     operand = data.StructLayout({"block": geometry.block, "stride": geometry.block, "transposed": 1,
                                  "first": geometry.low, **({"along": geometry.along} if geometry.along else {}),
-                                 "source": 1, **p.system.modes, "vector": VECTOR,
+                                 "source": 1, **geometry.system.modes, "vector": VECTOR,
                                  **({"counts": 1} if geometry.adaptive else {}),
                                  **({"given": 1} if geometry.scaled else {}),
                                  **({"tensor": tensor_layout(geometry)} if geometry.windows else {})})
@@ -82,9 +82,8 @@ class Products(wiring.Component):
         p = geometry.parameters
         # The memory of the array's parameters is as large as the core's largest.
         largest = max(geometry.depths.values()) * geometry.side**2
-        self.parameters = ArrayParameters(p.system, p.rows, p.columns, p.sums, p.converters, buffer=p.buffer,
-                                          memory=1 << (largest - 1).bit_length())
-        self.cell = FreeCell(circuits_of(p.system).cell(p.system.cell(p.sums)))
+        self.parameters = array_of(p, buffer=p.buffer, memory=1 << (largest - 1).bit_length())
+        self.cell = FreeCell(circuits_of(geometry.system).cell(geometry.system.cell(p.sums)))
         found = data.ArrayLayout(geometry.bits, geometry.side)
         sides = range(p.converters)
         super().__init__({

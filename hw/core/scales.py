@@ -19,7 +19,7 @@ __all__ = ["Scales"]
 
 
 class Scales(wiring.Component):
-    """Reads the operands of a product, and gives each the scale of its greatest finite magnitude.
+    """Reads the operands of a product, and gives each the scale of its greatest magnitude that counts.
 
     One converter reads one operand after the other. Two converters read both at a time. An operand is not read if the
     program gives it a scale.
@@ -56,7 +56,8 @@ class Scales(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        product, find = self.product, circuits_of(self.geometry.parameters.system).scale
+        product, system = self.product, self.geometry.system
+        find = circuits_of(system).scale
         with m.If(self.start):
             m.d.sync += product.eq(self.given)
         operands = (product.a, product.m), (product.b, product.n)
@@ -84,7 +85,7 @@ class Scales(wiring.Component):
         finished = ~Cat(scan.busy for scan in scans).any()
         codes = []
         for number, scan in enumerate(scans):
-            codes.append(find(m, f"scale{number}", self.geometry.parameters.work, scan.magnitude))
+            codes.append(find(m, f"scale{number}", system, scan.magnitude))
 
         def keep(side: int) -> None:
             """Keep a side's scale, unless it is given."""
@@ -121,7 +122,9 @@ class Scales(wiring.Component):
 
 
 class _Scan(wiring.Component):
-    """Finds the greatest finite magnitude of a matrix, a code of the work format without its sign.
+    """Finds the greatest magnitude of a matrix, a code of the work format without its sign.
+
+    Inf and NaN count if they do in the number system.
 
     Members
     -------
@@ -152,10 +155,11 @@ class _Scan(wiring.Component):
         now = stage(m, 1, "asked", valid=held.valid & self.granted, live=held.live)
         for step in range(1, READ):
             now = stage(m, 1, f"read{step}", now)
-        kept = []
+        kept, finite = [], getattr(circuits_of(g.system), "finite", True)
         for lane, code in enumerate(self.found):
             parts = unpack(m, f"number{lane}", work, code)
-            kept.append(code[:-1] & (now.live[lane] & ~parts.infinite & ~parts.nan).replicate(g.bits - 1))
+            counts = now.live[lane] & ~parts.infinite & ~parts.nan if finite else now.live[lane]
+            kept.append(code[:-1] & counts.replicate(g.bits - 1))
         now = stage(m, 1, "found", now, drop=("live",), best=kept)
         now, best = largest(m, C(1, 1), now)
         with m.If(now.valid & (best > self.magnitude)):

@@ -9,10 +9,12 @@ from amaranth.lib.wiring import In, Out
 
 from ...golden.core.instructions import COUNTERS, FIELDS, OPCODE, REGISTERS, SEMAPHORES, SIDES, UNITS, WORD
 from ...golden.core.report import ERRORS
+from ...golden.core.sequencer import CODE
+from ...golden.logarithmic import SCALE_MAX, SCALE_MIN
 from ...golden.update import METHODS
 from ..pipeline import UNCHECKED
 from .issue import CODES, error_of, issue_layout, taken_by, unit_of
-from .layouts import Geometry, fields_of, size_of
+from .layouts import Geometry, fields_of, madam_layout, size_of
 from .operands import Operands
 from .precisions import POLICY, Precisions
 from .statistics import CHOICE, choice_layout
@@ -27,9 +29,10 @@ WRITES, LOOPING, TOKENS = ("set", "step", "mode", "part"), ("loop", "end"), ("si
 LOOPS = 3
 CLEARED = 7  # bits of an index that clears what a program begins with
 RATES = ("rate", "momentum", "decay")
+MADAM = ("shift", "correction")
 VALUE = FIELDS["value"][0]
-OPERATION, TOKENLESS, LOOPED, LONG, RATE, STRAY = map(error_of, (
-    "an operation", "a wait", "loops too", "a program longer", "a rate", "elements in"))
+OPERATION, TOKENLESS, LOOPED, LONG, RATE, STRAY, BEYOND = map(error_of, (
+    "an operation", "a wait", "loops too", "a program longer", "a rate", "elements in", "a scale or"))
 
 
 class Sequencer(wiring.Component):
@@ -101,8 +104,9 @@ class Sequencer(wiring.Component):
         chosen = tuple(name for policy in p.policies for name in POLICY.get(policy, ()))
         defines = ("tensor", "view", "flip", *(("window", "taps") if g.windows else ()))
         takes = tuple(taken_by(g))
+        writes = (*WRITES, *(("logs",) if g.madam else ()))
         kinds = {names: Signal(name=f"is_{names[0]}") for names in
-                 (HALT, defines, takes, SYNC, WRITES, LOOPING, TOKENS, *([chosen] if g.chooses else []))}
+                 (HALT, defines, takes, SYNC, writes, LOOPING, TOKENS, *([chosen] if g.chooses else []))}
 
         def is_of(names: tuple[str, ...], word: Value) -> Value:
             return Cat(word[:OPCODE] == CODES[name] for name in names).any()
@@ -115,7 +119,8 @@ class Sequencer(wiring.Component):
         s.operands, s.precisions, s.counter = operands, precisions, Signal(name="counter")
         s.registers = {name: Signal(shape, name=name) for name, shape in (
             *((name, VALUE) for name in ("seed", *COUNTERS)), *((name, g.rate_bits) for name in RATES),
-            ("scale", g.bits), ("method", range(len(METHODS))))}
+            ("scale", g.bits), ("method", range(len(METHODS))),
+            *((name, bits) for name, bits in madam_layout(g).items() if name in REGISTERS))}
         # Tokens that are there in the program's order.
         m.submodules.counts = counts = memory.Memory(shape=COUNT, depth=SEMAPHORES, init=[])
         s.count, s.counted = counts.write_port(), counts.read_port(domain="comb")
@@ -134,9 +139,10 @@ class Sequencer(wiring.Component):
         fields = fields_of(word, "set")
         m.d.sync += sets.eq(s.sets)
         for name, register in s.registers.items():
+            given = fields["value"] >> g.sgd.rate_shift if name in RATES else fields["value"]
             with m.If(sets & (fields["register"] == REGISTERS.index(name)) & (
                     s.registers["training"] >= fields["since"])):
-                m.d.sync += register.eq(fields["value"])
+                m.d.sync += register.eq(given)
         with m.If(self.clear):
             m.d.comb += s.count.en.eq(1)
             m.d.sync += [s.counter.eq(0), *(register.eq(0) for register in s.registers.values())]
@@ -148,9 +154,9 @@ class Sequencer(wiring.Component):
             operands.method.eq(s.registers["method"]), operands.clear.eq(self.clear), operands.index.eq(self.index),
             tensors.look.eq(operands.look), operands.looked.as_value().eq(tensors.looked.as_value()),
             *(issue[name].eq(operands.issue[name]) for name, _ in issue.shape()
-              if name not in (*RATES, "method", "scale", "step", "number")),
+              if name not in (*RATES, *MADAM, "method", "scale", "step", "number")),
             issue.method.eq(s.registers["method"]), issue.step.eq(s.registers["training"]), issue.number.eq(at),
-            *(issue[name].eq(s.registers[name]) for name in (*RATES, "scale")),
+            *(issue[name].eq(s.registers[name]) for name in (*RATES, "scale", *MADAM) if name in s.registers),
         ]
 
         if precisions:
@@ -224,7 +230,7 @@ class Sequencer(wiring.Component):
                 with m.If(kinds[SYNC] & self.idle.all()):
                     m.d.comb += self.synced.eq(1)
                     onward()
-                with m.If(kinds[WRITES] & ~waits):
+                with m.If(kinds[writes] & ~waits):
                     self._write(s, code)
                 with m.If(kinds[LOOPING]):
                     self._loop(s, code)
@@ -277,7 +283,7 @@ class Sequencer(wiring.Component):
         return m
 
     def _write(self, s: SimpleNamespace, code: Value) -> None:
-        """Execute what writes a register: ``set``, ``step``, ``mode``, ``part``."""
+        """Execute what writes a register: ``set``, ``step``, ``mode``, ``part``, ``logs``."""
         m, registers = s.m, s.registers
         s.onward()
         with m.Switch(code):
@@ -296,10 +302,16 @@ class Sequencer(wiring.Component):
                             if name == "training" and s.precisions:
                                 m.d.comb += s.precisions.anew.eq(1)
                             if name in RATES:
-                                mantissa = self.parameters.stored.mantissa
-                                normal = value[mantissa:len(registers[name])].any()
-                                with m.If(value[len(registers[name]):].any() | value[:mantissa].any() & ~normal):
+                                mantissa, below = self.parameters.stored.mantissa, self.geometry.sgd.rate_shift
+                                normal = value[mantissa:below + len(registers[name])].any()
+                                fine = value[:mantissa].any()
+                                bad = fine if below else fine & ~normal
+                                with m.If(value[below + len(registers[name]):].any() | bad):
                                     m.d.comb += s.failed.eq(RATE)
+                            if name in MADAM:
+                                high = value[len(registers[name]) - (name == "correction"):]
+                                with m.If(high.any() & ~(high.all() if name == "correction" else C(0, 1))):
+                                    m.d.comb += s.failed.eq(BEYOND)
                     with m.Default():
                         m.d.comb += s.failed.eq(OPERATION)
             with m.Case(CODES["step"]):
@@ -317,6 +329,14 @@ class Sequencer(wiring.Component):
                 m.d.comb += s.operands.part.eq(1)
                 with m.If(fields_of(s.word, "part")["side"] >= len(SIDES)):
                     m.d.comb += s.failed.eq(OPERATION)
+            if self.geometry.madam:
+                with m.Case(CODES["logs"]):
+                    fields, bits = fields_of(s.word, "logs"), len(s.operands.issue.bound)
+                    scale, bound = fields["scale"], fields["bound"]
+                    m.d.comb += s.operands.logs.eq(1)
+                    with m.If((scale < CODE + SCALE_MIN) | (scale > CODE + SCALE_MAX) | ~bound.any()
+                              | bound[bits:].any()):
+                        m.d.comb += s.failed.eq(BEYOND)
 
     def _loop(self, s: SimpleNamespace, code: Value) -> None:
         m, bits = s.m, FIELDS["count"][0]

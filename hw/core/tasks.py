@@ -6,6 +6,7 @@ from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from ...golden.core.instructions import FIELDS
 from ...golden.words import USE
 from .epilogue import result_task
 from .layouts import Geometry
@@ -18,8 +19,9 @@ SETTLE = 3  # cycles until what was written can be read
 
 def task_layout(geometry: Geometry) -> data.StructLayout:
     """Return the layout of a task. ``open``: there are no results, as the next product goes on with the sums."""
+    step = {"step": FIELDS["value"][0]} if geometry.madam else {}
     return data.StructLayout({**{name: field.shape for name, field in result_task(geometry)}, "open": 1,
-                              "rates": rates_layout(geometry), "use": USE})
+                              "rates": rates_layout(geometry), "use": USE, **step})
 
 
 class Tasks(wiring.Component):

@@ -24,6 +24,7 @@ from .head import Head
 from .issue import error_of
 from .layouts import Geometry, size_of
 from .mover import Mover
+from .multiplied import MadamMover
 from .products import Products
 from .sequencer import CLEARED, Sequencer
 from .statistics import CHOICE
@@ -38,7 +39,7 @@ __all__ = ["Trainer"]
 STRAY = error_of("an instruction in")
 EXCEEDED = error_of("a product that")
 # What the circuit does not do yet, by parameter, and what it asks for.
-ASKED: dict[str, Any] = {"vectors": 1, "examples": 0, "madam": None}
+ASKED: dict[str, Any] = {"vectors": 1, "examples": 0}
 
 
 class Trainer(StreamUnit):
@@ -91,11 +92,18 @@ class Trainer(StreamUnit):
                 "one whose circuits find the scale of a tensor, in a circuit")
         require(p.system.accumulator == p.work, "accumulator", p.system.accumulator, f"{p.work}, the work format")
         require(p.stored == p.work, "parameters", p.stored, f"{p.work}, the work format, in a circuit")
+        if p.madam:
+            wide = max(p.madam.weight.bits, p.madam.second_bits)
+            require(wide <= p.work.width, "bits of weights and second moments", wide,
+                    f"at most {p.work.width}, those of the work format, in a circuit")
+            given = p.madam.gradient
+            require(given.mantissa >= p.work.mantissa and given.emax >= p.work.emax and given.emin <= p.work.emin,
+                    "gradient", given, f"{p.work}, the work format, or one that has all its numbers, in a circuit")
         self.geometry = g = Geometry(p)
         require(not (g.windows and g.scaled), "windows", p.windows,
                 "false, in a circuit, because operands have a scale of the whole tensor")
         self.products, self.head = Products(g), Head(g)
-        self.mover = Mover(g)
+        self.mover = MadamMover(g) if g.madam else Mover(g)
         transfers = Transfers(p)
         super().__init__(
             {"bits": transfers.input_bits, "kind": 1}, {"bits": transfers.output_bits, "kind": 2, "last": 1},
@@ -158,7 +166,8 @@ class Trainer(StreamUnit):
                 *(getattr(sequencer, name).eq(getattr(products, name)) for name in CHOICE),
             ]
         # The step of training that a unit works for. Converters may be a step ahead of the cells.
-        steps = {name: Signal.like(issue.step, name=f"step_{name}") for name in ("array", "cells", "head")}
+        working = ("array", "cells", "head", *(["mover"] if g.madam else []))
+        steps = {name: Signal.like(issue.step, name=f"step_{name}") for name in working}
         numbers = {name: Signal.like(issue.number, name=f"number_{name}") for name in ("array", "in")}
         u = SimpleNamespace(steps=steps, numbers=numbers, issue=issue, takes=takes, busy=busy, done=done, free=free,
                             opens={name: semaphores.open[number] for name, number in bit.items()},
@@ -188,17 +197,22 @@ class Trainer(StreamUnit):
         ]
 
         # The first steps in which something was wrong; they count from 1.
+        conditions = {
+            "invalid": [(products.invalid, "array"), (head.invalid, "head"), (products.cells_invalid, "cells")],
+            "overflow": [(products.overflow, "array"), (products.cells_overflow, "cells")]}
+        if g.madam:
+            m.d.comb += [steps["mover"].eq(tasks.task.step), mover.status_clear.eq(self.status_clear)]
+            for name, met in conditions.items():
+                met.append((getattr(mover, name), "mover"))
         records = {}
         # The last condition that holds is told: that of the earliest step.
-        for name, conditions in (
-                ("invalid", ((products.invalid, "array"), (head.invalid, "head"), (products.cells_invalid, "cells"))),
-                ("overflow", ((products.overflow, "array"), (products.cells_overflow, "cells")))):
+        for name, met in conditions.items():
             records[name] = record = Signal(33, name=f"{name}_step")
             m.d.comb += getattr(self, name).eq(record.any())
             with m.If(self.status_clear):
                 m.d.sync += record.eq(0)
             with m.Elif(~record.any()):
-                for condition, unit in conditions:
+                for condition, unit in met:
                     with m.If(condition):
                         m.d.sync += record.eq(steps[unit] + 1)
         m.d.comb += [products.status_clear.eq(self.status_clear), head.status_clear.eq(self.status_clear)]

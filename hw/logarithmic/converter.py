@@ -6,6 +6,7 @@ from typing import Any
 from amaranth import *
 from amaranth.lib import data
 
+from ...golden.formats import Log
 from ...golden.logarithmic import SCALE_BIAS, SCALE_MAX, SCALE_MIN, LNSConverterParameters
 from .. import meanings
 from ..log2 import Level
@@ -15,7 +16,7 @@ from ..trees import largest, packed_sums
 from ..unit import StreamUnit
 from .layout import SCALE, vector_layout
 
-__all__ = ["LNSConverter"]
+__all__ = ["LNSConverter", "least_scale"]
 
 
 class LNSConverter(StreamUnit):
@@ -87,15 +88,7 @@ class LNSConverter(StreamUnit):
         now, best = largest(m, advance, now, levels=1)
 
         # The least scale, and the number to take off the levels for the scale in use.
-        octaves = (fmt.top + 1) >> low
-        least = 1 - octaves + level.base + SCALE_BIAS
-        size = max(level.width + 3, bits_of(least, least + (1 << level.width - low) - 1))
-        wanted = Signal(signed(size))
-        m.d.comb += wanted.eq(best[low:] + least)
-        top = SCALE_MAX + SCALE_BIAS
-        own = Mux(wanted < 0, 0, Mux(wanted > top, top, wanted))[:SCALE]
-        if least > 0:  # the least number of the format wants more than the lowest scale, which is that of zeros
-            own = Mux(best.any(), own, 0)
+        own = least_scale(m, "wanted", fmt, level, best)
         now = stage(m, advance, "scale", now, drop=("best", "given"), scale=Mux(now.given, now.scale, own))
         high = level.width - low
         bits = max(high, SCALE, (abs(level.base) + SCALE_BIAS).bit_length(), fmt.bits - 1 - low) + 2
@@ -122,3 +115,18 @@ class LNSConverter(StreamUnit):
         self.emit(m, advance, now.valid, codes=Cat(codes), scale=now.scale)
         self.report(m, invalid=advance & now.valid & now.nan, overflow=advance & now.valid & Cat(above).any())
         return m
+
+
+def least_scale(m: Module, name: str, fmt: Log, level: Level, largest: Value) -> Value:
+    """Return the code of the least scale under which a number of the level `largest` fits (combinational)."""
+    low = fmt.gamma.bit_length() - 1
+    octaves = (fmt.top + 1) >> low
+    least = 1 - octaves + level.base + SCALE_BIAS
+    size = max(level.width + 3, bits_of(least, least + (1 << level.width - low) - 1))
+    wanted = Signal(signed(size), name=name)
+    m.d.comb += wanted.eq(largest[low:] + least)
+    top = SCALE_MAX + SCALE_BIAS
+    own = Mux(wanted < 0, 0, Mux(wanted > top, top, wanted))[:SCALE]
+    if least > 0:  # the least number of the format wants more than the lowest scale, which is that of zeros
+        own = Mux(largest.any(), own, 0)
+    return own

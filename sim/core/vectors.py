@@ -131,6 +131,23 @@ class _Maker:
             codes[rng.integers(rows), rng.integers(columns)] = rng.integers(0, 1 << work.width)
         return codes
 
+    def logs_of(self, rows: int, columns: int) -> np.ndarray:
+        """Return codes of logarithmic weights: most in the upper octaves, some zeros, and any."""
+        rng, fmt = self.rng, self.p.madam.weight  # type: ignore[union-attr]  # where there are any
+        codes = rng.integers(fmt.top // 2, fmt.top + 1, (rows, columns)) | rng.integers(0, 2, (rows, columns)) << (
+            fmt.bits - 1)
+        kind = rng.random((rows, columns))
+        codes = np.where(kind < 0.2, rng.integers(0, 1 << fmt.bits, (rows, columns)), np.where(kind < 0.25, 0, codes))
+        return codes.astype(np.uint32)
+
+    def kept_of(self, rows: int, columns: int, plane: int) -> np.ndarray:
+        """Return codes of weights, or what is kept of them in a plane."""
+        madam = self.p.madam
+        if madam is None or plane > 1:
+            return self.numbers_of(rows, columns)
+        return self.rng.integers(0, madam.second_top + 1, (rows, columns)).astype(np.uint32) if plane else (
+            self.logs_of(rows, columns))
+
     def bring(self, number: int, codes: np.ndarray, plane: int = 0) -> None:
         """Read a tensor."""
         self.emit("in", to=number, plane=plane)
@@ -162,11 +179,20 @@ def _begin(maker: _Maker) -> None:
     number("method", METHODS.index(p.updates[rng.integers(len(p.updates))]))
     for register, most in (("rate", 1), ("momentum", 1), ("decay", 0.1)):
         number(register, rate_code(p.stored, float(rng.choice([0, rng.uniform(0, most)]))))
+    if p.madam:
+        number("shift", rng.integers(0, 8))
+        number("correction", -int(rng.integers(0, 1 << rng.integers(0, 16))) % (1 << 32))
+        for layer in (0, 1):
+            maker.emit("logs", layer=layer, scale=CODE + rng.integers(-20, 5),
+                       bound=max(1, p.madam.weight.top >> rng.integers(0, 3)))
     for kind in range(len(KINDS)):
         for layer in (0, 1) if p.system.modes else ():
             value, place = 0, 0
             if "scale" in p.system.modes and rng.random() < 0.7:
                 continue  # that of the tensor
+            if p.madam:
+                maker.emit("mode", kind=kind, layer=layer, value=rng.integers(90, 130))
+                continue
             for bits in p.system.modes.values():
                 value |= int(rng.integers(0, 1 << bits)) << place
                 place += bits
@@ -214,11 +240,13 @@ def _gemm(maker: _Maker, update: bool, before: Callable[[_Maker], None] | None =
             wholes["to"] = fields["to"] = maker.tensor(target, m, n, top, left)
         for name, shape in zip("ab", shapes):
             if rng.random() < 0.7:
-                maker.bring(wholes[name], maker.numbers_of(*shape[:2]))
+                coded = p.madam and name == "b" and not update
+                maker.bring(wholes[name], (maker.logs_of if coded else maker.numbers_of)(*shape[:2]))
         if update:
             for plane in range(p.planes + 1):
-                if rng.random() < 0.5:
-                    maker.bring(fields["to"], maker.numbers_of(m, n), plane)
+                # What biases have in M is no second moment.
+                if rng.random() < 0.5 or p.madam and plane == 1:
+                    maker.bring(fields["to"], maker.kept_of(m, n, plane), plane)
         if biased:
             fields["bias"] = maker.tensor("W", 1, n, int(rng.integers(0, 4)), int(rng.integers(0, 6)))
         if masked and result and maker.fits("X", *result[0], *result[1]):
@@ -244,7 +272,7 @@ def _gemm(maker: _Maker, update: bool, before: Callable[[_Maker], None] | None =
         # A part whose sums the next product goes on with: both have the same operands.
         most = np.array([p.rows, p.columns]) * p.array.open_tile
         runs: list[dict[str, Any]] = [{}]
-        if m <= most[0] and n <= most[1] and rng.random() < 0.3:
+        if m <= most[0] and n <= most[1] and rng.random() < 0.3 and not p.madam:
             runs = [{"open": 1}, {"continued": 1}]
         for run in runs:
             if place:

@@ -102,6 +102,35 @@ def test_recipes_that_have_no_core(recipe, error):
     assert str(found.value).startswith(error)
 
 
+@pytest.mark.parametrize("text, error", [
+    ("logs scale=1920 bound=5", "instruction 3, logs: scale is -128; allowed: -127 to 127"),
+    ("logs scale=2048", "instruction 3, logs: bound is 0; allowed: 1 or more"),
+    ("gemm a=x b=w to=d", "logarithmic weights of layer 0 is 'without a scale'"),
+    ("logs scale=2048 bound=5\ngemm a=x b=w to=d open", "continued and open is (0, 1)"),
+])
+def test_logarithmic_weights_that_no_program_has(text, error):
+    run, _ = runs(recipe_of("lns-madam"))
+    program = core.assemble(f"""tensor x memory=X stride=1 rows=16 columns=16
+        tensor d memory=D stride=1 rows=16 columns=16
+        tensor w memory=W stride=1 rows=16 columns=16
+        {text}
+        halt""")
+    with pytest.raises(ValueError) as found:
+        core.Core(core.trainer_of(run)).run(program, None)
+    assert str(found.value).startswith(error)
+
+
+@pytest.mark.parametrize("settings, error", [
+    ({"lr": 0.1, "momentum": 0.5}, "lr is 0.1; allowed: 0 or a power of two, because the core's rates are powers"),
+    ({"lr": 0.125, "momentum": 0.9}, "momentum is 0.9"), ({"lr": 0.125, "momentum": 0, "decay": 0.01}, "decay is 0.01"),
+])
+def test_rates_that_are_no_powers_of_two(settings, error):
+    run, _ = runs(recipe_of("bfp"), **settings)
+    with pytest.raises(ValueError) as found:
+        core.compiled(core.trainer_of(run, rates="powers"), run)
+    assert str(found.value).startswith(error)
+
+
 def test_a_core_has_layers_whose_tensors_choose():
     run, _ = runs(recipe_of("fast"), hidden=(20, 20))
     assert core.trainer_of(run).layers == 4
@@ -132,6 +161,8 @@ def test_a_program_begins_without_groups_that_were_counted():
     ({"stream": 0}, "stream is 0"), ({"head": 3}, "head is 3"), ({"error_rounding": "up"}, "error_rounding is 'up'"),
     ({"system": "plain"}, "system is 'plain'"), ({"rows": 17}, "rows is 17"),
     ({"system": "int8", "policies": ("constant", "cyclic")}, "policies is ('constant', 'cyclic')"),
+    ({"rates": "shifts"}, "rates is 'shifts'"), ({"madam": {}}, "madam is MadamParameters("),
+    ({"system": "lns", "madam": {"narrow": {"type": "Log", "bits": 9, "gamma": 16}}}, "madam is MadamParameters("),
 ])
 def test_bad_parameters_are_one_line(settings, error):
     with pytest.raises(ValueError) as found:
@@ -143,6 +174,14 @@ def test_parameters_come_back_from_json():
     parameters = TrainerParameters(recipe_of("bfp").system, parameters=PRESETS["fp32"], updates=("kahan", "plain"))
     told = parameters.to_json()
     assert told["mantissa"] == 4 and told["work"] == "bf16" and told["parameters"] == "fp32"
+    assert TrainerParameters.from_json(told) == parameters
+
+
+def test_a_setting_of_both_comes_back_from_json():
+    """The core and some number systems have lanes."""
+    parameters = TrainerParameters(recipe_of("system", system="int8", lanes=8).system, lanes=2)
+    told = parameters.to_json()
+    assert (told["lanes"], told["system_lanes"]) == (2, 8)
     assert TrainerParameters.from_json(told) == parameters
 
 

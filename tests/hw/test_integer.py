@@ -93,7 +93,7 @@ def test_a_sum_beyond_32_bits_wraps_round():
 def test_scale_of_a_greatest_magnitude(work):
     """With every exponent and with fractions of all kinds; of subnormal numbers, every one or many."""
     m, magnitude, scale = Module(), Signal(work.width - 1), Signal(8)
-    m.d.comb += scale.eq(INT8Circuits.scale(m, "scale", work, magnitude))
+    m.d.comb += scale.eq(INT8Circuits.scale(m, "scale", integer.INT8System(work=work), magnitude))
     rng, ones = np.random.default_rng(1), (1 << work.mantissa) - 1
     some = [0, 1, ones, *(ones ^ 1 << bit for bit in range(work.mantissa)), *rng.integers(0, ones, 5).tolist()]
     codes = [field << work.mantissa | fraction for field in range((1 << work.exponent) - 1) for fraction in some]

@@ -39,7 +39,7 @@ FAULTS = UNIT_FAULTS | {
     "core: a sum begins with the last one of before": (
         "before = Mux(now.begins, 0, read.data)", "before = read.data", TRAINER),
     "core: biases decay": (
-        "given.decay.eq(Mux(now.bias, 0, rates.decay))", "given.decay.eq(rates.decay)", TRAINER),
+        "given.decay.eq(Mux(bias, 0, rates.decay))", "given.decay.eq(rates.decay)", TRAINER),
     "core: a compensation is kept beside another lane": (
         "self.moved_state.elements[bank].eq(", "self.moved_state.elements[plane * lanes + (k + plane) % lanes].eq(",
         TRAINER_LANES),
@@ -47,7 +47,7 @@ FAULTS = UNIT_FAULTS | {
         "later[-lanes:].replicate(planes - 1)", "C(0, lanes * (planes - 1))", TRAINER_LANES),
     "core: the host's compensations are velocities": (
         "bank = Cat(column[:below], plane[1:])", "bank = Cat(column[:below], plane[2:])", TRAINER_LANES),
-    "core: lanes that grow only compensate": ('grow="grow" in p.updates, random', "random", TRAINER_LANES),
+    "core: lanes that grow only compensate": ('grow="grow" in p.updates, rates', "rates", TRAINER_LANES),
     "core: a period begins a step late": (
         "rest.eq(Mux(above[-1], total, above))", "rest.eq(Mux(above[-1] | ~above.any(), total, above))",
         TRAINER_CYCLIC),

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Training cores of every number system: random programs under stalls, and a run, are golden's.
 
 Beside block floating point, whose cores have tests of their own. The core that is always built has scales of whole
@@ -5,15 +6,20 @@ tensors, and vectors that are shorter than a block's row.
 """
 
 import dataclasses
+from functools import lru_cache
 
 import pytest
 from cores import DIGITS, alone, recipe_of, require_golden, run_of
 from narrowgauge import catalog
 from narrowgauge.golden import core, network
+from narrowgauge.golden.core import ERRORS, assemble
+from narrowgauge.golden.core.sequencer import CODE
 from narrowgauge.golden.softmax import SoftmaxParameters
+from narrowgauge.hw.core import Trainer
 from narrowgauge.sim.core import CoreModel, Simulation
 from narrowgauge.sim.core.vectors import trainer_random, trainer_vectors
 
+SMALL = {"type": "Float", "exponent": 6, "mantissa": 7}
 NINE = {"type": "Float", "exponent": 6, "mantissa": 9}
 # Of a recipe: its settings, and those of the core.
 SYSTEMS = {
@@ -31,22 +37,34 @@ SYSTEMS = {
     "fp16": ("system", "fp16", {"system": "float"}, {"merged": True, "lanes": 2}),
     "plain": ("system", NINE, {"system": "plain"}, {"merged": True}),
     "recipe fp16": ("fp16", "fp16", {"chunk": 8}, {"converters": 2, "lanes": 2}),
+    "lns": ("lns-madam", "bf16", {}, {"converters": 2, "lanes": 4}),
+    "lns of short vectors": ("lns-madam", "fp16", {"lanes": 4, "constants": 1, "accumulator": 24, "lsb": 13},
+                             {"merged": True, "lanes": 2, "rates": "powers"}),
+    "lns of 12 bits": ("lns-madam", NINE, {"weights_bits": 12, "accumulation": "bins", "second_bits": 9},
+                       {"rows": 2, "merged": True, "updates": ("stochastic", "kahan")}),
     "bfp of short groups": ("bfp", "bf16", {"group": 4}, {"converters": 2, "buffer": 256}),
     "fast of short groups": ("fast", "bf16", {"group": 8}, {"merged": True}),
 }
 
 
-@pytest.mark.parametrize("name", [name if name == "int8 of 4 lanes" else pytest.param(name, marks=pytest.mark.sweep)
-                                  for name in SYSTEMS])
-def test_a_core_of_every_system(name):
+@lru_cache
+def made(name):
+    """Return (recipe, run, arguments of `network.train`, parameters of the core, its module, its Verilog)."""
     kind, work, settings, sizes = SYSTEMS[name]
     recipe = recipe_of(kind, work, "stochastic", **settings)
     if recipe.softmax is None:  # fp16 works without a head
         recipe = dataclasses.replace(recipe, softmax=SoftmaxParameters(recipe.work, 10, 9))
-    run, usual = run_of(recipe, batch=24, momentum=0.9, decay=0.01)
+    rates = {"lr": 0.125, "momentum": 0.5} if "rates" in sizes else {"momentum": 0.9, "decay": 0.01}
+    run, usual = run_of(recipe, batch=24, **rates)
     sizes = {"rows": 1, "columns": 2, "sums": 2, "converters": 1, "buffer": 1024, "program": 1024, "adders": 1} | sizes
     parameters, unit = core.trainer_of(run, **sizes), catalog.find("trainer")
-    module, text = unit.module_name(parameters), unit.verilog(parameters)
+    return recipe, run, usual, parameters, unit.module_name(parameters), unit.verilog(parameters)
+
+
+@pytest.mark.parametrize("name", [name if name in ("int8 of 4 lanes", "lns") else
+                                  pytest.param(name, marks=pytest.mark.sweep) for name in SYSTEMS])
+def test_a_core_of_every_system(name):
+    recipe, run, usual, parameters, module, text = made(name)
     with alone():
         simulation = Simulation(parameters, run, DIGITS, module, text, check="step", idle=0.2, busy=0.2)
     found, expected = simulation.finish(), network.train(recipe, DIGITS, **usual)
@@ -56,3 +74,43 @@ def test_a_core_of_every_system(name):
         vectors = trainer_vectors(parameters, *trainer_random(parameters, 5000, seed))
         require_golden(CoreModel(parameters, module, text, seed=seed, idle=0.3 * seed, busy=0.2 * seed), vectors)
         assert len(vectors.outputs) > 1000
+
+
+@pytest.mark.parametrize("error, text", [
+    ("a scale or", f"logs scale={CODE - 128} bound=5"), ("a scale or", f"logs scale={CODE + 128} bound=5"),
+    ("a scale or", f"logs scale={CODE}"), ("a scale or", f"logs scale={CODE} bound=32768"),
+    ("a scale or", "set shift value=8"), ("a scale or", "set correction value=65536"),
+    ("an operand without", "gemm a=x b=w to=d"), ("an operand without", "gemm a=d b=x to=w update use=4"),
+    ("an operation", f"logs scale={CODE} bound=5\ngemm a=x b=w to=d open"),
+])
+def test_what_a_logarithmic_core_does_not_execute(error, text):
+    *_, parameters, module, verilog = made("lns")
+    program = assemble(f"""tensor x memory=X stride=1 rows=16 columns=16
+        tensor d memory=D stride=1 rows=16 columns=16
+        tensor w memory=W stride=1 rows=16 columns=16
+        {text}
+        halt""")
+    with alone():
+        model = CoreModel(parameters, module, verilog, idle=0.1)
+    model.send(program, iter(()))
+    report = model.transfers.report(model.next())
+    assert (ERRORS[report["error"]][:len(error)], report["number"]) == (error, 3 + text.count("\n"))
+    model.reset()
+    model.send(assemble(f"logs scale={CODE + 127} bound=32767\nset correction value={2**32 - 2**15}\nhalt"), iter(()))
+    assert model.transfers.report(model.next())["error"] == 0
+
+
+@pytest.mark.parametrize("settings, error", [
+    ({"work": "fp16", "accumulator": "fp16", "system": "lns", "madam": {"second_bits": 16}}, None),
+    ({"work": SMALL, "accumulator": SMALL, "system": "lns", "madam": {}}, "bits of weights and second moments is 16"),
+    ({"work": "bf16", "accumulator": "bf16", "system": "lns", "madam": {"gradient": "fp16"}}, "gradient is Float("),
+    ({"work": "bf16", "accumulator": "bf16", "system": "lns", "madam": {}, "windows": True}, "windows is True"),
+])
+def test_circuits_of_logarithmic_weights_that_are_refused(settings, error):
+    parameters = core.TrainerParameters.from_json(settings)
+    if error is None:
+        Trainer(parameters)
+        return
+    with pytest.raises(ValueError) as found:
+        Trainer(parameters)
+    assert str(found.value).startswith(error) and "\n" not in str(found.value)

@@ -7,7 +7,7 @@ from ..parameters import TrainerParameters
 
 __all__ = [
     "ADDER", "ASKED", "BEFORE", "BEHIND", "CALM", "CAST", "CHECKED", "CHOICE", "CHOSEN", "CLEARED", "COUNTED",
-    "CYCLE", "ENTERED", "FETCHED", "FLIPPED", "GIVEN", "HALTED", "HEAD", "IDLE", "KEYS", "LABELLED", "LOOKED",
+    "CYCLE", "ENTERED", "FETCHED", "FLIPPED", "GIVEN", "HALTED", "HEAD", "IDLE", "KEYS", "LABELLED", "LOOKED", "MADAM",
     "OUTWARD", "PIECES", "RATES", "READ", "RECKONED", "ROOM", "SETTLE", "TOKENS", "TOLD", "WALKED", "moved",
     "softmax_latency", "softmax_places", "update_latency",
 ]
@@ -48,6 +48,7 @@ WALKED = 1  # registers between what reads operands and the memories; with windo
 
 # Parameters that move.
 SCALER = 4  # a product with a rate
+MADAM = 14  # a lane of logarithmic weights
 RATES = 3  # other rates, or words of another step
 
 # Head and streams.
@@ -71,12 +72,14 @@ def softmax_places(classes: int) -> int:
     return 1 << (under_way - (under_way - 1) // (classes + 1)).bit_length()
 
 
-def update_latency(parameters: TrainerParameters) -> int:
-    """Return the cycles of an update lane: additions of its longest method, one behind the other."""
+def update_latency(parameters: TrainerParameters, biases: bool = False) -> int:
+    """Return the cycles of an update lane: Madam's, or additions of its longest method, one behind the other."""
+    if parameters.madam and not biases:
+        return MADAM
     additions = (9 if "grow" in parameters.updates else 6) if parameters.planes > 1 else 3
     return 2 * SCALER + additions * ADDER + 1
 
 
-def moved(parameters: TrainerParameters) -> int:
+def moved(parameters: TrainerParameters, biases: bool = False) -> int:
     """Return the cycles from a piece of gradients to where its parameters have been written."""
-    return 1 + READ + update_latency(parameters) + 1
+    return 1 + READ + update_latency(parameters, biases) + 1

@@ -146,8 +146,8 @@ class State:
         else:
             self.writes[issue.views["to"].memory].take(begin + BEHIND, end + BEHIND)
 
-    def moves(self, begin: int, end: int) -> None:
+    def moves(self, begin: int, end: int, biases: bool = False) -> None:
         """Tell the memories that parameters are read from `begin` to `end`, and when they are written."""
         self.reads["W"].take(begin, end)
-        written = READ + update_latency(self.parameters)
+        written = READ + update_latency(self.parameters, biases)
         self.writes["W"].take(begin + written, end + written)

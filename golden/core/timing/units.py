@@ -130,10 +130,11 @@ def _sums(state: State, issue: Issue, at: int) -> Part:
         at += state.loads(issue)
         moves = sum(state.pieces(min(width, count - first), to.left + start + first, True)
                     for first in range(0, count, width))
+        moves = count if p.madam else moves  # beside Madam's lanes biases move one by one
         state.mover.take(at, at + moves)
-        state.moves(at + 1, at + 1 + moves)
+        state.moves(at + 1, at + 1 + moves, biases=True)
         at += moves + 1
-    return at - 1 + moved(p) - 1
+    return at - 1 + moved(p, biases=True) - 1
 
 
 WORK = {"in": _in, "out": _out, "fill": _fill, "head": _head, "sums": _sums}
