@@ -66,8 +66,8 @@ class SystemParameters(Parameters):
     """Mixin for parameters of a unit that is made for a number system, the field ``system``.
 
     The name of one means its defaults. In JSON, and among the settings of the command line, the system's own settings
-    stand beside the unit's: ``{"system": "bfp", "rows": 4, "mantissa": 2, "accumulator": "bf16"}``. One whose name is a
-    setting of the unit, too, is told with ``system_`` before it.
+    stand beside the unit's: ``{"system": "bfp", "rows": 4, "mantissa": 2, "accumulator": "bf16"}``. A setting that the
+    unit has, too, is told with ``system_`` before its name.
     """
 
     system: NumberSystem

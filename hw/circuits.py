@@ -49,9 +49,9 @@ class Circuits(Protocol):
         """
 
     # One more static method is for training cores, if `modes` has ``scale``: ``scale(m, name, system, magnitude)``. It
-    # returns the code of a tensor's scale, at most two cycles later. The magnitude is the tensor's greatest finite one,
-    # or with an attribute ``finite`` that is False the greatest one of all. It is a code of the work format, without a
-    # sign. Names of signals begin with `name`.
+    # returns the code of a tensor's scale, at most two cycles later. The magnitude is the tensor's greatest finite one.
+    # If the class has an attribute ``finite`` that is False, Inf and NaN count, too. The magnitude is a code of the
+    # work format, without a sign. Names of signals begin with `name`.
 
 
 def circuits_of(system: NumberSystem) -> type[Circuits]:

@@ -60,8 +60,8 @@ class TrainerParameters(SystemParameters):
     updates : tuple of str
         Methods that parameters can be moved by: of `update.METHODS`.
     rates : str
-        What learning rate, momentum and decay are: float, or powers, which are 0 or powers of two, so that no lane
-        multiplies.
+        Of the lanes: float, or powers. With powers learning rate, momentum and decay are 0 or powers of two, and no
+        lane multiplies.
     update_bits : int
         Random bits of the stochastic update.
     madam : MadamParameters, optional

@@ -115,7 +115,7 @@ class CodedCircuits(LNSCircuits):
 
 @dataclass(frozen=True)
 class CodedSystem(LNSSystem):
-    """Logarithmic numbers as the core's array has them: an operand has a mode more, by which it consists of codes.
+    """Logarithmic numbers in the core's array. The mode ``coded`` tells that an operand consists of codes.
 
     Parameters
     ----------

@@ -137,7 +137,7 @@ class Mover(wiring.Component):
         return m
 
     def _paced(self, bias: Value, one: Any, whole: Any) -> Any:
-        """Return `whole`, or in lanes that move biases one by one `one` for a bias."""
+        """Return `whole`. Lanes that move biases one by one return `one` for a bias."""
         return whole
 
     def _admit(self, m: Module, full: Value, leaves: Value) -> None:

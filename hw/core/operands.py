@@ -217,7 +217,7 @@ class Operands(wiring.Component):
         return read
 
     def _bounds(self, m: Module, use: Value) -> Value:
-        """Keep the bound of each layer's logarithmic weights; return whether a GEMM's layer has one, and that."""
+        """Keep the bound of each layer's weights; return that of a GEMM's layer, above a bit that tells it is there."""
         given, bits = fields_of(self.word, "logs"), len(self.issue.bound)
         layer = FIELDS["layer"][0]
         m.submodules.bounds = bounds = memory.Memory(shape=1 + bits, depth=1 << layer, init=[],

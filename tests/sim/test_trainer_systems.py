@@ -76,6 +76,31 @@ def test_a_core_of_every_system(name):
         assert len(vectors.outputs) > 1000
 
 
+def test_a_saved_run_of_logarithmic_weights_goes_on(tmp_path):
+    """Within an epoch; Madam's rate has fallen before, and falls again."""
+    recipe, run, usual, parameters, module, text = made("lns")
+    usual, path = usual | {"epochs": 3}, tmp_path / "run.npz"
+
+    def record(step, *_):
+        if step == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        network.train(recipe, DIGITS, save=path, record=record, **usual)
+    begin = network.checkpoint(recipe, DIGITS, resume=path, **usual)
+    assert begin.step % 3 and begin.logs
+    run = dataclasses.replace(run, epochs=3, checkpoint=begin, saved=True)
+    with alone():
+        simulation = Simulation(parameters, run, DIGITS, module, text, check="step", idle=0.1, busy=0.3)
+    expected = network.train(recipe, DIGITS, save=tmp_path / "whole.npz", **usual)
+    network.train(recipe, DIGITS, resume=path, save=path, source=simulation.codes, **usual,
+                  progress=lambda *_: simulation.advance())
+    found = simulation.finish()
+    assert (found.result.digest, found.result.state_digest) == (expected.digest, expected.state_digest)
+    assert found.result.history == expected.history
+    assert path.read_bytes() == (tmp_path / "whole.npz").read_bytes()
+
+
 @pytest.mark.parametrize("error, text", [
     ("a scale or", f"logs scale={CODE - 128} bound=5"), ("a scale or", f"logs scale={CODE + 128} bound=5"),
     ("a scale or", f"logs scale={CODE}"), ("a scale or", f"logs scale={CODE} bound=32768"),
