@@ -16,12 +16,12 @@ def prepare(options: Namespace) -> Callable[[], int]:
     output.check(("--json", options.json))
     require(0 < options.clock <= 10000, "clock", options.clock, "a number of MHz above 0, at most 10000")
     recipe, data, usual = run_of(options)
-    parameters, run = core_of(options, recipe, data, usual)
-    return lambda: _plan(options, parameters, run)
+    parameters, run, program = core_of(options, recipe, data, usual)
+    return lambda: _plan(options, parameters, run, program)
 
 
-def _plan(options: Namespace, parameters: core.TrainerParameters, run: core.Run) -> int:
-    found = core.plan(parameters, run, options.parts, options.blocks)
+def _plan(options: Namespace, parameters: core.TrainerParameters, run: core.Run, program: core.Program | None) -> int:
+    found = core.plan(parameters, run, options.parts, options.blocks, program)
     step, seconds = found.step, found.seconds(options.clock)
     output.write_json(options.json, {
         "recipe": run.recipe.name, "data": options.data, "seed": run.seed, "batch": run.batch,

@@ -42,11 +42,12 @@ class Rtl:
         require(options.check is None or options.check in CHECKS, "--check", options.check, ", ".join(CHECKS))
         self.options, self.recipe, self.data, self.usual = options, recipe, data, usual
         begin = network.checkpoint(recipe, data, resume=options.resume, start=options.start, **usual)
-        self.parameters, self.run = core_of(options, recipe, data, usual, checkpoint=begin,
-                                            saved=options.save is not None)
-        self.settings = {"parts": options.parts, "blocks": options.blocks}
-        core.compiled(self.parameters, self.run, **self.settings)  # what does not fit is told before any work
-        self.settings |= {"check": options.check, "waves": options.waves, "window": window}
+        self.parameters, self.run, program = core_of(options, recipe, data, usual, checkpoint=begin,
+                                                     saved=options.save is not None)
+        # What does not fit is told before any work.
+        program = program or core.compiled(self.parameters, self.run, options.parts, options.blocks)
+        self.settings = {"parts": options.parts, "blocks": options.blocks, "program": program, "check": options.check,
+                         "waves": options.waves, "window": window}
         self.unit = catalog.find("trainer")
         self.unit.component(self.parameters)  # its own checks
         self.tools = runner.simulator()

@@ -44,10 +44,10 @@ def run_of(options: Namespace) -> tuple[recipes.Recipe, datasets.Dataset, dict[s
 
 
 def core_of(options: Namespace, recipe: recipes.Recipe, data: datasets.Dataset, usual: dict[str, Any], **others: Any
-            ) -> tuple[core.TrainerParameters, core.Run]:
+            ) -> tuple[core.TrainerParameters, core.Run, core.Program | None]:
     """Return a core just large enough for a run, but for what ``--core`` says, and the run in it: both checked.
 
-    `others` are fields of the Run.
+    `others` are fields of the Run. The program comes with them, where the core's room for it was found by it.
     """
     settled = {name: usual[name] for name in ("seed", "epochs", "batch", "lr", "momentum", "decay", "lr_drops")}
     run = core.Run(recipe.with_head(data.classes), network.check(data, **usual), len(data.train_x), len(data.test_x),
@@ -57,9 +57,10 @@ def core_of(options: Namespace, recipe: recipes.Recipe, data: datasets.Dataset, 
     core.require_runs(parameters, run)
     for name in ("parts", "blocks"):
         require_int(name, getattr(options, name), 1, 8)
+    program = None
     if "program" not in given:
         with suppress(ValueError):  # what does not fit is told by who needs it
             program = core.compiled(dataclasses.replace(parameters, program=MOST), run, options.parts, options.blocks)
             size = max(parameters.program, 1 << (len(program.instructions) - 1).bit_length())
             parameters = dataclasses.replace(parameters, program=size)
-    return parameters, run
+    return parameters, run, program

@@ -82,7 +82,7 @@ def run(options):
 def modelled(options):
     """Return the cycles that golden's model gives the training of a run; none where tensors choose their precisions."""
     options = parser().parse_args(["train", *USUAL, *options])
-    parameters, run = core_of(options, *run_of(options))
+    parameters, run, _ = core_of(options, *run_of(options))
     policies = vars(run.recipe.policies).values() if run.recipe.policies else ()
     if any(policy.describe()["policy"] == "adaptive" for policy in policies):
         return ""

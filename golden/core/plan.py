@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from .compiler import compiled
 from .layout import Layout, Run, require_runs
 from .parameters import TrainerParameters
+from .program import Program
 from .timing import Cycles, step_cycles
 
 __all__ = ["Plan", "plan"]
@@ -37,7 +38,8 @@ class Plan:
         return self.steps * self.step.cycles / mhz / 1e6 if self.step else None
 
 
-def plan(parameters: TrainerParameters, run: Run, parts: int = 1, blocks: int = 1) -> Plan:
+def plan(parameters: TrainerParameters, run: Run, parts: int = 1, blocks: int = 1, program: Program | None = None
+         ) -> Plan:
     """Return whether a run fits a core, and what a step takes there.
 
     Parameters
@@ -46,6 +48,8 @@ def plan(parameters: TrainerParameters, run: Run, parts: int = 1, blocks: int = 
     run : Run
     parts, blocks : int
         As for `compiled`.
+    program : Program, optional
+        What `compiled` returned for them.
 
     Raises
     ------
@@ -63,7 +67,8 @@ def plan(parameters: TrainerParameters, run: Run, parts: int = 1, blocks: int = 
     memories |= {name: (0, 0, rams[name]) for name in ("array", "program", "statistics") if name in rams}
     misfit, step = None, None
     try:
-        compiled(parameters, run, parts, blocks)
+        if program is None:
+            compiled(parameters, run, parts, blocks)
         step = step_cycles(parameters, run, parts, blocks)
     except ValueError as error:
         misfit = str(error)

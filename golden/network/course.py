@@ -114,7 +114,7 @@ class Course:
 
     def __init__(self, gemms: Gemms, state: State, rng: np.random.Generator, configured: dict,
                  save: str | os.PathLike | None = None, source: Source | None = None) -> None:
-        self.gemms, self.state, self._rng, self._configured, self._save = gemms, state, rng, configured, save
+        self.gemms, self.state, self._rng, self.configured, self._save = gemms, state, rng, configured, save
         self._source, self._written = source, cast(int | None, None)
         self.per_epoch = -(-configured["data"]["examples"]["train"] // configured["batch"])
         self.history: list[Epoch] = []
@@ -139,11 +139,11 @@ class Course:
 
     def _due(self, epoch: int, epochs: int) -> bool:
         """Return whether an epoch is measured in a run of so many."""
-        return epoch % self._configured["measure_every"] == 0 or epoch == epochs
+        return epoch % self.configured["measure_every"] == 0 or epoch == epochs
 
     def unmeasured(self, epoch: int) -> bool:
         """Return whether an epoch is still to be measured."""
-        return self._due(epoch, self._configured["epochs"]) and not (
+        return self._due(epoch, self.configured["epochs"]) and not (
             self.history and self.history[-1].epoch == epoch)
 
     @contextmanager
@@ -158,7 +158,7 @@ class Course:
             self.write()
             if self._written is None:
                 raise
-            done, steps = self._written, self._configured["epochs"] * self.per_epoch
+            done, steps = self._written, self.configured["epochs"] * self.per_epoch
             raise KeyboardInterrupt(f"interrupted after {done} of {steps} steps; resume from {self._save}") from None
 
     def note(self) -> None:
@@ -195,7 +195,7 @@ class Course:
         account = None
         if control:
             arrays["widths"], account = control.saved(self._noted["control"], run["step"])
-        write(self._save, {"configuration": self._configured, **run, "account": account}, arrays)
+        write(self._save, {"configuration": self.configured, **run, "account": account}, arrays)
         self._written = run["step"]
 
     @property
@@ -207,7 +207,7 @@ class Course:
         """Take the parameters and statistics of a saved run with the same layers and formats."""
         with reading(path) as saved:
             for name in ("layers", "formats"):
-                saved.require_same({name: self._configured[name]}, {name: saved.run["configuration"][name]})
+                saved.require_same({name: self.configured[name]}, {name: saved.run["configuration"][name]})
             self.state.restore({name: saved.field(name, field) for name, field in self.state.fields().items()
                                 if name.rpartition(".")[2] in GIVEN})
         self.given = digest(self.state.whole(), self.gemms.recipe.work)
@@ -242,13 +242,13 @@ class Course:
             # A number takes one step of PCG64, and an order takes a number for each example.
             generator = self._rng.bit_generator
             assert isinstance(generator, np.random.PCG64), "it is default_rng's"
-            generator.advance(done * self._configured["data"]["examples"]["train"])
+            generator.advance(done * self.configured["data"]["examples"]["train"])
             self._generator = generator.state
             saved.require(saved.run["generator"] == self._generator, "generator")
 
     def _require_configuration(self, saved: Reader) -> int:
         """Refuse another configuration; return the epochs of the saved one."""
-        mine, theirs = dict(self._configured), dict(saved.run["configuration"])
+        mine, theirs = dict(self.configured), dict(saved.run["configuration"])
         wanted, epochs = mine.pop("epochs"), theirs.pop("epochs")
         if theirs["data"]["sha256"] == mine["data"]["sha256"]:
             theirs["data"]["name"] = mine["data"]["name"]  # the same data may lie in another folder
@@ -261,7 +261,7 @@ class Course:
 
     def _position(self, saved: Reader, epochs: int) -> tuple[int, list[int]]:
         """Return the steps of a saved run of so many epochs, and the epochs that were measured."""
-        wanted = self._configured["epochs"]
+        wanted = self.configured["epochs"]
         step = saved.require_int("step", saved.run["step"], 0, epochs * self.per_epoch)
         done, within = divmod(step, self.per_epoch)
         due = [epoch for epoch in range(1, done + 1) if self._due(epoch, epochs)]

@@ -170,12 +170,11 @@ def train(recipe: Recipe, dataset: Dataset, *, seed: int = 1, epochs: int = 20, 
     OSError
         A file cannot be read or written.
     """
-    lr = dataset.lr if lr is None else lr
     layers, course = begin(recipe, dataset, seed=seed, epochs=epochs, lr=lr, batch=batch, model=model, hidden=hidden,
                            batch_norm=batch_norm, momentum=momentum, decay=decay, lr_drops=lr_drops,
                            measure_every=measure_every, record=record, save=save, resume=resume, start=start,
                            source=source)
-    gemms, state, recipe = course.gemms, course.state, course.gemms.recipe
+    gemms, state, recipe, lr = course.gemms, course.state, course.gemms.recipe, course.configured["lr"]
     control, count, steps = gemms.control, len(dataset.train_x), epochs * course.per_epoch
     # The result tells of divergence; NumPy's warnings would repeat it.
     with np.errstate(all="ignore"), course.saving():

@@ -69,6 +69,8 @@ class Simulation:
         The trainer's module, and its Verilog.
     parts, blocks : int
         As for `compiled`.
+    program : Program, optional
+        What `compiled` returned for them.
     check : str, optional
         One of `CHECKS`: memories are compared with golden's after each step, or after each instruction of a unit.
     **settings
@@ -92,9 +94,10 @@ class Simulation:
     """
 
     def __init__(self, parameters: TrainerParameters, run: Run, data: Dataset, name: str, text: str, *,
-                 parts: int = 1, blocks: int = 1, check: str | None = None, **settings: Any) -> None:
+                 parts: int = 1, blocks: int = 1, program: core.Program | None = None, check: str | None = None,
+                 **settings: Any) -> None:
         self.parameters = parameters
-        self.program = core.compiled(parameters, run, parts, blocks)
+        self.program = program or core.compiled(parameters, run, parts, blocks)
         if check is not None:
             self.program = observed(self.program, check)
             count = len(self.program.instructions)
