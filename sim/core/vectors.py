@@ -1,5 +1,6 @@
 """Test vectors of the trainer: programs with what they read, one behind the other."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -178,7 +179,10 @@ def _begin(maker: _Maker) -> None:
     number("scale", p.work.encode(2.0 ** -rng.integers(0, 7) * rng.uniform(1, 2)))
     number("method", METHODS.index(p.updates[rng.integers(len(p.updates))]))
     for register, most in (("rate", 1), ("momentum", 1), ("decay", 0.1)):
-        number(register, rate_code(p.stored, float(rng.choice([0, rng.uniform(0, most)]))))
+        rate = float(rng.choice([0, rng.uniform(0, most)]))
+        if rate and p.rates == "powers":
+            rate = 2.0 ** math.floor(math.log2(rate))
+        number(register, rate_code(p.stored, rate))
     if p.madam:
         number("shift", rng.integers(0, 8))
         number("correction", -int(rng.integers(0, 1 << rng.integers(0, 16))) % (1 << 32))
