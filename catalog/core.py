@@ -11,7 +11,8 @@ __all__ = ["DIGITS", "ENTRIES"]
 BF16 = {"work": "bf16", "accumulator": "bf16"}
 # Large enough for digits, 64-32-10, in batches of 32; and the smaller core of those, for an ECP5-25F.
 DIGITS = BF16 | {"activations": 5632, "errors": 1536, "weights": 3072, "labels": 512}
-NARROW = DIGITS | {"rows": 2, "columns": 2, "converters": 1, "merged": True, "adders": 2, "stream": 2}
+NARROW = DIGITS | {"rows": 2, "columns": 2, "converters": 1, "merged": True, "adders": 2, "stream": 2,
+                   "decays": False}
 
 ENTRIES = (
     Unit(

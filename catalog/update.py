@@ -16,7 +16,9 @@ ENTRIES = (
         corners=({"format": {"type": "Float", "exponent": 2, "mantissa": 2}, "grow": True, "random_bits": 1},
                  {"format": "fp8-e5m2", "schedule": "shared", "grow": True, "rates": "powers"},
                  {"format": "fp8-e5m2", "random_bits": 3, "compensated": False},
-                 {"format": "fp8-e5m2", "schedule": "shared", "rates": "powers", "compensated": False}),
+                 {"format": "fp8-e5m2", "schedule": "shared", "rates": "powers", "compensated": False},
+                 {"format": "fp8-e5m2", "grow": True, "decays": False},
+                 {"format": "fp8-e5m2", "schedule": "shared", "compensated": False, "decays": False}),
         shown=({}, {"schedule": "shared"}),
     ),
 )

@@ -62,7 +62,8 @@ ROWS = {
 CORES = {
     "2 x 2, one converter, one memory, for 64-32-10": (NARROW, "25k"),
     "4 x 4, two converters, 4 stochastic lanes, for 784-32-10": (
-        DIGITS | {"lanes": 4, "updates": ["stochastic"], "activations": 65536, "weights": 32768}, "85k"),
+        DIGITS | {"lanes": 4, "updates": ["stochastic"], "decays": False, "activations": 65536, "weights": 32768},
+        "85k"),
 }
 TOLD = ("label", "epochs", "test", "steps", "cycles", "model", "utilisation", "evaluation", "digest",
         "identical")

@@ -46,6 +46,8 @@ class SGDParameters(Parameters):
     compensated : bool
         Whether the unit has the methods with a compensation: three additions more. Without it neither payload has a
         compensation, and the unit cannot grow.
+    decays : bool
+        Whether weights decay: one product and one addition more. Without it the payload has no decay, which is 0.
     """
 
     format: Float = PRESETS["bf16"]
@@ -56,6 +58,7 @@ class SGDParameters(Parameters):
     seed: int = 1
     multiplier: str = "dsp"
     compensated: bool = True
+    decays: bool = True
 
     def __post_init__(self) -> None:
         fmt = self.format
@@ -70,6 +73,7 @@ class SGDParameters(Parameters):
         require(self.multiplier in floating.MULTIPLIERS, "multiplier", self.multiplier,
                 ", ".join(floating.MULTIPLIERS))
         require(type(self.compensated) is bool, "compensated", self.compensated, "true, false")
+        require(type(self.decays) is bool, "decays", self.decays, "true, false")
         require(self.compensated or not self.grow, "grow", self.grow, "false, because compensated is false")
 
     @property
@@ -267,7 +271,7 @@ def updates(parameters: SGDParameters, weights: np.ndarray, velocities: np.ndarr
     method : array of int, shape (n,)
         Indices into `METHODS`, of `method_bits` bits. With `compensated` and without `grow`, 3 counts as 2.
     lr, momentum, decay : array of int, shape (n,)
-        Codes of `rate_bits` bits; see `SGDParameters.rate`.
+        Codes of `rate_bits` bits; see `SGDParameters.rate`. Without `decays` the decay means nothing.
     draws : int
         Random words drawn before. Each stochastic update draws a word.
     random : array of int, shape (n,), optional
@@ -284,6 +288,8 @@ def updates(parameters: SGDParameters, weights: np.ndarray, velocities: np.ndarr
     fmt = parameters.format
     arrays = [np.asarray(each).astype(np.int64) for each in (weights, velocities, compensations, gradients)]
     rates = [np.asarray(each).astype(np.int64) << parameters.rate_shift for each in (lr, momentum, decay)]
+    if not parameters.decays:
+        rates[2] = np.zeros_like(rates[1])
     method, codes = np.asarray(method), range(1 << parameters.method_bits)
     require(bool(np.isin(method, codes).all()), "method", method, f"codes from 0 to {codes[-1]}")
     method = np.minimum(method, len(parameters.methods) - 1)

@@ -43,7 +43,8 @@ class SGDUpdate(StreamUnit):
     i : In(stream)
         ``weight``, ``velocity``, ``compensation``, ``gradient`` (codes); ``method``: 0 plain, 1 stochastic, 2 Kahan,
         3 grow (in a unit that cannot, Kahan); ``lr``, ``momentum``, ``decay`` (see `SGDParameters.rate`). If not
-        `SGDParameters.compensated`, there is no ``compensation``, and ``method`` has one bit.
+        `SGDParameters.compensated`, there is no ``compensation``, and ``method`` has one bit; without
+        `SGDParameters.decays`, there is no ``decay``.
     o : Out(stream)
         ``weight``, ``velocity``; if compensated, ``compensation``: zero for the methods that have none.
     invalid, overflow : Out(1)
@@ -71,8 +72,8 @@ class SGDUpdate(StreamUnit):
         width, rate = parameters.format.width, parameters.rate_bits
         numbers = dict.fromkeys(self._results, width)
         words: dict[str, Any] = {"words": In(parameters.random_bits)} if addressed else {}
-        super().__init__({**numbers, "gradient": width, "method": parameters.method_bits, "lr": rate, "momentum": rate,
-                          "decay": rate}, numbers, **words)
+        super().__init__({**numbers, "gradient": width, "method": parameters.method_bits,
+                          **dict.fromkeys(self._rates, rate)}, numbers, **words)
 
     @property
     def _results(self) -> tuple[str, ...]:
@@ -80,9 +81,13 @@ class SGDUpdate(StreamUnit):
         return ("weight", "velocity", "compensation")[:3 if self.parameters.compensated else 2]
 
     @property
+    def _rates(self) -> tuple[str, ...]:
+        return ("lr", "momentum", "decay")[:3 if self.parameters.decays else 2]
+
+    @property
     def _additions(self) -> int:
         """Additions of the longest method."""
-        return (9 if self.parameters.grow else 6) if self.parameters.compensated else 3
+        return ((9 if self.parameters.grow else 6) if self.parameters.compensated else 3) - (not self.parameters.decays)
 
     @property
     def words_behind(self) -> int:
@@ -100,7 +105,7 @@ class SGDUpdate(StreamUnit):
         if self.parameters.schedule == "pipelined":
             return 1
         # A cycle before each operation, in which its operands are chosen; one in which the result is handed over.
-        return 3 * (1 + SCALER) + self._additions * (1 + ADDER) + 1
+        return len(self._rates) * (1 + SCALER) + self._additions * (1 + ADDER) + 1
 
     @property
     def text(self) -> str:
@@ -173,15 +178,16 @@ class SGDUpdate(StreamUnit):
             return SimpleNamespace(**{name: value for name, value in vars(now).items() if name not in names})
 
         now = SimpleNamespace(valid=self.i.valid, **{name: payload[name] for name in (
-            *self._results, "gradient", "method", "lr", "momentum", "decay")})
+            *self._results, "gradient", "method", *self._rates)})
         if parameters.compensated:
             # What the methods without a compensation have instead: +0, which changes nothing when it is subtracted.
             now.compensation = now.compensation & now.method[1].replicate(width)
-        decayed = product("decay", now.weight, now.decay, 1)
-        now = wait("product", without(now, "decay", "momentum", "velocity"), SCALER,
-                   decayed=decayed, kept=product("momentum", now.velocity, now.momentum))
-        now = wait("gradient", without(now, "gradient", "decayed"), ADDER,
-                   gradient=sum_("gradient", now.gradient, now.decayed))
+        products = {"decayed": product("decay", now.weight, now.decay, 1)} if parameters.decays else {}
+        products["kept"] = product("momentum", now.velocity, now.momentum)
+        now = wait("product", without(now, "decay", "momentum", "velocity"), SCALER, **products)
+        if parameters.decays:
+            now = wait("gradient", without(now, "gradient", "decayed"), ADDER,
+                       gradient=sum_("gradient", now.gradient, now.decayed))
         now = wait("velocity", without(now, "gradient", "kept"), ADDER,
                    velocity=sum_("velocity", now.kept, now.gradient))
         now = wait("change", without(now, "lr"), SCALER, change=product("change", now.velocity, now.lr))
@@ -232,7 +238,7 @@ class SGDUpdate(StreamUnit):
         # The operations in order. In their first cycle the operands are chosen; then the unit moves until it has the
         # result, which so is there in the next one's first cycle. The transfer is accepted at the end: its payload is
         # there all the time. `sum_` and `product` are the latest results of both units.
-        names = ["decay", "gradient", "momentum", "velocity", "change"]
+        names = [*(["decay", "gradient"] if parameters.decays else []), "momentum", "velocity", "change"]
         names += ["first", "moved", "lost"] if parameters.grow else []
         names += ["corrected", "weight", "step", "compensation", "end"] if parameters.compensated else ["weight", "end"]
         at = {name: index for index, name in enumerate(names)}
@@ -281,7 +287,7 @@ class SGDUpdate(StreamUnit):
         # either changes its sign. The product with the learning rate is what is taken off.
         additions = {
             "gradient": (0, "gradient", 0, 0),
-            "velocity": (1, "product", 0, 0),
+            "velocity": (1, "product", 0, 0) if parameters.decays else (0, "gradient", 0, 0),
             "first": (0, "weight", 1, 0),
             "moved": (1, "weight", 0, 1),
             "lost": (1, "product", 1, 1),
@@ -295,7 +301,8 @@ class SGDUpdate(StreamUnit):
         if parameters.compensated:
             seconds |= {"compensation": payload.compensation, "added": added, "first": first}
         factors = {"decay": payload.weight, "momentum": payload.velocity, "change": sum_}
-        rates = {"decay": payload.decay, "momentum": payload.momentum, "change": payload.lr}
+        factors = {name: number for name, number in factors.items() if name in at}
+        rates = {name: payload["lr" if name == "change" else name] for name in factors}
 
         def by_place(values: dict[str, Any], shape: Any = 1) -> Value:
             """Return what belongs to the place; what happens at the others does not matter."""
@@ -313,7 +320,8 @@ class SGDUpdate(StreamUnit):
             m.d.sync += [
                 a.eq(flipped(first_operand, flip)), b.eq(flipped(second_operand, flip_second)),
                 number.eq(by_place(factors, width)), rate.eq(by_place(rates, parameters.rate_bits)),
-                nearest.eq((place != at["weight"]) | (payload.method != STOCHASTIC)), neutral.eq(place == at["decay"]),
+                nearest.eq((place != at["weight"]) | (payload.method != STOCHASTIC)),
+                neutral.eq(place == at["decay"] if parameters.decays else 0),
             ]
             with m.Switch(place):
                 for name, kept in (("change", self.o.payload.velocity), ("moved", first), ("weight", added),

@@ -84,7 +84,7 @@ def update_vectors(parameters, weights, velocities, compensations, gradients, me
                                                decay)
     results = ("weight", "velocity", "compensation")[:3 if p.compensated else 2]
     codes = dict(zip(results, (weights, velocities, compensations))) | {"gradient": gradients}
-    rates = {"lr": lr, "momentum": momentum, "decay": decay}
+    rates = {"lr": lr, "momentum": momentum} | ({"decay": decay} if p.decays else {})
     inputs = pack(*((each, width) for each in codes.values()), (method, p.method_bits),
                   *((each, p.rate_bits) for each in rates.values()))
 

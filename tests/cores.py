@@ -63,7 +63,7 @@ def require_golden(model, vectors):
 # Each takes a minute to build.
 SIZES = {"activations": 12288, "errors": 6400, "weights": 5120, "labels": 256}
 CORES = {
-    "merged": {"rows": 2, "columns": 2, "converters": 1, "merged": True, "buffer": 2048},
+    "merged": {"rows": 2, "columns": 2, "converters": 1, "merged": True, "buffer": 2048, "decays": False},
     "lanes": {"rows": 2, "columns": 3, "converters": 2, "lanes": 4, "buffer": 256, "program": 1024, "windows": True,
               "updates": ("plain", "stochastic", "kahan"), "head": 4, "classes": 40, "error_rounding": "stochastic",
               "logits": PRESETS["fp16"], "policies": ("constant", "cyclic", "adaptive")},

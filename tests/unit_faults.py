@@ -34,6 +34,7 @@ MADAM_WIDE = (*MADAM, "--set", "gradient=fp16", "--set", "second_bias=48")  # se
 SGD = ("sgd-update", "--set", "format=fp8-e5m2", "--set", "rates=powers")
 SGD_SHARED = ("sgd-update", "--set", "format=fp8-e5m2", "--set", "schedule=shared", "--set", "grow=true")
 SGD_BARE = (*SGD, "--set", "compensated=false")
+SGD_STEADY = ("sgd-update", "--set", "format=fp8-e5m2", "--set", "schedule=shared", "--set", "decays=false")
 SGD_BARE_SHARED = (*SGD_BARE, "--set", "schedule=shared")
 SGD_GROW = (*SGD, "--set", "grow=true")
 SGD_PRODUCTS = ("sgd-update", "--set", "format=fp8-e5m2")
@@ -293,6 +294,8 @@ UNIT_FAULTS = {
         "fill=C(0, 1), sticky=low)", "fill=C(0, 1), sticky=C(0, 1))", SGD_PRODUCTS),
     "sgd: a rate of zero times Inf is no NaN": (
         "nan=(a.nan | (a.infinite & zero)) & ~neutral)", "nan=a.nan & ~neutral)", SGD),
+    "sgd: a gradient that nothing decays is lost": (
+        '(0, "gradient", 0, 0),\n            "first"', '(0, "product", 0, 0),\n            "first"', SGD_STEADY),
     "sgd: plain updates are compensated": (
         "now.compensation & now.method[1].replicate(width)", "now.compensation", SGD),
     "sgd: plain updates keep a compensation": (
@@ -361,7 +364,11 @@ UNIT_FAULTS = {
         "self.wants.eq(busy & (Mux(gone_on, room_on, room) | ~begins))",
         "self.wants.eq(busy)", ARRAY),
     "array: a tile begins before its columns are there": (
-        "(b.there > b.tile)", "(b.there != 0)", ARRAY),
+        "b.enough.eq(come[1] > b.tile),", "b.enough.eq(come[1] != 0),", ARRAY),
+    "array: a row that is the last one but one ends its operand": (
+        "following.over.eq(now.left <= 2 * lanes)", "following.over.eq(now.left <= 3 * lanes)", ARRAY),
+    "array: what the cells do not take in time is lost": (
+        "kept.eq(~goes & (kept | comes))", "kept.eq(~goes & comes)", ARRAY),
     "array: a write turns the vector that is being read": (
         "~Mux(payload.multiply, blocked, paths[0].reading)", "~(payload.multiply & blocked)", ARRAY),
     "array: every part of a product starts from +0": (
@@ -371,7 +378,7 @@ UNIT_FAULTS = {
     "array: room for a row of lanes is that of the one before": (
         "Mux(gone_on, room_on, room)", "room", ARRAY),
     "array: rows and columns have the same random words": (
-        "converter = system.converter(side)", "converter = system.converter(0)", ARRAY),
+        "walker.use.eq(product.use ^ side)", "walker.use.eq(product.use)", ARRAY),
     "array: a lone converter takes all rows first": (
         "return ~rows.idle & (~rows.begun | columns.idle)", "return ~rows.idle", ARRAY_SINGLE),
     "int8 converter: a tie is rounded up": (

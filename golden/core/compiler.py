@@ -262,7 +262,8 @@ class _Compiler(Builder):
         self.set("method", METHODS.index(recipe.kept.update))
         self.set("rate", self.rate(0))
         self.set("momentum", rate_code(self.p.stored, float(run.momentum), "momentum"))
-        self.set("decay", rate_code(self.p.stored, float(run.decay), "decay"))
+        if self.p.decays:
+            self.set("decay", rate_code(self.p.stored, float(run.decay), "decay"))
         self.modes()
         self.madam()
         self.define()

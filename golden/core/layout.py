@@ -126,6 +126,7 @@ def require_runs(parameters: TrainerParameters, run: Run) -> None:
         value = getattr(run, name)
         require(rate_code(p.stored, float(value), name) & ((1 << p.stored.mantissa) - 1) == 0, name, value,
                 "0 or a power of two, because the core's rates are powers")
+    require(p.decays or run.decay == 0, "decay", run.decay, "0, because the core's decays is false")
     for kind, policy in vars(recipe.policies).items() if recipe.policies else ():
         named = policy.describe()["policy"]
         require(named in p.policies, f"precision of {kind}", named,
@@ -170,7 +171,7 @@ def trainer_of(run: Run, **settings: Any) -> TrainerParameters:
         "logits": None if head.format == recipe.work else head.format, "parameters": recipe.kept.format,
         "madam": recipe.stored and recipe.stored.madam,
         "policies": tuple(dict.fromkeys(["constant", *policies])),
-        "updates": (recipe.kept.update,), "update_bits": recipe.kept.random_bits,
+        "updates": (recipe.kept.update,), "update_bits": recipe.kept.random_bits, "decays": run.decay != 0,
         "windows": any(isinstance(layer, Convolution) for layer in run.layers),
     }
     if "adaptive" in policies:

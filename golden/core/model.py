@@ -251,6 +251,7 @@ class Core:
         method, fmt = METHODS[registers["method"]], p.stored
         for name in ("rate", "momentum", "decay") if p.rates == "powers" else ():
             require(registers[name] & ((1 << fmt.mantissa) - 1) == 0, name, registers[name], "0 or a power of two")
+        require(p.decays or registers["decay"] == 0, "decay", registers["decay"], "0, because decays is false")
         require(view.memory == "W", "memory of parameters", view.memory, "W")
         require(method in p.updates, "method", method, ", ".join(p.updates))
         random, rounding = None, NEAREST

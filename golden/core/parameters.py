@@ -62,6 +62,8 @@ class TrainerParameters(SystemParameters):
     rates : str
         Of the lanes: float, or powers. With powers learning rate, momentum and decay are 0 or powers of two, and no
         lane multiplies.
+    decays : bool
+        Whether weights decay. Without it a lane has a product and an addition less.
     update_bits : int
         Random bits of the stochastic update.
     madam : MadamParameters, optional
@@ -105,6 +107,7 @@ class TrainerParameters(SystemParameters):
     parameters: Float = None  # type: ignore[assignment]  # None is the work format
     updates: tuple[str, ...] = ("plain", "stochastic")
     rates: str = "float"
+    decays: bool = True
     update_bits: int = 8
     madam: MadamParameters | None = None
     lanes: int = 1
@@ -152,6 +155,7 @@ class TrainerParameters(SystemParameters):
                 all(each in METHODS for each in self.updates), "updates", self.updates,
                 f"some of {', '.join(METHODS)}")
         require(self.rates in RATES, "rates", self.rates, ", ".join(RATES))
+        require(type(self.decays) is bool, "decays", self.decays, "true, false")
         require_int("update_bits", self.update_bits, 1, 16)
         for name in ("lanes", "adders"):
             value = getattr(self, name)

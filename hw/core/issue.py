@@ -63,7 +63,7 @@ def unit_of(operation: str) -> int:
 def issue_layout(geometry: Geometry) -> data.StructLayout:
     """Return the layout of what a unit is given."""
     p = geometry.parameters
-    place, rate = place_layout(geometry), geometry.rate_bits
+    place = place_layout(geometry)
     part = data.StructLayout({"vector": VECTOR, "pitch": VECTOR})
     return data.StructLayout({
         **dict.fromkeys(SLOTS, place), **dict.fromkeys(FLAGS, 1),
@@ -74,7 +74,6 @@ def issue_layout(geometry: Geometry) -> data.StructLayout:
         "use": USE, "plane": FIELDS["plane"][0],
         "a_mode": mode_layout(p.system), "b_mode": mode_layout(p.system), "a_part": part, "b_part": part,
         "to_part": data.StructLayout({"vector": VECTOR, "pitch": VECTOR, "lane": FIELDS["lane"][0]}),
-        "key": 64, "rate": rate, "momentum": rate, "decay": rate, "method": range(len(METHODS)),
-        **madam_layout(geometry),
+        "key": 64, **geometry.rates, "method": range(len(METHODS)), **madam_layout(geometry),
         "scale": geometry.bits, "step": FIELDS["value"][0], "number": size_of(p.program),
     })

@@ -50,8 +50,8 @@ class Geometry:
         Of an update lane: with a compensation, or able to grow, where a method of the core needs it.
     madam : MadamParameters, optional
         Of an update lane of logarithmic weights: gradients are in the work format.
-    rate_bits : int
-        Of a rate.
+    rates : dict of str to int
+        What parameters are moved by, beside a method, with its bits.
     memories : dict of str to (str, int)
         Of X, D and W: the memory that has it, and the first of its blocks there.
     depths : dict of str to int
@@ -112,16 +112,17 @@ class Geometry:
     def sgd(self) -> SGDParameters:
         p = self.parameters
         return SGDParameters(p.stored, grow="grow" in p.updates, rates=p.rates, random_bits=p.update_bits,
-                             compensated=p.planes > 1)
+                             compensated=p.planes > 1, decays=p.decays)
+
+    @property
+    def rates(self) -> dict[str, int]:
+        names = ("rate", "momentum", "decay") if self.parameters.decays else ("rate", "momentum")
+        return dict.fromkeys(names, self.sgd.rate_bits)
 
     @property
     def madam(self) -> MadamParameters | None:
         p = self.parameters
         return p.madam and replace(p.madam, gradient=p.work, lanes=1)
-
-    @property
-    def rate_bits(self) -> int:
-        return self.sgd.rate_bits
 
     @property
     def memories(self) -> dict[str, tuple[str, int]]:

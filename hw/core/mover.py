@@ -25,9 +25,7 @@ STATE = ("velocity", "compensation")  # what M has of a parameter that SGD moves
 
 def rates_layout(geometry: Geometry) -> data.StructLayout:
     """Return the layout of what does not change while parameters are moved."""
-    rate = geometry.rate_bits
-    return data.StructLayout({"rate": rate, "momentum": rate, "decay": rate, "method": range(len(METHODS)), "key": 64,
-                              **madam_layout(geometry)})
+    return data.StructLayout({**geometry.rates, "method": range(len(METHODS)), "key": 64, **madam_layout(geometry)})
 
 
 class Mover(wiring.Component):
@@ -171,8 +169,10 @@ class Mover(wiring.Component):
         m.d.comb += [
             unit.i.valid.eq(valid), unit.o.ready.eq(1), given.weight.eq(weight), given.gradient.eq(gradient),
             given.method.eq(rates.method), unit.words.eq(words), given.lr.eq(rates.rate),
-            given.momentum.eq(rates.momentum), given.decay.eq(Mux(bias, 0, rates.decay)),
+            given.momentum.eq(rates.momentum),
         ]
+        if self.geometry.parameters.decays:
+            m.d.comb += given.decay.eq(Mux(bias, 0, rates.decay))
 
     def _update(self, m: Module, group: SimpleNamespace) -> tuple[int, Value]:
         """Build the lanes. Return the cycles from a group to its writing, and whether biases are being written."""

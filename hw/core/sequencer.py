@@ -28,7 +28,6 @@ HALT, SYNC = ("halt",), ("sync",)
 WRITES, LOOPING, TOKENS = ("set", "step", "mode", "part"), ("loop", "end"), ("signal", "wait")
 LOOPS = 3
 CLEARED = 7  # bits of an index that clears what a program begins with
-RATES = ("rate", "momentum", "decay")
 MADAM = ("shift", "correction")
 VALUE = FIELDS["value"][0]
 OPERATION, TOKENLESS, LOOPED, LONG, RATE, STRAY, BEYOND = map(error_of, (
@@ -118,7 +117,7 @@ class Sequencer(wiring.Component):
         s = SimpleNamespace(m=m, word=word, at=at, failed=failed)
         s.operands, s.precisions, s.counter = operands, precisions, Signal(name="counter")
         s.registers = {name: Signal(shape, name=name) for name, shape in (
-            *((name, VALUE) for name in ("seed", *COUNTERS)), *((name, g.rate_bits) for name in RATES),
+            *((name, VALUE) for name in ("seed", *COUNTERS)), *g.rates.items(),
             ("scale", g.bits), ("method", range(len(METHODS))),
             *((name, bits) for name, bits in madam_layout(g).items() if name in REGISTERS))}
         # Tokens that are there in the program's order.
@@ -139,7 +138,7 @@ class Sequencer(wiring.Component):
         fields = fields_of(word, "set")
         m.d.sync += sets.eq(s.sets)
         for name, register in s.registers.items():
-            given = fields["value"] >> g.sgd.rate_shift if name in RATES else fields["value"]
+            given = fields["value"] >> g.sgd.rate_shift if name in g.rates else fields["value"]
             with m.If(sets & (fields["register"] == REGISTERS.index(name)) & (
                     s.registers["training"] >= fields["since"])):
                 m.d.sync += register.eq(given)
@@ -154,9 +153,9 @@ class Sequencer(wiring.Component):
             operands.method.eq(s.registers["method"]), operands.clear.eq(self.clear), operands.index.eq(self.index),
             tensors.look.eq(operands.look), operands.looked.as_value().eq(tensors.looked.as_value()),
             *(issue[name].eq(operands.issue[name]) for name, _ in issue.shape()
-              if name not in (*RATES, *MADAM, "method", "scale", "step", "number")),
+              if name not in (*g.rates, *MADAM, "method", "scale", "step", "number")),
             issue.method.eq(s.registers["method"]), issue.step.eq(s.registers["training"]), issue.number.eq(at),
-            *(issue[name].eq(s.registers[name]) for name in (*RATES, "scale", *MADAM) if name in s.registers),
+            *(issue[name].eq(s.registers[name]) for name in (*g.rates, "scale", *MADAM) if name in s.registers),
         ]
 
         if precisions:
@@ -301,7 +300,7 @@ class Sequencer(wiring.Component):
                                 m.d.comb += s.operands.renew.eq(2 if name == "seed" else 1)
                             if name == "training" and s.precisions:
                                 m.d.comb += s.precisions.anew.eq(1)
-                            if name in RATES:
+                            if name in self.geometry.rates:
                                 mantissa, below = self.parameters.stored.mantissa, self.geometry.sgd.rate_shift
                                 normal = value[mantissa:below + len(registers[name])].any()
                                 fine = value[:mantissa].any()

@@ -178,7 +178,7 @@ def _begin(maker: _Maker) -> None:
     number("training", rng.integers(0, 1 << 32))
     number("scale", p.work.encode(2.0 ** -rng.integers(0, 7) * rng.uniform(1, 2)))
     number("method", METHODS.index(p.updates[rng.integers(len(p.updates))]))
-    for register, most in (("rate", 1), ("momentum", 1), ("decay", 0.1)):
+    for register, most in (("rate", 1), ("momentum", 1), *([("decay", 0.1)] if p.decays else [])):
         rate = float(rng.choice([0, rng.uniform(0, most)]))
         if rate and p.rates == "powers":
             rate = 2.0 ** math.floor(math.log2(rate))

@@ -47,9 +47,11 @@ COVER = [
     {"format": "fp8-e5m2", "random_bits": 16},
     {"format": "fp8-e5m2", "random_bits": 3, "compensated": False},
     {"format": ieee(4, 2), "schedule": "shared", "seed": 9, "compensated": False},
-    {"format": "fp16", "rates": "powers", "compensated": False},
+    {"format": "fp16", "rates": "powers", "compensated": False, "decays": False},
     {"format": "bf16", "schedule": "shared", "rates": "powers", "multiplier": "lut", "compensated": False},
     {"format": "fp32", "compensated": False},
+    {"format": "bf16", "schedule": "shared", "grow": True, "decays": False},
+    {"format": "bf16", "decays": False},
     {"format": ieee(2, 2), "random_bits": 1, "compensated": False},
 ]
 SHARED, PIPELINED = COVER[1], COVER[2]
@@ -221,7 +223,7 @@ def with_words(parameters, count, seed, told=()):
     words = np.random.default_rng(seed).integers(0, 1 << parameters.random_bits, count)
     vectors = bench.update_vectors(parameters, *arrays)
     bits = 4 if parameters.compensated else 3
-    bits = bits * parameters.format.width + parameters.method_bits + 3 * parameters.rate_bits
+    bits = bits * parameters.format.width + parameters.method_bits + (2 + parameters.decays) * parameters.rate_bits
     *found, invalid, overflow = update.updates(parameters, *arrays, random=words)
     outputs = pack(*((each, parameters.format.width) for each in found[:3 if parameters.compensated else 2]))
     assert told or outputs != vectors.outputs  # those of counted words
@@ -255,7 +257,7 @@ def test_a_unit_whose_method_and_rates_are_held_does_without_registers_for_them(
     component, vectors = WithWords(parameters, told=told), with_words(parameters, 1500, 63, told)
     # The stream has other codes of them.
     shift = sum(parameters.format.width for name in FIELDS[:4] if name in component.unit.i.payload.shape().members)
-    others = (1 << parameters.method_bits + 3 * parameters.rate_bits) - 1 << shift
+    others = (1 << parameters.method_bits + (2 + parameters.decays) * parameters.rate_bits) - 1 << shift
     vectors.inputs = [each ^ others for each in vectors.inputs]
     for stalls in ({"idle": 0, "busy": 0}, {"idle": 0.3, "busy": 0.4, "seed": 64}):
         assert outcome_of(component, "with_words", vectors, **stalls).mismatches == 0

@@ -77,6 +77,7 @@ def update_latency(parameters: TrainerParameters, biases: bool = False) -> int:
     if parameters.madam and not biases:
         return MADAM
     additions = (9 if "grow" in parameters.updates else 6) if parameters.planes > 1 else 3
+    additions -= not parameters.decays
     return 2 * SCALER + additions * ADDER + 1
 
 
