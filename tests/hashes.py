@@ -2,7 +2,7 @@
 """Hashes of the Verilog of every unit's examples, and digests of short trainings.
 
 `make bytes` prints a line for each. tests/bytes.txt holds the lines that are expected: it changes on purpose alone.
-``python tests/hashes.py --write`` writes the lines of today to it; with names of units behind it, theirs alone.
+``python tests/hashes.py --write`` writes the lines of today to it; with units or ``train`` behind it, theirs alone.
 """
 
 import contextlib
@@ -73,15 +73,13 @@ def trainings():
         yield f"train {options} {json.loads(out.getvalue())['digest'][:16]}"
 
 
-def write(writes, *units):
-    """Print the lines of units and trainings, or write them to the file: of all, or of some `units` alone."""
-    found = {unit: [line(unit, parameters) for parameters in examples(unit)] for unit in units or catalog.UNITS}
-    if not units:
-        found["train"] = list(trainings())
-    blocks = {name: found.get(name, lines) for name, lines in kept_blocks().items()} if units and writes else {}
-    blocks |= found
-    text = "\n".join("\n".join([f"# {name}", *blocks[name]]) + "\n" for name in [*catalog.UNITS, "train"]
-                     if name in blocks)
+def write(writes, *names):
+    """Print the lines of units and trainings, or write them to the file: of all, or of some units, or of ``train``."""
+    every = [*catalog.UNITS, "train"]
+    blocks = kept_blocks() if writes else {}
+    for name in names or every:
+        blocks[name] = list(trainings()) if name == "train" else [line(name, each) for each in examples(name)]
+    text = "\n".join("\n".join([f"# {name}", *blocks[name]]) + "\n" for name in every if name in blocks)
     if writes:
         FILE.write_text(text)
     else:

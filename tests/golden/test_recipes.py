@@ -154,7 +154,7 @@ def test_recipes_are_frozen(name):
 
 
 @pytest.mark.parametrize(("name", "settings", "message"), [
-    ("fp64", {}, "recipe is 'fp64'; allowed: fp32, bfp, fp16, mx, lns-madam, fast, cpt, system"),
+    ("fp64", {}, f"recipe is 'fp64'; allowed: {', '.join(RECIPES)}"),
     ("fp32", {"group": 16}, "setting of recipe fp32 is 'group'; allowed: none"),
     ("bfp", {"mantisa": 4}, "setting of recipe bfp is 'mantisa'; allowed: group, mantissa, exponent, .*"),
     ("bfp", {"mantissa": 9}, "mantissa is 9; allowed: an integer from 2 to 8"),
