@@ -24,7 +24,8 @@ def run_of(options: Namespace) -> tuple[recipes.Recipe, datasets.Dataset, dict[s
     own = settings_of(options)
     recipe = recipes.make(named, **own)
     if options.work is not None:
-        recipe = recipes.work_in(recipe, value(options.work), "accumulator" in own)
+        # Of logarithmic numbers the accumulator has bits, and no format.
+        recipe = recipes.work_in(recipe, value(options.work), not isinstance(own.get("accumulator", 0), int))
     recipe = recipes.keep(recipe, parameters, options.update)
     hidden = numbers("hidden", options.hidden, int, "sizes such as 32 or 64,32")
     examples = numbers("examples", options.examples, int, "numbers such as 8000 or 8000,2000") or ()

@@ -263,6 +263,8 @@ def test_train_takes_the_settings_of_logarithmic_weights(capsys):
     assert (stored["format"], stored["rate"], stored["rate_drops"]) == ("lns16-update", 6, [0.25, 0.5])
     assert (sums["accumulator"], sums["lsb"]) == (16, 17) and data["overflow"] and not data["invalid"]
     assert "sums or weights saturated" in run(capsys, *arguments)[1]
+    narrow = json.loads(run(capsys, *arguments, "--work", "bf16", "--json", "-")[1])["formats"]["accumulator"]
+    assert (narrow["format"], narrow["accumulator"]) == ("bf16", 16)
 
 
 def test_train_keeps_parameters_in_the_format_and_by_the_update_that_are_asked_for(capsys):
