@@ -6,6 +6,7 @@ tensors, and vectors that are shorter than a block's row.
 """
 
 import dataclasses
+import re
 from functools import lru_cache
 
 import pytest
@@ -99,6 +100,19 @@ def test_a_saved_run_of_logarithmic_weights_goes_on(tmp_path):
     assert (found.result.digest, found.result.state_digest) == (expected.digest, expected.state_digest)
     assert found.result.history == expected.history
     assert path.read_bytes() == (tmp_path / "whole.npz").read_bytes()
+
+
+def test_neither_array_nor_lanes_multiply():
+    """Where rates are powers of two. A product with a power of two is a choice of bits."""
+    *_, text = made("lns of short vectors")
+    modules = {name.partition("__")[2] or name: body for name, body in re.findall(
+        r"(?ms)^module (\w+)\((.*?)^endmodule", text)}
+    multiplies = {name for name, body in modules.items() if "multiplier" in body or any(
+        not factor or int(factor, 16) & (int(factor, 16) - 1) for factor in re.findall(
+            r" \* (?:\d+'h([0-9a-f]+);|\w+)", body))}
+    parts = {name for name in modules if name.startswith(("mover", "products", "cell"))}
+    assert {"mover_bias", "mover_lane0", "products_path0_converter", "products_rows", "cell"} <= parts
+    assert not multiplies & parts and multiplies
 
 
 @pytest.mark.parametrize("error, text", [
