@@ -35,17 +35,18 @@ def versions(target: str, family: Target) -> dict[str, str]:
     return versions
 
 
-def run(tool: str, arguments: Sequence[str], work: Path, log: str) -> str:
+def run(tool: str, arguments: Sequence[str], work: Path, log: str, logs: bool = True) -> str:
     """Run a console script of this interpreter's environment in folder `work`; return the text of its log.
 
-    A RuntimeError ends with the path of the log.
+    A tool that `logs` is told to write its log. A RuntimeError ends with the path of the log.
     """
     path = shutil.which(tool, path=str(Path(sys.executable).parent)) or shutil.which(tool)
     if path is None:
         raise MissingExtra(f"synth needs the command {tool} beside {sys.executable} or on PATH")
     # The tool writes its log itself: once abc9 has run, nothing that Yosys prints arrives any more.
+    own = ["-q", "-l", log] if logs else []
     try:
-        done = subprocess.run([path, "-q", "-l", log, *arguments], cwd=work, stdout=subprocess.PIPE,
+        done = subprocess.run([path, *own, *arguments], cwd=work, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True, errors="replace", timeout=LIMIT,
                               env=unsteered())
     except subprocess.TimeoutExpired:
