@@ -1,9 +1,10 @@
 # Needs python3 (3.11 or newer), make, g++ and perl; everything else comes from PyPI into .venv.
 PYTHON ?= python3
 BIN = .venv/bin
+SMALL_RUN = --recipe bfp --work bf16 --update stochastic --examples 300,100 --epochs 2
 CORES := $(shell getconf _NPROCESSORS_ONLN)
 
-.PHONY: env demo test torch sweep bench bytes experiments lint clean
+.PHONY: env demo demo-board test torch sweep bench bytes experiments lint clean
 
 env: .venv/ready
 
@@ -19,9 +20,17 @@ env: .venv/ready
 
 # Trains in golden and in a generated core. Then simulates units, places and routes them, and writes build/report.html.
 demo: env
-	$(BIN)/narrowgauge train --recipe bfp --work bf16 --update stochastic --examples 300,100 --epochs 2 --verbose \
+	$(BIN)/narrowgauge train $(SMALL_RUN) --verbose \
 		--rtl --core rows=2 --core columns=2
 	$(BIN)/narrowgauge report --quick --output build
+
+# Trains in a simulated board: Verilator runs the device, and a host trains through its serial line.
+demo-board: env
+	$(BIN)/narrowgauge build --board simulated $(SMALL_RUN) -o build/board
+	@rm -f build/board/port
+	@set -e; $(BIN)/narrowgauge board build/board/board.json --port-file build/board/port & board=$$!; \
+		trap 'kill $$board' EXIT; while [ ! -s build/board/port ]; do kill -0 $$board; sleep 1; done; \
+		$(BIN)/narrowgauge train $(SMALL_RUN) --verbose --host $$(cat build/board/port) --board build/board/board.json
 
 test: lint
 	$(BIN)/python -m pytest -n $(CORES) -m "not sweep" --durations 15

@@ -6,11 +6,16 @@ from collections.abc import Callable
 
 from .. import catalog
 from ..base.checks import require
+from ..golden.core import TrainerParameters
+from ..golden.host import Configuration
 from ..hw import ports
+from ..hw.host.text import axi_text
 from . import output
 from .settings import settings_of
 
 __all__ = ["prepare"]
+
+LONGEST = 100  # characters of the unit's name in the device's
 
 
 def prepare(options: Namespace) -> Callable[[], None]:
@@ -19,6 +24,13 @@ def prepare(options: Namespace) -> Callable[[], None]:
     unit = catalog.find(options.unit)
     parameters = unit.configure(settings_of(options))
     output.warn(options, parameters)
+    if options.ports == "device":
+        require(unit.name == "trainer" and options.template is None and not options.slice, "--ports", "device",
+                "for the unit trainer alone, without --slice and --template")
+        assert isinstance(parameters, TrainerParameters)
+        configuration = Configuration(parameters)
+        name = f"{unit.module_name(parameters)[:LONGEST]}_axi_device"
+        return lambda: output.write(options.output, axi_text(configuration, name))
     require(options.ports in ports.STYLES, "--ports", options.ports, ", ".join(ports.STYLES))
     if options.template is not None:
         text = unit.template(parameters, options.template, options.ports, options.slice)

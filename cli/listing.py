@@ -11,6 +11,7 @@ from .. import catalog
 from ..base.checks import require
 from ..base.parameters import Parameters
 from ..golden import datasets, formats, mx, recipes, systems
+from ..synth.boards import BOARDS
 from ..synth.targets import TARGETS
 from . import output
 
@@ -57,12 +58,17 @@ def _targets() -> list[dict]:
             for name, target in TARGETS.items()]
 
 
+def _boards() -> list[dict]:
+    return [{"board": board.name, "summary": board.summary,
+             "settings": {"clock_mhz": board.mhz, "data": board.data, **board.core}} for board in BOARDS.values()]
+
+
 def _data() -> list[dict]:
     return [{"data": source.name, "summary": source.summary} for source in datasets.SOURCES]
 
 
 KINDS = {"units": _units, "recipes": _recipes, "formats": _formats, "systems": _systems, "targets": _targets,
-         "data": _data}
+         "boards": _boards, "data": _data}
 
 
 def prepare(options: argparse.Namespace) -> Callable[[], None]:

@@ -65,7 +65,8 @@ def parser() -> argparse.ArgumentParser:
     def add_ports(verb: argparse.ArgumentParser) -> None:
         verb.add_argument("--ports", metavar="STYLE", default="packed",
                           help="packed: each payload is one port; fields: each field of a payload is a port; axi: "
-                               "AXI4-Stream (default packed)")
+                               "AXI4-Stream; device, of the trainer alone: AXI4-Lite registers, and AXI4-Stream of "
+                               "packets (default packed)")
         verb.add_argument("--slice", action="store_true",
                           help="put a register slice before the unit: i_ready no longer depends on o_ready")
 
@@ -132,7 +133,7 @@ def parser() -> argparse.ArgumentParser:
                "Each has a summary, and most have parameters with their defaults.")
     verb.set_defaults(module="listing")
     verb.add_argument("kind", metavar="KIND", nargs="?", default="units",
-                      help="units, recipes, formats, systems (of numbers, for the array), targets or data "
+                      help="units, recipes, formats, systems (of numbers, for the array), targets, boards or data "
                            "(default units)")
     verb.add_argument("--json", metavar="FILE", nargs="?", const="-", help="as JSON (default: standard output)")
 
@@ -196,12 +197,52 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--window", metavar="FIRST,LAST",
                       help="cycles of the waveform (default: all, which takes much room)")
 
+    def add_host(verb: argparse.ArgumentParser) -> None:
+        verb.add_argument("--host", metavar="PORT",
+                          help="a board's serial port, such as /dev/ttyUSB0, or litex:HOST:PORT for a LiteX server")
+        verb.add_argument("--board", metavar="FILE", help="board.json, which `narrowgauge build` wrote; with --host")
+        verb.add_argument("--timeout", metavar="S", type=float,
+                          help="seconds to wait for a board's next byte (default 60); with --host")
+
+    add_host(verb)
+    verb = add("run", "measure the accuracy of saved weights",
+               "In golden's model of a core; with --rtl in simulated Verilog, with --host on a board.")
+    add_run(verb)
+    verb.add_argument("--start", metavar="FILE", required=True, help="a saved run, with its options")
+    verb.add_argument("--rtl", action="store_true", help="in the Verilog of a core, which is built and simulated")
+    add_core(verb)
+    add_host(verb)
+    add_json(verb)
+
+    verb = add("build", "make a bitstream for a board, and what its host needs",
+               "A core for the given run, just large enough but for what the board usually has, behind a serial "
+               "line.\n`narrowgauge list boards` shows the boards. Exit status 1 where the board is too small.")
+    verb.add_argument("--board", metavar="NAME", required=True, help="a name that `narrowgauge list boards` shows")
+    add_run(verb)
+    add_core(verb)
+    verb.add_argument("--clock", metavar="MHZ", type=float, help="the fastest clock to try (default: the board's)")
+    verb.add_argument("--seeds", metavar="N", type=_count, default=3,
+                      help="place-and-route seeds to try for a clock, at the most (default 3)")
+    verb.add_argument("--placer", metavar="NAME", help="another placer of nextpnr's: static, sa, or heap (default)")
+    verb.add_argument("-o", "--output", metavar="FOLDER", help="default build/BOARD")
+    add_json(verb)
+
+    verb = add("board", "simulate a board behind a pseudo terminal",
+               "Prints the terminal's path, and runs until it is interrupted. A host opens the path as a serial port.")
+    verb.add_argument("file", metavar="FILE", help="board.json, which `narrowgauge build` wrote")
+    verb.add_argument("--divisor", metavar="N", type=_count, default=4,
+                      help="clock cycles of a bit on the line: fewer than on the board, to be faster (default 4)")
+    verb.add_argument("--port-file", metavar="FILE", help="also write the path into a file")
+
     verb = add("plan", "tell whether a training run fits a core, and how fast it is there",
                "By golden's model of a core's cycles, in seconds; nothing is trained. Without --core the core is just "
                "large enough.\n\nExit status 1 where the run does not fit the core.")
     add_run(verb)
     add_core(verb)
-    verb.add_argument("--clock", metavar="MHZ", type=float, default=80.0, help="for the seconds (default 80)")
+    verb.add_argument("--clock", metavar="MHZ", type=float, help="for the seconds (default 80, or the board's)")
+    verb.add_argument("--board", metavar="NAME",
+                      help="a name that `narrowgauge list boards` shows: its usual core and clock, its block RAMs, and "
+                           "the time on its serial line")
     add_json(verb)
 
     verb = add("synth", "synthesise a unit, place and route it, and tell what it costs",

@@ -32,6 +32,8 @@ class Rtl:
         As `run_of` takes and returns them.
     """
 
+    KEY = "rtl"  # of the JSON's part
+
     def __init__(self, options: Namespace, recipe: recipes.Recipe, data: datasets.Dataset, usual: dict[str, Any]
                  ) -> None:
         output.check_waves(options.waves)
@@ -50,15 +52,13 @@ class Rtl:
                          "waves": options.waves, "window": window}
         self.unit = catalog.find("trainer")
         self.unit.component(self.parameters)  # its own checks
-        self.tools = runner.simulator()
+        self.told: dict[str, Any] = {"simulator": runner.simulator()}
         cache_folder("sim")
         self.alike, self.written = True, False
 
     def train(self) -> int:
         """Train, tell both digests, and return the exit status."""
-        output.progress("building the simulator")
-        self.simulation = Simulation(self.parameters, self.run, self.data, self.unit.module_name(self.parameters),
-                                     self.unit.verilog(self.parameters), **self.settings)
+        self.simulation = self._started()
         try:
             if self.options.program is not None:
                 output.write(self.options.program, self.simulation.program.text())
@@ -72,6 +72,12 @@ class Rtl:
         output.say(self.options, f"digest {self.found.digest} of the core")
         output.say(self.options, "identical" if self.alike else "different: --check step tells where it begins")
         return 0 if self.alike else 1
+
+    def _started(self) -> Simulation:
+        """Return the run in a core, before its first step."""
+        output.progress("building the simulator")
+        return Simulation(self.parameters, self.run, self.data, self.unit.module_name(self.parameters),
+                          self.unit.verilog(self.parameters), **self.settings)
 
     def _beside(self, row: network.Epoch) -> str:
         """Let the core train for an epoch, and return what its line tells."""
@@ -142,18 +148,21 @@ class Rtl:
             f"and {report['measuring_cycles']:,} cycles to measure accuracy",
             "busy: " + ", ".join(f"{unit} {share:.0%}" for unit, share in busy.items()) + "; the array's cells are "
             + " and ".join(f"{name} {share:.0%}" for name, share in waiting.items()) + " of the time",
-            f"simulated {simulated.model.cycles:,} cycles in {simulated.seconds:.3g} s",
+            self._cost(),
         ]
-        return {"rtl": {
+        return {self.KEY: {
             "core": p.to_json(), "parts": self.options.parts, "blocks": self.options.blocks,
             "check": self.options.check, "digest": found.digest, "state_digest": found.state_digest,
             "identical": self.alike, "steps": steps, "cycles": cycles, "macs": simulated.macs,
             "utilisation": None if math.isnan(utilisation) else utilisation, "busy": busy, **waiting,
             "evaluation": {"cycles": report["measuring_cycles"],
                            "accuracy": {"train": last.train_accuracy, "test": last.test_accuracy}},
-            "invalid": found.invalid, "overflow": found.overflow, "seconds": simulated.seconds,
-            "simulator": self.tools,
+            "invalid": found.invalid, "overflow": found.overflow, "seconds": simulated.seconds, **self.told,
         }}, lines
+
+    def _cost(self) -> str:
+        """Return a line on what the core's run took."""
+        return f"simulated {self.simulation.model.cycles:,} cycles in {self.simulation.seconds:.3g} s"
 
 
 def _share(utilisation: float) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from argparse import Namespace
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -11,7 +12,7 @@ from ..golden.softmax import SoftmaxParameters
 from . import output
 from .settings import numbers, settings, settings_of, value
 
-__all__ = ["core_of", "run_of"]
+__all__ = ["core_of", "run_in_core", "run_of"]
 
 MOST = 4096  # instructions that a core may have room for
 
@@ -44,16 +45,23 @@ def run_of(options: Namespace) -> tuple[recipes.Recipe, datasets.Dataset, dict[s
     return recipe, data, usual
 
 
-def core_of(options: Namespace, recipe: recipes.Recipe, data: datasets.Dataset, usual: dict[str, Any], **others: Any
+def run_in_core(recipe: recipes.Recipe, data: datasets.Dataset, usual: dict[str, Any], **others: Any) -> core.Run:
+    """Return the run of a core that `run_of` describes; `others` are fields of the Run."""
+    settled = {name: usual[name] for name in ("seed", "epochs", "batch", "lr", "momentum", "decay", "lr_drops")}
+    return core.Run(recipe.with_head(data.classes), network.check(data, **usual), len(data.train_x), len(data.test_x),
+                    **settled, **others)
+
+
+def core_of(options: Namespace, recipe: recipes.Recipe, data: datasets.Dataset, usual: dict[str, Any],
+            usually: Mapping[str, Any] | None = None, **others: Any
             ) -> tuple[core.TrainerParameters, core.Run, core.Program | None]:
     """Return a core just large enough for a run, but for what ``--core`` says, and the run in it: both checked.
 
-    `others` are fields of the Run. The program comes with them, where the core's room for it was found by it.
+    `usually` are parameters of the core that ``--core`` may still change. `others` are fields of the Run. The program
+    comes with them, where the core's room for it was found by it.
     """
-    settled = {name: usual[name] for name in ("seed", "epochs", "batch", "lr", "momentum", "decay", "lr_drops")}
-    run = core.Run(recipe.with_head(data.classes), network.check(data, **usual), len(data.train_x), len(data.test_x),
-                   **settled, **others)
-    own, given = core.trainer_of(run), settings(options.core, "--core")
+    run = run_in_core(recipe, data, usual, **others)
+    own, given = core.trainer_of(run), dict(usually or {}) | settings(options.core, "--core")
     parameters = core.TrainerParameters.from_json(own.to_json() | given)
     core.require_runs(parameters, run)
     for name in ("parts", "blocks"):

@@ -15,6 +15,9 @@ __all__ = ["prepare", "train"]
 
 ALONE = {"core": [], "parts": 1, "blocks": 1, "program": None, "check": None, "waves": None, "window": None}
 
+WITH_HOST = ("parts", "blocks", "program")
+HOST = ("board", "timeout")
+
 
 def prepare(options: Namespace) -> Callable[[], int | None]:
     """Check the options and return the work."""
@@ -24,9 +27,16 @@ def prepare(options: Namespace) -> Callable[[], int | None]:
         require(path is None or options.json in (None, "-") or not same(options.json, path), "--json", options.json,
                 f"another file than that of {option}")
     for option, given in ALONE.items():
-        require(options.rtl or not getattr(options, option) or getattr(options, option) == given, f"--{option}",
+        there = options.rtl or options.host and option in WITH_HOST
+        require(there or not getattr(options, option) or getattr(options, option) == given, f"--{option}",
                 getattr(options, option), "with --rtl")
+    for option in HOST:
+        require(options.host or not getattr(options, option), f"--{option}", getattr(options, option), "with --host")
+    require(not (options.host and options.rtl), "--host", options.host, "without --rtl")
     recipe, data, usual = run_of(options)
+    if options.host:
+        from .board import OnBoard  # it needs packages for serial ports
+        return OnBoard(options, recipe, data, usual).train
     if options.rtl:
         from .rtl import Rtl  # it needs packages for simulation
         return Rtl(options, recipe, data, usual).train

@@ -14,6 +14,7 @@ from narrowgauge import catalog, cli
 from narrowgauge.cli.listing import KINDS
 from narrowgauge.golden import datasets, formats, mx, network, recipes, systems
 from narrowgauge.synth import flow
+from narrowgauge.synth.boards import BOARDS
 from narrowgauge.synth.targets import TARGETS
 
 VERBS = ("list", "generate", "simulate", "vectors", "package", "train", "plan", "synth", "report")
@@ -47,7 +48,8 @@ def test_list_json_gives_defaults_that_configure_takes(capsys):
 
 REGISTERED = {
     "units": catalog.UNITS, "recipes": recipes.RECIPES, "formats": formats.PRESETS | mx.PRESETS,
-    "systems": systems.SYSTEMS, "targets": TARGETS, "data": [source.name for source in datasets.SOURCES],
+    "systems": systems.SYSTEMS, "targets": TARGETS, "boards": BOARDS,
+    "data": [source.name for source in datasets.SOURCES],
 }
 
 
@@ -121,7 +123,16 @@ def test_generate_replaces_a_file_only_by_a_whole_one(capsys, tmp_path):
 
 EXAMPLE = str(Path(__file__).parents[1] / "examples" / "digits.toml")
 REFUSALS = {
-    "unknown kind": (("list", "boards"), "KIND is 'boards'; allowed: units, recipes, formats, systems, targets, data"),
+    "unknown board": (("build", "--board", "de10"), "--board is 'de10'; allowed: ulx3s-25f, ulx3s-85f, orangecrab-25f"),
+    "board without its file": (("train", "--host", "/dev/ttyUSB0"), "--board is None; allowed: the file board.json "),
+    "board's file without a host": (("train", "--board", "board.json"),
+                                    "--board is 'board.json'; allowed: with --host"),
+    "board's file that is none": (("board", EXAMPLE), "digits.toml is no JSON; allowed: the file that "),
+    "line too fast": (("build", "--board", "simulated", "--work", "bf16", "--recipe", "bfp", "--core", "stream=1"),
+                      "stream is 1; allowed: 2, 4, in a device"),
+    "device of another unit": (("generate", "bfp-fmac", "--ports", "device"), "--ports is 'device'; allowed: for the "),
+    "unknown kind": (("list", "chips"),
+                     "KIND is 'chips'; allowed: units, recipes, formats, systems, targets, boards, data"),
     "unknown unit": (("generate", "bfp-fma"), "unit is 'bfp-fma'; allowed: array, bfp-converter, bfp-fmac, "),
     "unknown parameter": (("generate", "bfp-fmac", "--set", "lanes=4"), "parameter is 'lanes'; allowed: group, "),
     "value out of range": (("simulate", "bfp-fmac", "--set", "group=3"),

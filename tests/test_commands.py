@@ -12,8 +12,12 @@ import pytest
 from cores import alone
 from narrowgauge import cli
 from narrowgauge.cli.parser import EPILOG, parser
+from narrowgauge.cli.runs import core_of, run_of
 from narrowgauge.golden import systems
 from narrowgauge.golden.errors import MissingExtra
+from narrowgauge.golden.host import Configuration
+from narrowgauge.host import BoardFile
+from narrowgauge.synth.boards import BOARDS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
@@ -66,7 +70,14 @@ def test_command(command, tmp_path, monkeypatch, capsys, request):
     for option in {"--resume", "--start"}.intersection(words):
         # The file is that of an earlier command.
         at = words.index(option)
-        cli.prepare([*words[:at], *words[at + 2:], "--save", words[at + 1]])()
+        cli.prepare(["train", *words[1:at], *words[at + 2:], "--save", words[at + 1], *SHORT])()
+    for word in words:
+        if word.endswith("board.json"):  # of a board that was built before
+            own = ["--recipe", "bfp", "--work", "bf16", "--update", "stochastic"]
+            options = parser().parse_args(["build", "--board", "simulated", *own])
+            parameters, *_ = core_of(options, *run_of(options), BOARDS["simulated"].core)
+            Path(word).parent.mkdir(parents=True)
+            BoardFile("simulated", Configuration(parameters), 50.0, 50).write(word)
     try:
         work = cli.prepare(words)
     except MissingExtra as error:
@@ -76,7 +87,9 @@ def test_command(command, tmp_path, monkeypatch, capsys, request):
             raise
         work = cli.prepare([*words, "--data", "digits"])
     # Simulators, synthesis and arrays take minutes: they are checked as far as they are before their work.
-    if words[0] in ("list", "train", "vectors", "package") or (words[0] == "generate" and words[1] != "array"):
+    if "--host" in words:  # no board is there
+        return
+    if words[0] in ("list", "train", "vectors", "package", "run") or (words[0] == "generate" and words[1] != "array"):
         assert not work()
         options = parser().parse_args(words)
         for name, content in (("output", "\nend"), ("json", '"tools"')):

@@ -61,3 +61,21 @@ def test_what_has_no_plan_is_one_line(capsys, arguments, error):
     assert (status, out) == (2, "")
     assert error in err
     assert err.count("\n") == 1 or "usage:" in err
+
+
+def test_a_board_has_its_core_its_clock_and_its_line(capsys):
+    run_of = (*DIGITS, "--recipe", "bfp", "--update", "stochastic")
+    told = json.loads(run(capsys, *run_of, "--board", "ulx3s-85f", "--json", "-")[1])
+    facts = told["board"]
+    assert (told["core"]["rows"], told["core"]["merged"], told["clock_mhz"]) == (2, True, 62.5)
+    assert (facts["available"], facts["data"] * 4 >= 1797 * 64) == (208, True)
+    # 1,797 rows of 64 bytes, and parameters in 16 bits. Velocities are zeros, which the table has: they are bytes. An
+    # epoch has places of rows, labels and logits.
+    once = 1797 * 64 + (2 + 1) * (64 * 32 + 32 + 32 * 10 + 10)
+    epoch = 4 * (2 * 1437 + 360) + 2 * 1437 + 2 * 10 * 1797
+    for name, least in (("once", once), ("epoch", epoch)):
+        assert least * 10 / 1e6 < facts["line_seconds"][name] < 1.1 * least * 10 / 1e6, name
+    status, out, _ = run(capsys, *run_of, "--board", "ulx3s-25f")
+    assert status == 0 and "examples are sent again for each epoch" in out
+    status, out, _ = run(capsys, *run_of, "--board", "ulx3s-25f", "--hidden", "512")
+    assert status == 1 and "does not fit ulx3s-25f: " in out
