@@ -38,7 +38,8 @@ test: lint
 # The tests of narrowgauge.torch, which skip without PyTorch. PyPI's wheel brings gigabytes: so `test` does without it.
 torch: env
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[torch]'
-	$(BIN)/python -m pytest -n $(CORES) -m "not sweep" tests/test_torch_*.py tests/test_package.py
+	$(BIN)/python -m pytest -n $(CORES) -m "not sweep" tests/test_torch_*.py tests/examples/test_torch_*.py \
+		tests/test_package.py
 
 # The long tests: every setting, exhaustive inputs. Hours, not minutes.
 sweep: torch

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -169,11 +168,8 @@ class Numbers:
               times: int = 1) -> None:
         """Take products (m, k) times (k, n), of sizes (m, n, k), into the account, if the step is one of training."""
         if self.control and step < MEASURED:
-            m, n, k = sizes
-            a, b = (SimpleNamespace(format=self.recipe.system.format_of(mode), exponents=range(rows), length=k)
-                    for mode, rows in zip(modes, (m, n)))
-            for _ in range(times):
-                self.control.count(gemm, kinds, a, b)  # type: ignore[arg-type]  # what it looks at of Blocks
+            a, b = (self.recipe.system.format_of(mode).mantissa for mode in modes)
+            self.control.count_sizes(gemm, kinds, sizes, (a, b), times)
 
     def exact_product(self, gemm: str, layer: int, operands: tuple[Tensor, Tensor], step: int,
                       whole: tuple[Tensor, Tensor], before: tuple[int, int]) -> Tensor:

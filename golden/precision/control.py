@@ -83,8 +83,13 @@ class Control:
 
     def count(self, gemm: str, kinds: Sequence[str], a: Blocks, b: Blocks) -> None:
         """Take a product of Blocks (M, K) and (K, N), of tensors of these kinds, into the account."""
-        widths = (a.format.mantissa, b.format.mantissa)
-        self._products[gemm, tuple(kinds), len(a.exponents), len(b.exponents), a.length, *widths] += 1
+        sizes = len(a.exponents), len(b.exponents), a.length
+        self.count_sizes(gemm, kinds, sizes, (a.format.mantissa, b.format.mantissa))
+
+    def count_sizes(self, gemm: str, kinds: Sequence[str], sizes: tuple[int, int, int], widths: tuple[int, int],
+                    times: int = 1) -> None:
+        """Take products (m, k) times (k, n), of sizes (m, n, k) and operands of so many bits, into the account."""
+        self._products[gemm, tuple(kinds), *sizes, *widths] += times
 
     @property
     def sums(self) -> dict[tuple[str, int], tuple[int, int]]:
