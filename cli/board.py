@@ -21,12 +21,14 @@ __all__ = ["DIVISOR", "NAME", "TIMEOUT", "OnBoard", "opened", "prepare"]
 
 NAME = "board"                 # of the module that is simulated
 DIVISOR, TIMEOUT = 4, 1 << 20  # cycles of a bit and of half a request, in a simulation
-WAIT = 60.0  # seconds in which a simulated board answers, however slow the machine is
+WAIT, LONG = 5.0, 60.0         # seconds to wait for a board, and for one that is simulated, which may be slow
+TERMINALS = "/dev/pts/"        # of pseudo terminals
 
 
 def opened(options: Namespace, file: BoardFile) -> Device:
     """Return the device at ``--host``."""
-    transport = connect(options.host, file.baud, options.timeout or WAIT)
+    usual = LONG if options.host.startswith(TERMINALS) else WAIT
+    transport = connect(options.host, file.baud, options.timeout or usual)
 
     def watch(words: int) -> None:
         output.progress(f"{4 * words:,} bytes by {transport.name}")

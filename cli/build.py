@@ -14,6 +14,7 @@ from ..golden.errors import MissingExtra
 from ..golden.host import Configuration
 from ..host import BoardFile
 from ..hw.host import description
+from ..hw.host.serial import LEAST
 from ..hw.host.text import serial_text
 from ..synth.boards import BOARDS, Board
 from . import output
@@ -23,7 +24,6 @@ __all__ = ["configuration_of", "find", "prepare"]
 
 NAME, FILE = "narrowgauge_device", "board.json"
 FORGET = 0.1  # seconds after which the bridge forgets half a request
-SETTLED = 4   # cycles of a bit at the least
 
 
 def find(name: str) -> Board:
@@ -56,7 +56,7 @@ def prepare(options: Namespace) -> Callable[[], int]:
     else:
         from ..synth.boards.flow import clock_of  # it needs packages for boards
         clock = clock_of(board, options.clock).mhz
-    divisor = max(SETTLED, round(clock * 1e6 / board.baud))
+    divisor = max(LEAST, round(clock * 1e6 / board.baud))
     return lambda: _build(options, board, configuration, clock, divisor, folder)
 
 

@@ -202,7 +202,8 @@ def parser() -> argparse.ArgumentParser:
                           help="a board's serial port, such as /dev/ttyUSB0, or litex:HOST:PORT for a LiteX server")
         verb.add_argument("--board", metavar="FILE", help="board.json, which `narrowgauge build` wrote; with --host")
         verb.add_argument("--timeout", metavar="S", type=float,
-                          help="seconds to wait for a board's next byte (default 60); with --host")
+                          help="seconds to wait for a board's next byte (default 5, or 60 at a pseudo terminal); with "
+                               "--host")
 
     add_host(verb)
     verb = add("run", "measure the accuracy of saved weights",
