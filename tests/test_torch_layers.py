@@ -8,11 +8,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: `make torch` installs it and runs these tests")
 
-from narrowgauge.golden import recipes
+from narrowgauge.golden import blockfloat, recipes
 from narrowgauge.golden.floating import PlainSystem
 from narrowgauge.golden.network import Convolution, Gemms
 from narrowgauge.golden.precision import Adaptive, Control, Cyclic, Policies
-from narrowgauge.torch import Numbers, convert, layers, matmul
+from narrowgauge.torch import Numbers, convert, layers, matmul, quantise
 from torch import nn
 
 RECIPES = {
@@ -131,6 +131,19 @@ def test_a_convolution_of_whole_groups_has_the_operands_of_golden():
         near(fast, exact.astype(np.float64), recipe)
 
 
+def test_a_weight_gradient_has_groups_along_the_pixels_of_a_channel():
+    """Of all images, one after the other: an image may hold whole groups (64 pixels) or not (49)."""
+    recipe = recipes.bfp(mantissa=3, gradients_rounding="nearest")
+    fmt = recipe.system.format_of({"precision": 3})
+    for side in (8, 7):
+        x, w, g = tensors((3, 2, side, side), (4, 2, 1, 1), (3, 4, side, side))
+        layer = layers.Conv2d.of(nn.Conv2d(2, 4, 1, bias=False), Numbers(recipe))
+        layer.weight.data = w
+        layer(x).backward(g)
+        rows = [quantise(each.transpose(0, 1).flatten(1), fmt).double() for each in (g, x)]
+        near(layer.weight.grad.flatten(1).numpy(), (rows[0] @ rows[1].T).numpy(), recipe)
+
+
 @EXACT
 def test_a_bias_is_added_and_summed_in_the_work_format(exact):
     x, b, g = tensors((300, 8), (8,), (300, 8))
@@ -172,10 +185,9 @@ def test_an_embedding_rounds_rows_and_gradients(exact):
     index = torch.tensor([[1, 2, 3, 1, 10], [0, 0, 1, 2, 4]])
     found = layer(index)
     found.backward(g)
-    from narrowgauge.golden.blockfloat import quantise
     fmt = recipe.system.format_of({"precision": 3})
-    assert (found.detach().numpy() == quantise(w.numpy(), fmt).values()[index.numpy()]).all()
-    rounded, expected = quantise(g.numpy(), fmt).values(), np.zeros((11, 20))
+    assert (found.detach().numpy() == blockfloat.quantise(w.numpy(), fmt).values()[index.numpy()]).all()
+    rounded, expected = blockfloat.quantise(g.numpy(), fmt).values(), np.zeros((11, 20))
     for at in np.ndindex(2, 5):
         if index[at] != 2:
             expected[index[at]] += rounded[at]

@@ -15,9 +15,10 @@ from ..golden.formats import PRESETS, BlockFloat, Float
 from ..golden.mx.elements import SCALE_BIAS, SCALE_NAN, SCALE_TOP
 from ..golden.rounding import NEAREST, Rounding
 from .elements import decode, encode_float
+from .groups import slabs_of
 from .scaling import floor_log2, power_like, scaled
 
-__all__ = ["bfp_rows", "bfp_units", "mx_codes", "mx_rows", "nvfp4_rows", "nvfp4_scale"]
+__all__ = ["bfp_rows", "bfp_units", "bfp_values", "mx_codes", "mx_rows", "nvfp4_rows", "nvfp4_scale"]
 
 EXACT = {torch.float32: (24, -126, 127), torch.float64: (53, -1022, 1023)}  # bits, and exponents of normal numbers
 
@@ -37,7 +38,7 @@ def bfp_rows(x: Tensor, fmt: BlockFloat, rounding: Rounding, words: Tensor | Non
 
     The magnitudes are float64 where the dtype of x has not all powers of two that are needed; else of the dtype of x.
     """
-    limit, top = float((1 << fmt.mantissa) - 1), _tops(x)
+    limit, top = (1 << fmt.mantissa) - 1, _tops(x)
     special, zero = ~torch.isfinite(top), top == 0
     exponent = floor_log2(top.masked_fill(special, 1))
     above = special | (exponent > fmt.emax) & ~zero
@@ -52,25 +53,56 @@ def bfp_rows(x: Tensor, fmt: BlockFloat, rounding: Rounding, words: Tensor | Non
     else:
         q = x * power_like(shift, x.dtype)
     # Scaling rounds only where the result is subnormal, far below the first bit that counts.
+    q = _rounded(q, limit, rounding, words)
+    if above.any():
+        saturated = torch.where(torch.signbit(x), -limit, limit).masked_fill_(x == 0, 0).to(q.dtype)
+        q = torch.where(above, saturated, q)
+    return q, exponent + fmt.bias
+
+
+def bfp_values(x: Tensor, fmt: BlockFloat, rounding: Rounding, words: Tensor | None) -> Tensor | None:
+    """Return the values (n, group, inner) of float32 groups, several times as fast as `bfp_rows`, or None.
+
+    None where a group has an Inf or a NaN, or a scale is no normal number of float32: then `bfp_rows` has to do it.
+    """
+    window = rounding.window if rounding.kind == "stochastic" else 0
+    if x.dtype != torch.float32 or fmt.mantissa + window > 23 or not x.numel():
+        return None
+    top = torch.empty(len(x), 1, x.shape[2], device=x.device)
+    for part in slabs_of(x):
+        torch.amax(x[part].abs(), dim=1, keepdim=True, out=top[part])
+    # Of normal float32: the exponents, and the bits of powers of two.
+    fields = top.view(torch.int32) >> 23
+    lowest = max(fmt.mantissa + max(window - 1, 0), fmt.emin + 127)
+    fields.masked_fill_(top == 0, lowest)  # whatever scales zeros
+    if not lowest <= fields.min() <= fields.max() <= min(254, fmt.emax + 127):
+        return None
+    scales = (fmt.mantissa - 1 + window + 254 - fields << 23).view(torch.float32)
+    units = (fields - (fmt.mantissa - 1) << 23).view(torch.float32)
+    out, limit = torch.empty_like(x), (1 << fmt.mantissa) - 1
+    for part in slabs_of(x):
+        q = _rounded(x[part] * scales[part], limit, rounding, None if words is None else words[part])
+        torch.mul(q, units[part], out=out[part])
+    return out
+
+
+def _rounded(q: Tensor, limit: int, rounding: Rounding, words: Tensor | None) -> Tensor:
+    """Return scaled numbers rounded to integers within limits, as floats; no zero has a sign."""
     if rounding.kind == "nearest":
         # So small, a number is rounded by an addition, which leaves no zero with a sign.
         magic = 1.5 * 2.0 ** (EXACT[q.dtype][0] - 1)
-        q.clamp_(-limit, limit).add_(magic).sub_(magic)
-    else:
-        q.trunc_()
-        if words is not None:
-            q.add_(rounding.noise(words.to(q.dtype)).copysign_(q)).mul_(2.0**-window).trunc_()
-        q.clamp_(-limit, limit).add_(0.0)
-    if above.any():
-        saturated = torch.where(torch.signbit(x), -limit, limit).masked_fill_(x == 0, 0.0).to(q.dtype)
-        q = torch.where(above, saturated, q)
-    return q, exponent + fmt.bias
+        return q.clamp_(-limit, limit).add_(magic).sub_(magic)
+    # Turned into an integer, a number loses its fraction; what integers do not hold is in groups that saturate anyway.
+    if words is None:
+        return q.to(torch.int32).clamp_(-limit, limit).to(q.dtype)
+    integers = q.abs().to(torch.int32).add_(rounding.noise(words.to(torch.int32))) >> rounding.window
+    return integers.clamp_(max=limit).to(q.dtype).copysign_(q).add_(0.0)
 
 
 def _wanted(top: Tensor, fmt: mx.MX, rule: str) -> Tensor:
     """Return the scale codes that a rule wants for finite magnitudes: `mx.elements.wanted_codes`."""
     half, exponent = torch.frexp(top.to(torch.float64))
-    significand, largest = 2 * half, fmt.magnitude
+    significand, largest = 2 * half, _magnitude(fmt)
     codes = exponent.to(torch.int64) + (SCALE_BIAS - 1 - largest.emax)
     if rule != "floor":
         codes += {"ceil": lambda: significand > 1,
@@ -79,19 +111,19 @@ def _wanted(top: Tensor, fmt: mx.MX, rule: str) -> Tensor:
     return codes.masked_fill_(top == 0, 0)
 
 
-LOST = 14  # bits of a float32 that are jammed into one
+@lru_cache(64)
+def _magnitude(fmt: mx.MX) -> Float:
+    """Return `MX.magnitude`: one object for a format, which remembers its largest number."""
+    return fmt.magnitude
 
 
-@lru_cache(32)
-def _table(fmt: mx.MX, rounding: Rounding) -> Tensor:
-    """Return the element values (float32) of all float32 numbers whose lowest `LOST` bits are clear.
-
-    Elements have at most 7 mantissa bits. A number with its lost bits jammed into the ninth bit rounds as the number
-    itself does.
-    """
-    index = torch.arange(1 << 32 - LOST, dtype=torch.int64) << LOST
-    numbers = torch.nan_to_num(index.to(torch.int32).view(torch.float32))
-    return decode(encode_float(numbers, fmt.magnitude, rounding), fmt.magnitude).to(torch.float32)
+def _nearest(x: Tensor, fmt: Float) -> Tensor:
+    """Round float32 to the nearest numbers of a saturating Float of few bits, as values; a zero keeps its sign."""
+    fields = x.view(torch.int32) & 0x7F800000
+    # 1.5 * 2**(23 - mantissa) times a number's power of two: what is added has the last place of the format.
+    shift = (23 - fmt.mantissa << 23) + (1 << 22)
+    power = fields.clamp_(fmt.emin + 127 << 23, fmt.emax + 127 << 23).add_(shift).view(torch.float32)
+    return (x + power).sub_(power).clamp_(-fmt.max, fmt.max).copysign_(x)
 
 
 def mx_rows(x: Tensor, fmt: mx.MX, rounding: Rounding, words: Tensor | None, rule: str) -> tuple[Tensor, Tensor]:
@@ -103,12 +135,9 @@ def mx_rows(x: Tensor, fmt: mx.MX, rounding: Rounding, words: Tensor | None, rul
     special = ~torch.isfinite(top)
     codes = _wanted(top.masked_fill(special, 0), fmt, rule).clamp_(0, SCALE_TOP)
     shift = SCALE_BIAS - codes
-    if x.dtype == torch.float32 and words is None:
-        # 2**127 is float32's largest power, and -127 is one of its subnormal ones.
-        bits = (x * power_like(shift, x.dtype)).view(torch.int32)
-        index = bits >> LOST & (1 << 32 - LOST) - 1
-        index |= bits & (1 << LOST) - 1 != 0
-        elements = _table(fmt, rounding).to(x.device)[index]
+    if x.dtype == torch.float32 and rounding.kind == "nearest":
+        # 2**127 is float32's largest power, and 2**-127 is one of its subnormal ones.
+        elements = _nearest(x * power_like(shift, x.dtype), _magnitude(fmt))
     else:
         found = encode_float(scaled(x.to(torch.float64), shift), fmt.magnitude, rounding, words)
         elements = decode(found, fmt.magnitude).to(x.dtype)

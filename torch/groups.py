@@ -14,7 +14,7 @@ from .words import group_words
 
 __all__ = ["Layout", "slabs_of"]
 
-SLAB = 1 << 16  # elements worked on at a time on a CPU, so that every intermediate tensor stays in the cache
+SLAB = 1 << 17  # elements worked on at a time on a CPU, so that every intermediate tensor stays in the cache
 
 
 @dataclass(frozen=True)

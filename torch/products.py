@@ -175,8 +175,11 @@ def _images(ctx: Any, gemm: str, x: Tensor, y: Tensor, axes: tuple[int, int] | N
     stored = (_channels_last(x), _channels_last(y)) if ctx.numbers.adaptive else (x, y)
     if axes is not None:
         return _operands(ctx, gemm, (x, y), axes, stored)
-    rows = [each.transpose(0, 1).flatten(1) for each in (x, y)]
-    found = _operands(ctx, gemm, (rows[0], rows[1]), (1, 1), stored)
+    if all(each[0, 0].numel() % ctx.numbers.recipe.system.group == 0 for each in (x, y)):
+        # Groups that end with an image need no copy in which the images of a channel follow each other.
+        found = _operands(ctx, gemm, (x.flatten(2), y.flatten(2)), (2, 2), stored)
+        return tuple(each.reshape(image.shape) for each, image in zip(found, (x, y)))
+    found = _operands(ctx, gemm, (x.transpose(0, 1).flatten(1), y.transpose(0, 1).flatten(1)), (1, 1), stored)
     return tuple(each.reshape(image.shape[1], len(image), *image.shape[2:]).transpose(0, 1)
                  for each, image in zip(found, (x, y)))
 

@@ -193,6 +193,10 @@ def _values(request: _Request, x: Tensor) -> Tensor:
         return found.values().to(dtype)
     layout, scale = Layout.of(x, request.axis, request.group), _scale_of(request, wide)
     cut, random = layout.cut(wide), layout.words(request.words, rounding, x.device)
+    if isinstance(fmt, BlockFloat):
+        quick = blocks.bfp_values(cut, fmt, rounding, random)
+        if quick is not None:
+            return layout.joined(quick).to(dtype)
     out = torch.empty_like(cut)
     for part in slabs_of(cut):
         found, scales = _rows(request, cut[part], None if random is None else random[part], scale)

@@ -17,17 +17,17 @@ from ..golden.words import USE, VECTOR, U, V, blocks_of, key
 __all__ = ["count_of", "element_words", "group_words", "words"]
 
 LANES = 16  # numbers of a row that share a vector, where numbers have no groups
-SLAB = 1 << 15  # blocks that are made at a time, so that every intermediate tensor stays in the cache
+SLAB = 1 << 16  # blocks that are made at a time, so that every intermediate tensor stays in the cache
 
 
 def _twice(r: Tensor) -> Tensor:
     """Return 16-bit numbers in both halves of 32 bits: a shift right by 16 - n is then a rotation left by n."""
-    return r | r << 16
+    return (r << 16).bitwise_or_(r)
 
 
 def _left(x: Tensor, places: int) -> Tensor:
-    """Rotate 32-bit numbers left."""
-    return x << places | x >> (32 - places) & ((1 << places) - 1)
+    """Rotate 32-bit numbers left, into a new tensor."""
+    return (x >> (32 - places)).bitwise_and_((1 << places) - 1).bitwise_or_(x << places)
 
 
 def _signed(word: int) -> int:
@@ -35,24 +35,33 @@ def _signed(word: int) -> int:
     return (word ^ 1 << 31) - (1 << 31)
 
 
+def _mixed(x: Tensor, y: Tensor, more: Tensor | int) -> Tensor:
+    """Return x ^ y ^ more in the memory of x."""
+    return x.bitwise_xor_(y).bitwise_xor_(more)
+
+
+def _both(x: Tensor, p: int, y: Tensor, q: int) -> Tensor:
+    """Return x rotated left by p places, and y by q, where both have a one."""
+    return _left(x, p).bitwise_and_(_left(y, q))
+
+
 def _blocks(key: int, index: Tensor) -> Tensor:
-    """Return the blocks of indices (n,), int32: int32 of shape (n, 4)."""
+    """Return the blocks of indices (n,), int32: int32 of shape (n, 4). What can be is done in place."""
     k0, k1, k2 = (key >> place & 0xFFFF for place in (0, 16, 32))
-    r, left = (index & 0xFFFF) ^ k0, index >> 16 & 0xFFFF
+    r, left = (index & 0xFFFF).bitwise_xor_(k0), (index >> 16).bitwise_and_(0xFFFF)
     for more in (k1, None, k2, None):
         both = _twice(r)
-        mixed = (both >> 15 & both >> 2) ^ left
-        left = (mixed ^ (both >> 3 if more is None else more)) & 0xFFFF
-        both = _twice(left)
-        r = (r ^ both >> 7 & both >> 5 ^ both >> 12) & 0xFFFF
-    s = left << 16 | r
-    t = _left(s, 5) ^ _left(s, 18) & _left(s, 11) ^ _signed(key >> 32)
-    u = _left(t, 9) ^ _left(s, 22) ^ _left(t, 21) & _left(s, 28) ^ _signed(U)
-    v = _left(u, 13) ^ _left(t, 27) ^ _left(s, 7) & _left(u, 26) ^ _signed(V)
-    s = s ^ _left(u, 3) ^ _left(v, 21) & _left(u, 12)
-    t = t ^ _left(v, 17) ^ _left(u, 25) & _left(v, 6)
-    u = u ^ _left(t, 9) ^ _left(s, 26) & _left(t, 14)
-    v = v ^ _left(s, 22) ^ _left(t, 2) & _left(s, 11)
+        left = _mixed((both >> 15).bitwise_and_(both >> 2), left, both >> 3 if more is None else more)
+        both = _twice(left.bitwise_and_(0xFFFF))
+        r = _mixed((both >> 7).bitwise_and_(both >> 5), r, both >> 12).bitwise_and_(0xFFFF)
+    s = (left << 16).bitwise_or_(r)
+    t = _mixed(_both(s, 18, s, 11), _left(s, 5), _signed(key >> 32))
+    u = _mixed(_both(t, 21, s, 28), _left(t, 9), _left(s, 22)).bitwise_xor_(_signed(U))
+    v = _mixed(_both(s, 7, u, 26), _left(u, 13), _left(t, 27)).bitwise_xor_(_signed(V))
+    s = _mixed(_both(v, 21, u, 12), s, _left(u, 3))
+    t = _mixed(_both(u, 25, v, 6), t, _left(v, 17))
+    u = _mixed(_both(s, 26, t, 14), u, _left(t, 9))
+    v = _mixed(_both(t, 2, s, 11), v, _left(s, 22))
     return torch.stack([s, t, u, v], dim=1)
 
 
