@@ -3,12 +3,12 @@
 The precision that a number of classes needs is after arXiv 1810.05486. Source: numerics contract, section 9.
 """
 
-from .bounds import Bound, bound
+from .bounds import Bound, bound, lost
 from .functions import exponentials, logarithms, phases, reciprocals
 from .head import errors, gradient, probabilities
 from .parameters import SoftmaxParameters, Tables, guideline, tables
 
 __all__ = [
     "Bound", "SoftmaxParameters", "Tables", "bound", "errors", "exponentials", "gradient", "guideline", "logarithms",
-    "phases", "probabilities", "reciprocals", "tables",
+    "lost", "phases", "probabilities", "reciprocals", "tables",
 ]

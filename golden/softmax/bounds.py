@@ -8,7 +8,7 @@ import numpy as np
 from .functions import interpolated, logarithms, phases, reciprocals
 from .parameters import SoftmaxParameters, tables
 
-__all__ = ["Bound", "bound"]
+__all__ = ["Bound", "bound", "lost"]
 
 
 @dataclass(frozen=True)
@@ -73,3 +73,17 @@ def bound(parameters: SoftmaxParameters) -> Bound:
     loss = 1.5 * unit + np.abs(ratio).max() + sums + logarithm
     return Bound(unit / 4, float(ratio.max() - ratio.min()) / 4, sums, 2.0**-p.kept, float(above),
                  float(below), float(loss))
+
+
+def lost(parameters: SoftmaxParameters) -> float:
+    """Return the most of a row's probability that always becomes zero errors; at most 1.
+
+    An error is p for each class but the row's own. Below a threshold it is always rounded to zero. To nearest the
+    threshold is half a unit, 2**-bits, and ties are lost, too. For truncation it is a unit. For stochastic rounding it
+    is a unit of the random word's last place. So classes - 1 errors lose as many thresholds at the most. Each further
+    bit halves the bound.
+    """
+    p = parameters
+    unit = 2.0 ** (1 - p.bits)
+    threshold = {"nearest": unit / 2, "truncate": unit, "stochastic": unit * 2.0**-p.mode.window}[p.rounding]
+    return min((p.classes - 1) * threshold, 1.0)
