@@ -8,7 +8,7 @@ from narrowgauge.golden.core.timing import latencies
 from narrowgauge.golden.floating import CastParameters
 from narrowgauge.golden.formats import PRESETS
 from narrowgauge.golden.softmax import SoftmaxParameters
-from narrowgauge.hw import rates, update
+from narrowgauge.hw import madam, rates, update
 from narrowgauge.hw.core import epilogue, errors, memories, operands, sequencer, tasks, tensors, tokens
 from narrowgauge.hw.core.layouts import Geometry
 from narrowgauge.hw.floating import FloatCast
@@ -19,7 +19,7 @@ from narrowgauge.sim.core import Simulation
 def test_latencies_are_those_of_the_circuit():
     assert (latencies.READ, latencies.SETTLE, latencies.BEHIND) == (memories.READ, tasks.SETTLE, epilogue.BEHIND)
     assert latencies.ADDER == epilogue.ADDER == update.ADDER
-    assert latencies.SCALER == rates.SCALER
+    assert (rates.SCALER, madam.MadamUpdate.latency) == (latencies.SCALER, latencies.MADAM)
     cast = FloatCast(CastParameters(PRESETS["bf16"], result=PRESETS["fp16"]))
     assert cast.latency == latencies.CAST
     assert (latencies.TOKENS, latencies.PIECES) == (tokens.QUEUE, errors.PIECES)
