@@ -17,6 +17,7 @@ from ..hw.host import description
 from ..hw.host.serial import LEAST
 from ..hw.host.text import serial_text
 from ..synth.boards import BOARDS, Board
+from ..synth.flow import PLACERS
 from . import output
 from .runs import core_of, run_of
 
@@ -44,6 +45,7 @@ def configuration_of(board: Board, parameters: core.TrainerParameters, data: dat
 def prepare(options: Namespace) -> Callable[[], int]:
     """Check the options and return the work."""
     board = find(options.board)
+    require(options.placer is None or options.placer in PLACERS, "placer", options.placer, ", ".join(PLACERS))
     folder = Path(options.output or f"build/{board.name}")
     recipe, data, usual = run_of(options)
     parameters, run, _ = core_of(options, recipe, data, usual, board.core)
@@ -52,7 +54,7 @@ def prepare(options: Namespace) -> Callable[[], int]:
     output.check(("--json", options.json))
     writable_folder("--output", folder, [FILE])
     if not board.platform:
-        clock = board.mhz
+        clock = options.clock or board.mhz
     else:
         from ..synth.boards.flow import clock_of  # it needs packages for boards
         clock = clock_of(board, options.clock).mhz

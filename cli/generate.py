@@ -15,8 +15,6 @@ from .settings import settings_of
 
 __all__ = ["prepare"]
 
-LONGEST = 100  # characters of the unit's name in the device's
-
 
 def prepare(options: Namespace) -> Callable[[], None]:
     """Check the options and return the work."""
@@ -29,7 +27,7 @@ def prepare(options: Namespace) -> Callable[[], None]:
                 "for the unit trainer alone, without --slice and --template")
         assert isinstance(parameters, TrainerParameters)
         configuration = Configuration(parameters)
-        name = f"{unit.module_name(parameters)[:LONGEST]}_axi_device"
+        name = f"trainer_device_{configuration.hash:08x}"
         return lambda: output.write(options.output, axi_text(configuration, name))
     require(options.ports in ports.STYLES, "--ports", options.ports, ", ".join(ports.STYLES))
     if options.template is not None:

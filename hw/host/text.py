@@ -47,13 +47,13 @@ def serial_text(configuration: Configuration, name: str, divisor: int, timeout: 
 def axi_text(configuration: Configuration, name: str, core: Any = None) -> str:
     """Return the Verilog of a device with AXI4-Lite registers and AXI4-Stream; `core` as for `Device`.
 
-    The module has the ports that Vivado and others infer buses from. Its device has the name with ``_device`` behind.
+    The module has the ports that Vivado and others infer buses from. The one inside has ``_inside`` behind its name.
     """
     ports, links = _ports()
     described = [f"{port.name} {port.direction} {port.width}  {port.meaning}" for port in ports]
     header = _header(name, "a training core with AXI4-Lite registers; packets and messages by AXI4-Stream",
                      configuration, described)
-    inner = f"{name}_device"
+    inner = f"{name}_inside"
     declarations = ",\n".join(f"{_attributes(port.name)}  {declared(f'{port.direction}put wire', port)}"
                               for port in ports)
     lines = [f"// {line}".rstrip() for line in header.splitlines()]

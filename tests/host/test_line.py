@@ -9,10 +9,11 @@ from functools import lru_cache
 import numpy as np
 import pytest
 from echo import CONFIGURATION, Echo
+from lint import lint
 from narrowgauge.golden.host import IDENTITY, INPUT, REGISTERS
 from narrowgauge.golden.host.packets import KIND, KINDS
 from narrowgauge.host import Device, HostError, LiteX, Serial, Simulated, connect
-from narrowgauge.hw.host.text import serial_text
+from narrowgauge.hw.host.text import axi_text, serial_text
 from narrowgauge.sim.host import DeviceModel, serve
 
 DIVISOR, TIMEOUT, PATIENCE = 4, 1 << 14, 20_000
@@ -60,6 +61,13 @@ def require_echo(device, seed=1, packets=6):
     device.offer([np.array([KINDS.index("elements") << KIND | len(each), *each], np.uint32) for each in sent])
     for each in sent:
         assert np.array_equal(device.next()[:, 0], each)
+
+
+@pytest.mark.parametrize("kind", ["axi", "serial"])
+def test_lint_says_nothing_of_a_device(kind, tmp_path):
+    made = axi_text(KEPT, "echo_axi", Echo()) if kind == "axi" else text()
+    (tmp_path / "device.v").write_text(made)
+    assert "Warning" not in lint(tmp_path, "device.v")
 
 
 def test_requests_are_those_of_uartbone(model):
