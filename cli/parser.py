@@ -21,6 +21,7 @@ examples:
   narrowgauge plan --recipe bfp --work bf16 --core lanes=8 --core vectors=2
   narrowgauge synth bfp-fmac --target ecp5 --seeds 3 --json -
   narrowgauge synth lns-dot --target osu018
+  narrowgauge explore formats
   narrowgauge report
 
 exit status: 0; 1 where hardware and golden model differ, or a unit does not fit; 2 for an error, told in one line;
@@ -258,6 +259,18 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--liberty", metavar="FILE",
                       help="with --target asic: map the unit to this library of standard cells, and tell its area, "
                            "longest path and energy, all before layout")
+    add_json(verb)
+
+    verb = add("explore", "train and synthesise many formats, and hold accuracy against cost",
+               "A space is a file in TOML, or the name of a shipped one: formats, bfp, precision-policies, "
+               "softmax-bits,\nsoftmax-guideline. Writes report.html and explore.json. What was done is kept: after a "
+               "stop the same command goes on.")
+    verb.add_argument("space", metavar="SPACE", help="a name, or a file whose name ends in .toml")
+    verb.add_argument("--workers", metavar="N", type=_count, help="commands at a time (default: the cores)")
+    verb.add_argument("--scheduler", metavar="ADDRESS",
+                      help="run them on a Dask cluster instead, such as tcp://host:8786; its workers need narrowgauge")
+    verb.add_argument("--output", metavar="FOLDER", help="default build/explore/ and the space's name")
+    verb.add_argument("--verbose", action="store_true", help="print progress as lines to standard error")
     add_json(verb)
 
     verb = add("report", "train, simulate, synthesise and write one report of it all",

@@ -6,7 +6,7 @@ import re
 from .cases import RECIPES
 from .words import number
 
-__all__ = ["INK", "cost", "learning", "standing_alone"]
+__all__ = ["INK", "cost", "learning", "standing_alone", "svg_of"]
 
 # Text and lines of a plot. Inside the page they take the colour of its text, light or dark.
 INK = "#1f2328"
@@ -30,7 +30,7 @@ def learning(results):
         for axes in (loss, test):
             axes.xaxis.get_major_locator().set_params(integer=True)
 
-    return _svg("learning curves", draw, height=3.6)
+    return svg_of("learning curves", draw, height=3.6)
 
 
 def cost(results):
@@ -57,10 +57,10 @@ def cost(results):
         sides[0].invert_yaxis()
         figure.legend(*sides[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
 
-    return _svg("cost per multiply-accumulate", draw, height=1.5 + 0.6 * len(entries))
+    return svg_of("cost per multiply-accumulate", draw, height=1.5 + 0.6 * len(entries))
 
 
-def _svg(name, draw, height):
+def svg_of(name, draw, height):
     """Return what `draw` puts into a figure as the text of an <svg> element; the same bytes every time."""
     import matplotlib
     from matplotlib.figure import Figure

@@ -11,21 +11,22 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("base", "golden", "hw", "sim", "synth", "host", "catalog", "report", "cli", "torch")
+ROOMS = ("base", "golden", "hw", "sim", "synth", "host", "catalog", "report", "explore", "cli", "torch")
 MODULES = sorted(path.relative_to(ROOT) for path in (
     *ROOT.glob("*.py"), *(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))))
 # Imports run one way; a file may import from its own rank and the ranks before it.
 RANKS = {"base": -1, "golden": 0, "torch": 1, "hw": 1, "sim": 2, "synth": 2, "host": 2, "catalog": 3, "report": 4,
-         "cli": 5, "__main__": 6}
+         "explore": 5, "cli": 6, "__main__": 7}
 
 
-def test_wheel_holds_every_module_and_nothing_else(tmp_path):
+def test_wheel_holds_every_module_and_space_and_nothing_else(tmp_path):
     shutil.rmtree(ROOT / "build" / "lib", ignore_errors=True)  # an earlier build's modules would be packed again
     subprocess.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",
                     "--wheel-dir", tmp_path, ROOT], check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    assert names == {f"narrowgauge/{path.as_posix()}" for path in MODULES}
+    spaces = [path.relative_to(ROOT) for path in (ROOT / "explore" / "spaces").glob("*.toml")]
+    assert spaces and names == {f"narrowgauge/{path.as_posix()}" for path in (*MODULES, *spaces)}
 
 
 def test_golden_needs_numpy_alone_and_base_nothing():
