@@ -40,6 +40,10 @@ FASHION = [*BARE, "--data", "fashion-mnist", "--examples", "4000,1000", "--epoch
 # Cores whose precisions may change: with cells of 4 bits for FAST, of 8 bits for CPT.
 FAST = [*BARE, "--core", 'policies=["constant", "adaptive"]', "--core", "layers=2"]
 CPT = [*(each.replace("mantissa=4", "mantissa=8") for each in BARE), "--core", 'policies=["constant", "cyclic"]']
+# A core with room for both convolutional networks. An epoch of Fashion-MNIST has 20 steps.
+CNN = [*BARE, "--blocks", "1", "--model", "cnn", "--core", "activations=114688", "--core", "errors=65536",
+       "--core", "weights=11008"]
+FASHION_CNN = [*CNN, "--data", "fashion-mnist", "--examples", "640,100"]
 # Options of each row.
 ROWS = {
     "digits, 4 bits, plain": BARE,
@@ -57,6 +61,10 @@ ROWS = {
     "digits, FAST": [*FAST, "--recipe", "fast"],
     "digits, 8 bits, in a core for CPT": [*CPT, "--set", "mantissa=8"],
     "digits, CPT": [*CPT, "--recipe", "cpt"],
+    "digits, convolutional, 4 bits, plain": [*CNN, "--epochs", "1"],
+    "digits, convolutional, 2 bits, plain": [*CNN, *TWO_BITS, "--epochs", "1"],
+    "Fashion-MNIST, convolutional, 4 bits, plain": [*FASHION_CNN, "--epochs", "1"],
+    "Fashion-MNIST, convolutional, 2 bits, plain": [*FASHION_CNN, *TWO_BITS, "--epochs", "1"],
 }
 # Settings, device.
 CORES = {

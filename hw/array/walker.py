@@ -29,6 +29,9 @@ class Walker(wiring.Component):
     span : int, optional
         Rows and columns of a block, where an operand may begin at another one than the first: as many as a vector has
         elements, or more. Without it a block has as many, and operands begin with one.
+    bands : bool
+        With `span`: operands may be read in bands of `band` rows or fewer. The rows of a band take turns: the first
+        vectors of all rows come first, then all second vectors, and so on.
 
     Members
     -------
@@ -59,14 +62,18 @@ class Walker(wiring.Component):
         Where the oldest vectors in the buffers begin that are still needed; one bit more than an address.
     exceeded : Out(1)
         Waits for more room than there is.
+    banded, column, turned : In, Out, Out
+        With `bands`: the operand is read in bands. The vector's row in its band, and whether that is the band's last.
     """
 
-    def __init__(self, parameters: ArrayParameters, side: int, *, span: int | None = None) -> None:
+    def __init__(self, parameters: ArrayParameters, side: int, *, span: int | None = None, bands: bool = False
+                 ) -> None:
         system = parameters.system
         self.parameters, self.side, self.offset = parameters, side, span is not None
         self.span = span or system.group
         self.inside = self.span // system.group
         self.lanes = (parameters.rows, parameters.columns)[side]
+        self.bands = bands
         low, block, words = system.group.bit_length() - 1, size_of(parameters.blocks), size_of(parameters.words)
         super().__init__({
             "start": In(1), "rows": In(SIZE), "final": In(words + 1), "tail": In(max(low, 1)),
@@ -75,8 +82,19 @@ class Walker(wiring.Component):
             "vector": Out(request_layout(parameters, span)), "freed": In(words + 1), "exceeded": Out(1),
             **({"first": In(size_of(self.span))} if self.offset else {}),
             **({"along": In(size_of(self.inside))} if self.inside > 1 else {}),
+            **({"banded": In(1), "column": Out(size_of(self.span)), "turned": Out(1)} if bands else {}),
             **({"use": In(USE), "number": In(VECTOR), "pitch": In(VECTOR)} if system.random else {}),
         })
+
+    @property
+    def band_lines(self) -> int:
+        """Rows of lanes in a band: a power of two, so that a tile's rows are whole bands."""
+        return 1 << min(self.parameters.tile[self.side], self.span // self.lanes).bit_length() - 1
+
+    @property
+    def band(self) -> int:
+        """Rows in a band: at most as many as a block has."""
+        return self.band_lines * self.lanes
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -114,7 +132,11 @@ class Walker(wiring.Component):
         ]
         row_end, last_row = at == final[:len(at)], left == 1
         lanes_end, tile_end = lane[-1] | last_row, (slot == down - 1) | last_row
-        m.d.comb += on.eq(self.go & row_end & lanes_end)
+        turns: Any = row_end  # the next vector is one of another row
+        if self.bands:
+            banded = Signal(name="banded", reset_less=True)
+            turns = row_end | banded
+        m.d.comb += on.eq(self.go & turns & lanes_end)
 
         def beyond(value: Value) -> Value:
             return (Cat(C(1, 1), value) + Cat(C(1, 1), final))[1:]  # a carry adds one more
@@ -128,20 +150,21 @@ class Walker(wiring.Component):
                 m.d.sync += inside.eq(Mux(row_end, along, inside + 1))
                 with m.If(~inside.all()):
                     m.d.sync += block.eq(block)
-            with m.If(row_end):
+            with m.If(turns):
                 next_block = row_block + Mux(transposed, 1, stride)
                 if self.span > 1:
                     next_block = Mux(index == self.span - 1, next_block, row_block)
                     m.d.sync += index.eq(index + 1)
                 m.d.sync += [
-                    left.eq(left - 1), busy.eq(~last_row), lane.eq(Cat(lane[-1], lane[:-1])),
+                    left.eq(left - 1), busy.eq(~(last_row & row_end if self.bands else last_row)),
+                    lane.eq(Cat(lane[-1], lane[:-1])),
                     block.eq(next_block), row_block.eq(next_block),
                 ]
                 with m.If(lanes_end):
                     m.d.sync += [lane.eq(1), place.eq(beyond(place)), slot.eq(Mux(tile_end, 0, slot + 1))]
                     # Together in the buffer are the rows of one tile, but all columns.
                     m.d.sync += own.eq(Mux(last_row | (tile_end if self.side == 0 else 0), 0, beyond(own)))
-                    with m.If(tile_end):
+                    with m.If(tile_end & row_end if self.bands else tile_end):
                         m.d.sync += self.begun.eq(1)
         with m.If(self.start):
             m.d.sync += [
@@ -154,12 +177,17 @@ class Walker(wiring.Component):
         if parameters.system.random:
             number, pitch = signals("number pitch", VECTOR, reset_less=True)
             use = Signal(USE, reset_less=True)
-            with m.If(self.go & row_end):
+            with m.If(self.go & turns):
                 m.d.sync += number.eq(number + pitch)
             with m.If(self.start):
                 m.d.sync += [number.eq(self.number), pitch.eq(self.pitch), use.eq(self.use)]
             below = blocks_of(*parameters.system.random).bit_length() - 1
             m.d.comb += self.vector.random.eq(Cat(C(0, below), number[:VECTOR - below], use))
+        if self.bands:
+            kept = {"left": left, "place": place, "own": own} | ({"number": number} if parameters.system.random else {})
+            with m.If(self.start):
+                m.d.sync += [banded.eq(self.banded), self.column.eq(0)]
+            self._take_turns(m, banded, kept, at, slot, lanes_end, last_row, row_end)
         # The last row goes to all lanes that are left, too: their cells repeat its results, and nothing else.
         to = Mux(last_row, Cat(lane[:k + 1].any() for k in range(self.lanes)), lane)
         m.d.comb += [
@@ -168,3 +196,23 @@ class Walker(wiring.Component):
             self.vector.at.eq(at), self.vector.place.eq(place), self.vector.arrived.eq(row_end & lanes_end & tile_end),
         ]
         return m
+
+    def _take_turns(self, m: Module, banded: Signal, kept: dict[str, Signal], at: Signal, slot: Signal,
+                    lanes_end: Value, last_row: Value, row_end: Value) -> None:
+        """Let the rows of a band take turns: behind the last one the first one's next vector follows."""
+        low = self.band_lines - 1
+        begins = (at == 0) & (self.column == 0)
+        again = self.go & banded & self.turned & ~row_end
+        m.d.comb += self.turned.eq(lanes_end & (last_row | ((slot & low) == low)))
+        with m.If(self.go):
+            m.d.sync += self.column.eq(Mux(self.turned, 0, self.column + 1))
+        with m.If(self.go & banded & ~self.turned):
+            m.d.sync += at.eq(at)
+        for name, value in kept.items():
+            first = Signal.like(value, name=f"band_{name}", reset_less=True)
+            with m.If(self.go & begins):
+                m.d.sync += first.eq(value)
+            with m.If(again):
+                m.d.sync += value.eq(Mux(begins, value, first))
+        with m.If(again):
+            m.d.sync += slot.eq(slot & ~low)

@@ -229,8 +229,10 @@ def read_layout(geometry: Geometry) -> data.StructLayout:
     """Return the layout of a request for a memory's elements: from (row, column) of a block on, along the row.
 
     What goes beyond the block is read from the next one. With ``down`` they follow each other along the column.
+    With windows, ``turn`` is the place of the first one in the answer, which goes on at its beginning.
     """
-    return data.StructLayout({"block": geometry.block, "row": geometry.low, "column": geometry.low, "down": 1})
+    return data.StructLayout({"block": geometry.block, "row": geometry.low, "column": geometry.low, "down": 1,
+                              **({"turn": geometry.low} if geometry.windows else {})})
 
 
 def piece_layout(geometry: Geometry, width: int) -> data.StructLayout:

@@ -102,6 +102,8 @@ class Banks(wiring.Component):
             m.d.sync += answer.eq(read.data)
         # Banks answer late in a cycle. In the next one their answers are rotated back, here once for all who ask.
         asked = delayed(m, "asked", (request.row + request.column)[:low], READ - 2)
+        if self.geometry.windows:
+            asked = (asked - delayed(m, "turn", request.turn, READ - 2))[:low]
         found = delayed(m, "found", rotate(m, "found", Cat(answers), bits, asked), 1)
         m.d.comb += self.found.as_value().eq(found)
         return m

@@ -1,7 +1,6 @@
 # amaranth: UnusedElaboratable=no
 """The core's products: the array without a memory of its own."""
 
-from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,13 +17,14 @@ from ..array.grid import FreeCell
 from ..array.path import Path
 from ..array.walker import Walker
 from ..circuits import circuits_of
-from ..pipeline import elastic, signals, stage
+from ..pipeline import elastic, signals
+from .bands import Bands, either
 from .codes import array_of
 from .gather import result_layout
 from .issue import drive_kind
 from .layouts import Geometry, read_layout
 from .memories import READ
-from .patches import Patches, gathered, located, segment_layout, tensor_layout
+from .patches import Patches, tensor_layout
 from .scales import Scales
 from .statistics import CHOICE, Counting, choice_layout, key_of
 
@@ -114,7 +114,7 @@ class Products(wiring.Component):
         if g.scaled:
             m.submodules.scales = scales = Scales(g, product.shape())
             walked, ready = scales.product, scales.done
-        walkers = [Walker(p, side, span=g.side) for side in (0, 1)]
+        walkers = [Walker(p, side, span=g.side, bands=g.windows) for side in (0, 1)]
         m.submodules.rows, m.submodules.columns = rows, columns = walkers
         paths = self._paths(m)
         sources = [Signal(name=f"{side}_source") for side in "ab"]
@@ -122,17 +122,21 @@ class Products(wiring.Component):
         steps = [{"source": Cat(sources[side], C(side, 1)), **counts[side]} for side in (0, 1)]
         # A vector waits here for its turn at a memory, so that no walker does in the same cycle.
         free = [Signal(name=f"free{side}") for side in range(p.converters)]
-        placed = list[SimpleNamespace]()
+        bands = list[Bands]()
         if g.windows:
-            asked, placed = self._segments(m, walkers, steps, free, starts)
+            patches = self._patches(m, starts, walkers)
+            bands = [Bands(m, g, side, walkers, patches, counts) for side in range(p.converters)]
+            asked = [each.segments(free[side], steps) for side, each in enumerate(bands)]
         else:
             asked = self._asked(m, walkers, steps, free)
         held = [self._read(m, side, path, free[side], asked[side]) for side, path in enumerate(paths)]
+        given = [each.vectors(getattr(self, f"granted{side}"), held[side], paths[side], getattr(self, f"found{side}"))
+                 for side, each in enumerate(bands)] or held
         if scales:
             for side, path in enumerate(paths):
                 self._scan(m, scales, side, path, held[side], sources)
         m.d.comb += under_way.eq(Cat(walker.go for walker in walkers).any() |
-                                 Cat(each.valid for each in (*held, *placed)).any())
+                                 Cat(*(each.valid for each in held), *(each.going for each in bands)).any())
 
         # A product of another key waits until no vector is under way: no word is needed later.
         quiet = _rests(m, "quiet", under_way, paths[0].fetch + paths[0].delay + 2)
@@ -158,7 +162,7 @@ class Products(wiring.Component):
             m.d.sync += [key.eq(product.key), sources[0].eq(product.a.source), sources[1].eq(product.b.source),
                          other.eq(~alike)]
         if g.adaptive:
-            self._count(m, paths, held, rows.idle & columns.idle & ~under_way & ~self.waits, under_way)
+            self._count(m, paths, given, rows.idle & columns.idle & ~under_way & ~self.waits, under_way)
         queued = begin(m, p, walked, ready, walkers, waiting, taken)
         admitted = Signal(name="admitted")
         now = multiply(self, m, self.cell, p, walkers, paths, queued, admitted, taken)
@@ -181,47 +185,22 @@ class Products(wiring.Component):
             m.d.comb += path.status_clear.eq(self.status_clear)
         return paths
 
-    def _asked(self, m: Module, walkers: list[Walker], steps: list[dict], room: list[Signal],
-               patches: Sequence[Patches] = ()) -> list[dict]:
+    @staticmethod
+    def _asked(m: Module, walkers: list[Walker], steps: list[dict], room: list[Signal]) -> list[dict]:
         """Let the walkers go on; return what each converter is asked for, or the one that both operands share."""
         rows, columns = walkers
         shared = len(room) == 1
         if shared:
-            turn = self._turn(m, rows_first(rows, columns), patches)
+            turn = rows_first(rows, columns)
             takes = [rows.wants & turn & room[0], columns.wants & ~turn & room[0]]
         else:
             takes = [walker.wants & room[side] for side, walker in enumerate(walkers)]
-        for number, (walker, take) in enumerate(zip(walkers, takes)):
-            if patches:
-                m.d.comb += patches[number].go.eq(take)
-                take = take & patches[number].ends
-            m.d.comb += walker.go.eq(take)
+        m.d.comb += [walker.go.eq(take) for walker, take in zip(walkers, takes)]
         if not shared:
             return [{"valid": walker.wants, "vector": walker.vector.as_value(), **steps[side]}
                     for side, walker in enumerate(walkers)]
-        vector = Signal.like(rows.vector, name="vector")
-        m.d.comb += [vector.eq(Mux(turn, rows.vector, columns.vector)), vector.of.eq(~turn)]
-        asked = {"valid": Mux(turn, rows.wants, columns.wants), "vector": vector.as_value(),
-                 **{name: Mux(turn, one, steps[1][name]) for name, one in steps[0].items()}}
+        asked = {"valid": Mux(turn, rows.wants, columns.wants), **either(m, turn, walkers, steps)}
         return [asked]
-
-    def _segments(self, m: Module, walkers: list[Walker], steps: list[dict], free: list[Signal], starts: Value
-                  ) -> tuple[list[dict], list[SimpleNamespace]]:
-        """Ask for the segments of vectors, which may be of a window; return what is asked, and what is under way.
-
-        A vector of a window goes on in segments. Each takes a cycle more, in which its place is computed.
-        """
-        patches, room = self._patches(m, starts), [Signal(name=f"room{side}") for side in range(len(free))]
-        steps = [{**step, "segment": each.segment.as_value()} for step, each in zip(steps, patches)]
-        asked = self._asked(m, walkers, steps, room, patches)
-        placed, found = [], []
-        for side, wanted in enumerate(asked):
-            now = stage(m, room[side], f"placed{side}", **wanted)
-            m.d.comb += room[side].eq(~now.valid | free[side])
-            placed.append(now)
-            place = located(m, f"located{side}", self.geometry, data.View(segment_layout(self.geometry), now.segment))
-            found.append({name: value for name, value in vars(now).items() if name != "segment"} | place)
-        return found, placed
 
     def _read(self, m: Module, side: int, path: Path, free: Signal, asked: dict) -> SimpleNamespace:
         """Read a converter's vectors from its memories; return the vector that waits for them."""
@@ -241,10 +220,9 @@ class Products(wiring.Component):
             Value.cast(path.elements).eq(Value.cast(found)),
         ]
         if g.windows:
-            m.d.comb += [path.valid.eq(granted & now.last),
-                         Value.cast(path.elements).eq(gathered(m, f"gathered{side}", g, granted, now, found))]
             with m.If(~now.plain):
-                m.d.comb += [request[name].eq(getattr(now, name)) for name in ("block", "row", "column", "down")]
+                m.d.comb += [request[name].eq(getattr(now, name))
+                             for name in ("block", "row", "column", "down", "turn")]
         return now
 
     def _scan(self, m: Module, scales: Scales, side: int, path: Path, held: SimpleNamespace, sources: list[Signal]
@@ -260,26 +238,18 @@ class Products(wiring.Component):
                 getattr(self, f"source{side}").eq(Cat(Mux(second, sources[1], sources[0]), second)),
             ]
 
-    def _patches(self, m: Module, starts: Value) -> list[Patches]:
+    def _patches(self, m: Module, starts: Value, walkers: list[Walker]) -> list[Patches]:
         """Return the walks through both operands' windows."""
         product, found = self.i.payload, []
-        for name, operand in (("a", product.a), ("b", product.b)):
-            m.submodules[f"{name}_patches"] = patches = Patches(self.geometry)
+        for name, operand, rows, walker in (("a", product.a, product.m, walkers[0]),
+                                            ("b", product.b, product.n, walkers[1])):
+            bands = self.parameters.tile[walker.side] // walker.band_lines
+            m.submodules[f"{name}_patches"] = patches = Patches(self.geometry, walker.band, bands)
             m.d.comb += [patches.start.eq(starts), patches.tensor.eq(operand.tensor),
-                         patches.across.eq(operand.transposed), patches.length.eq(product.k)]
+                         patches.across.eq(operand.transposed), patches.length.eq(product.k), patches.rows.eq(rows),
+                         walker.banded.eq(patches.banded)]
             found.append(patches)
         return found
-
-    @staticmethod
-    def _turn(m: Module, turn: Value, patches: Sequence[Patches]) -> Value:
-        """Return whether it is the rows' turn. The turn does not change within a vector."""
-        if not patches:
-            return turn
-        rows, within, kept = signals("turn within kept_turn")
-        m.d.comb += rows.eq(Mux(within, kept, turn))
-        with m.If(Cat(each.go for each in patches).any()):
-            m.d.sync += [within.eq(~Mux(rows, patches[0].ends, patches[1].ends)), kept.eq(rows)]
-        return rows
 
     def _counts(self, m: Module, starts: Value) -> list[dict[str, Signal]]:
         """Return whether each operand is counted, and for which tensor."""
@@ -296,12 +266,12 @@ class Products(wiring.Component):
             sides.append({"counts": counts, "key_of": key})
         return sides
 
-    def _count(self, m: Module, paths: list[Path], held: list[SimpleNamespace], quiet: Value, going: Value) -> None:
+    def _count(self, m: Module, paths: list[Path], given: list[SimpleNamespace], quiet: Value, going: Value) -> None:
         """Count the groups of operands, and choose of them."""
         m.submodules.counting = counting = Counting(self.geometry, paths[0].counting + 1)
         for number, path in enumerate(paths):
             group = getattr(counting, f"group{number}")
-            m.d.comb += [path.counts.eq(held[number].counts), path.key_of.eq(held[number].key_of),
+            m.d.comb += [path.counts.eq(given[number].counts), path.key_of.eq(given[number].key_of),
                          *(group[name].eq(getattr(path, name)) for name, _ in group.shape())]
         m.d.comb += [
             counting.going.eq(going), counting.quiet.eq(quiet),

@@ -10,12 +10,13 @@ from ...golden.floating import AdderParameters
 from ...golden.words import VECTOR
 from ..floating import FloatAdder
 from ..pipeline import UNCHECKED, signals, stage
-from .epilogue import ADDER
 from .layouts import NUMBER, SIZE, Geometry, piece_layout, place_layout, read_layout, shape_layout
 from .memories import READ
 from .places import pixels
 
-__all__ = ["Sums"]
+__all__ = ["ADDITION", "Sums"]
+
+ADDITION = 4  # cycles of an addition here: the next row waits for it
 
 
 class Sums(wiring.Component):
@@ -65,7 +66,7 @@ class Sums(wiring.Component):
         g, side, low, bits, width = self.geometry, self.geometry.side, self.geometry.low, self.geometry.bits, self.width
         chunk = g.chunk
         # A sum is added to again after so many cycles: meanwhile others are. Together they are a span of columns.
-        period = max(side // width, ADDER + 2)
+        period = max(side // width, ADDITION)
         span = period * width
         a, to = self.a, self.to
         column, left = signals("column left", SIZE)  # the first of a span of columns; how many there are from it on
@@ -74,7 +75,7 @@ class Sums(wiring.Component):
         ends = Signal(name="ends")  # it is the last line
         asks, drains = signals("asks drains")  # the states ADD and DRAIN
         block = Signal(g.block)
-        wait = Signal(range(READ + ADDER + 3))
+        wait = Signal(range(READ + ADDITION + 3))
         out = Signal(range(period + 1))
         right = Signal(NUMBER if g.windows else range(side + span))
         there = Signal(init=1, name="there")
@@ -107,35 +108,45 @@ class Sums(wiring.Component):
             now = stage(m, 1, "asked", valid=goes, turn=turn, begins=line == 0)
         for step in range(1, READ - 1):
             now = stage(m, 1, f"read{step}", now)
-        # The sums of a span wait in a memory: one is read for the next addition, or in the end for the mover.
-        m.submodules.sums = sums = memory.Memory(shape=width * bits, depth=period, init=[], attrs=UNCHECKED)
-        write, read = sums.write_port(), sums.read_port()
-        m.d.comb += read.addr.eq(Mux(now.valid, now.turn, out + (drains & self.ready))[:len(read.addr)])
         now = stage(m, 1, "found", now)
-        before, given, kept = read.data, self.found.as_value(), read.data
+        ended = now
+        for step in range(ADDITION):
+            ended = stage(m, 1, f"added{step}", ended, drop=("begins",))
+        # The sums of a span wait in a memory for the next addition, and in the end for the mover. An addition may also
+        # take the sum that is made in the same cycle.
+        kind = UNCHECKED | {"ram_style": "distributed"}
+        m.submodules.sums = sums = memory.Memory(shape=width * bits, depth=period, init=[], attrs=kind)
+        leaving = sums
+        write, waiting = sums.write_port(), sums.read_port(domain="comb")
+        added, latest, before = signals("added latest before", width * bits)
+        given = self.found.as_value()
+        m.d.comb += [
+            waiting.addr.eq(now.turn),
+            latest.eq(Mux(ended.valid & (ended.turn == now.turn), added, waiting.data)),
+            before.eq(Mux(now.begins, 0, latest)),
+            write.addr.eq(ended.turn), write.data.eq(added), write.en.eq(ended.valid),
+        ]
         if chunk:
-            m.submodules.totals = totals = memory.Memory(shape=width * bits, depth=period, init=[], attrs=UNCHECKED)
-            put, kept = totals.write_port(), totals.read_port()
-            m.d.comb += kept.addr.eq(read.addr)
-            kept = kept.data
-            before, given = Mux(now.folds, kept, before), Mux(now.folds, read.data, given[:width * bits])
-        before = Mux(now.begins, 0, before)
-        added = []
+            # Totals were added to a pass of rows ago. Those are what the mover is given.
+            m.submodules.totals = leaving = memory.Memory(shape=width * bits, depth=period, init=[], attrs=kind)
+            put, total = leaving.write_port(), leaving.read_port(domain="comb")
+            given = Mux(now.folds, latest, given[:width * bits])
+            m.d.comb += [
+                total.addr.eq(now.turn), before.eq(Mux(now.begins, 0, Mux(now.folds, total.data, latest))),
+                put.addr.eq(ended.turn), put.data.eq(added), put.en.eq(ended.valid & ended.folds),
+                write.en.eq(ended.valid & ~ended.folds),
+            ]
+        read = leaving.read_port()
+        m.d.comb += read.addr.eq((out + (drains & self.ready))[:len(read.addr)])
         for k in range(width):
             m.submodules[f"adder{k}"] = adder = FloatAdder(
-                AdderParameters(g.parameters.work, latency=ADDER), embedded=True)
+                AdderParameters(g.parameters.work, latency=ADDITION), embedded=True)
             m.d.comb += [
                 adder.i.payload.a.eq(before.word_select(k, bits)),
                 adder.i.payload.b.eq(given.word_select(k, bits)),
                 adder.i.payload.subtract.eq(0), adder.i.valid.eq(now.valid), adder.enable.eq(1),
+                added.word_select(k, bits).eq(adder.o.payload.value),
             ]
-            added.append(adder.o.payload.value)
-        for step in range(ADDER):
-            now = stage(m, 1, f"added{step}", now, drop=("begins",))
-        m.d.comb += [write.addr.eq(now.turn), write.data.eq(Cat(added)), write.en.eq(now.valid)]
-        if chunk:
-            m.d.comb += [put.addr.eq(now.turn), put.data.eq(Cat(added)), put.en.eq(now.valid & now.folds),
-                         write.en.eq(now.valid & ~now.folds)]
 
         # Where the sums go.
         target = Signal(SIZE + 1)
@@ -146,7 +157,7 @@ class Sums(wiring.Component):
             self.valid.eq(drains), self.piece.block.eq(to.block + (target >> low)), self.piece.row.eq(to.top),
             self.piece.column.eq(target[:low]),
             self.piece.live.eq(Cat(out * width + k < left for k in range(width))),
-            self.piece.elements.as_value().eq(kept),
+            self.piece.elements.as_value().eq(read.data),
             self.vector.eq(self.first + (word >> 4)), self.word.eq(word[:4]),
         ]
 
@@ -195,7 +206,7 @@ class Sums(wiring.Component):
                             leave()
             with m.State("WAIT"):
                 m.d.sync += wait.eq(wait + 1)
-                with m.If(wait == READ + ADDER + 1):
+                with m.If(wait == READ + ADDITION + 1):
                     m.d.sync += drains.eq(1)
                     m.next = "DRAIN"
             with m.State("DRAIN"), m.If(self.ready):

@@ -1,5 +1,8 @@
 # amaranth: UnusedElaboratable=no
-"""Walks through windows and taps, alone in Amaranth's simulator: each vector is read where golden says."""
+"""Walks through windows and taps, alone in Amaranth's simulator.
+
+Each vector is read where golden says, in as many segments as golden's cycle model counts.
+"""
 
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ from amaranth.sim import Simulator
 from cores import recipe_of
 from narrowgauge.golden.core import Instruction, Taps, TrainerParameters, View, Window
 from narrowgauge.golden.core.instructions import encode
+from narrowgauge.golden.core.timing.operands import segments
 from narrowgauge.golden.core.views import places
 from narrowgauge.hw.core.layouts import Geometry
 from narrowgauge.hw.core.patches import Patches, located
@@ -15,6 +19,7 @@ from narrowgauge.hw.core.shapes import Shapes
 
 SIDE = 16
 GEOMETRY = Geometry(TrainerParameters(recipe_of("bfp").system, windows=True))
+BAND = 12  # rows that are read together
 
 
 def drawn(rng):
@@ -43,10 +48,56 @@ def drawn(rng):
 @pytest.mark.parametrize("seed", range(3))
 def test_vectors_are_read_where_golden_says(seed):
     m, rng = Module(), np.random.default_rng(seed)
-    m.submodules.shapes, m.submodules.patches = shapes, patches = Shapes(GEOMETRY), Patches(GEOMETRY)
+    m.submodules.shapes, m.submodules.patches = shapes, patches = Shapes(GEOMETRY), Patches(GEOMETRY, BAND)
     values = located(m, "read", GEOMETRY, patches.segment)
     found = {name: Signal.like(Value.cast(value), name=name) for name, value in values.items()}
     m.d.comb += [found[name].eq(value) for name, value in values.items()]
+
+    async def read(ctx, vector, count, turn=0):
+        """Read a vector in so many segments; its lanes are turned."""
+        last = False
+        while not last:
+            count -= 1
+            now = {name: ctx.get(signal) for name, signal in found.items()}
+            assert now["turn"] == turn
+            assert now["first"] == (vector == -1).all() or not now["first"]
+            for lane in range(SIDE):
+                if now["live"] >> (lane + turn) % SIDE & 1:
+                    assert vector[lane] == -1
+                    down, right = (now["row"] + lane, now["column"]) if now["down"] else (
+                        now["row"], now["column"] + lane)
+                    block = now["block"] + right // SIDE
+                    vector[lane] = (block * SIDE + down % SIDE) * SIDE + right % SIDE
+            last = now["last"]
+            await ctx.tick()
+        assert count == 0
+        return now
+
+    async def rows(ctx, expected, counts):
+        for row in expected[:12]:
+            for first in range(0, min(len(row), 4 * SIDE), SIDE):
+                vector = np.full(SIDE, -1)
+                await read(ctx, vector, counts[first // SIDE])
+                wanted = np.pad(row[first:first + SIDE], (0, SIDE))[:SIDE]
+                count = min(SIDE, len(row) - first)
+                np.testing.assert_array_equal(vector[:count], wanted[:count])
+            for _ in range(0, max(len(row) - 4 * SIDE, 0), SIDE):  # to the row's end
+                while not ctx.get(found["last"]):
+                    await ctx.tick()
+                await ctx.tick()
+
+    async def banded(ctx, expected, counts):
+        """Rows are read band by band, and in a band place by place."""
+        count, places_ = expected.shape
+        for first in range(0, min(count, 3 * BAND), BAND):
+            band = expected[first:first + BAND]
+            for place in range(places_):
+                assert ctx.get(patches.reads)
+                vector = np.full(SIDE, -1)
+                now = await read(ctx, vector, counts[first // BAND], place % SIDE)
+                np.testing.assert_array_equal(vector[:len(band)], band[:, place])
+                assert now["closes"] == (place % SIDE == SIDE - 1 or place == places_ - 1)
+        assert ctx.get(patches.begun) and ctx.get(patches.reads) == (count > 3 * BAND)
 
     async def bench(ctx):
         async def shaped(name, **fields):
@@ -76,33 +127,16 @@ def test_vectors_are_read_where_golden_says(seed):
             for signal, value in ((patches.tensor.block, tensor.block), (patches.tensor.stride, tensor.stride),
                                   (Value.cast(patches.tensor.window), ctx.get(Value.cast(shapes.shape))),
                                   (patches.tensor.top, tensor.top), (patches.tensor.left, tensor.left),
-                                  (patches.across, across), (patches.length, expected.shape[1]), (patches.start, 1)):
+                                  (patches.across, across), (patches.length, expected.shape[1]),
+                                  (patches.rows, expected.shape[0]), (patches.start, 1)):
                 ctx.set(signal, value)
             await ctx.tick()
             ctx.set(patches.start, 0)
             ctx.set(patches.go, 1)
-            for row in expected[:12]:
-                for first in range(0, min(len(row), 4 * SIDE), SIDE):
-                    vector, last = np.full(SIDE, -1), False
-                    while not last:
-                        now = {name: ctx.get(signal) for name, signal in found.items()}
-                        assert now["first"] == (vector == -1).all() or not now["first"]
-                        for lane in range(SIDE):
-                            if now["live"] >> lane & 1:
-                                assert vector[lane] == -1
-                                down, right = (now["row"] + lane, now["column"]) if now["down"] else (
-                                    now["row"], now["column"] + lane)
-                                block = now["block"] + right // SIDE
-                                vector[lane] = (block * SIDE + down % SIDE) * SIDE + right % SIDE
-                        last = now["last"]
-                        await ctx.tick()
-                    wanted = np.pad(row[first:first + SIDE], (0, SIDE))[:SIDE]
-                    count = min(SIDE, len(row) - first)
-                    np.testing.assert_array_equal(vector[:count], wanted[:count])
-                for _ in range(0, max(len(row) - 4 * SIDE, 0), SIDE):  # to the row's end
-                    while not ctx.get(found["last"]):
-                        await ctx.tick()
-                    await ctx.tick()
+            if across and isinstance(shape, Window):
+                await banded(ctx, expected, segments(view, False, BAND, SIDE))
+            else:
+                await rows(ctx, expected, segments(view, bool(across), SIDE, SIDE))
             ctx.set(patches.go, 0)
 
     simulator = Simulator(m)

@@ -1,7 +1,7 @@
 """Golden's model of a core's cycles beside the circuit: latencies that both have, and whole runs."""
 
 import pytest
-from cores import DIGITS, alone, core_of, recipe_of, run_of, with_head_of
+from cores import DIGITS, OWN, alone, core_of, recipe_of, run_of, with_head_of
 from narrowgauge.golden import core
 from narrowgauge.golden.core.parameters import TrainerParameters
 from narrowgauge.golden.core.timing import latencies
@@ -9,7 +9,7 @@ from narrowgauge.golden.floating import CastParameters
 from narrowgauge.golden.formats import PRESETS
 from narrowgauge.golden.softmax import SoftmaxParameters
 from narrowgauge.hw import madam, rates, update
-from narrowgauge.hw.core import epilogue, errors, memories, operands, sequencer, tasks, tensors, tokens
+from narrowgauge.hw.core import epilogue, errors, memories, operands, sequencer, sums, tasks, tensors, tokens
 from narrowgauge.hw.core.layouts import Geometry
 from narrowgauge.hw.floating import FloatCast
 from narrowgauge.hw.softmax import SoftmaxGrad
@@ -20,6 +20,7 @@ def test_latencies_are_those_of_the_circuit():
     assert (latencies.READ, latencies.SETTLE, latencies.BEHIND) == (memories.READ, tasks.SETTLE, epilogue.BEHIND)
     assert latencies.ADDER == epilogue.ADDER == update.ADDER
     assert (rates.SCALER, madam.MadamUpdate.latency) == (latencies.SCALER, latencies.MADAM)
+    assert latencies.ADDITION == sums.ADDITION
     cast = FloatCast(CastParameters(PRESETS["bf16"], result=PRESETS["fp16"]))
     assert cast.latency == latencies.CAST
     assert (latencies.TOKENS, latencies.PIECES) == (tokens.QUEUE, errors.PIECES)
@@ -42,6 +43,8 @@ def test_the_softmax_unit_is_that_of_the_circuit(classes):
 @pytest.mark.parametrize("name, recipe, settings, cut", [
     ("lanes", recipe_of("bfp", mantissa=2), {"hidden": (36, 9)}, {"parts": 2, "blocks": 2}),
     ("lanes", recipe_of("bfp", update="kahan"), {"hidden": (20,)}, {}),
+    ("lanes", recipe_of("bfp", mantissa=2), {"model": "cnn", "hidden": (2, 5)}, {"parts": 2}),
+    ("lanes", recipe_of("bfp"), {"model": OWN, "batch": 16}, {}),
     ("merged", recipe_of("bfp"), {"hidden": (20,)}, {"parts": 2, "blocks": 2}),
 ])
 def test_cycles_of_a_run_are_within_a_percent(name, recipe, settings, cut):

@@ -37,7 +37,7 @@ FAULTS = UNIT_FAULTS | {
         "made.block.eq(block + away), made.other.eq(other + away)", "made.block.eq(block), made.other.eq(other)",
         TRAINER),
     "core: a sum begins with the last one of before": (
-        "before = Mux(now.begins, 0, before)", "before = before", TRAINER),
+        "before.eq(Mux(now.begins, 0, latest))", "before.eq(latest)", TRAINER),
     "core: biases decay": (
         "given.decay.eq(Mux(bias, 0, rates.decay))", "given.decay.eq(rates.decay)", TRAINER),
     "core: a compensation is kept beside another lane": (

@@ -6,15 +6,16 @@
 from ..parameters import TrainerParameters
 
 __all__ = [
-    "ADDER", "ASKED", "BEFORE", "BEHIND", "CALM", "CAST", "CHECKED", "CHOICE", "CHOSEN", "CLEARED", "COUNTED",
-    "CYCLE", "ENTERED", "FETCHED", "FLIPPED", "GIVEN", "HALTED", "HEAD", "IDLE", "KEYS", "LABELLED", "LOOKED", "MADAM",
-    "OUTWARD", "PIECES", "RATES", "READ", "RECKONED", "ROOM", "SETTLE", "TOKENS", "TOLD", "WALKED", "moved",
-    "softmax_latency", "softmax_places", "update_latency",
+    "ADDER", "ADDITION", "ASKED", "BEFORE", "BEHIND", "CALM", "CAST", "CHECKED", "CHOICE", "CHOSEN", "CLEARED",
+    "COUNTED", "CYCLE", "ENTERED", "FETCHED", "FILLED", "FLIPPED", "GIVEN", "HALTED", "HEAD", "IDLE", "KEYS",
+    "LABELLED", "LOOKED", "MADAM", "OPENED", "OUTWARD", "PARTED", "PIECES", "RATES", "READ", "RECKONED", "ROOM",
+    "SETTLE", "SHAPED", "TOKENS", "TOLD", "WALKED", "moved", "softmax_latency", "softmax_places", "update_latency",
 ]
 
 # Memories and additions, as hw.core has them by these names.
 READ = 4  # from a request to a memory's answer
 ADDER = 6  # an addition
+ADDITION = 4  # one of the sums over rows, which wait for each other
 BEHIND = READ + ADDER + 1  # from the request for a bias or a mask to the piece for a memory
 SETTLE = 3  # until what was written can be read
 
@@ -23,6 +24,7 @@ CLEARED = 128  # from a program's last instruction to where its first one is fet
 FETCHED = 3  # an instruction is fetched, and executed if nothing else is told here
 CHECKED = 6  # modes of two operands, and the check of all
 RECKONED = 4  # beside the bits of a number of rows: a tensor, or a part of one, is placed
+SHAPED, PARTED = 44, 98  # the shape of a window or of taps is found, or that of a part of one
 FLIPPED = 3  # a tensor changes places with its other half
 LOOKED = 6  # the tensors of an instruction of a unit: four at the most, and two cycles for an answer
 TOLD = 2  # a unit that begins with an instruction tells that it can take the next one
@@ -45,6 +47,8 @@ BEFORE = 2  # from where a product has come to where it can begin
 ASKED = 4  # from a piece of results to the request for its bias or its mask
 CALM = 3  # beside their own latency, what cells wait before a product of another step
 WALKED = 1  # registers between what reads operands and the memories; with windows there is one more
+FILLED = READ + 1  # from where a square has been asked for to its first vector on its way
+OPENED = 2  # from where the last vector of a square has left to the next request for one
 
 # Parameters that move.
 SCALER = 4  # a product with a rate

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ...array import FETCH
-from .events import Event, Process
+from .events import Event, Part, Process
 from .latencies import BEFORE, READ, WALKED
+from .operands import Operand, Squares
 from .state import Job, State
 from .work import modes_of, sizes_of
 
@@ -164,26 +165,40 @@ def load(products: Products, sides: tuple[int, ...]) -> Process:
     for number in range(1 << 62):
         yield from products.number(number)
         product = products.all[number]
-        counts, lanes, views = (product.m, product.n), (p.rows, p.columns), product.job.issue.views
-        order = [(side, line) for side in sides for line in range(product.lines[side])]
+        issue = product.job.issue
+        operands = [Operand(p, issue, side) for side in (0, 1)]
+        order = [(side, line) for side in sides for line in range(0, product.lines[side], operands[side].lines)]
         if len(sides) == 2:
             order.sort(key=lambda each: (each[0] == 0 and each[1] >= product.tile[0], each[0]))
         at = max(at, product.begin + 1 + products.walked)
+        squares = Squares(at)
         for side, line in order:
-            ring = products.rings[side]
-            while ring.left < product.groups:
-                while not ring.gone:
-                    yield products.freed
-                when, words = ring.gone.popleft()
-                ring.left, at = ring.left + words, max(at, when + products.walked)
-            ring.left -= product.groups
+            operand, rows, tile = operands[side], product.lines[side], product.tile[side]
+            lines = min(operand.lines, rows - line)
+            for _ in range(lines):
+                at = yield from _room(products, side, product.groups, at)
             yield at
-            vectors = min(lanes[side], counts[side] - line * lanes[side]) * product.groups
-            at = state.reads[views["ab"[side]].memory].passed(at, -(-vectors // p.vectors))
-            if (line + 1) % product.tile[side] == 0 or line == product.lines[side] - 1:
+            port = state.reads[operand.view.memory]
+            if operand.banded:
+                at = yield from squares.band(port, operand, line, at)
+            else:
+                at = port.passed(at, -(-operand.requests(line) // p.vectors))
+            if (line + lines) % tile == 0 or line + lines == rows:
                 product.ready[side].append(at + products.delay)
                 products.loaded.fire()
         product.ends.append(at - products.walked)
         if len(product.ends) == p.converters:
             product.read = max(product.ends)
         products.loaded.fire()
+
+
+def _room(products: Products, side: int, words: int, at: int) -> Part:
+    """Wait until a row of lanes has so many words of a buffer; return since when."""
+    ring = products.rings[side]
+    while ring.left < words:
+        while not ring.gone:
+            yield products.freed
+        when, freed = ring.gone.popleft()
+        ring.left, at = ring.left + freed, max(at, when + products.walked)
+    ring.left -= words
+    return at

@@ -23,8 +23,10 @@ from .latencies import (
     IDLE,
     KEYS,
     LOOKED,
+    PARTED,
     RECKONED,
     ROOM,
+    SHAPED,
     TOKENS,
     TOLD,
 )
@@ -116,12 +118,16 @@ class Timeline:
         """Return the cycles of an instruction of the sequencer's own, beside those of the shortest ones."""
         if each.name == "flip":
             return FLIPPED
-        if each.name not in ("tensor", "view", "window", "taps"):
+        if each.name in ("window", "taps"):
+            return SHAPED
+        if each.name not in ("tensor", "view"):
             return 0
         down = 0
         if each.name == "tensor":
             down = (each.top + each.rows - 1) // self.parameters.side
-        elif each.name == "view":
+        elif self._sequencer.view(each.of).shape:
+            return PARTED
+        else:
             down = (self._sequencer.view(each.of).top + each.row) // self.parameters.side
         return RECKONED + max(1, down.bit_length())
 

@@ -4,7 +4,7 @@ from ..sequencer import Issue
 from ..views import View
 from .events import Part, Port, Process
 from .latencies import (
-    ADDER,
+    ADDITION,
     CAST,
     HEAD,
     LABELLED,
@@ -65,10 +65,13 @@ def _out(state: State, issue: Issue, at: int) -> Part:
 
 
 def _fill(state: State, issue: Issue, at: int) -> Part:
-    """A tensor is filled, as if a group were written in a cycle, and no other unit wrote."""
+    """A tensor is filled, a piece in a cycle."""
     view = issue.views["to"]
-    yield at
-    return at + view.rows * -(-view.columns // state.parameters.system.group)
+    at += LABELLED - 1
+    for _ in range(view.rows):
+        yield at
+        at = state.writes[view.memory].passed(at, -(-view.columns // state.parameters.width))
+    return at
 
 
 def _head(state: State, issue: Issue, at: int) -> Part:
@@ -112,7 +115,7 @@ def _sums(state: State, issue: Issue, at: int) -> Part:
     """Rows are added, a span of columns at a time; then the sums move biases."""
     p, view, to = state.parameters, issue.views["a"], issue.views["to"]
     width = 1 << p.width.bit_length() - 1
-    period, chunk = max(p.side // width, ADDER + 2), getattr(p.system, "chunk", None)
+    period, chunk = max(p.side // width, ADDITION), getattr(p.system, "chunk", None)
     at += 1
     for start in range(0, view.columns, period * width):
         count = min(view.columns - start, period * width)
@@ -125,7 +128,7 @@ def _sums(state: State, issue: Issue, at: int) -> Part:
             state.reads[view.memory].take(at, end, lines * pieces / (end - at))
             at = end
         at += period * (-(-view.rows // chunk) if chunk else 0)  # sums of chunks are added to totals
-        at += READ + ADDER + 2
+        at += READ + ADDITION + 2
         yield at
         at += state.loads(issue)
         moves = sum(state.pieces(min(width, count - first), to.left + start + first, True)
