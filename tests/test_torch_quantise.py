@@ -155,6 +155,13 @@ def test_any_axis_of_views(fmt, rounding):
     compare(np.ascontiguousarray(numbers[..., :1]), tensor[..., :1].expand(3, 7, 37, 1), fmt, rounding, -2)
 
 
+@pytest.mark.parametrize("fmt", [BlockFloat(16, 4), MX(), "nvfp4"], ids=name)
+def test_long_rows_are_cut_between_groups(fmt):
+    numbers = np.random.default_rng(6).standard_normal((40, 9000), np.float32)
+    for rounding in (NEAREST, stochastic()):
+        compare(numbers, torch.from_numpy(numbers), fmt, rounding, 0)
+
+
 @pytest.mark.parametrize("fmt", [PRESETS["bf16"], Fixed(), BlockFloat(), MX(), "nvfp4", PRESETS["lns8"], "int8"],
                          ids=name)
 @pytest.mark.parametrize("shape", [(0,), (3, 0), (0, 5), (1,)], ids=str)

@@ -89,8 +89,16 @@ class Layout:
         return found.reshape(self.outer * self.groups, self.group, self.inner)
 
 
-def slabs_of(x: Tensor) -> Iterator[slice]:
-    """Yield slices along the first axis, of `SLAB` elements or so: all at once on other devices than a CPU."""
-    each = max(1, math.prod(x.shape[1:]))
-    step = max(1, SLAB // each) if x.device.type == "cpu" else max(1, len(x))
-    return (slice(start, start + step) for start in range(0, len(x), step))
+def slabs_of(x: Tensor) -> Iterator[tuple[slice, slice, slice]]:
+    """Yield indices of parts of (n, group, inner), of whole groups and `SLAB` elements or so.
+
+    Another device than a CPU gets everything as one part.
+    """
+    n, group, inner = x.shape
+    if x.device.type != "cpu":
+        yield slice(0, n), slice(None), slice(0, inner)
+        return
+    rows, columns = max(1, SLAB // max(1, group * inner)), max(1, SLAB // group)
+    for row in range(0, n, rows):
+        for column in range(0, inner, columns):
+            yield slice(row, row + rows), slice(None), slice(column, column + columns)
