@@ -18,7 +18,7 @@ KINDS = ("training", "normal", "codes")
 
 @lru_cache(len(KINDS))
 def gemms_of(kind):
-    """Return ((array, array), ...): operands of products, of which a third each are of one of training's three."""
+    """Return ((array, array), ...): the operands of products, as many of each of training's three products."""
     parts = {}
     for kinds, pair in zip(recorded.kinds(), recorded.products(), strict=True):
         parts.setdefault(kinds, []).append(pair)

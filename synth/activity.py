@@ -153,7 +153,6 @@ extern "C" int64_t simulate(
       const uint8_t* row = inputs + (k * stride_in + streams[k].sent) * i_bytes;
       for (int64_t b = 0; b < i_width; b++) payload[b] |= (word)(row[b >> 3] >> (b & 7) & 1) << k;
     }
-    // Behind the last transfer the payload stays as it was.
     for (int f = 0; cycle > -reset && f < flop_count; f++) {
       const word value = flops[f].inverted ? ~before[f] : before[f];
       if (waits) s.want(flops[f].output, value, flops[f].delay, 0);
@@ -162,6 +161,7 @@ extern "C" int64_t simulate(
     put(ports[0], cycle < 0 ? ~(word)0 : 0, waits);
     put(ports[1], valid, waits);
     put(ports[4], ~(word)0, waits);
+    // Behind the last transfer the payload stays as it was.
     if (cycle < cycles) for (int64_t b = 0; b < i_width; b++) put(i_payload[b], payload[b], waits);
     if (waits) s.run_events(); else s.settle();
     for (int f = 0; f < flop_count; f++) before[f] = s.nets[flops[f].data];
@@ -194,7 +194,7 @@ ROLES = ("rst", "i_valid", "i_ready", "o_valid", "o_ready")
 
 @dataclass(frozen=True)
 class Stimulus:
-    """What one stream offers, and what the golden model answers: payloads, and for each output its last input."""
+    """Payloads that a stream offers, golden's answers to them, and the last input of each answer."""
 
     inputs: Sequence[int]
     outputs: Sequence[int]

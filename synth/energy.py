@@ -1,8 +1,8 @@
 """Area, delay and energy of a unit in standard cells, before layout: no wires, and no tree that drives the clock.
 
-The energy of a net is its changes times the internal energy of the cell that drives it, and C V^2 / 2 of the pins
-that it drives. Internal energies are means over the cell's arcs, at the net's load and the transitions that static
-timing found. Every flip-flop's clock pin changes twice a cycle.
+A change of a net takes the internal energy of its driver, and C V^2 / 2 of the input pins on the net. Internal energies
+are means over the cell's arcs, at the net's load and the transitions of static timing. Every flip-flop's clock pin
+changes twice a cycle.
 """
 
 import json
@@ -65,7 +65,7 @@ def library_text(target: str, path: str | None = None) -> str:
 
 
 def read(library: str) -> Library:
-    """Return the library that a text in Liberty describes; ValueError tells what is wrong with it."""
+    """Return the library of a text in Liberty; ValueError tells in a line why there is none."""
     return liberty.read(library, SLEW)
 
 

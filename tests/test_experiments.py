@@ -14,8 +14,9 @@ pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 DOCS = Path(__file__).parents[1] / "docs"
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(DOCS)
-    experiments, *pages, array_cost, unit_costs = map(importlib.import_module, (
-        "experiments", "fp16", "logarithmic", "update", "precision", "softmax", "work", "array_cost", "unit_costs"))
+    experiments, *pages, array_cost, energy, unit_costs = map(importlib.import_module, (
+        "experiments", "fp16", "logarithmic", "update", "precision", "softmax", "work", "array_cost", "energy",
+        "unit_costs"))
 fp16, logarithmic, update, precision, softmax, work = pages
 
 PAGES = pytest.mark.parametrize("page", pages, ids=lambda page: page.__name__)
@@ -28,7 +29,7 @@ def test_results_are_whole(page):
     assert list(experiments.read(page.RESULTS)) == page.JOBS
 
 
-@pytest.mark.parametrize("page", [*pages, array_cost], ids=lambda page: page.__name__)
+@pytest.mark.parametrize("page", [*pages, array_cost, energy], ids=lambda page: page.__name__)
 def test_page_holds_the_tables_of_the_results(page):
     text = page.PAGE.read_text()
     for name, content in page.tables().items():
