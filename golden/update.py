@@ -183,7 +183,7 @@ def _operations(fmt: Float) -> _Codes | _Numbers:
 
 
 def _change(ops: _Codes | _Numbers, fmt: Float, weights: np.ndarray, velocities: np.ndarray, gradients: np.ndarray,
-            lr: Any, momentum: Any, decay: Any) -> tuple[np.ndarray, np.ndarray]:
+            lr: Any, momentum: Any, decay: Any, scale: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Return (changes, new velocities) as numbers of `ops`: `step` but for its last part. Rates are codes."""
     # Rates of the exponent code 0 are zero.
     lr, momentum, decay = (np.where(np.asarray(each) >> fmt.mantissa == 0, 0, each) for each in (lr, momentum, decay))
@@ -191,7 +191,10 @@ def _change(ops: _Codes | _Numbers, fmt: Float, weights: np.ndarray, velocities:
         decayed = ops.add(gradients, ops.multiply(ops.load(decay), weights))
         gradients = np.where(decay == 0, gradients, decayed)
     velocities = ops.add(ops.multiply(ops.load(momentum), velocities), gradients)
-    return ops.negate(ops.multiply(ops.load(lr), velocities)), velocities
+    change = ops.negate(ops.multiply(ops.load(lr), velocities))
+    if scale != 1:
+        change = ops.multiply(ops.load(fmt.encode(1 / scale)), change)
+    return change, velocities
 
 
 def change(fmt: Float, weights: np.ndarray, velocities: np.ndarray, gradients: np.ndarray, lr: Any, momentum: Any,
@@ -209,7 +212,7 @@ def change(fmt: Float, weights: np.ndarray, velocities: np.ndarray, gradients: n
 
 def step(fmt: Float, method: str, weights: np.ndarray, velocities: np.ndarray, compensations: np.ndarray,
          gradients: np.ndarray, lr: Any, momentum: Any, decay: Any = 0, random: np.ndarray | None = None,
-         rounding: Rounding | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+         rounding: Rounding | None = None, scale: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the next (weights, velocities, compensations) as codes (uint32) of one format.
 
     Every operation is rounded to nearest even. Only the sum named below is rounded stochastically.
@@ -234,13 +237,15 @@ def step(fmt: Float, method: str, weights: np.ndarray, velocities: np.ndarray, c
         A word for each weight, for ``stochastic``.
     rounding : Rounding, optional
         That of ``stochastic``: 8 random bits when not given.
+    scale : int
+        Of the loss, a power of two: u <- u / scale. Decay is not multiplied by it.
     """
     require(method in METHODS, "update", method, ", ".join(METHODS))
     ops = _operations(fmt)
     add, negate = ops.add, ops.negate
     with np.errstate(all="ignore"):
         w, v, c, g = map(ops.load, (weights, velocities, compensations, gradients))
-        u, v = _change(ops, fmt, w, v, g, lr, momentum, decay)
+        u, v = _change(ops, fmt, w, v, g, lr, momentum, decay, scale)
         if method == "stochastic":
             moved = floating.add(ops.store(w), ops.store(u), fmt, rounding or stochastic(), random)
             return moved, ops.store(v), np.zeros_like(moved)

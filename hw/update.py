@@ -13,6 +13,7 @@ from . import meanings
 from .floating import FloatAdder
 from .multiplier import text_of
 from .pipeline import signals, stage
+from .powers import DIVIDER, LOSS, PowerDivider
 from .rates import SCALER, RateMultiplier
 from .unit import StreamUnit
 
@@ -37,6 +38,9 @@ class SGDUpdate(StreamUnit):
     held : bool
         Promises that ``method`` and the rates stay as they are while transfers are under way, also in cycles without a
         valid one. Then the pipeline has no registers for them.
+    divided : bool
+        Whether the change is divided by a loss scale before it is added. Of a pipelined unit without compensation. The
+        scale stays while transfers are under way.
 
     Members
     -------
@@ -51,6 +55,8 @@ class SGDUpdate(StreamUnit):
         Sticky: a result was NaN; one was infinite, and none of its transfer's NaN.
     status_clear : In(1)
         Clears both.
+    loss : In(LOSS)
+        If `divided`: the exponent of the loss scale, a power of two.
     words : In(random_bits)
         If `addressed`: the random word of the transfer that was accepted `words_behind` cycles before.
 
@@ -65,13 +71,17 @@ class SGDUpdate(StreamUnit):
         Cycles between transfers, at the most: 1 when pipelined.
     """
 
-    def __init__(self, parameters: SGDParameters, *, addressed: bool = False, held: bool = False) -> None:
+    def __init__(self, parameters: SGDParameters, *, addressed: bool = False, held: bool = False, divided: bool = False
+                 ) -> None:
         require(not addressed or parameters.schedule == "pipelined", "schedule", parameters.schedule,
                 "pipelined, for random words from a port")
-        self.parameters, self.addressed, self.held = parameters, addressed, held
+        require(not divided or parameters.schedule == "pipelined" and not parameters.compensated, "divided", divided,
+                "false, unless the unit is pipelined and has no compensation")
+        self.parameters, self.addressed, self.held, self.divided = parameters, addressed, held, divided
         width, rate = parameters.format.width, parameters.rate_bits
         numbers = dict.fromkeys(self._results, width)
         words: dict[str, Any] = {"words": In(parameters.random_bits)} if addressed else {}
+        words |= {"loss": In(LOSS)} if divided else {}
         super().__init__({**numbers, "gradient": width, "method": parameters.method_bits,
                           **dict.fromkeys(self._rates, rate)}, numbers, **words)
 
@@ -90,15 +100,20 @@ class SGDUpdate(StreamUnit):
         return ((9 if self.parameters.grow else 6) if self.parameters.compensated else 3) - (not self.parameters.decays)
 
     @property
+    def _division(self) -> int:
+        """Cycles of the division by a loss scale."""
+        return DIVIDER if self.divided else 0
+
+    @property
     def words_behind(self) -> int:
         # All additions but those behind the weight's, which takes the word in its last cycle.
-        return 2 * SCALER + (self._additions - (2 if self.parameters.compensated else 0)) * ADDER - 1
+        return 2 * SCALER + (self._additions - (2 if self.parameters.compensated else 0)) * ADDER - 1 + self._division
 
     @property
     def latency(self) -> int:
         if self.parameters.schedule == "shared":
             return 1
-        return 2 * SCALER + self._additions * ADDER + 1
+        return 2 * SCALER + self._additions * ADDER + 1 + self._division
 
     @property
     def interval(self) -> int:  # type: ignore[override]
@@ -192,6 +207,10 @@ class SGDUpdate(StreamUnit):
                    velocity=sum_("velocity", now.kept, now.gradient))
         now = wait("change", without(now, "lr"), SCALER, change=product("change", now.velocity, now.lr))
         now.change = Cat(now.change[:-1], ~now.change[-1])
+        if self.divided:
+            m.submodules.divider = divider = PowerDivider(parameters.format)
+            m.d.comb += [divider.a.eq(now.change), divider.power.eq(self.loss), divider.enable.eq(advance)]
+            now = wait("divided", without(now, "change"), DIVIDER, change=divider.o)
         grow = C(0, 1)
         if parameters.grow:
             # What the change makes of the weight, and what is lost by that: the change of what that makes.

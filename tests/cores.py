@@ -12,13 +12,16 @@ from narrowgauge.golden import core, datasets, network, recipes
 from narrowgauge.golden.core import TrainerParameters
 from narrowgauge.golden.formats import PRESETS
 from narrowgauge.golden.network.models import KINDS, layers_of
+from narrowgauge.golden.softmax import SoftmaxParameters
 
 DIGITS = datasets.load("digits").first(70, 45)
 
 
 def recipe_of(name, work="bf16", update="plain", parameters=None, **settings):
+    """Return a recipe with a softmax head, which one that works in fp16 has not by default."""
     made = recipes.work_in(recipes.make(name, **settings), work)
-    return recipes.keep(made, parameters, update).with_head(10)
+    kept = recipes.keep(made, parameters, update).with_head(10)
+    return kept if kept.softmax else dataclasses.replace(kept, softmax=SoftmaxParameters(kept.work, 10, 9))
 
 
 def run_of(recipe, hidden=(20,), model="mlp", **settings):

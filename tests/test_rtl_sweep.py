@@ -31,7 +31,9 @@ def identical(capsys, *options):
     "--work fp16 --softmax-bits 9", f"--work '{WORK}'", "--set mantissa=8 --set exponent=5 --set group=32",
     "--recipe mx --check step", "--recipe system --set system=int8 --parts 1 --hidden 33,7",
     "--recipe system --set system=fp8 --parts 2 --blocks 2",
-    "--recipe fp16 --softmax-bits 9", "--recipe fp16 --set chunk=null --softmax-bits 9 --batch 40"])
+    "--recipe fp16 --softmax-bits 9", "--recipe fp16 --set chunk=null --softmax-bits 9 --batch 40",
+    "--recipe fp16 --set loss_scale=16777216 --set growth_interval=1 --softmax-bits 9 --batch 9",
+    "--recipe fp16 --set loss_scale=1024 --softmax-bits 9 --model cnn --hidden 3,4"])
 def test_options_of_training(capsys, options):
     identical(capsys, *SMALL, "--examples", "70,45", *shlex.split(options))
 

@@ -10,6 +10,7 @@ from ..madam import correction
 from ..network import HEAD, MEASURED, TESTED, Convolution
 from ..number_system import vectors_of
 from ..precision import FRACTION, WIDE, Adaptive, Cyclic, breakpoints
+from ..recipes import Kept
 from ..update import METHODS, rate_code
 from .builder import FORWARD, INPUT, WEIGHT, Builder
 from .instructions import COUNTERS, FIELDS, KINDS, SIDES
@@ -159,6 +160,7 @@ class _Compiler(Builder):
         self.corrections()
         self.emit("in", to=self.number("x0"))
         self.emit("in", to=self.number("y"))
+        self.settle()  # behind these, so that examples come while the step before ends
         self.forward(head=True)
         for i in reversed(range(len(layers))):
             self.emit("part", side=SIDES.index("to"), vector=layers[i].outputs * vectors_of(layers[i].patch),
@@ -177,6 +179,11 @@ class _Compiler(Builder):
         self.emit("step", counter=COUNTERS.index("training"), next=1)
         self.flip("x0")
         self.flip("y")
+
+    def settle(self) -> None:
+        """Emit the end of the step before, which a loss scale may have made invalid."""
+        if self.run.recipe.scale:
+            self.emit("settle")
 
     def madam(self) -> None:
         """Emit scales and bounds of logarithmic weights."""
@@ -207,7 +214,14 @@ class _Compiler(Builder):
             since = high
 
     def rate(self, drops: int) -> int:
-        return rate_code(self.p.stored, float(self.run.lr * 0.5**drops), "lr")
+        return self.rate_of("lr", self.run.lr * 0.5**drops)
+
+    def rate_of(self, name: str, value: float) -> int:
+        code = rate_code(self.p.stored, float(value), name)
+        # Where the work format moves parameters, a rate may be subnormal in training.
+        narrow = self.run.recipe.kept != Kept() or not arithmetic(self.p.work).native
+        require(code > 0 or value == 0 or narrow, name, value, f"0, or {2.0**self.p.stored.emin} or more, in a core")
+        return code
 
     def epoch(self, done: int = 0) -> None:
         """Emit an epoch of training, but for the steps that are done: full batches, and the last one."""
@@ -217,6 +231,7 @@ class _Compiler(Builder):
                 self.batch(rows)
                 self.set("scale", self.constant(1 / rows))
                 self.loop(count, self.train)
+                self.settle()
 
     def measure(self) -> None:
         """Emit what follows an epoch that is measured."""
@@ -261,9 +276,13 @@ class _Compiler(Builder):
             self.set("training", run.begin.step)
         self.set("method", METHODS.index(recipe.kept.update))
         self.set("rate", self.rate(0))
-        self.set("momentum", rate_code(self.p.stored, float(run.momentum), "momentum"))
+        self.set("momentum", self.rate_of("momentum", run.momentum))
         if self.p.decays:
-            self.set("decay", rate_code(self.p.stored, float(run.decay), "decay"))
+            self.set("decay", self.rate_of("decay", run.decay))
+        if recipe.scale:
+            for name, value in (("loss", run.begin.scale.bit_length() - 1), ("accepted", run.begin.accepted),
+                                ("interval", recipe.scale.interval or 0)):
+                self.set(name, value)
         self.modes()
         self.madam()
         self.define()

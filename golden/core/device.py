@@ -8,7 +8,6 @@ from .instructions import WORD, decode
 from .model import Core
 from .parameters import TrainerParameters
 from .program import Program
-from .report import REPORT
 from .transfers import INSTRUCTION, LOSS, TENSOR, TOLD, Transfers
 
 __all__ = ["Device"]
@@ -47,8 +46,10 @@ class Device:
                 if words[-1] & 31 == 0:  # `halt` comes first among operations
                     program, words = Program(tuple(decode(word) for word in words)), []
                     self.core.run(program, self)
-                    self._send(TOLD, [0, len(program.instructions) - 1, *(
-                        0 if step is None else step + 1 for step in (self.core.invalid, self.core.overflow))])
+                    steps = (0 if step is None else step + 1 for step in (self.core.invalid, self.core.overflow))
+                    told = {"error": 0, "number": len(program.instructions) - 1,
+                            **dict(zip(("invalid", "overflow"), steps)), **self.core.losses}
+                    self._send(TOLD, [told[name] for name in self.transfers.told])
         except StopIteration:
             pass
 
@@ -76,7 +77,6 @@ class Device:
         self._send(LOSS, [total])
 
     def _send(self, kind: int, numbers: list[int]) -> None:
-        assert kind != TOLD or len(numbers) == len(REPORT)
         for at, number in enumerate(numbers):
             last = at == len(numbers) - 1
             top = self.transfers.output_bits

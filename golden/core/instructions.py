@@ -24,7 +24,7 @@ UNITS = ("sequencer", "in", "array", "head", "vector", "out")
 # E has examples as 8-bit codes, X activations, D errors, W parameters, L labels.
 MEMORIES = ("E", "X", "D", "W", "L")
 REGISTERS = ("seed", "training", "measuring", "rate", "momentum", "decay", "scale", "method",
-             "shift", "correction")
+             "shift", "correction", "loss", "accepted", "interval")
 COUNTERS = ("training", "measuring")
 SIDES = ("a", "b", "to")
 
@@ -102,6 +102,8 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType({
     "fill": _operation("vector", "a tensor of one number", to="tensor", plane="plane", value="value"),
     "in": _operation("in", "a tensor from the host", to="tensor", plane="plane"),
     "out": _operation("out", "a tensor to the host", a="tensor", plane="plane"),
+    "settle": _operation("sequencer", "all units but `in` are idle; then the moves since the last `settle` stay or are "
+                         "undone, and the loss scale may change"),
 })
 CODES = {name: code for code, name in enumerate(OPERATIONS)}
 

@@ -105,13 +105,16 @@ def require_runs(parameters: TrainerParameters, run: Run) -> None:
     if alike:
         least = vars(recipe.system)["mantissa"]
         require(least <= system.mantissa, "mantissa", system.mantissa, f"{least} or more, which the recipe has")
-    require(recipe.softmax is not None, "softmax", None, "a head: give --softmax-bits, because a core has no float64")
+    require(recipe.softmax is not None, "softmax", None, "a head: give --softmax-bits, because a core has one")
     head = recipe.softmax
     assert head is not None  # for mypy
     require(replace(p.softmax, classes=head.classes, seed=head.seed) == head and p.softmax.guard == head.guard
             and p.classes >= run.layers[-1].outputs, "head of the core", p.softmax,
             f"{head}, the recipe's, or one of as many bits for the sum")
-    require(recipe.scale is None, "loss_scale", recipe.scale, "None: a core does not skip steps yet")
+    require(recipe.scale is None or p.loss_scale, "loss_scale", p.loss_scale, "true, because the recipe has one")
+    if recipe.scale:
+        require(run.decay == 0, "decay", run.decay, "0: a core does not multiply it by a loss scale")
+        require(run.batch <= 2 ** -p.work.emin, "batch", run.batch, f"at most {2 ** -p.work.emin}, with a loss scale")
     stored = recipe.stored
     require(stored is None or stored.madam is not None and stored.second == "log", "weights", stored and stored.format,
             "in the parameters' format, or moved by Madam with second moments as codes")
@@ -161,7 +164,7 @@ def trainer_of(run: Run, **settings: Any) -> TrainerParameters:
         Others of `TrainerParameters`, in place of these. With ``examples`` X has no room for examples.
     """
     recipe = run.recipe
-    require(recipe.softmax is not None, "softmax", None, "a head: give --softmax-bits, because a core has no float64")
+    require(recipe.softmax is not None, "softmax", None, "a head: give --softmax-bits, because a core has one")
     assert recipe.softmax is not None
     head, side = recipe.softmax, side_of(recipe.system.arrayed)
     policies = [each.describe()["policy"] for each in vars(recipe.policies).values()] if recipe.policies else []
@@ -172,6 +175,7 @@ def trainer_of(run: Run, **settings: Any) -> TrainerParameters:
         "madam": recipe.stored and recipe.stored.madam,
         "policies": tuple(dict.fromkeys(["constant", *policies])),
         "updates": (recipe.kept.update,), "update_bits": recipe.kept.random_bits, "decays": run.decay != 0,
+        "loss_scale": recipe.scale is not None,
         "windows": any(isinstance(layer, Convolution) for layer in run.layers),
     }
     if "adaptive" in policies:

@@ -19,7 +19,7 @@ from ..rounding import NEAREST, stochastic
 from ..update import METHODS
 from .parameters import PLANES, TrainerParameters
 from .program import Program
-from .sequencer import Issue, Part, Sequencer
+from .sequencer import LARGEST_LOSS, Issue, Part, Sequencer
 from .views import View, places
 
 __all__ = ["OPERANDS", "UNCOUNTED", "Core", "Host", "mode_of"]
@@ -87,6 +87,8 @@ class Core:
         self.invalid: int | None = None
         self.overflow: int | None = None
         self._parts: list[tuple[Any, Any]] = []
+        self.losses = {"loss": 0, "accepted": 0, "skipped": 0}
+        self._velocities: list[np.ndarray] = []  # those of the moves since the last `settle`
         # Of each kind of tensor and layer: the groups counted in this step, and the step of the latest decision with
         # the precision.
         self._counted: dict[tuple[str, int], list] = {}
@@ -95,6 +97,7 @@ class Core:
     def run(self, program: Program, host: Host, watch: Callable[[Issue], None] | None = None) -> None:
         """Execute a program; `watch` is called after every instruction of a unit. No groups are counted before."""
         self._counted, self._decided = {}, {}
+        self.losses, self._velocities = dict.fromkeys(self.losses, 0), []
         with np.errstate(all="ignore"):
             for issue in Sequencer(self.side, program, self.parameters.layers).issues():
                 self.execute(issue, host)
@@ -262,9 +265,47 @@ class Core:
         kept = [self.read(view, plane) for plane in planes]
         weights, velocities, compensations = kept + [np.zeros_like(kept[0])] * (2 - p.planes)
         found = update.step(fmt, method, weights, velocities, compensations, fmt.encode(gradient), registers["rate"],
-                            registers["momentum"], decay, random, rounding)
+                            registers["momentum"], decay, random, rounding, 1 << registers["loss"])
         for plane, codes in zip(planes, found):
             self.write(view, codes, plane)
+        if p.loss_scale:
+            where = self._where(view, 0)[0]
+            for plane, codes in enumerate(kept, 1 + p.planes):
+                self._plane(plane)[where] = codes
+            self._velocities.append(found[1])
+
+    def _plane(self, plane: int) -> np.ndarray:
+        """Return a plane of W and M: with a loss scale the last two are old parameters and old velocities."""
+        return self.memories["W"].reshape(PLANES, -1)[plane]
+
+    def _settle(self, issue: Issue, host: Host) -> None:
+        """Keep what moved since the last `settle`, or undo it; and change the loss scale."""
+        registers, work = issue.registers, self.arithmetic
+        require(self.parameters.loss_scale and isinstance(registers, dict), "loss_scale", False, "true, to settle")
+        assert isinstance(registers, dict)  # for mypy
+        weights, velocities, old_weights, old_velocities = map(self._plane, range(PLANES))
+
+        def scaled(codes: np.ndarray, factor: float) -> np.ndarray:
+            values = self.parameters.stored.decode(codes)
+            found = self.parameters.stored.encode(work.multiply(work.number(values), work.number(factor)))
+            return np.where(np.isfinite(values), found, codes)
+
+        moved = [work.number(self.parameters.stored.decode(each)) for each in self._velocities]
+        if moved and not all(np.isfinite(each).all() for each in moved):
+            self.losses["skipped"] += 1
+            registers["accepted"] = 0
+            weights[:], velocities[:] = old_weights, scaled(old_velocities, 0.5 if registers["loss"] else 1)
+            registers["loss"] -= registers["loss"] > 0
+        elif moved:
+            registers["accepted"] += 1
+            if registers["accepted"] == registers["interval"]:
+                registers["accepted"] = 0
+                twice = (work.multiply(each, work.number(2)) for each in moved)
+                if registers["loss"] < LARGEST_LOSS and all(np.isfinite(each).all() for each in twice):
+                    registers["loss"] += 1
+                    velocities[:] = scaled(velocities, 2)
+        self.losses |= {name: registers[name] for name in ("loss", "accepted")}
+        self._velocities = []
 
     @staticmethod
     def _words(issue: Issue, shape: tuple[int, int], layer: int, part: Part, bits: int) -> np.ndarray:
@@ -309,7 +350,10 @@ class Core:
         found, losses, invalid, _ = softmax.gradient(p, p.format.encode(logits), labels, random=words)
         self._flag(issue, bool(invalid.any()))
         host.loss(int(losses.sum()))
-        scale = self.arithmetic.number(self.parameters.work.decode(registers["scale"]))
+        scale = self.parameters.work.decode(registers["scale"])
+        if scale >= 2.0**self.parameters.work.emin:  # a subnormal one stays as it is
+            scale = scale * 2.0 ** registers["loss"]
+        scale = self.arithmetic.number(scale)
         self.store(views["to"], work.multiply(work.number(p.error.decode(found)), scale))
 
     def _fill(self, issue: Issue, host: Host) -> None:

@@ -21,7 +21,7 @@ __all__ = ["BANK", "COMPENSATED", "PLANES", "TrainerParameters", "side_of"]
 
 COMPENSATED = ("kahan", "grow")  # methods that keep a compensation
 
-PLANES = 3  # numbers that there may be for each one of W: itself, a velocity, a compensation
+PLANES = 4  # numbers that there may be for each one of W: itself, a velocity, a compensation or two old ones
 BANK = 1024  # elements of a bank that is one block RAM; a memory has as many banks as a block has rows
 DISTRIBUTED = 64  # words of a bank that is made of LUTs
 POLICIES = ("constant", "cyclic", "adaptive")
@@ -66,6 +66,9 @@ class TrainerParameters(SystemParameters):
         Whether weights decay. Without it a lane has a product and an addition less.
     update_bits : int
         Random bits of the stochastic update.
+    loss_scale : bool
+        Whether errors, and so velocities, may have a loss scale. Then a step may be skipped, and M also has what
+        parameters and velocities were before a step.
     madam : MadamParameters, optional
         Weights are logarithmic codes that Madam moves: then M has second moments in place of their velocities, and
         `updates` are for biases.
@@ -109,6 +112,7 @@ class TrainerParameters(SystemParameters):
     rates: str = "float"
     decays: bool = True
     update_bits: int = 8
+    loss_scale: bool = False
     madam: MadamParameters | None = None
     lanes: int = 1
     adders: int = 4
@@ -146,7 +150,7 @@ class TrainerParameters(SystemParameters):
                     f"{block << FIELDS['block'][0]}" + (", or 0" if name == "examples" else ""))
         require(type(self.labels) is int and 256 <= self.labels <= 65536 and self.labels % 256 == 0, "labels",
                 self.labels, "a multiple of 256 from 256 to 65536")
-        for name in ("merged", "windows"):
+        for name in ("merged", "windows", "loss_scale"):
             require(type(getattr(self, name)) is bool, name, getattr(self, name), "true, false")
         require(not self.merged or self.converters == 1, "converters", self.converters,
                 "1, because the memories are merged and have one read port")
@@ -157,6 +161,8 @@ class TrainerParameters(SystemParameters):
         require(self.rates in RATES, "rates", self.rates, ", ".join(RATES))
         require(type(self.decays) is bool, "decays", self.decays, "true, false")
         require_int("update_bits", self.update_bits, 1, 16)
+        require(not self.loss_scale or self.updates == ("plain",) and self.madam is None, "loss_scale", True,
+                'false, because updates are not ["plain"] alone')
         for name in ("lanes", "adders"):
             value = getattr(self, name)
             require(type(value) is int and value in (1, 2, 4, 8, 16), name, value, "1, 2, 4, 8, 16")
@@ -236,6 +242,11 @@ class TrainerParameters(SystemParameters):
         return 2 if set(COMPENSATED) & set(self.updates) else 1
 
     @property
+    def kept_planes(self) -> int:
+        """Planes of M in all: with a loss scale there are old parameters and old velocities."""
+        return self.planes + 2 * self.loss_scale
+
+    @property
     def block_rams(self) -> dict[str, int]:
         """Block RAMs of 18 kbit, 1,024 x 18 or 512 x 36, that each memory takes.
 
@@ -253,7 +264,7 @@ class TrainerParameters(SystemParameters):
                   "W": (self.weights, kept)}
         found = {name: side * rams(size // side, bits) for name, (size, bits) in banked.items()}
         # M has banks for the lanes, of each plane its own.
-        found["M"] = self.planes * self.lanes * rams(self.weights // self.lanes, kept)
+        found["M"] = self.kept_planes * self.lanes * rams(self.weights // self.lanes, kept)
         if self.merged:
             wide = max(work, kept)
             found |= {"X": side * rams((self.activations + self.errors + self.weights) // side, wide), "D": 0, "W": 0}

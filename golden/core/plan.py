@@ -62,7 +62,8 @@ def plan(parameters: TrainerParameters, run: Run, parts: int = 1, blocks: int = 
     rams, sizes = parameters.block_rams, parameters.blocks
     memories = {name: (used * block, sizes[name] * block, rams[name]) for name, used in needed.items()
                 if sizes[name]}
-    memories["M"] = (memories["W"][0] * parameters.planes, memories["W"][1] * parameters.planes, rams["M"])
+    used, size, _ = memories["W"]
+    memories["M"] = (used * parameters.kept_planes, size * parameters.kept_planes, rams["M"])
     memories["L"] = (run.batch, parameters.labels, rams["L"])
     memories |= {name: (0, 0, rams[name]) for name in ("array", "program", "statistics") if name in rams}
     misfit, step = None, None

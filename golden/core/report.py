@@ -1,8 +1,10 @@
 """What a core tells its host when a program has ended, or was stopped, and what it counts."""
 
+from typing import Any
+
 from .instructions import COUNTERS, UNITS
 
-__all__ = ["COUNTED", "ERRORS", "REPORT"]
+__all__ = ["COUNTED", "ERRORS", "REPORT", "report_of"]
 
 # By code. An error stops the program at an instruction.
 ERRORS = (
@@ -33,6 +35,12 @@ ERRORS = (
 # In this order: the error's code and the number of its instruction; the first steps with a NaN and with a number beyond
 # its range, one more than the step, or 0.
 REPORT = ("error", "number", "invalid", "overflow")
+
+
+def report_of(parameters: Any) -> tuple[str, ...]:
+    """Return the names of a core's report. With a loss scale 2**loss it has two registers, and the skipped steps."""
+    return REPORT + (("loss", "accepted", "skipped") if parameters.loss_scale else ())
+
 
 # What a core counts, for training and then for measuring. First come all cycles, then those with work for each unit.
 # The last ones are cycles in which the array's cells were starved, and blocked.

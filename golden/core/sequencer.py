@@ -7,14 +7,16 @@ from dataclasses import dataclass, field, replace
 from ...base.checks import require
 from ..logarithmic import SCALE_MAX, SCALE_MIN
 from ..precision import FRACTION, NARROW, WIDE
+from ..recipes import LARGEST_SCALE
 from .instructions import COUNTERS, FIELDS, KINDS, MEMORIES, OPERATIONS, REGISTERS, SIDES, UNITS, Instruction
 from .program import UNUSED, Program
 from .views import Taps, View, Window
 
-__all__ = ["CODE", "EDGES", "Issue", "Part", "Sequencer"]
+__all__ = ["CODE", "EDGES", "LARGEST_LOSS", "Issue", "Part", "Sequencer"]
 
 CODE = 1 << 11  # fields of codes and scales have so much more than they mean
 EDGES = 6  # of a cycle: widths go from 2 to 8
+LARGEST_LOSS = LARGEST_SCALE.bit_length() - 1
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ class Issue:
     views : dict of str to View
         Its tensors, by field.
     registers : dict of str to int
-        With ``step``, that of the counter in use, and ``measuring``, whether accuracy is measured.
+        With ``step``, that of the counter in use, and ``measuring``, whether accuracy is measured. Those of a
+        ``settle`` are the sequencer's own, which the core changes.
     modes : dict of (kind, layer) to int
     parts : dict of str to Part
         Of a GEMM, by side.
@@ -175,6 +178,9 @@ class Sequencer:
     def _sync(self, number: int, each: Instruction) -> Issue:
         return Issue(number, each)
 
+    def _settle(self, number: int, each: Instruction) -> Issue:
+        return Issue(number, each, registers=self.registers)
+
     def _tensor(self, number: int, each: Instruction) -> None:
         require(each.rows > 0 and each.columns > 0, "rows and columns", (each.rows, each.columns), "1 or more")
         self.tensors[each.number] = View(MEMORIES[each.memory], each.block, each.other, each.stride, each.top,
@@ -199,8 +205,10 @@ class Sequencer:
         self.tensors[each.number] = replace(view, block=view.other, other=view.block)
 
     def _set(self, number: int, each: Instruction) -> None:
+        name = REGISTERS[each.register]
+        require(name != "loss" or each.value <= LARGEST_LOSS, "loss", each.value, f"0 to {LARGEST_LOSS}")
         if self.registers["training"] >= each.since:
-            self.registers[REGISTERS[each.register]] = each.value
+            self.registers[name] = each.value
 
     def _step(self, number: int, each: Instruction) -> None:
         self._counter = COUNTERS[each.counter]

@@ -30,7 +30,7 @@ def access(issue: Issue, side: int) -> tuple[set[Place], set[Place]]:
         view = views[name]
         return {(view.memory, plane, block) for plane in planes or (0,) for block in blocks_of(view, side)}
 
-    if each.name in ("signal", "wait", "sync"):
+    if each.name in ("signal", "wait", "sync", "settle"):
         return set(), set()
     if each.name in ("in", "fill"):
         return set(), places("to", each.plane)
@@ -155,6 +155,14 @@ def require_ordered(issues: Iterable[Issue], side: int) -> None:
                 clock.done = dict(counts)
             require(not any(signals.values()), "tokens left before a sync", sum(map(len, signals.values())), "0")
             ends, before = {}, set()
+            continue
+        if each.name == "settle":
+            for unit in UNITS:
+                clocks[unit].done |= {other: count for other, count in counts.items() if other != "in"}
+            require(not any(memory == "W" and unit == "in" and count > clocks["array"].done["in"]
+                            for (memory, *_), (unit, count) in writers.items()), f"order of instruction {issue.number}",
+                    "settle behind nothing of unit in", "behind all that came to memory W")
+            before = set()
             continue
         if each.name in ("signal", "wait"):
             owner = ends.setdefault((each.name, each.semaphore), unit)

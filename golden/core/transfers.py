@@ -9,7 +9,7 @@ from ...base.checks import require
 from .instructions import WORD
 from .parameters import TrainerParameters
 from .program import Program
-from .report import REPORT
+from .report import report_of
 
 __all__ = ["INSTRUCTION", "LOSS", "NUMBER", "TENSOR", "TOLD", "Transfers"]
 
@@ -39,6 +39,7 @@ class Transfers:
 
     def __init__(self, parameters: TrainerParameters) -> None:
         self.stream, self.element = parameters.stream, parameters.element_bits
+        self.told = report_of(parameters)
         bits = self.stream * self.element
         self.input_bits, self.output_bits = max(WORD, bits), max(NUMBER, bits)
         self.input_words, self.output_words = -(-(self.input_bits + 1) // 32), -(-(self.output_bits + 3) // 32)
@@ -100,9 +101,9 @@ class Transfers:
         return self._bits(transfer.tolist(), 0, NUMBER)
 
     def report(self, message: np.ndarray) -> dict[str, int]:
-        """Return the numbers of a report, by the names of `REPORT`."""
-        require(len(message) == len(REPORT), "numbers of a report", len(message), f"{len(REPORT)}")
-        return {name: self.number(row) for name, row in zip(REPORT, message)}
+        """Return the numbers of a report, by the names of `report_of`."""
+        require(len(message) == len(self.told), "numbers of a report", len(message), f"{len(self.told)}")
+        return {name: self.number(row) for name, row in zip(self.told, message)}
 
     @staticmethod
     def _bits(row: Sequence[Any], place: int, bits: int) -> int:

@@ -33,6 +33,8 @@ class Checkpoint:
         The measured epochs so far.
     losses : tuple of int
         Of the head, in each step of the latest epoch so far: the sum, as codes.
+    scale, accepted : int
+        The loss scale, and the steps in a row that were not skipped.
     sums : mapping of (kind, layer) to (int, int)
         Of tensors whose precision is chosen by their numbers: the sums of the step before.
     """
@@ -42,6 +44,8 @@ class Checkpoint:
     logs: tuple[tuple[int, int] | None, ...]
     history: tuple[Epoch, ...] = ()
     losses: tuple[int, ...] = ()
+    scale: int = 1
+    accepted: int = 0
     sums: Mapping[tuple[str, int], tuple[int, int]] = field(default_factory=dict)
 
     @classmethod
@@ -49,7 +53,7 @@ class Checkpoint:
         """Return the checkpoint of a State, with other fields."""
         firsts: Sequence[Any] = [layer[0] for layer in state.held]
         logs = tuple((each.values.scale, each.bound) if isinstance(each, LogWeights) else None for each in firsts)
-        return cls(state.steps, state.codes(), logs, **others)
+        return cls(state.steps, state.codes(), logs, scale=state.scale, accepted=state.accepted, **others)
 
 
 def checkpoint(recipe: Recipe, dataset: Dataset, *, resume: str | os.PathLike | None = None,

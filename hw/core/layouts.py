@@ -58,6 +58,8 @@ class Geometry:
         Blocks of each memory.
     windows : bool
         There are windows and taps.
+    loss : bool
+        There may be a loss scale.
     chunk : int, optional
         Products, and rows of errors, that are summed apart before their sums are added.
     chooses, adaptive, scaled : bool
@@ -141,6 +143,10 @@ class Geometry:
     @property
     def windows(self) -> bool:
         return self.parameters.windows
+
+    @property
+    def loss(self) -> bool:
+        return self.parameters.loss_scale
 
     @property
     def chunk(self) -> int | None:

@@ -126,6 +126,8 @@ class StateBanks(wiring.Component):
     geometry : Geometry
     depth : int
         Blocks.
+    banks : int, optional
+        `Geometry.banks` by default.
 
     Members
     -------
@@ -137,11 +139,11 @@ class StateBanks(wiring.Component):
         What is written: see `piece_layout`. Bank j takes element j, where that is live.
     """
 
-    def __init__(self, geometry: Geometry, depth: int) -> None:
-        self.geometry, self.depth = geometry, depth
+    def __init__(self, geometry: Geometry, depth: int, banks: int | None = None) -> None:
+        self.geometry, self.depth, self.banks = geometry, depth, banks or geometry.banks
         super().__init__({
-            "request": In(read_layout(geometry)), "found": Out(data.ArrayLayout(geometry.bits, geometry.banks)),
-            "valid": In(1), "piece": In(piece_layout(geometry, geometry.banks)),
+            "request": In(read_layout(geometry)), "found": Out(data.ArrayLayout(geometry.bits, self.banks)),
+            "valid": In(1), "piece": In(piece_layout(geometry, self.banks)),
         })
 
     def elaborate(self, platform: Any) -> Module:
@@ -156,7 +158,7 @@ class StateBanks(wiring.Component):
         base = geometry.memories["W"][1]
         if base:
             m.d.sync += [request.block.eq(self.request.block - base), piece.block.eq(self.piece.block - base)]
-        for bank in range(geometry.banks):
+        for bank in range(self.banks):
             each = memory.Memory(shape=geometry.bits, depth=self.depth * geometry.side**2 // lanes, init=[],
                                  attrs=UNCHECKED)
             m.submodules[f"bank{bank}"] = each

@@ -12,6 +12,7 @@ from ...golden.number_system import LANES
 from ...golden.update import METHODS
 from ...golden.words import STAGES, USE, VECTOR, blocks_of
 from ..pipeline import delayed, signals, stage
+from ..powers import LOSS
 from ..update import SGDUpdate
 from ..words import AddressedWords
 from .epilogue import BEHIND
@@ -55,6 +56,10 @@ class Mover(wiring.Component):
         What is written into W, and into M: see `StateBanks`.
     hold : Out(1)
         Of merged memories alone: it writes in so many cycles as a result of the `Epilogue` takes.
+    loss : In(LOSS)
+        With a loss scale alone: its exponent. It stays likewise.
+    old, piece_old : Out
+        Likewise: parameters and velocities as they were, before they move.
     """
 
     def __init__(self, geometry: Geometry) -> None:
@@ -67,6 +72,7 @@ class Mover(wiring.Component):
             "weights": In(data.ArrayLayout(g.bits, g.side)), "state": In(data.ArrayLayout(g.bits, g.banks)),
             "write": Out(1), "moved": Out(piece_layout(g, g.lanes)), "moved_state": Out(piece_layout(g, g.banks)),
             **({"hold": Out(1)} if g.parameters.merged else {}), **self._status,
+            **({"loss": In(LOSS), "old": Out(1), "piece_old": Out(piece_layout(g, 2 * g.lanes))} if g.loss else {}),
         })
 
     @property
@@ -177,7 +183,7 @@ class Mover(wiring.Component):
     def _update(self, m: Module, group: SimpleNamespace) -> tuple[int, Value]:
         """Build the lanes. Return the cycles from a group to its writing, and whether biases are being written."""
         g, bits, lanes, now = self.geometry, self.geometry.bits, self.geometry.lanes, group.now
-        units = [SGDUpdate(self.sgd, addressed=True, held=True) for _ in range(lanes)]
+        units = [SGDUpdate(self.sgd, addressed=True, held=True, divided=g.loss) for _ in range(lanes)]
         noise = self._noise(m, "", group, units[0].words_behind, self.sgd.random_bits)
         for k, unit in enumerate(units):
             m.submodules[f"lane{k}"] = unit
@@ -188,7 +194,17 @@ class Mover(wiring.Component):
                 bank = plane * lanes + k
                 m.d.comb += [unit.i.payload[name].eq(self.state[bank]),
                              self.moved_state.elements[bank].eq(unit.o.payload[name])]
-        behind, place = READ + units[0].latency, group.place
+        place = group.place
+        if g.loss:
+            before = self.piece_old
+            found = delayed(m, "old_place", Cat(place.block, place.row, place.column), READ)
+            m.d.comb += [
+                *(unit.loss.eq(self.loss) for unit in units), self.old.eq(now.valid),
+                Cat(before.block, before.row, before.column).eq(found), before.live.eq(Cat(now.live, now.live)),
+                Cat(before.elements[k] for k in range(lanes)).eq(self.weights.as_value()[:lanes * bits]),
+                Cat(before.elements[lanes + k] for k in range(lanes)).eq(self.state.as_value()[:lanes * bits]),
+            ]
+        behind = READ + units[0].latency
         later = delayed(m, "place", Cat(group.bias, place.block, place.row, place.column, group.live), behind)
         for target, planes in ((self.moved, 1), (self.moved_state, g.planes)):
             placed = Cat(later[1:], later[-lanes:].replicate(planes - 1))  # what lives is alike in all planes

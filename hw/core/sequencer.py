@@ -4,19 +4,21 @@ from types import SimpleNamespace
 from typing import Any
 
 from amaranth import *
-from amaranth.lib import memory, wiring
+from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from ...golden.core.instructions import COUNTERS, FIELDS, OPCODE, REGISTERS, SEMAPHORES, SIDES, UNITS, WORD
 from ...golden.core.report import ERRORS
-from ...golden.core.sequencer import CODE
+from ...golden.core.sequencer import CODE, LARGEST_LOSS
 from ...golden.logarithmic import SCALE_MAX, SCALE_MIN
 from ...golden.update import METHODS
 from ..pipeline import UNCHECKED
+from ..powers import LOSS
 from .issue import CODES, error_of, issue_layout, taken_by, unit_of
 from .layouts import Geometry, fields_of, madam_layout, size_of
 from .operands import Operands
 from .precisions import POLICY, Precisions
+from .settling import LOSSES
 from .statistics import CHOICE, choice_layout
 from .tensors import Tensors
 from .tokens import COUNT, TOKEN
@@ -24,7 +26,7 @@ from .tokens import COUNT, TOKEN
 __all__ = ["CLEARED", "Sequencer"]
 
 # The kinds of instructions.
-HALT, SYNC = ("halt",), ("sync",)
+HALT, SYNC, SETTLE = ("halt",), ("sync",), ("settle",)
 WRITES, LOOPING, TOKENS = ("set", "step", "mode", "part"), ("loop", "end"), ("signal", "wait")
 LOOPS = 3
 CLEARED = 7  # bits of an index that clears what a program begins with
@@ -69,6 +71,8 @@ class Sequencer(wiring.Component):
         A ``sync`` was executed.
     choose, choice, choosable, decided, decided_wide, undecided
         If tensors may choose their precisions: see `Counting`.
+    settle, losses, settled, next_loss, next_accepted
+        With a loss scale: see `Settling`.
     """
 
     def __init__(self, geometry: Geometry) -> None:
@@ -83,6 +87,8 @@ class Sequencer(wiring.Component):
             "running": Out(1), "measured": Out(1), "ended": Out(1), "reported": In(1), "synced": Out(1),
             **({"choose": Out(1), "choice": Out(choice_layout(geometry)), **dict.fromkeys(CHOICE, In(1))}
                if geometry.adaptive else {}),
+            **({"settle": Out(1), "losses": Out(data.StructLayout(LOSSES)), "settled": In(1), "next_loss": In(LOSS),
+                "next_accepted": In(VALUE)} if geometry.loss else {}),
         })
 
     def elaborate(self, platform: Any) -> Module:
@@ -105,7 +111,8 @@ class Sequencer(wiring.Component):
         takes = tuple(taken_by(g))
         writes = (*WRITES, *(("logs",) if g.madam else ()))
         kinds = {names: Signal(name=f"is_{names[0]}") for names in
-                 (HALT, defines, takes, SYNC, writes, LOOPING, TOKENS, *([chosen] if g.chooses else []))}
+                 (HALT, defines, takes, SYNC, writes, LOOPING, TOKENS, *([chosen] if g.chooses else []),
+                  *([SETTLE] if g.loss else []))}
 
         def is_of(names: tuple[str, ...], word: Value) -> Value:
             return Cat(word[:OPCODE] == CODES[name] for name in names).any()
@@ -118,7 +125,7 @@ class Sequencer(wiring.Component):
         s.operands, s.precisions, s.counter = operands, precisions, Signal(name="counter")
         s.registers = {name: Signal(shape, name=name) for name, shape in (
             *((name, VALUE) for name in ("seed", *COUNTERS)), *g.rates.items(),
-            ("scale", g.bits), ("method", range(len(METHODS))),
+            ("scale", g.bits), ("method", range(len(METHODS))), *(LOSSES.items() if g.loss else ()),
             *((name, bits) for name, bits in madam_layout(g).items() if name in REGISTERS))}
         # Tokens that are there in the program's order.
         m.submodules.counts = counts = memory.Memory(shape=COUNT, depth=SEMAPHORES, init=[])
@@ -157,6 +164,8 @@ class Sequencer(wiring.Component):
             issue.method.eq(s.registers["method"]), issue.step.eq(s.registers["training"]), issue.number.eq(at),
             *(issue[name].eq(s.registers[name]) for name in (*g.rates, "scale", *MADAM) if name in s.registers),
         ]
+        if g.loss:
+            m.d.comb += [*(self.losses[name].eq(s.registers[name]) for name in LOSSES), issue.scale.eq(self._scaled(s))]
 
         if precisions:
             m.d.comb += [
@@ -235,6 +244,9 @@ class Sequencer(wiring.Component):
                     self._loop(s, code)
                 with m.If(kinds[TOKENS]):
                     m.next = "TOKEN"
+                if g.loss:
+                    with m.If(kinds[SETTLE] & (self.idle | 1 << unit_of("in")).all()):
+                        m.next = "SETTLE"
                 if precisions:
                     with m.If(kinds[chosen] & ~precisions.busy):
                         m.d.comb += [failed.eq(precisions.error), precisions.execute.eq(~precisions.error.any())]
@@ -262,6 +274,13 @@ class Sequencer(wiring.Component):
                     m.d.sync += self.valid.eq(0)
                     onward()
                 stops()
+            if g.loss:
+                with m.State("SETTLE"):
+                    m.d.comb += self.settle.eq(1)
+                    with m.If(self.settled):
+                        m.d.sync += [s.registers["loss"].eq(self.next_loss),
+                                     s.registers["accepted"].eq(self.next_accepted)]
+                        onward()
             with m.State("DRAIN"):
                 with m.If(self.idle.all()):
                     m.next = "END"
@@ -280,6 +299,16 @@ class Sequencer(wiring.Component):
             self.running.eq(~self.ended & ~over & ~states.ongoing("LOAD") & ~states.ongoing("CLEAR")),
         ]
         return m
+
+    def _scaled(self, s: SimpleNamespace) -> Signal:
+        """Return what errors are multiplied by: the register ``scale`` times the loss scale, if that is normal."""
+        m, fmt, code = s.m, self.parameters.work, s.registers["scale"]
+        field, scaled = Signal(max(fmt.exponent, LOSS) + 1, name="scaled_field"), Signal.like(code, name="scaled")
+        m.d.comb += field.eq(code[fmt.mantissa:-1] + s.registers["loss"])
+        infinite = field >= (1 << fmt.exponent) - 1
+        magnitude = Mux(infinite, fmt.inf_code, Cat(code[:fmt.mantissa], field[:fmt.exponent]))
+        m.d.sync += scaled.eq(Mux(code[fmt.mantissa:-1].any(), Cat(magnitude[:fmt.width - 1], code[-1]), code))
+        return scaled
 
     def _write(self, s: SimpleNamespace, code: Value) -> None:
         """Execute what writes a register: ``set``, ``step``, ``mode``, ``part``, ``logs``."""
@@ -300,6 +329,9 @@ class Sequencer(wiring.Component):
                                 m.d.comb += s.operands.renew.eq(2 if name == "seed" else 1)
                             if name == "training" and s.precisions:
                                 m.d.comb += s.precisions.anew.eq(1)
+                            if name == "loss":
+                                with m.If(value > LARGEST_LOSS):
+                                    m.d.comb += s.failed.eq(OPERATION)
                             if name in self.geometry.rates:
                                 mantissa, below = self.parameters.stored.mantissa, self.geometry.sgd.rate_shift
                                 normal = value[mantissa:below + len(registers[name])].any()

@@ -64,7 +64,7 @@ class Sums(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         g, side, low, bits, width = self.geometry, self.geometry.side, self.geometry.low, self.geometry.bits, self.width
-        chunk = g.chunk
+        chunk = g.chunk or 0  # rows
         # A sum is added to again after so many cycles: meanwhile others are. Together they are a span of columns.
         period = max(side // width, ADDITION)
         span = period * width

@@ -23,7 +23,8 @@ def connect(m: Module, geometry: Geometry, u: SimpleNamespace) -> None:
     m : Module
     geometry : Geometry
     u : namespace
-        The units: products, epilogue, mover, sums, head, input, output, and `fill` with windows.
+        The units: products, epilogue, mover, sums, head, input, output, `fill` with windows, and `settling` with a loss
+        scale.
     """
     g, p = geometry, geometry.parameters
     products, epilogue, mover, sums, head, input_, output = (
@@ -71,7 +72,8 @@ def connect(m: Module, geometry: Geometry, u: SimpleNamespace) -> None:
         reads(m, name, banks[name], clients)
     in_m = Signal(name="mover_in_m")
     m.d.comb += mover.granted.eq(in_w & in_m)
-    reads(m, "m", state, [(mover.wanted, mover.request, in_m),
+    walks = [(u.settling.walks, u.settling.request, Signal(name="settling_reads"))] if g.loss else []
+    reads(m, "m", state, [*walks, (mover.wanted, mover.request, in_m),
                           (output.state_wanted, output.request, output.state_granted)])
 
     # The answers.
@@ -108,6 +110,8 @@ def connect(m: Module, geometry: Geometry, u: SimpleNamespace) -> None:
             return g.memories[logical][0] == name
 
         if there("W"):
+            if g.loss:
+                clients.append((u.settling.undoes, u.settling.weights, Signal(name=f"{name}_undone")))
             clients.append((mover.write, mover.moved, Signal(name=f"{name}_moved")))
         if there("X") or there("D"):
             # The task was there some cycles before its first piece. What moves parameters is in W.
@@ -128,5 +132,6 @@ def connect(m: Module, geometry: Geometry, u: SimpleNamespace) -> None:
         writes(m, name, bank, clients)
         with m.If(wanted):
             m.d.comb += input_.ready.eq(inward)
-    writes(m, "m", state, [(mover.write, mover.moved_state, Signal(name="mover_moves")),
+    changes = [(u.settling.changes, u.settling.state, Signal(name="settling_changes"))] if g.loss else []
+    writes(m, "m", state, [*changes, (mover.write, mover.moved_state, Signal(name="mover_moves")),
                            (input_.state_valid, input_.state, input_.state_ready)])

@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 from ...base.checks import require
 from ...golden.core import TrainerParameters
 from ...golden.core.instructions import UNITS
-from ...golden.core.report import COUNTED, REPORT
+from ...golden.core.report import COUNTED, report_of
 from ...golden.core.transfers import LOSS, TENSOR, TOLD, Transfers
 from .. import verilog
 from ..circuits import circuits_of
@@ -27,6 +27,7 @@ from .mover import Mover
 from .multiplied import MadamMover
 from .products import Products
 from .sequencer import CLEARED, Sequencer
+from .settling import Settling
 from .statistics import CHOICE
 from .streams import Input, Output
 from .sums import Sums
@@ -59,7 +60,7 @@ class Trainer(StreamUnit):
         with a transfer. 1: an instruction of the next program, which begins when its ``halt`` has come.
     o : Out(stream)
         ``kind`` 0: elements of an instruction ``out``; 1: the sum of the losses of an instruction ``head``; 2: the
-        report, a word for each name of `golden.core.REPORT`. ``last``: of the tensor, or of the report.
+        report, a word for each name of `golden.core.report_of`. ``last``: of the tensor, or of the report.
     invalid, overflow : Out(1)
         Sticky: a NaN was met; a number was beyond its range.
     status_clear : In(1)
@@ -175,6 +176,9 @@ class Trainer(StreamUnit):
                             input=input_, output=output)
         if g.windows:
             m.submodules.fill = u.fill = Fill(g)
+        if g.loss:
+            m.submodules.settling = u.settling = Settling(g)
+            self._settle(m, sequencer, u.settling)
         hand_products(m, g, u)
         hand_sums(m, g, u)
         hand_others(m, u)
@@ -227,22 +231,37 @@ class Trainer(StreamUnit):
             counters.clear.eq(sequencer.clear), counters.index.eq(sequencer.index),
             counters.ask.eq(self.counter), self.count.eq(counters.answer),
         ]
-        self._answer(m, sequencer, output, head, [sequencer.error, sequencer.number, *records.values()])
+        told = [sequencer.error, sequencer.number, *records.values()]
+        if g.loss:
+            told += [sequencer.losses.loss, sequencer.losses.accepted, u.settling.skipped]
+        self._answer(m, sequencer, output, head, told)
         return m
+
+    def _settle(self, m: Module, sequencer: Sequencer, settling: Settling) -> None:
+        """Let steps end as their velocities turn out."""
+        mover = self.mover
+        m.d.comb += [
+            settling.clear.eq(sequencer.clear), settling.start.eq(sequencer.settle),
+            settling.registers.eq(sequencer.losses), sequencer.settled.eq(settling.done),
+            sequencer.next_loss.eq(settling.loss), sequencer.next_accepted.eq(settling.accepted),
+            mover.loss.eq(sequencer.losses.loss), settling.old.eq(mover.old), settling.piece.eq(mover.piece_old),
+            settling.write.eq(mover.write), settling.moved.eq(mover.moved_state), settling.found.eq(mover.state),
+        ]
 
     def _answer(self, m: Module, sequencer: Sequencer, output: Output, head: Head, report: list[Value]) -> None:
         """Send what the host is to have: elements, losses, and in the end the report."""
         p, o = self.parameters, self.o.payload
-        assert len(report) == len(REPORT)
-        at = Signal(range(len(REPORT)))
-        last = at == len(REPORT) - 1
+        count = len(report_of(p))
+        assert len(report) == count
+        at = Signal(range(count))
+        last = at == count - 1
         ready, sends = signals("o_free sends")
         m.d.comb += [
             ready.eq(~self.o.valid | self.o.ready), output.ready.eq(ready), head.loss_ready.eq(ready & ~output.valid),
             sends.eq(sequencer.ended & ready & ~output.valid & ~head.loss_valid), sequencer.reported.eq(sends & last),
         ]
         with m.If(sends):
-            m.d.sync += at.eq(at + 1)
+            m.d.sync += at.eq(at + 1 if count & (count - 1) == 0 else Mux(last, 0, at + 1))
         elements = Cat(Cat(output.elements[k], C(0, p.element_bits - self.geometry.bits)) for k in range(p.stream))
         with m.If(ready):
             m.d.sync += [self.o.valid.eq(output.valid | head.loss_valid | sends), o.kind.eq(TOLD),

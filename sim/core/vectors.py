@@ -344,6 +344,22 @@ def _fill(maker: _Maker) -> None:
     maker.emit("out", a=whole)
 
 
+def _settle(maker: _Maker) -> None:
+    """Moves and ends of steps, with any loss scale."""
+    rng = maker.rng
+    for register, value in (("loss", rng.integers(25)), ("accepted", rng.integers(2)), ("interval", rng.integers(4))):
+        if rng.random() < 0.5:
+            maker.emit("set", register=REGISTERS.index(register), value=value)
+    for make in rng.choice(np.array([_move, _sums, _head], object), rng.integers(3)):
+        make(maker)
+    maker.emit("settle")
+    rows, columns = (int(each) for each in rng.integers(1, 2 * maker.side, 2))
+    if maker.fits("W", rows, columns):
+        number = maker.tensor("W", rows, columns)
+        for plane in range(2):
+            maker.emit("out", a=number, plane=plane)
+
+
 def _cyclic(maker: _Maker) -> None:
     """A product with precisions that follow new cycles, after steps, now and then in the measuring of accuracy."""
     _gemm(maker, maker.rng.random() < 0.3, _cycles)
@@ -431,6 +447,8 @@ def trainer_random(parameters: TrainerParameters, count: int, seed: int) -> tupl
     makes = {_product: 0.5, _move: 0.25, _head: 0.1, _sums: 0.15}
     if parameters.windows:
         makes |= {_fill: 0.1}
+    if parameters.loss_scale:
+        makes |= {_settle: 1}
     if "cyclic" in parameters.policies:
         makes |= {_cyclic: 0.4}
     if "adaptive" in parameters.policies:

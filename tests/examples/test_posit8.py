@@ -5,6 +5,7 @@ import bisect
 import itertools
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -299,6 +300,18 @@ def test_the_bench_finds_a_fault(fault, tmp_path):
     seed(tmp_path, *FAULTS[fault])
     done = narrowgauge("simulate", "array", *SYSTEM, *SIZES, "--vectors", "2000", "--json", "-", folder=tmp_path)
     assert done.returncode == 1 and json.loads(done.stdout)["mismatches"] > 0, done.stderr
+
+
+@pytest.mark.sweep
+def test_training_in_a_core():
+    """The page's command prints what the page says."""
+    page = (EXAMPLES.parent / "docs" / "adding-a-number-system.md").read_text()
+    command = re.search(r"^    narrowgauge (train .*--rtl.*)$", re.sub(r"\\\n *", "", page), re.M)[1]
+    done = narrowgauge(*shlex.split(command))
+    assert done.returncode == 0, done.stderr
+    shown = re.search(r"It ends so:\n\n((?:    .*\n)+)", page)[1]
+    for line in shown.splitlines():
+        assert line.strip() in ("...", *done.stdout.splitlines()), line
 
 
 @pytest.mark.sweep

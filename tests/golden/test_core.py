@@ -3,12 +3,13 @@
 import dataclasses
 import random
 from collections import Counter, defaultdict, deque
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from cores import convolutions, recipe_of
 from narrowgauge.golden import core, network
-from narrowgauge.golden.core import Instruction, Program, Sequencer, assemble
+from narrowgauge.golden.core import Instruction, Program, Sequencer, TrainerParameters, assemble
 from narrowgauge.golden.core.instructions import UNITS, WORD, widths
 from narrowgauge.golden.core.tokens import require_ordered
 from narrowgauge.golden.formats import PRESETS
@@ -46,6 +47,8 @@ SPREAD = {
     "bf16": (recipe_of("system", system="bf16"), {"hidden": (7, 5)}, {"columns": 3}),
     "fp8": (recipe_of("system", system="fp8"), {}, {"lanes": 4}),
     "lns": (recipe_of("system", system="lns"), {"batch": 45}, {"vectors": 2}),
+    "fp16, in chunks": (recipe_of("fp16", "fp16", chunk=16), {"hidden": (18, 17), "batch": 45}, {"lanes": 4}),
+    "fp16, chunks of convolutions, cut": (recipe_of("fp16", "fp16"), CNN, {"buffer": 4096, "program": 4096}),
     "mx": (recipe_of("system", system="mx"), {}, {"converters": 1, "merged": True}),
     "stochastic": (recipe_of("bfp", update="stochastic"), {"batch": 31, "hidden": (18, 17)}, {}),
     "kahan, drops, decay": (recipe_of("bfp", update="kahan"), {"lr_drops": (0.3, 0.7), "decay": 0.01}, {}),
@@ -89,6 +92,40 @@ def test_digest_is_that_of_training(name):
     assert (found.digest, found.state_digest) == (expected.digest, expected.state_digest)
     assert found.history == expected.history
     require_ordered(Sequencer(parameters.side, found.program).issues(), parameters.side)
+
+
+@pytest.mark.parametrize("scale, interval", [(1, None), (8, 2), (1 << 15, 1), (1 << 24, 3)])
+def test_a_loss_scale_skips_steps_and_grows(scale, interval):
+    """The velocities' digest has the scale in it. From 2^15 on some steps are skipped."""
+    recipe = recipe_of("fp16", "fp16", chunk=8, loss_scale=scale, growth_interval=interval)
+    run, usual = runs(recipe, batch=14)
+    expected, parameters = network.train(recipe, DIGITS, **usual), core.trainer_of(run, lanes=2)
+    program, host, model = core.compiled(parameters, run), core.RunHost(parameters, run, DIGITS), core.Core(parameters)
+    model.run(program, host)
+    found = host.result(program, model.invalid, model.overflow)
+    assert (found.digest, found.state_digest) == (expected.digest, expected.state_digest)
+    assert found.history == expected.history
+    assert (1 << model.losses["loss"], model.losses["skipped"]) == (expected.loss_scale, expected.skipped)
+    assert (expected.skipped > 0) == (scale >= 1 << 15) and (scale != 8 or expected.loss_scale > 8)
+    require_ordered(Sequencer(parameters.side, program).issues(), parameters.side)
+
+
+def test_a_program_settles_what_moved_alone():
+    """Nothing moved: no step is counted. Inf and NaN that did not move neither skip a step nor change."""
+    parameters = TrainerParameters("float", updates=("plain",), loss_scale=True)
+    model, host = core.Core(parameters), SimpleNamespace(read=lambda *shape: np.full(shape, 0x3C00, np.uint32),
+                                                         write=None)
+    velocities = model._plane(1)
+    velocities[-3:] = 0x7C00, 0x7E01, 0x7BFF
+    model.run(assemble("set loss value=3\nset interval value=1\nsettle\nsettle\nhalt"), host)
+    assert model.losses == {"loss": 3, "accepted": 0, "skipped": 0}
+    model.run(assemble("tensor d memory=D stride=1 rows=1 columns=1\ntensor x memory=X stride=1 rows=1 columns=1\n"
+                       "tensor w memory=W stride=1 rows=1 columns=1\nset loss value=3\nset interval value=1\n"
+                       "in d\nin x\ngemm a=d b=x to=w across_a across_b update use=4\nsettle\nhalt"), host)
+    assert model.losses == {"loss": 4, "accepted": 0, "skipped": 0}
+    assert velocities[0] == 0x4000 and velocities[-3:].tolist() == [0x7C00, 0x7E01, 0x7C00]
+    with pytest.raises(ValueError, match="^instruction 0, set: loss is 25; allowed: 0 to 24$"):
+        model.run(assemble("set loss value=25\nhalt"), host)
 
 
 def test_operands_lie_in_the_memories_that_a_gemm_names():

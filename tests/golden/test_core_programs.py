@@ -91,11 +91,12 @@ def test_what_does_not_fit_is_told(sizes, error):
     (recipe_of("fast", lag=0), "lag of weights is 0; allowed: 1"),
     (recipe_of("cpt"), "precision of weights is 'cyclic'; allowed: constant, adaptive, the core's policies"),
     (recipes.make("bfp"), "softmax is None; allowed: a head: give --softmax-bits"),
+    (recipe_of("fp16", "fp16", loss_scale=8), "loss_scale is False; allowed: true"),
     (recipe_of("bfp", parameters={"type": "Fixed", "bits": 16, "fraction": 12}), "parameters is Fixed("),
 ])
 def test_recipes_that_have_no_core(recipe, error):
     run, _ = runs(recipe)
-    parameters = TrainerParameters(recipe.system, error_bits=9,
+    parameters = TrainerParameters(recipe.system.arrayed, error_bits=9,
                                    policies=("constant", "adaptive") if recipe.system.adaptive else ("constant",))
     with pytest.raises(ValueError) as found:
         core.compiled(parameters, run)
@@ -131,6 +132,18 @@ def test_rates_that_are_no_powers_of_two(settings, error):
     assert str(found.value).startswith(error)
 
 
+@pytest.mark.parametrize("settings, error", [
+    ({"decay": 0.01}, "decay is 0.01; allowed: 0: a core does not multiply it by a loss scale"),
+    ({"lr": 1e-5}, "lr is 1e-05; allowed: 0, or 6.103515625e-05 or more, in a core"),
+    ({"momentum": 3e-5}, "momentum is 3e-05; allowed: 0, or 6.103515625e-05 or more, in a core"),
+])
+def test_rates_that_a_core_would_round_otherwise_are_refused(settings, error):
+    run, _ = runs(recipe_of("fp16", "fp16", loss_scale=8), **settings)
+    with pytest.raises(ValueError) as found:
+        core.compiled(core.trainer_of(run), run)
+    assert str(found.value) == error
+
+
 def test_a_core_has_layers_whose_tensors_choose():
     run, _ = runs(recipe_of("fast"), hidden=(20, 20))
     assert core.trainer_of(run).layers == 4
@@ -160,6 +173,7 @@ def test_a_program_begins_without_groups_that_were_counted():
     ({"policies": ("constant", "adaptive"), "mantissa": 3}, "mantissa is 3"), ({"layers": 3}, "layers is 3"),
     ({"stream": 0}, "stream is 0"), ({"head": 3}, "head is 3"), ({"error_rounding": "up"}, "error_rounding is 'up'"),
     ({"system": "plain"}, "system is 'plain'"), ({"rows": 17}, "rows is 17"),
+    ({"loss_scale": True}, "loss_scale is True"),
     ({"system": "int8", "policies": ("constant", "cyclic")}, "policies is ('constant', 'cyclic')"),
     ({"rates": "shifts"}, "rates is 'shifts'"), ({"madam": {}}, "madam is MadamParameters("),
     ({"system": "lns", "madam": {"narrow": {"type": "Log", "bits": 9, "gamma": 16}}}, "madam is MadamParameters("),

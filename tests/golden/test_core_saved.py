@@ -26,6 +26,8 @@ CASES = {
     "fast, reversed": (recipe_of("fast", alpha=0.9, beta=0.7, reverse=True), {"epochs": 3}, {}),
     "lns-madam": (recipe_of("lns-madam", rate_drops=[0.4]), {}, {}),
     "lns-madam, kahan": (recipe_of("lns-madam", update="kahan"), {"epochs": 1}, {}),
+    "a loss scale, with skipped steps": (recipe_of("fp16", "fp16", loss_scale=1 << 24, growth_interval=1),
+                                         {"batch": 20}, {}),
     "epochs measured in turn": (recipe_of("bfp"), {"epochs": 5, "measure_every": 3, "batch": 35}, {"parts": 2}),
     "one batch an epoch, in parts": (recipe_of("bfp"), {"batch": 70, "epochs": 3}, {"parts": 3}),
 }
@@ -130,7 +132,7 @@ def test_what_a_core_has_is_saved(name, tmp_path):
         kept = ("bf16", "kahan") if "bf16" in name else (None, "plain")
         recipe = keep(dataclasses.replace(make("bfp"), softmax=SoftmaxParameters(PRESETS["fp32"], 10, 9)), *kept)
         if name == "fp16":
-            recipe = dataclasses.replace(recipe_of("bfp", "fp16"), softmax=SoftmaxParameters(PRESETS["fp16"], 10, 9))
+            recipe = recipe_of("bfp", "fp16")
         settings, sizes, cut = {**USUAL, "hidden": (20,)}, {}, {}
         run = Run(recipe, layers_of("mlp", DIGITS, (20,), False), 70, 20, **USUAL)
     run = dataclasses.replace(run, saved=True)

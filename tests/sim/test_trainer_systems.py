@@ -10,12 +10,11 @@ import re
 from functools import lru_cache
 
 import pytest
-from cores import DIGITS, alone, recipe_of, require_golden, run_of
+from cores import DIGITS, OWN, alone, recipe_of, require_golden, run_of
 from narrowgauge import catalog
 from narrowgauge.golden import core, network
 from narrowgauge.golden.core import ERRORS, assemble
 from narrowgauge.golden.core.sequencer import CODE
-from narrowgauge.golden.softmax import SoftmaxParameters
 from narrowgauge.hw.core import Trainer
 from narrowgauge.sim.core import CoreModel, Simulation
 from narrowgauge.sim.core.vectors import trainer_random, trainer_vectors
@@ -38,6 +37,8 @@ SYSTEMS = {
     "fp16": ("system", "fp16", {"system": "float"}, {"merged": True, "lanes": 2}),
     "plain": ("system", NINE, {"system": "plain"}, {"merged": True}),
     "recipe fp16": ("fp16", "fp16", {"chunk": 8}, {"converters": 2, "lanes": 2}),
+    "fp16 with windows": ("fp16", "fp16", {"chunk": 16}, {"lanes": 2}),
+    "bfp of short groups with windows": ("bfp", "bf16", {"group": 8}, {"converters": 2}),
     "lns": ("lns-madam", "bf16", {}, {"converters": 2, "lanes": 4}),
     "lns of short vectors": ("lns-madam", "fp16", {"lanes": 4, "constants": 1, "accumulator": 24, "lsb": 13},
                              {"merged": True, "lanes": 2, "rates": "powers"}),
@@ -53,10 +54,8 @@ def made(name):
     """Return (recipe, run, arguments of `network.train`, parameters of the core, its module, its Verilog)."""
     kind, work, settings, sizes = SYSTEMS[name]
     recipe = recipe_of(kind, work, "stochastic", **settings)
-    if recipe.softmax is None:  # fp16 works without a head
-        recipe = dataclasses.replace(recipe, softmax=SoftmaxParameters(recipe.work, 10, 9))
     rates = {"lr": 0.125, "momentum": 0.5} if "rates" in sizes else {"momentum": 0.9, "decay": 0.01}
-    run, usual = run_of(recipe, batch=24, **rates)
+    run, usual = run_of(recipe, batch=24, model=OWN if "windows" in name else "mlp", **rates)
     sizes = {"rows": 1, "columns": 2, "sums": 2, "converters": 1, "buffer": 1024, "program": 1024, "adders": 1} | sizes
     parameters, unit = core.trainer_of(run, **sizes), catalog.find("trainer")
     return recipe, run, usual, parameters, unit.module_name(parameters), unit.verilog(parameters)
@@ -71,6 +70,33 @@ def test_a_core_of_every_system(name):
     found, expected = simulation.finish(), network.train(recipe, DIGITS, **usual)
     assert (found.result.digest, found.result.state_digest) == (expected.digest, expected.state_digest)
     assert found.result.history == expected.history
+    for seed in range(2):
+        vectors = trainer_vectors(parameters, *trainer_random(parameters, 5000, seed))
+        require_golden(CoreModel(parameters, module, text, seed=seed, idle=0.3 * seed, busy=0.2 * seed), vectors)
+        assert len(vectors.outputs) > 1000
+
+
+# Of a core: the loss scale of each run, and after how many steps it doubles. From 2**15 on steps are skipped.
+SCALES = [(1 << 24, 1), (1 << 15, 2), (8, 2), (1, None)]
+
+
+@pytest.mark.parametrize("sizes", [{"merged": True, "converters": 1}, pytest.param(
+    {"converters": 2, "lanes": 4, "windows": True}, marks=pytest.mark.sweep)], ids=["merged", "lanes"])
+def test_a_core_with_a_loss_scale(sizes):
+    """One core trains with every scale: it is no part of a core's parameters."""
+    for scale, interval in SCALES:
+        recipe = recipe_of("fp16", "fp16", chunk=8, loss_scale=scale, growth_interval=interval)
+        run, usual = run_of(recipe, batch=7)
+        sizes = {"rows": 1, "columns": 2, "sums": 2, "buffer": 1024, "program": 1024, "adders": 1} | sizes
+        parameters, unit = core.trainer_of(run, **sizes), catalog.find("trainer")
+        module, text = unit.module_name(parameters), unit.verilog(parameters)
+        with alone():
+            simulation = Simulation(parameters, run, DIGITS, module, text, check="step", idle=0.2, busy=0.2)
+        found, expected = simulation.finish(), network.train(recipe, DIGITS, **usual)
+        assert (found.result.digest, found.result.state_digest) == (expected.digest, expected.state_digest)
+        assert found.result.history == expected.history
+        assert (1 << found.report["loss"], found.report["skipped"]) == (expected.loss_scale, expected.skipped)
+        assert (expected.skipped > 0) == (scale >= 1 << 15)
     for seed in range(2):
         vectors = trainer_vectors(parameters, *trainer_random(parameters, 5000, seed))
         require_golden(CoreModel(parameters, module, text, seed=seed, idle=0.3 * seed, busy=0.2 * seed), vectors)

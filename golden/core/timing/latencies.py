@@ -7,9 +7,10 @@ from ..parameters import TrainerParameters
 
 __all__ = [
     "ADDER", "ADDITION", "ASKED", "BEFORE", "BEHIND", "CALM", "CAST", "CHECKED", "CHOICE", "CHOSEN", "CLEARED",
-    "COUNTED", "CYCLE", "ENTERED", "FETCHED", "FILLED", "FLIPPED", "GIVEN", "HALTED", "HEAD", "IDLE", "KEYS",
-    "LABELLED", "LOOKED", "MADAM", "OPENED", "OUTWARD", "PARTED", "PIECES", "RATES", "READ", "RECKONED", "ROOM",
-    "SETTLE", "SHAPED", "TOKENS", "TOLD", "WALKED", "moved", "softmax_latency", "softmax_places", "update_latency",
+    "COUNTED", "CYCLE", "DIVIDER", "ENTERED", "FETCHED", "FILLED", "FLIPPED", "GIVEN", "HALTED", "HEAD", "IDLE",
+    "KEYS", "LABELLED", "LOOKED", "MADAM", "OPENED", "OUTWARD", "PARTED", "PIECES", "RATES", "READ", "RECKONED",
+    "ROOM", "SETTLE", "SETTLED", "SHAPED", "TOKENS", "TOLD", "WALKED", "moved", "softmax_latency", "softmax_places",
+    "update_latency",
 ]
 
 # Memories and additions, as hw.core has them by these names.
@@ -30,6 +31,7 @@ LOOKED = 6  # the tensors of an instruction of a unit: four at the most, and two
 TOLD = 2  # a unit that begins with an instruction tells that it can take the next one
 IDLE = 2  # the last unit tells that it has done all
 HALTED = 1  # the program's end
+SETTLED = 3  # the moves of a step stay
 KEYS = 10  # from a new step to the key of its random words
 GIVEN = 1  # beside that, a token is given to its unit
 ENTERED = 3  # from there to its turn
@@ -53,6 +55,7 @@ OPENED = 2  # from where the last vector of a square has left to the next reques
 # Parameters that move.
 SCALER = 4  # a product with a rate
 MADAM = 14  # a lane of logarithmic weights
+DIVIDER = 2  # a change is divided by the loss scale
 RATES = 3  # other rates, or words of another step
 
 # Head and streams.
@@ -82,7 +85,7 @@ def update_latency(parameters: TrainerParameters, biases: bool = False) -> int:
         return MADAM
     additions = (9 if "grow" in parameters.updates else 6) if parameters.planes > 1 else 3
     additions -= not parameters.decays
-    return 2 * SCALER + additions * ADDER + 1
+    return 2 * SCALER + additions * ADDER + 1 + (DIVIDER if parameters.loss_scale else 0)
 
 
 def moved(parameters: TrainerParameters, biases: bool = False) -> int:

@@ -26,6 +26,7 @@ from .latencies import (
     PARTED,
     RECKONED,
     ROOM,
+    SETTLED,
     SHAPED,
     TOKENS,
     TOLD,
@@ -91,16 +92,18 @@ class Timeline:
         counter = COUNTERS[0]
         for number, each, issue in self._sequencer.executed():
             fetched = at
-            if each.name in ("sync", "halt") or self.serial and issue and each.name not in ("signal", "wait"):
-                for unit in state.units.values():
+            settles = each.name == "settle"
+            if each.name in ("sync", "settle", "halt") or self.serial and issue and each.name not in ("signal", "wait"):
+                units = [unit for name, unit in state.units.items() if name != "in" or not settles]
+                for unit in units:
                     while not unit.idle:
                         yield unit.changed
-                at = max(at, max(unit.latest for unit in state.units.values()) + IDLE - FETCHED + 1)
+                at = max(at, max(unit.latest for unit in units) + IDLE - FETCHED + 1) + SETTLED * settles
             if each.name == "halt":
                 at += FETCHED + HALTED
             elif each.name in ("signal", "wait"):
                 at = yield from self._token(each, at + FETCHED + GIVEN - 1)
-            elif issue and each.name != "sync":
+            elif issue and each.name not in ("sync", "settle"):
                 at = yield from self._hand(issue, at)
             else:
                 at += FETCHED + self._own(each)
