@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ...golden.array import Product
-from ...golden.core import Instruction, Program, Taps, TrainerParameters, Window
+from ...golden.core import TrainerParameters
 from ...golden.core.device import Device
-from ...golden.core.instructions import COUNTERS, KINDS, MEMORIES, REGISTERS, SIDES
+from ...golden.core.instructions import COUNTERS, KINDS, REGISTERS, SIDES
 from ...golden.core.model import UNCOUNTED
 from ...golden.core.sequencer import CODE, EDGES
 from ...golden.core.transfers import INSTRUCTION, Transfers
@@ -17,157 +16,12 @@ from ...golden.update import METHODS, rate_code
 from ...golden.words import VECTOR
 from .. import recorded
 from ..vectors import Vectors
+from .maker import LARGER, Maker
 
 __all__ = ["trainer_random", "trainer_recorded", "trainer_vectors"]
 
-# Numbers of tensors that have parts: of a matrix, and of a window.
-LARGER, WHOLE = 60, 61
-STEP = Instruction("sync")  # behind each instruction of a unit, because golden executes them in order
 
-
-class _Maker:
-    """Makes a program, and the tensors that it reads."""
-
-    def __init__(self, parameters: TrainerParameters, rng: np.random.Generator) -> None:
-        self.p, self.rng, self.side = parameters, rng, parameters.side
-        self.code: list[Instruction] = []
-        self.tensors: list[np.ndarray] = []
-        self.numbers = 0
-
-    def emit(self, name: str, **fields: Any) -> None:
-        self.code.append(Instruction(name, **{field: int(value) for field, value in fields.items()}))
-        if self.code[-1].unit != "sequencer":
-            self.code.append(STEP)
-
-    def tensor(self, memory: str, rows: int, columns: int, top: int = 0, left: int = 0) -> int:
-        """Define a tensor anywhere in a memory, if it fits there at all; return its number."""
-        blocks, rng = self.p.blocks[memory], self.rng
-        number, self.numbers = self.numbers % LARGER, self.numbers + 1
-        if memory == "L":
-            first = int(rng.integers(0, self.p.labels - columns + 1))
-            self.emit("tensor", number=number, memory=MEMORIES.index(memory), block=first // 256, left=first % 32,
-                      rows=1, columns=columns)
-            return number
-        high, wide = -(-(top + rows) // self.side), -(-(left + columns) // self.side)
-        stride = int(rng.integers(wide, max((blocks - wide) // max(high - 1, 1), wide) + 1)) if high > 1 else wide
-        last = (high - 1) * stride + wide
-        block = int(rng.integers(0, blocks - last + 1))
-        place = {"memory": MEMORIES.index(memory), "block": block, "other": block, "stride": stride}
-        if rng.random() < 0.5:
-            self.emit("tensor", number=number, **place, top=top, left=left, rows=rows, columns=columns)
-        else:  # as a part of a larger one, which begins with a block
-            self.emit("tensor", number=LARGER, **place, rows=top + rows, columns=left + columns)
-            self.emit("view", number=number, of=LARGER, row=top, column=left, rows=rows, columns=columns)
-        return number
-
-    def images(self, memory: str, rows: int, columns: int, pixels: bool = False) -> list | None:
-        """Return where a window or taps, of any kind and with a part of so many rows and columns, would lie.
-
-        The answer is (rows and columns of the tensor, its first row and column, Window or Taps, row and column of the
-        part), or None where none was found. Rows of a result are `pixels` of an image.
-        """
-        rng = self.rng
-        for _ in range(20):
-            draw = {name: int(rng.integers(1, 7)) for name in ("height", "width", "down", "across")}
-            step, pad = int(rng.integers(1, 4)), int(rng.integers(0, 3))
-            shift_y, shift_x = (int(each) for each in rng.integers(0, 3, 2))
-            channels = int(rng.integers(1, 13))
-            shape: Window | Taps
-            if memory == "W":
-                kernel = int(rng.integers(1, 5))
-                shift_y, shift_x = (int(each) for each in rng.integers(0, min(step, kernel), 2))
-                taps_y, taps_x = (len(range(shift, kernel, step)) for shift in (shift_y, shift_x))
-                shape = Taps(kernel, columns + int(rng.integers(3)), taps_y, taps_x, step, shift_y, shift_x)
-                count, places = -(-rows // (taps_y * taps_x)) + int(rng.integers(3)), taps_y * taps_x
-                whole = kernel**2 * shape.channels
-                size = places * count, shape.channels
-            else:
-                taps_x, reverse = int(rng.integers(1, 4)), int(rng.integers(2))
-                taps_y = -(-columns // (taps_x * channels)) + int(rng.integers(2))
-                if pixels:
-                    channels, taps_y, taps_x, reverse, pad = columns + int(rng.integers(3)), 1, 1, 0, 0
-                    for name, along, shift in (("height", "down", shift_y), ("width", "across", shift_x)):
-                        draw[name] = (draw[along] - 1) * step + shift + 1 + int(rng.integers(2))
-                if taps_y > 15:
-                    continue
-                shape = Window(channels=channels, taps_y=taps_y, taps_x=taps_x, step=step, reverse=reverse,
-                               shift_y=shift_y, shift_x=shift_x, pad=pad, **draw)
-                places = shape.down * shape.across
-                count = -(-rows // places) + int(rng.integers(2))
-                whole = shape.height * shape.width * channels
-                size = places * count, taps_y * taps_x * channels
-            top, left = (int(rng.integers(self.side)) * int(rng.integers(2)) for _ in range(2))
-            if self.fits(memory, count, whole, top, left):
-                part = [int(rng.integers(0, most - least + 1)) for most, least in zip(size, (rows, columns))]
-                return [(count, whole), (top, left), shape, part]
-        return None
-
-    def window(self, memory: str, rows: int, columns: int, found: list) -> tuple[int, int]:
-        """Define what `images` found; return the numbers of the tensor and of the window's part."""
-        (count, whole), start, shape, part = found
-        tensor = self.tensor(memory, count, whole, *start)
-        number, self.numbers = self.numbers % LARGER, self.numbers + 1
-        self.emit("window" if isinstance(shape, Window) else "taps", number=WHOLE, of=tensor, **vars(shape))
-        self.emit("view", number=number, of=WHOLE, row=part[0], column=part[1], rows=rows, columns=columns)
-        return tensor, number
-
-    def fits(self, memory: str, rows: int, columns: int, top: int = 0, left: int = 0) -> bool:
-        """Return whether a memory has room for a tensor."""
-        return -(-(top + rows) // self.side) * -(-(left + columns) // self.side) <= self.p.blocks[memory]
-
-    def multiplies(self, m: int, n: int, k: int) -> bool:
-        """Return whether the buffers have room for a product."""
-        try:
-            Product(m, n, k).fits(self.p.array)
-        except ValueError:
-            return False
-        return True
-
-    def numbers_of(self, rows: int, columns: int) -> np.ndarray:
-        """Return codes: most of like numbers, some of zeros, in a few tensors of any code at all."""
-        rng, work = self.rng, self.p.work
-        values = rng.normal(size=(rows, columns)) * 2.0 ** rng.integers(-6, 3, (rows, 1))
-        codes = np.where(rng.random((rows, columns)) < 0.1, 0, work.encode(values)).astype(np.uint32)
-        if rng.random() < 0.02:
-            codes[rng.integers(rows), rng.integers(columns)] = rng.integers(0, 1 << work.width)
-        return codes
-
-    def logs_of(self, rows: int, columns: int) -> np.ndarray:
-        """Return codes of logarithmic weights: most in the upper octaves, some zeros, and any."""
-        rng, fmt = self.rng, self.p.madam.weight  # type: ignore[union-attr]  # where there are any
-        codes = rng.integers(fmt.top // 2, fmt.top + 1, (rows, columns)) | rng.integers(0, 2, (rows, columns)) << (
-            fmt.bits - 1)
-        kind = rng.random((rows, columns))
-        codes = np.where(kind < 0.2, rng.integers(0, 1 << fmt.bits, (rows, columns)), np.where(kind < 0.25, 0, codes))
-        return codes.astype(np.uint32)
-
-    def kept_of(self, rows: int, columns: int, plane: int) -> np.ndarray:
-        """Return codes of weights, or what is kept of them in a plane."""
-        madam = self.p.madam
-        if madam is None or plane > 1:
-            return self.numbers_of(rows, columns)
-        return self.rng.integers(0, madam.second_top + 1, (rows, columns)).astype(np.uint32) if plane else (
-            self.logs_of(rows, columns))
-
-    def bring(self, number: int, codes: np.ndarray, plane: int = 0) -> None:
-        """Read a tensor."""
-        self.emit("in", to=number, plane=plane)
-        self.tensors.append(codes)
-
-    @property
-    def cost(self) -> int:
-        """Transfers of the program so far, and of what it reads."""
-        return len(self.code) + 1 + sum(len(each) * -(-each.shape[1] // self.p.stream) for each in self.tensors)
-
-    def payloads(self) -> list[int]:
-        """Return the program's transfers, and those of its tensors."""
-        transfers = Transfers(self.p)
-        program = Program((*self.code, Instruction("halt")))
-        rows = [transfers.instructions(program), *map(transfers.elements, self.tensors)]
-        return transfers.payloads(np.concatenate(rows))
-
-
-def _begin(maker: _Maker) -> None:
+def _begin(maker: Maker) -> None:
     """Set the registers, and the modes of two layers."""
     rng, p = maker.rng, maker.p
 
@@ -203,7 +57,7 @@ def _begin(maker: _Maker) -> None:
             maker.emit("mode", kind=kind, layer=layer, value=value)
 
 
-def _gemm(maker: _Maker, update: bool, before: Callable[[_Maker], None] | None = None) -> None:
+def _gemm(maker: Maker, update: bool, before: Callable[[Maker], None] | None = None) -> None:
     """A product of any operands that fit, now and then in two parts along k. `before` makes what comes just before."""
     rng, p, side = maker.rng, maker.p, maker.side
     for _ in range(50):
@@ -288,15 +142,15 @@ def _gemm(maker: _Maker, update: bool, before: Callable[[_Maker], None] | None =
         return
 
 
-def _product(maker: _Maker) -> None:
+def _product(maker: Maker) -> None:
     _gemm(maker, False)
 
 
-def _move(maker: _Maker) -> None:
+def _move(maker: Maker) -> None:
     _gemm(maker, True)
 
 
-def _head(maker: _Maker) -> None:
+def _head(maker: Maker) -> None:
     """Errors of any rows that fit, now and then beyond a block, and beyond a vector of random words."""
     rng, p, side = maker.rng, maker.p, maker.side
     for _ in range(50):
@@ -315,7 +169,7 @@ def _head(maker: _Maker) -> None:
         return
 
 
-def _sums(maker: _Maker) -> None:
+def _sums(maker: Maker) -> None:
     rng, side = maker.rng, maker.side
     rows, columns = int(rng.integers(1, side + 1)), int(rng.integers(1, side + 1))
     left = int(rng.integers(0, side - columns + 1))
@@ -328,7 +182,7 @@ def _sums(maker: _Maker) -> None:
         maker.emit("out", a=to, plane=plane)
 
 
-def _fill(maker: _Maker) -> None:
+def _fill(maker: Maker) -> None:
     """A tensor is filled with one number. It is a part of a larger one, which is sent then."""
     rng, side = maker.rng, maker.side
     rows, columns = (int(each) for each in rng.integers(1, 2 * side, 2))
@@ -344,7 +198,7 @@ def _fill(maker: _Maker) -> None:
     maker.emit("out", a=whole)
 
 
-def _settle(maker: _Maker) -> None:
+def _settle(maker: Maker) -> None:
     """Moves and ends of steps, with any loss scale."""
     rng = maker.rng
     for register, value in (("loss", rng.integers(25)), ("accepted", rng.integers(2)), ("interval", rng.integers(4))):
@@ -360,12 +214,12 @@ def _settle(maker: _Maker) -> None:
             maker.emit("out", a=number, plane=plane)
 
 
-def _cyclic(maker: _Maker) -> None:
+def _cyclic(maker: Maker) -> None:
     """A product with precisions that follow new cycles, after steps, now and then in the measuring of accuracy."""
     _gemm(maker, maker.rng.random() < 0.3, _cycles)
 
 
-def _cycles(maker: _Maker) -> None:
+def _cycles(maker: Maker) -> None:
     rng = maker.rng
     for kind in rng.permutation(len(KINDS))[:rng.integers(1, len(KINDS) + 1)]:
         period = rng.integers(1, 1 << 32 if rng.random() < 0.2 else 9)
@@ -375,9 +229,9 @@ def _cycles(maker: _Maker) -> None:
     _steps(maker)
 
 
-def _adaptive(maker: _Maker) -> None:
+def _adaptive(maker: Maker) -> None:
     """Products whose operands choose their precisions. Some thresholds are new."""
-    def before(maker: _Maker) -> None:
+    def before(maker: Maker) -> None:
         for kind in range(len(KINDS)):
             divisor = rng.integers(1, 1 << 48)
             if rng.random() < 0.2:
@@ -395,7 +249,7 @@ def _adaptive(maker: _Maker) -> None:
         _gemm(maker, rng.random() < 0.3, before)
 
 
-def _steps(maker: _Maker) -> None:
+def _steps(maker: Maker) -> None:
     """Steps of training. They may begin anywhere, the last steps that there are among it."""
     rng, training = maker.rng, COUNTERS.index("training")
     if rng.random() < 0.4:
@@ -406,7 +260,7 @@ def _steps(maker: _Maker) -> None:
     maker.emit("step", counter=rng.choice([training, training, 1 - training]))
 
 
-def _recorded(maker: _Maker) -> None:
+def _recorded(maker: Maker) -> None:
     """A product of recorded operands of a training run, as far as they fit."""
     rng, gemms = maker.rng, recorded.products()
     x, y = gemms[rng.integers(len(gemms))]
@@ -426,7 +280,7 @@ def _transfers(parameters: TrainerParameters, count: int, seed: int, makes: dict
     rng, found = np.random.default_rng(seed), list[int]()
     chances = np.array([*makes.values()])
     while True:
-        maker = _Maker(parameters, rng)
+        maker = Maker(parameters, rng)
         _begin(maker)
         begun, full = len(maker.code), False
         while not full:
@@ -438,7 +292,7 @@ def _transfers(parameters: TrainerParameters, count: int, seed: int, makes: dict
             break
         found += maker.payloads()
     array = np.empty(count, object)
-    array[:] = found + _Maker(parameters, rng).payloads() * (count - len(found))
+    array[:] = found + Maker(parameters, rng).payloads() * (count - len(found))
     return (array,)
 
 
