@@ -100,7 +100,11 @@ class Errors(wiring.Component):
         m.d.comb += end.eq(~(piece.live >> at)[1:].any())
         with m.If(taken):
             m.d.sync += at.eq(Mux(end, 0, at + 1))
-        logit, mark = piece.logits[at], Cat(piece.targets.bit_select(at, 1), piece.last & end)
+        # Shifted whole, and cut then: a reader of the Verilog sees nothing cut without a word.
+        logits, bits = piece.logits.as_value(), self.geometry.bits
+        rest, targets = Signal.like(logits, name="rest_logits"), Signal.like(piece.targets, name="rest_targets")
+        m.d.comb += [rest.eq(logits >> (at * bits)), targets.eq(piece.targets >> at)]
+        logit, mark = rest[:bits], Cat(targets[0], piece.last & end)
         if self.cast is None:
             held, takes = elastic(m, "logit", given.ready, valid=pieces.r_rdy, value=logit, mark=mark)
             m.d.comb += [given.valid.eq(held.valid), given.payload.logit.eq(held.value),

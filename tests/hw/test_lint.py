@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""The Verilog of every unit, under Verilator's lint, as Verilog-2005."""
+"""The Verilog of every unit, under Verilator's lint and slang's, as Verilog-2005."""
 
 import itertools
 import json
@@ -7,7 +7,7 @@ import re
 
 import hashes
 import pytest
-from lint import lint
+from lint import lint, slang
 from narrowgauge import catalog
 from narrowgauge.hw.origin import LICENCE
 from units import examples, text_of
@@ -65,6 +65,7 @@ def test_the_text_is_as_it_was_and_passes_lint_as_verilog_2005(unit, parameters,
     assert "\\" not in text and not re.search(r"\b(unused|signal)(_\d+)?\b", re.sub("//.*", "", text))
     (tmp_path / f"{name}.v").write_text(text)
     assert lint(tmp_path, f"{name}.v") == ""
+    assert slang(tmp_path, f"{name}.v", "-Wwidth-trunc") == ""
 
 
 def test_waivers_end_with_the_text(tmp_path):
