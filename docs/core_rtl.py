@@ -44,6 +44,12 @@ CPT = [*(each.replace("mantissa=4", "mantissa=8") for each in BARE), "--core", '
 CNN = [*BARE, "--blocks", "1", "--model", "cnn", "--core", "activations=114688", "--core", "errors=65536",
        "--core", "weights=11008"]
 FASHION_CNN = [*CNN, "--data", "fashion-mnist", "--examples", "640,100"]
+# Cores of logarithmic numbers: a large one, and small ones in which neither the array nor the lanes multiply.
+LOGS = ["--recipe", "lns-madam", "--core", "lanes=4", "--core", "stream=8"]
+BARE_LOGS = ["--recipe", "lns-madam", "--set", "lanes=4", "--set", "constants=1", "--set", "accumulator=24", "--set",
+             "lsb=13", "--lr", "0.0625", "--momentum", "0.5", *(word for setting in (
+                 "converters=1", "merged=true", "sums=2", "buffer=1024", "rates=powers", "adders=1", "stream=1")
+                 for word in ("--core", setting))]
 # Options of each row.
 ROWS = {
     "digits, 4 bits, plain": BARE,
@@ -65,13 +71,24 @@ ROWS = {
     "digits, convolutional, 2 bits, plain": [*CNN, *TWO_BITS, "--epochs", "1"],
     "Fashion-MNIST, convolutional, 4 bits, plain": [*FASHION_CNN, "--epochs", "1"],
     "Fashion-MNIST, convolutional, 2 bits, plain": [*FASHION_CNN, *TWO_BITS, "--epochs", "1"],
+    "digits, logarithmic, 4 lanes": LOGS,
+    "digits, logarithmic, no multipliers, 2 x 2, 2 lanes": [
+        *BARE_LOGS, "--core", "rows=2", "--core", "columns=2", "--core", "lanes=2"],
+    "digits, logarithmic, no multipliers, 1 x 1, 64-16-10 in batches of 16": [
+        *BARE_LOGS, "--core", "rows=1", "--core", "columns=1", "--hidden", "16", "--batch", "16"],
 }
+# For 64-16-10 in batches of 16. Neither the array nor the lanes multiply.
+LEAST = {"system": "lns", "system_lanes": 4, "sum_bits": 24, "lsb": 13, "constants": 1, "work": "bf16",
+         "accumulator": "bf16", "madam": {}, "rates": "powers", "updates": ["plain"], "rows": 1, "columns": 1,
+         "sums": 2, "converters": 1, "merged": True, "buffer": 1024, "adders": 1, "stream": 1,
+         "activations": 2560, "errors": 512, "weights": 1536, "labels": 512}
 # Settings, device.
 CORES = {
     "2 x 2, one converter, one memory, for 64-32-10": (NARROW, "25k"),
     "4 x 4, two converters, 4 stochastic lanes, for 784-32-10": (
         DIGITS | {"lanes": 4, "updates": ["stochastic"], "decays": False, "activations": 65536, "weights": 32768},
         "85k"),
+    "1 x 1, logarithmic, no multipliers, one memory, for 64-16-10 in batches of 16": (LEAST, "25k"),
 }
 TOLD = ("label", "epochs", "test", "steps", "cycles", "model", "utilisation", "evaluation", "digest",
         "identical")
@@ -136,7 +153,8 @@ def place(labels, seeds):
 
 def measure_parts():
     """Synthesise the larger core part by part, without flattening, and write the LUTs of its parts."""
-    label, (settings, _) = list(CORES.items())[-1]
+    label = "4 x 4, two converters, 4 stochastic lanes, for 784-32-10"
+    settings, _ = CORES[label]
     unit = catalog.find("trainer")
     p = unit.configure(settings)
     top = unit.module_name(p)
