@@ -79,31 +79,29 @@ def sequence(array: Any, m: Module, walkers: Sequence, arrived: Sequence[Value],
     operands = a.enough & b.enough
     m.d.comb += issue.eq(operands & room & takes)
 
-    # At its last row in the tile a side goes back to the tile's first row, unless the tile is done.
+    # At its last row in the tile a side goes back to the tile's first row, unless the tile is done. For the next row of
+    # tiles, columns go back to the first one of all.
+    again = row_end & ~a.now.over
+    turns = [Mux(a.end & ~row_end, a.top, a.following),
+             Mux(again, first_b, Mux(b.end & ~tile_end, b.top, b.following))]
     carry = issue
     for digit in ("b", "a", "k") if parameters.interleaved else ("k", "b", "a"):
-        side = {"a": a, "b": b, "k": None}[digit]
+        side, turn = {"a": (a, turns[0]), "b": (b, turns[1]), "k": (None, None)}[digit]
         with m.If(carry):
             if side is None:
                 m.d.sync += [at.eq((at + 1) & ~k_end.replicate(len(at))),
                              k_end.eq(Mux(k_end, final == 0, at + 1 == final))]
             else:
-                m.d.sync += [side.slot.eq(Mux(side.end, 0, side.slot + 1)),
-                             side.now.eq(Mux(side.end, side.top, side.following))]
+                m.d.sync += [side.slot.eq(Mux(side.end, 0, side.slot + 1)), side.now.eq(turn)]
         carry = carry & (k_end if side is None else side.end)
 
-    def next_tile(side: SimpleNamespace) -> list:
-        return [side.tile.eq(side.tile + 1), side.now.eq(side.following), side.top.eq(side.following)]
-
-    done = carry
+    done, over = issue & tile_end, issue & row_end  # with a tile; with a row of tiles
     with m.If(done):
-        m.d.sync += next_tile(b)
-        with m.If(b.now.over):
-            m.d.sync += next_tile(a)
-            with m.If(a.now.over):
-                m.d.sync += [running.eq(0), first_b.place.eq(b.following.place)]
-            with m.Else():
-                m.d.sync += [b.tile.eq(0), b.now.eq(first_b), b.top.eq(first_b)]
+        m.d.sync += [b.tile.eq(Mux(again, 0, b.tile + 1)), b.top.eq(turns[1])]
+    with m.If(over):
+        m.d.sync += [a.tile.eq(a.tile + 1), a.top.eq(a.following)]
+    with m.If(issue & end):
+        m.d.sync += [running.eq(0), first_b.place.eq(b.following.place)]
     m.d.comb += taken.eq(~running & waiting)
     with m.If(taken):
         m.d.sync += [
@@ -117,14 +115,14 @@ def sequence(array: Any, m: Module, walkers: Sequence, arrived: Sequence[Value],
     # Tiles' worth of rows in the buffers. The rows of a go with their row of tiles, the rows of b with the product.
     # The latter go a cycle late, which cuts a long path: nothing is issued in that cycle, and `tile` counts them all.
     # For the same reason `enough` is found in the cycle before, for the tile at hand and for the next one.
-    ended, over = Signal(), done & b.now.over
-    m.d.sync += ended.eq(over & a.now.over)
+    ended = Signal()
+    m.d.sync += ended.eq(issue & end)
     come = [(side.there + arrives)[:words] for side, arrives in zip(sides, arrived)]
     m.d.sync += [
         a.there.eq(come[0] - over), a.enough.eq(Mux(over, come[0] > 1, come[0] != 0)),
         b.there.eq(come[1] - Mux(ended, b.tile, 0)), b.enough.eq(come[1] > b.tile),
     ]
-    with m.If(over & a.now.over | ~running & ~taken):
+    with m.If(issue & end | ~running & ~taken):
         m.d.sync += b.enough.eq(0)  # without a product nothing is
     with m.Elif(over | taken & ~ended):
         m.d.sync += b.enough.eq(come[1] != 0)
