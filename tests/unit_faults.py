@@ -364,7 +364,7 @@ UNIT_FAULTS = {
         "self.wants.eq(busy & (Mux(gone_on, room_on, room) | ~begins))",
         "self.wants.eq(busy)", ARRAY),
     "array: a tile begins before its columns are there": (
-        "b.enough.eq(come[1] > b.tile),", "b.enough.eq(come[1] != 0),", ARRAY),
+        "b.there >= b.tile, b.there > b.tile)", "first_there[1], first_there[1])", ARRAY),
     "array: a row that is the last one but one ends its operand": (
         "following.over.eq(now.left <= 2 * lanes)", "following.over.eq(now.left <= 3 * lanes)", ARRAY),
     "array: what the cells do not take in time is lost": (

@@ -117,17 +117,20 @@ def sequence(array: Any, m: Module, walkers: Sequence, arrived: Sequence[Value],
     # For the same reason `enough` is found in the cycle before, for the tile at hand and for the next one.
     ended = Signal()
     m.d.sync += ended.eq(issue & end)
-    come = [(side.there + arrives)[:words] for side, arrives in zip(sides, arrived)]
+    # What arrives comes late in the cycle: it chooses between numbers that are compared without it.
+    first_there = [side.there.any() | arrives for side, arrives in zip(sides, arrived)]
     m.d.sync += [
-        a.there.eq(come[0] - over), a.enough.eq(Mux(over, come[0] > 1, come[0] != 0)),
-        b.there.eq(come[1] - Mux(ended, b.tile, 0)), b.enough.eq(come[1] > b.tile),
+        a.there.eq(a.there + arrived[0] - over),
+        a.enough.eq(Mux(over, Mux(arrived[0], a.there.any(), a.there > 1), first_there[0])),
+        b.there.eq(b.there + arrived[1] - Mux(ended, b.tile, 0)),
+        b.enough.eq(Mux(arrived[1], b.there >= b.tile, b.there > b.tile)),
     ]
     with m.If(issue & end | ~running & ~taken):
         m.d.sync += b.enough.eq(0)  # without a product nothing is
     with m.Elif(over | taken & ~ended):
-        m.d.sync += b.enough.eq(come[1] != 0)
+        m.d.sync += b.enough.eq(first_there[1])
     with m.Elif(done):
-        m.d.sync += b.enough.eq(come[1] > b.tile + 1)
+        m.d.sync += b.enough.eq(Mux(arrived[1], b.there > b.tile, b.there > b.tile + 1))
     m.d.comb += [walker.freed.eq(side.freed) for walker, side in zip(walkers, sides)]
 
     # A side that waits for more room than there is does so for ever.
