@@ -30,8 +30,7 @@ def sequence(array: Any, m: Module, walkers: Sequence, arrived: Sequence[Value],
     final, first, last, a_mode, b_mode = (Signal.like(vars(queued)[name], name=name)  # not reset, as these are not
                                           for name in ("final", "first", "last", "a_mode", "b_mode"))
     at, k_end = Signal(len(final)), Signal(name="k_end")
-    # A row of lanes: where it begins in the buffer, how many of the side's rows there are from it on, and whether it is
-    # the last one of them.
+    # A row of lanes: where it begins in the buffer, the side's rows from there on, and whether it is the last one.
     row = data.StructLayout({"place": words, "left": SIZE, "over": 1})
     first_b: Any = Signal(row)  # the product's first row of b
     # For each side: the row at hand, the tile's first one, and the one that follows. `freed` is where the oldest row is
@@ -58,8 +57,8 @@ def sequence(array: Any, m: Module, walkers: Sequence, arrived: Sequence[Value],
 
     tile_end, row_end, end = signals("tile_end row_end end")
     m.d.comb += [tile_end.eq(a.end & b.end & k_end), row_end.eq(tile_end & b.now.over), end.eq(row_end & a.now.over)]
-    # What the cells are given waits for them, so that whether they take it is not asked by all that follows here.
-    # What is freed is freed when it leaves here, as it is read then.
+    # What the cells are given waits for them here. So nothing else here asks whether they take it.
+    # A row is freed when its last transfer leaves, as it is read then.
     entry = data.StructLayout({
         "a": words, "b": words, "slot": size_of(parameters.sums), "first": 1, "last": 1, "row_end": 1, "end": 1,
         "a_mode": mode_layout(parameters.system), "b_mode": mode_layout(parameters.system),

@@ -26,8 +26,7 @@ def either(m: Module, turn: Value, walkers: Sequence[Walker], steps: Sequence[di
     rows, columns = walkers
     vector = Signal.like(rows.vector, name=of)
     m.d.comb += [vector.eq(Mux(turn, rows.vector, columns.vector)), vector.of.eq(~turn)]
-    asked = {"vector": vector.as_value(), **{name: Mux(turn, one, steps[1][name]) for name, one in steps[0].items()}}
-    return asked
+    return {"vector": vector.as_value(), **{name: Mux(turn, one, steps[1][name]) for name, one in steps[0].items()}}
 
 
 class Bands:
@@ -127,9 +126,9 @@ class Bands:
         Parameters
         ----------
         granted : Value
-            A segment is asked for,
+            A segment is asked for.
         now : namespace
-            of which this is known: see `located`.
+            What is known of the segment: see `located`.
         path : Path
         found : View
             What the memory answers.

@@ -36,8 +36,8 @@ class Squares(wiring.Component):
         The memory's answer, `READ` cycles later, turned by the line.
     filled : Out(1)
         There is a square that may be read.
-    takes, releases : In(1)
-        A vector of it is on its way, and so are all: `filled` tells of the next one.
+    releases : In(1)
+        All of its vectors are on their way: `filled` tells of the next square.
     reads, column, ends, elements : In, In, In, Out
         A vector is read, the last of its square if it `ends` that. `READ` cycles later its elements are there.
     """
