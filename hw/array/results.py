@@ -22,15 +22,15 @@ def keep_results(array: Any, m: Module, now: SimpleNamespace, made: Value, value
     pointer = range(2 * depth)  # of a ring, and one bit more, which tells a full one from an empty one
     issued, there, taken = (Signal(pointer, name=name) for name in ("issued", "results", "taken"))
     valid, take = signals("valid take")
-    following, room = Signal.like(issued, name="following"), Signal(init=1)
+    following, free = Signal.like(issued, name="following"), Signal(name="free", init=1)
     m.d.comb += [
-        following.eq(issued + 1), now.room.eq(room), take.eq((there != taken) & (~valid | array.o.ready)),
+        following.eq(issued + 1), now.room.eq(free), take.eq((there != taken) & (~valid | array.o.ready)),
         array.o.valid.eq(valid),
     ]
-    m.d.sync += [there.eq(there + made), taken.eq(taken + take), room.eq((issued ^ taken) != depth)]
+    m.d.sync += [there.eq(there + made), taken.eq(taken + take), free.eq((issued ^ taken) != depth)]
     with m.If(now.labelled):
         # The room that a result leaves is seen a cycle later.
-        m.d.sync += [issued.eq(following), room.eq((following ^ taken) != depth)]
+        m.d.sync += [issued.eq(following), free.eq((following ^ taken) != depth)]
     with m.If(take):
         m.d.sync += valid.eq(1)
     with m.Elif(array.o.ready):

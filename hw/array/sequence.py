@@ -29,10 +29,10 @@ def sequence(array: Any, m: Module, walkers: Sequence, arrived: Sequence[Value],
     running, issue, room = signals("running issue room")
     final, first, last, a_mode, b_mode = (Signal.like(vars(queued)[name], name=name)  # not reset, as these are not
                                           for name in ("final", "first", "last", "a_mode", "b_mode"))
-    at, k_end = Signal(len(final)), Signal(name="k_end")
+    at, k_end = Signal(len(final), name="at"), Signal(name="k_end")
     # A row of lanes: where it begins in the buffer, the side's rows from there on, and whether it is the last one.
     row = data.StructLayout({"place": words, "left": SIZE, "over": 1})
-    first_b: Any = Signal(row)  # the product's first row of b
+    first_b: Any = Signal(row, name="first_b")  # the product's first row of b
     # For each side: the row at hand, the tile's first one, and the one that follows. `freed` is where the oldest row is
     # that is still needed. `tile` counts the tiles before this one: of rows in the product, of columns in the row of
     # tiles. `there` counts those in the buffer, and `enough` tells whether the one at hand is among them.
@@ -63,7 +63,7 @@ def sequence(array: Any, m: Module, walkers: Sequence, arrived: Sequence[Value],
         "a": words, "b": words, "slot": size_of(parameters.sums), "first": 1, "last": 1, "row_end": 1, "end": 1,
         "a_mode": mode_layout(parameters.system), "b_mode": mode_layout(parameters.system),
     })
-    given, pop = Signal(entry, name="given"), Signal()
+    given, pop = Signal(entry, name="given"), Signal(name="pop")
     m.d.comb += [
         given.a.eq(a.now.place + at), given.b.eq(b.now.place + at), given.slot.eq(a.slot * across + b.slot),
         given.first.eq(first & (at == 0)), given.last.eq(last & k_end), given.row_end.eq(row_end), given.end.eq(end),
