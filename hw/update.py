@@ -264,11 +264,12 @@ class SGDUpdate(StreamUnit):
         place = Signal(range(len(names)))
         cycle = Signal(range(max(ADDER, SCALER) + 1))
         scales = Cat(C(name in ("decay", "momentum", "change"), 1) for name in names)
+        scales_at = Signal(len(names), name="scales_at")
         scaling, running, start, done = signals("scaling running start done")
         compensated, grows = (payload.method[1] if parameters.compensated else C(0, 1),
                               payload.method == GROW if parameters.grow else C(0, 1))
         m.d.comb += [
-            scaling.eq(scales.bit_select(place, 1)),
+            scales_at.eq(scales >> place), scaling.eq(scales_at[0]),
             running.eq(self.i.valid & (~self.o.valid | self.o.ready) & (place != at["end"])),
             start.eq(cycle == 0),
             done.eq(cycle == Mux(scaling, SCALER, ADDER)),

@@ -248,7 +248,8 @@ FAULTS = {
         CYCLIC, "period\n        advance = self.handshake(m)", "period\n        advance = self.handshake(m, C(1, 1))",
         {"stays", "unchanged", "each_once"}),
     "an answer is given again": (
-        CYCLIC, "self.o.valid.eq(self.i.valid)", "self.o.valid.eq(self.i.valid | self.o.valid)", {"each_once"}),
+        CYCLIC, "sync += self.o.valid.eq(self.i.valid)", "sync += self.o.valid.eq(self.i.valid | self.o.valid)",
+        {"each_once"}),
     "a choice that waits is replaced": (
         ADAPTIVE, "(left == 0) & (~self.o.valid | self.o.ready)", "(left == 0)", {"unchanged"}),
     "a choice is given again": (
