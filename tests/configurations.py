@@ -111,7 +111,7 @@ FIELDS = {
     "iterations": integers(1, 2**31 - 1, 2000), "cycles": integers(1, 64), "low": integers(2, 8),
     "high": integers(2, 8), "gradients": integers(2, 8),
     "precision-adaptive.mantissa": integers(4, 8), "precision-adaptive.fraction": integers(1, 16),
-    "guard": integers(0, 16), "count": integers(1, 24),
+    "guard": integers(0, 16), "count": integers(1, 24), "chunk": optional(integers(1, 80, 5)),
     "rows": integers(1, 4, 2), "columns": integers(1, 4, 2), "sums": SUMS, "converters": integers(1, 2),
     "array.memory": powers(2, 13, 8), "buffer": powers(1, 11, 6), "bfp.group": powers(2, 4, 2),
     **{f"lns.{name}": draw for name, draw in DOT.items()}, "lns.lanes": powers(2, 4, 2),

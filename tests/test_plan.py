@@ -53,7 +53,7 @@ def test_a_long_program_makes_a_core_with_room_for_it(capsys):
     (("--parts", "9"), "parts is 9; allowed: an integer from 1 to 8"),
     (("--work", "fp32"), "softmax is None; allowed: a head: give --softmax-bits"),
     (("--recipe", "lns-madam", "--set", "second=fp32"), "weights is Log("),
-    (("--recipe", "fp16", "--work", "fp16", "--softmax-bits", "8"), "system is 'plain'"),
+    (("--recipe", "fp16", "--work", "fp16"), "softmax is None; allowed: a head: give --softmax-bits"),
     (("--batch-norm",), "batch statistics of layer 1 is True"), (("--batch", "0"), "argument --batch"),
 ])
 def test_what_has_no_plan_is_one_line(capsys, arguments, error):
