@@ -17,7 +17,7 @@ from ..golden.mx.elements import SCALE_BIAS, SCALE_NAN, SCALE_RULES
 from ..golden.rounding import KINDS, Rounding, rounding_of
 from . import blocks, elements, tensors
 from .groups import Layout, slabs_of
-from .scaling import power, power_like
+from .scaling import power_like
 from .words import element_words
 
 __all__ = ["FORMATS", "Encoded", "encode", "format_of", "quantise"]
@@ -61,16 +61,11 @@ class Encoded:
         if fmt == "int8":
             return self.codes.to(torch.float64) * 2.0 ** int(self.scale)  # type: ignore[arg-type]
         assert self.scales is not None and self._layout is not None
-        scales = self.scales.to(torch.int64)
         if isinstance(fmt, BlockFloat):
-            numbers, units = self.codes.to(torch.float64), power(blocks.bfp_units(fmt, scales))
-        elif fmt == "nvfp4":
-            numbers, units = elements.decode(self.codes, blocks.ELEMENT), elements.decode(scales, blocks.SCALE)
-            units = units * self.scale
+            numbers = self.codes.to(torch.float64)
         else:
-            numbers, units = elements.decode(self.codes, fmt.element), power(scales - SCALE_BIAS)
-            units = units.masked_fill(scales == SCALE_NAN, torch.nan)
-        layout = self._layout
+            numbers = elements.decode(self.codes, blocks.ELEMENT if fmt == "nvfp4" else fmt.element)
+        units, layout = _units(fmt, self.scales.to(torch.int64), self.scale, torch.float64), self._layout
         found = (numbers * units.unsqueeze(-1)).flatten(-2)
         return found[..., :layout.length].movedim(-1, layout.axis)
 
@@ -143,6 +138,15 @@ def _scale_of(request: _Request, x: Tensor) -> Any:
     return blocks.nvfp4_scale(x, given) if fmt == "nvfp4" else None
 
 
+def _units(fmt: Any, scales: Tensor, scale: Any, dtype: torch.dtype) -> Tensor:
+    """Return what the elements of groups are multiplied by, from the codes (int64) of the groups' scales."""
+    if isinstance(fmt, BlockFloat):
+        return power_like(blocks.bfp_units(fmt, scales), dtype)
+    if fmt == "nvfp4":
+        return elements.decode(scales, blocks.SCALE) * scale
+    return power_like(scales - SCALE_BIAS, dtype).masked_fill_(scales == SCALE_NAN, torch.nan)
+
+
 def _rows(request: _Request, x: Tensor, words: Tensor | None, scale: Any) -> tuple[Tensor, Tensor]:
     """Return (rounded elements, scale codes) of groups (n, group, inner)."""
     fmt, rounding = request.format, request.rounding
@@ -200,12 +204,7 @@ def _values(request: _Request, x: Tensor) -> Tensor:
     out = torch.empty_like(cut)
     for part in slabs_of(cut):
         found, scales = _rows(request, cut[part], None if random is None else random[part], scale)
-        if isinstance(fmt, BlockFloat):
-            units = power_like(blocks.bfp_units(fmt, scales), found.dtype)
-        elif fmt == "nvfp4":
-            units = elements.decode(scales, blocks.SCALE) * scale
-        else:
-            units = power_like(scales - SCALE_BIAS, found.dtype).masked_fill_(scales == SCALE_NAN, torch.nan)
+        units = _units(fmt, scales, scale, found.dtype)
         torch.mul(found, units, out=out[part]) if found.dtype == out.dtype else out[part].copy_(found * units)
     return layout.joined(out).to(dtype)
 
