@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..golden.errors import MissingExtra
-from ..report.page import STYLE
+from ..report.page import document
 from ..report.plots import INK, svg_of
 from .rows import COSTS
 
@@ -34,7 +34,7 @@ document.querySelectorAll("th").forEach((head, column) => head.addEventListener(
   body.append(...rows);
 }));
 """
-MORE_STYLE = """\
+STYLE = """\
 body { max-width: 84rem; }
 th { cursor: pointer; user-select: none; }
 th[data-order=down]::after { content: " \\2193"; }
@@ -140,24 +140,4 @@ def page(result: Mapping[str, Any]) -> str:
             if any(row["case"] == case and row[cost] is not None and row["accuracy"] for row in rows):
                 parts.append(f"<figure>{_scatter(rows, labels, cost, case)}</figure>")
     parts.append(_table(rows, labels))
-    return HTML.format(title=html.escape(result["space"]), style=STYLE + MORE_STYLE, body="\n".join(parts),
-                       script=SCRIPT)
-
-
-HTML = """\
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>narrowgauge explore: {title}</title>
-<style>
-{style}</style>
-</head>
-<body>
-{body}
-<script>
-{script}</script>
-</body>
-</html>
-"""
+    return document(f"narrowgauge explore: {html.escape(result['space'])}", "\n".join(parts), STYLE, SCRIPT)

@@ -6,7 +6,7 @@ import re
 from .markdown import numeric
 from .plots import INK
 
-__all__ = ["page"]
+__all__ = ["STYLE", "document", "page"]
 
 
 def page(blocks, plots):
@@ -23,7 +23,12 @@ def page(blocks, plots):
                                        f"<figcaption>{_inline(caption)}</figcaption></figure>"),
     }
     body = "\n".join(render[kind](*content) for kind, *content in blocks)
-    return HTML.format(style=STYLE, body=body)
+    return document("narrowgauge report", f"<h1>narrowgauge report</h1>\n{body}")
+
+
+def document(title, body, style="", script=""):
+    """Return a page of HTML in the project's style, with more style and a script if given: all four are HTML."""
+    return HTML.format(title=title, style=STYLE + style, body=body, script=script and f"<script>\n{script}</script>\n")
 
 
 def _table(head, rows):
@@ -49,14 +54,13 @@ HTML = """\
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>narrowgauge report</title>
+<title>{title}</title>
 <style>
 {style}</style>
 </head>
 <body>
-<h1>narrowgauge report</h1>
 {body}
-</body>
+{script}</body>
 </html>
 """
 
