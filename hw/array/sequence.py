@@ -94,12 +94,12 @@ def sequence(array: Any, m: Module, walkers: Sequence, arrived: Sequence[Value],
                 m.d.sync += [side.slot.eq(Mux(side.end, 0, side.slot + 1)), side.now.eq(turn)]
         carry = carry & (k_end if side is None else side.end)
 
-    done, over = issue & tile_end, issue & row_end  # with a tile; with a row of tiles
+    done, over, ends = issue & tile_end, issue & row_end, issue & end  # with a tile, with a row of tiles, with all
     with m.If(done):
         m.d.sync += [b.tile.eq(Mux(again, 0, b.tile + 1)), b.top.eq(turns[1])]
     with m.If(over):
         m.d.sync += [a.tile.eq(a.tile + 1), a.top.eq(a.following)]
-    with m.If(issue & end):
+    with m.If(ends):
         m.d.sync += [running.eq(0), first_b.place.eq(b.following.place)]
     m.d.comb += taken.eq(~running & waiting)
     with m.If(taken):
@@ -115,7 +115,7 @@ def sequence(array: Any, m: Module, walkers: Sequence, arrived: Sequence[Value],
     # The latter go a cycle late, which cuts a long path: nothing is issued in that cycle, and `tile` counts them all.
     # For the same reason `enough` is found in the cycle before, for the tile at hand and for the next one.
     ended = Signal()
-    m.d.sync += ended.eq(issue & end)
+    m.d.sync += ended.eq(ends)
     # What arrives comes late in the cycle: it chooses between numbers that are compared without it.
     first_there = [side.there.any() | arrives for side, arrives in zip(sides, arrived)]
     m.d.sync += [
@@ -124,7 +124,7 @@ def sequence(array: Any, m: Module, walkers: Sequence, arrived: Sequence[Value],
         b.there.eq(b.there + arrived[1] - Mux(ended, b.tile, 0)),
         b.enough.eq(Mux(arrived[1], b.there >= b.tile, b.there > b.tile)),
     ]
-    with m.If(issue & end | ~running & ~taken):
+    with m.If(ends | ~running & ~taken):
         m.d.sync += b.enough.eq(0)  # without a product nothing is
     with m.Elif(over | taken & ~ended):
         m.d.sync += b.enough.eq(first_there[1])
