@@ -119,12 +119,7 @@ class Unpack(wiring.Component):
                 with m.If(done):
                     m.next = "HEAD"
             with m.State("TABLE"):
-                m.d.comb += [self.i.ready.eq(1), table_write.en.eq(taken)]
-                with m.If(taken):
-                    m.d.sync += [place.eq(place + 1), count.eq(count - 1)]
-                    m.d.comb += done.eq(count == 1)
-                with m.If(done):
-                    m.next = "HEAD"
+                self._keep(m, table_write, taken, done, count, place)
             if size:
                 self._data(m, taken, done, whole, hungry, kind, count, buffer, left, place)
         with m.If(done):
@@ -148,6 +143,15 @@ class Unpack(wiring.Component):
                     if name not in states:
                         m.d.comb += [self.fault.eq(MISSING), done.eq(0)]
 
+    def _keep(self, m: Module, write: Any, taken: Signal, done: Signal, count: Signal, place: Signal) -> None:
+        """Write the packet's words into a memory, one behind the other."""
+        m.d.comb += [self.i.ready.eq(1), write.en.eq(taken)]
+        with m.If(taken):
+            m.d.sync += [place.eq(place + 1), count.eq(count - 1)]
+            m.d.comb += done.eq(count == 1)
+        with m.If(done):
+            m.next = "HEAD"
+
     def _data(self, m: Module, taken: Signal, done: Signal, whole: Signal, hungry: Signal, kind: Signal,
               count: Signal, buffer: Signal, left: Signal, place: Signal) -> None:
         """Store words, and fetch rows: the states after the first word of such a packet."""
@@ -164,12 +168,7 @@ class Unpack(wiring.Component):
                 with m.If(kind == KINDS.index("rows")):
                     m.next = "ROW"
         with m.State("STORE"):
-            m.d.comb += [self.i.ready.eq(1), write.en.eq(taken)]
-            with m.If(taken):
-                m.d.sync += [place.eq(place + 1), count.eq(count - 1)]
-                m.d.comb += done.eq(count == 1)
-            with m.If(done):
-                m.next = "HEAD"
+            self._keep(m, write, taken, done, count, place)
         with m.State("ROW"):
             m.d.comb += self.i.ready.eq(1)
             m.d.sync += [place.eq(word), row.eq(per_row)]
