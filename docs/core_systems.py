@@ -1,11 +1,11 @@
 # amaranth: UnusedElaboratable=no
 """Compares the number systems in a core: the tables of units/core.md that have a row for each of them.
 
-``python docs/core_systems.py`` asks golden's cycle model, in a minute, for the cycles of a step, for those of other
-ways to skip one, and for what INT8 would need with convolutions. ``--train [LABEL ...]`` also trains in golden and in
-Verilog, minutes for each row, and ends with an error where the digests differ. ``--cost [LABEL ...]`` synthesises,
-likewise, and places nothing. They write data/core-systems.csv, data/core-loss.csv and data/core-searches.csv, and then
-the tables. A system that the circuit refuses has no row.
+``python docs/core_systems.py`` asks golden's cycle model, in a minute. The model tells the cycles of a step. It also
+tells those of other ways to skip a step, and of INT8 with convolutions. ``--train [LABEL ...]`` also trains in golden
+and in Verilog, minutes for each row, and ends with an error where the digests differ. ``--cost [LABEL ...]``
+synthesises, likewise, and places nothing. They write data/core-systems.csv, data/core-loss.csv and
+data/core-searches.csv, and then the tables. A system that the circuit refuses has no row.
 """
 
 import argparse

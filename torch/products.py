@@ -102,7 +102,7 @@ def matmul(a: Tensor, b: Tensor, numbers: Numbers, layer: int = 0, training: boo
     layer : int
         Whose random words are taken.
     training : bool
-        Whether the pass counts as one of training, whose gradients follow; else as one that measures.
+        Whether the pass is one of training, and gradients follow. Else it is one that measures.
     """
     require(a.dim() >= 2 and b.dim() >= 2 and a.shape[-1] == b.shape[-2], "shapes", (tuple(a.shape), tuple(b.shape)),
             "(..., M, K) and (..., K, N)")

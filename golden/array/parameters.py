@@ -13,7 +13,7 @@ __all__ = ["FETCH", "QUEUE", "RESULT", "SIZE", "ArrayParameters", "Operand", "Pr
 SIZE = 16  # bits of a product's dimensions
 SIZES = (1 << SIZE) - 1
 FETCH = 3  # registers on an operand's way from the memory to its converter
-QUEUE = 2  # transfers that wait to be read from the buffers; two, as `elastic` in hw/pipeline.py keeps them
+QUEUE = 2  # transfers that wait to be read from the buffers: as many as `elastic` in hw/pipeline.py keeps
 RESULT = 2  # cycles from a result of the cells to its transfer, if nothing waits
 
 

@@ -22,7 +22,7 @@ __all__ = ["Bands", "either"]
 
 def either(m: Module, turn: Value, walkers: Sequence[Walker], steps: Sequence[dict[str, Any]], of: str = "vector"
            ) -> dict[str, Any]:
-    """Return the vector of one of two walkers, with what belongs to it: that of the rows if it is their `turn`."""
+    """Return the vector of the rows, if it is their `turn`, or of the columns; and what goes with it."""
     rows, columns = walkers
     vector = Signal.like(rows.vector, name=of)
     m.d.comb += [vector.eq(Mux(turn, rows.vector, columns.vector)), vector.of.eq(~turn)]

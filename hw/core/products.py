@@ -187,7 +187,7 @@ class Products(wiring.Component):
 
     @staticmethod
     def _asked(m: Module, walkers: list[Walker], steps: list[dict], room: list[Signal]) -> list[dict]:
-        """Let the walkers go on; return what each converter is asked for, or the one that both operands share."""
+        """Let the walkers go on, and return what each converter is asked for. Both may share one."""
         rows, columns = walkers
         shared = len(room) == 1
         if shared:

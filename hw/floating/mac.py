@@ -108,8 +108,8 @@ class FloatMAC(SummingUnit):
     def _chunk(self, m: Module, advance: Value) -> dict[str, Value]:
         """Return what the bank of sums is to know of a transfer: whether its chunk begins and ends with it.
 
-        Of each slot a small memory has the products of the chunk so far, and whether that is the first one. ``tag``
-        goes along to the total, which starts with the first chunk, and is emitted behind the last one.
+        For each slot a small memory counts the products of the chunk so far, and knows the first chunk. ``tag`` goes
+        along to the total. A total starts with the first chunk, and is emitted behind the last one.
         """
         p, payload = self.parameters, self.i.payload
         bits = (p.chunk - 1).bit_length()
