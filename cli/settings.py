@@ -18,9 +18,14 @@ def settings_of(options: Namespace) -> dict:
     if system is None:
         return found
     if ":" in system:
-        # An installed command does not look into the folder that it is called in.
-        sys.path.insert(0, os.getcwd())
-        system = systems.register(system)
+        # An installed command does not look into the folder that it is called in. No longer than this: a folder
+        # may hide packages that are imported later.
+        here = os.getcwd()
+        sys.path.insert(0, here)
+        try:
+            system = systems.register(system)
+        finally:
+            sys.path.remove(here)
     systems.find(system)
     require(found.get("system", system) == system, "--set system", found.get("system"), f"{system}, as --system says")
     return found | {"system": system}

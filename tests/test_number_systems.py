@@ -6,6 +6,7 @@ tests/examples/test_posit8.py runs the commands about the posits.
 
 import re
 import shlex
+import sys
 import textwrap
 from pathlib import Path
 
@@ -108,6 +109,13 @@ def test_commands_configure(monkeypatch):
         else:
             names.append(systems.name_of(recipes.make("system", **found).system))
     assert names == ["int8"] * 3 + ["posit8"] * 4
+
+
+def test_a_system_of_the_users_folder_leaves_the_path_alone(monkeypatch):
+    monkeypatch.setattr(systems, "SYSTEMS", dict(systems.SYSTEMS))
+    before = [*sys.path]
+    assert settings_of(parser().parse_args(["train", "--system", "posit8:Posit8System"])) == {"system": "posit8"}
+    assert sys.path == before
 
 
 def test_circuits_that_are_not_there_are_refused_in_one_line(monkeypatch):
