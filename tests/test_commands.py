@@ -55,7 +55,10 @@ def one_core(monkeypatch):
         yield
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+# A core takes half a minute to build. The commands of the others build one and the same.
+@pytest.mark.parametrize("command", [
+    pytest.param(command, marks=[pytest.mark.sweep] if "posit8" in command and "--rtl" in command else [])
+    for command in COMMANDS])
 def test_command(command, tmp_path, monkeypatch, capsys, request):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "examples").symlink_to(ROOT / "examples")

@@ -116,6 +116,7 @@ def test_variables_do_not_change_the_verilog(odd, tmp_path):
     assert subprocess.run(command, check=True, capture_output=True, env=odd[1], cwd=odd[0]).stdout == usual
 
 
+@pytest.mark.sweep
 def test_a_simulator_is_built_in_odd_surroundings_and_from_a_harmed_cache(odd):
     folder, variables = odd
     # With a library that was cut when the machine went down.

@@ -71,10 +71,10 @@ def test_statistics_repeat_themselves(tmp_path, monkeypatch):
     (fp16, ("digits-mlp", "fp32", 1)), (fp16, ("digits-mlp", "fp16", 1)),
     pytest.param(logarithmic, ("fashion-mlp", "lns-madam", 1), marks=[needs_fashion, pytest.mark.sweep]),
     pytest.param(logarithmic, ("digits-mlp", "sgd8", 1), marks=pytest.mark.sweep),
-    (update, ("digits-0.003", "kahan", 1)), pytest.param(work, ("digits", "bf16", 1), marks=pytest.mark.sweep),
+    pytest.param(update, ("digits-0.003", "kahan", 1), marks=pytest.mark.sweep), pytest.param(work, ("digits", "bf16", 1), marks=pytest.mark.sweep),
     pytest.param(work, ("Fashion-MNIST", "bfp in bf16, kahan", 1), marks=[needs_fashion, pytest.mark.sweep]),
     (softmax, ("digits", "stochastic-4", 1)),
-    (precision, ("digits-mlp", "cpt-32-low2", 1)),
+    pytest.param(precision, ("digits-mlp", "cpt-32-low2", 1), marks=pytest.mark.sweep),
     pytest.param(precision, ("digits-mlp", "fast-reversed", 1), marks=pytest.mark.sweep),
 ], ids=lambda each: "-".join(map(str, each)) if isinstance(each, tuple) else "")
 def test_a_result_repeats_itself(page, job):

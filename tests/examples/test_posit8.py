@@ -274,6 +274,7 @@ def test_the_cell_holds_as_many_products(small):
     units.run("array", small, vectors)
 
 
+@pytest.mark.sweep
 def test_times_are_those_of_golden(small):
     measured, expected = bench.timing(small)
     assert measured == expected

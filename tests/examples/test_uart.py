@@ -122,7 +122,8 @@ def synthesised(family, files, more=""):
     return work, target, device
 
 
-@pytest.mark.parametrize("family", CELLS)
+@pytest.mark.parametrize("family", [pytest.param(family, marks=[] if family in ("ecp5", "gowin") else [
+    pytest.mark.sweep]) for family in CELLS])
 def test_it_is_synthesised(family, files):
     work, *_ = synthesised(family, files)
     assert re.search(rf"\d {CELLS[family]}\b", re.sub(" +", " ", (work / "cells.stat").read_text()))

@@ -31,6 +31,11 @@ def configuration():
 
 
 @lru_cache
+def text():
+    return serial_text(configuration(), NAME, DIVISOR, TIMEOUT)
+
+
+@lru_cache
 def golden():
     return network.train(RECIPE, cores.DIGITS, **SETTINGS)
 
@@ -38,7 +43,7 @@ def golden():
 @pytest.fixture
 def driver():
     with cores.alone():
-        model = DeviceModel(NAME, serial_text(configuration(), NAME, DIVISOR, TIMEOUT), DIVISOR)
+        model = DeviceModel(NAME, text(), DIVISOR)
     made = Driver(Device(Simulated(model, PATIENCE), configuration()))
     yield made
     made.close()
@@ -68,6 +73,7 @@ def test_a_run_that_does_not_fit_is_refused_before_it_is_sent(driver):
     assert driver.device.words == before
 
 
+@pytest.mark.sweep
 def test_the_command_line_trains_on_a_simulated_board(tmp_path, capsys):
     """`narrowgauge board` has the board, `narrowgauge train --host` and `run --host` are its hosts."""
     board, port = tmp_path / "board.json", tmp_path / "port"

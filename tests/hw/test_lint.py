@@ -31,8 +31,11 @@ def corners(unit):
 def cases():
     """Yield units with the parameters of their examples, and of many corners of the first units, for the sweep."""
     for unit, entry in catalog.UNITS.items():
+        small = entry.configure(entry.small)
         for parameters in examples(unit):
-            yield pytest.param(unit, parameters, id=entry.module_name(parameters))
+            # A core takes half a minute: all but the small one are for the sweep.
+            marks = [pytest.mark.sweep] if unit == "trainer" and parameters != small else []
+            yield pytest.param(unit, parameters, id=entry.module_name(parameters), marks=marks)
     for unit in ("bfp-converter", "bfp-fmac"):
         entry = catalog.find(unit)
         for parameters in dict.fromkeys(map(entry.configure, corners(unit))):

@@ -70,7 +70,9 @@ def users(unit, parameters):
         "user": "\n".join([f"module user({', '.join(ports_)});", *instances, "endmodule\n"])}
 
 
-@pytest.mark.parametrize("unit", catalog.UNITS.values(), ids=catalog.UNITS.keys())
+@pytest.mark.parametrize("unit", [
+    pytest.param(unit, id=name, marks=[pytest.mark.sweep] if name == "trainer" else [])
+    for name, unit in catalog.UNITS.items()])
 def test_every_tool_takes_every_style_of_every_unit(unit, tmp_path):
     parameters = unit.configure(unit.small)
     name = unit.module_name(parameters)

@@ -30,7 +30,8 @@ def in_verilator(folder, name):
     return verdict(verilator(folder, f"{name}.v", f"{name}_tb.v", top=f"{name}_tb"))
 
 
-@pytest.mark.parametrize("unit", catalog.UNITS)
+@pytest.mark.parametrize("unit", [pytest.param(unit, marks=[pytest.mark.sweep] if unit == "trainer" else [])
+                                  for unit in catalog.UNITS])
 def test_benches_are_plain_verilog(unit, tmp_path, capsys):
     _, name = folder_of(unit, tmp_path, "--vectors", "20")
     assert lint(tmp_path, f"{name}.v", f"{name}_tb.v", "--timing", "--top-module", f"{name}_tb") == ""

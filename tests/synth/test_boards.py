@@ -52,7 +52,8 @@ def text():
     return serial_text(CONFIGURATION, "device", 62, 1 << 20, Echo())
 
 
-@pytest.mark.parametrize("name, most", [("ulx3s-25f", 62.5), ("orangecrab-25f", 400.0)])
+@pytest.mark.parametrize("name, most", [
+    ("ulx3s-25f", 62.5), pytest.param("orangecrab-25f", 400.0, marks=pytest.mark.sweep)])
 def test_a_bitstream_is_made_and_its_clock_is_reached(text, name, most):
     pytest.importorskip("amaranth_boards")
     from narrowgauge.base.files import cache_folder
@@ -75,6 +76,18 @@ def test_a_bitstream_is_made_and_its_clock_is_reached(text, name, most):
     assert 0 < found["lut"] < found["capacity"]["lut"]
 
 
+def test_what_is_missing_is_told(tmp_path, monkeypatch):
+    """In a log as nextpnr writes it: of one kind all are used, and of another one more than there are."""
+    from narrowgauge.synth.boards import flow
+    log = "".join(f"Info:         {bel:>20}: {used:>6}/{there:>6} {100 * used // there:>5}%\n" for bel, used, there in (
+        ("DP16KD", 57, 56), ("MULT18X18D", 28, 28), ("TRELLIS_COMB", 100, 24288), ("TRELLIS_FF", 30, 24288)))
+    monkeypatch.setattr(flow.tools, "run", lambda *_, **__: log)
+    found = flow.counted(tmp_path, [])
+    assert found["misfit"] == "1 DP16KD too few: it needs 57, and the device has 56" and not found["fits"]
+    assert (found["bram"], found["capacity"]["bram"], found["dsp"], found["lut"]) == (57, 56, 28, 100)
+
+
+@pytest.mark.sweep
 def test_a_board_that_is_too_small_says_by_how_much():
     pytest.importorskip("amaranth_boards")
     from narrowgauge.base.files import cache_folder
