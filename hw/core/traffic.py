@@ -48,7 +48,11 @@ def connect(m: Module, geometry: Geometry, u: SimpleNamespace) -> None:
     ways.append((always, {"W": epilogue.bias, "X": epilogue.mask}, epilogue.request))
     ways.append((in_w, {"W": mover.wanted}, mover.request))
     ways.append((head.granted, {"X": head.wanted}, head.request))
-    ways.append((sums.granted, {"D": sums.wanted}, sums.request))
+    # Sums and operands share the errors: sums come first, but not in two cycles that follow each other.
+    first, second, turned = Signal(name="sums_first"), Signal(name="sums_second"), Signal(name="sums_turned")
+    m.d.comb += sums.granted.eq(first | second)
+    m.d.sync += turned.eq(sums.granted)
+    ways.append((first, {"D": sums.wanted & ~turned}, sums.request))
     sides = {0: "XD", 1: "WX"}
     for side in range(p.converters):
         wanted, source = getattr(products, f"wanted{side}"), getattr(products, f"source{side}")
@@ -57,6 +61,7 @@ def connect(m: Module, geometry: Geometry, u: SimpleNamespace) -> None:
             for which, name in enumerate(sides[number]):
                 asked[name] = asked.get(name, 0) | wanted & (source == 2 * number + which)
         ways.append((getattr(products, f"granted{side}"), asked, getattr(products, f"request{side}")))
+    ways.append((second, {"D": sums.wanted & turned}, sums.request))
     ways.append((output.granted, {name: output.wanted & is_in(output.a, name) for name in "XDW"}, output.request))
 
     given: dict[str, list] = {name: [] for name in banks}

@@ -77,6 +77,16 @@ class Port:
         else:
             self._spans.append((begin, end, share))
 
+    def passes(self, begin: int, transfers: int) -> int:
+        """Let these transfers pass, before those of units without priority; return the cycle behind them."""
+        end = self.passed(begin, transfers)
+        self.take(begin, end, transfers / (end - begin))
+        return end
+
+    def taken(self, at: int) -> float:
+        """Return the share of a cycle that units with priority use."""
+        return sum(span[2] for span in self._spans if span[0] <= at < span[1])
+
     def passed(self, begin: int, transfers: int) -> int:
         """Return the cycle behind so many transfers, which begin at a cycle and have what others leave."""
         gone = self._clock.now - LATE

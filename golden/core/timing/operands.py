@@ -105,6 +105,6 @@ class Squares:
             self.read = max(self.read, self.left[-2] + OPENED)
             yield self.read
             places = min(operand.group, operand.length - first)
-            self.read = port.passed(self.read, places * int(operand.parts[line // operand.lines]))
+            self.read = port.passes(self.read, places * int(operand.parts[line // operand.lines]))
             self.left = [self.left[-1], max(self.read + FILLED, self.left[-1], since) + operand.vectors(line)]
         return self.left[-1]

@@ -182,7 +182,7 @@ def load(products: Products, sides: tuple[int, ...]) -> Process:
             if operand.banded:
                 at = yield from squares.band(port, operand, line, at)
             else:
-                at = port.passed(at, -(-operand.requests(line) // p.vectors))
+                at = port.passes(at, -(-operand.requests(line) // p.vectors))
             if (line + lines) % tile == 0 or line + lines == rows:
                 product.ready[side].append(at + products.delay)
                 products.loaded.fire()

@@ -1,5 +1,7 @@
 """Head, sums and streams in a core: how long their instructions take."""
 
+import math
+
 from ..sequencer import Issue
 from ..views import View
 from .events import Part, Port, Process
@@ -120,13 +122,12 @@ def _sums(state: State, issue: Issue, at: int) -> Part:
     for start in range(0, view.columns, period * width):
         count = min(view.columns - start, period * width)
         pieces = -(-count // width)
-        # Nothing comes before in a memory of errors alone, and in merged ones parameters that move.
-        lines = 1 if p.merged else view.rows
-        for _ in range(0, view.rows, lines):
+        # Pieces come before operands in every other cycle. A row has so many that may wait for one.
+        port, share = state.reads[view.memory], pieces / (period + pieces - 1)
+        port.take(at, at + view.rows * period, share)
+        for _ in range(view.rows):
             yield at
-            end = max(at + lines * period, state.reads[view.memory].passed(at, pieces) + period - pieces)
-            state.reads[view.memory].take(at, end, lines * pieces / (end - at))
-            at = end
+            at += period + math.ceil((pieces - 1) * min(1, max(0, port.taken(at) - share)))
         at += period * (-(-view.rows // chunk) if chunk else 0)  # sums of chunks are added to totals
         at += READ + ADDITION + 2
         yield at
