@@ -55,10 +55,13 @@ def one_core(monkeypatch):
         yield
 
 
-# A core takes half a minute to build. The commands of the others build one and the same.
+def is_long(command):
+    """Whether a command takes half a minute. Those that build a core share one, but for posits."""
+    return "posit8" in command and "--rtl" in command or "--ports device" in command
+
+
 @pytest.mark.parametrize("command", [
-    pytest.param(command, marks=[pytest.mark.sweep] if "posit8" in command and "--rtl" in command else [])
-    for command in COMMANDS])
+    pytest.param(command, marks=[pytest.mark.sweep] if is_long(command) else []) for command in COMMANDS])
 def test_command(command, tmp_path, monkeypatch, capsys, request):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "examples").symlink_to(ROOT / "examples")

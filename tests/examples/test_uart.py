@@ -122,7 +122,7 @@ def synthesised(family, files, more=""):
     return work, target, device
 
 
-@pytest.mark.parametrize("family", [pytest.param(family, marks=[] if family in ("ecp5", "gowin") else [
+@pytest.mark.parametrize("family", [pytest.param(family, marks=[] if family == "ecp5" else [
     pytest.mark.sweep]) for family in CELLS])
 def test_it_is_synthesised(family, files):
     work, *_ = synthesised(family, files)

@@ -104,7 +104,7 @@ def test_the_ports_are_those_of_the_contract(unit, parameters):
         assert re.search(rf"^//   {port}  {direction} {width}\b", text, flags=re.M), f"{port} is not in the header"
 
 
-@pytest.mark.parametrize("unit", [CONVERTER, FMAC])
+@pytest.mark.parametrize("unit", [pytest.param(CONVERTER, marks=pytest.mark.sweep), FMAC])
 def test_the_bytes_do_not_depend_on_the_hash_seed(unit, tmp_path):
     texts = []
     for seed in ("0", "4711"):

