@@ -2,25 +2,24 @@
 
 import math
 from collections.abc import Iterator
-from fractions import Fraction
 
 from ...base.checks import require, require_int
 from ..floating import arithmetic
 from ..madam import correction
 from ..network import HEAD, MEASURED, TESTED, Convolution
 from ..number_system import vectors_of
-from ..precision import FRACTION, WIDE, Adaptive, Cyclic, breakpoints
+from ..precision import Adaptive
 from ..recipes import Kept
 from ..update import METHODS, rate_code
 from .builder import FORWARD, INPUT, WEIGHT, Builder
-from .instructions import COUNTERS, FIELDS, KINDS, SIDES
+from .instructions import COUNTERS, SIDES
 from .layout import SIZES, Layout, Run, parts_of, require_runs
+from .modes import emit_modes
 from .parameters import TrainerParameters
 from .program import Program
 from .sequencer import CODE
 
 __all__ = ["compiled", "reading"]
-
 
 
 class _Compiler(Builder):
@@ -283,7 +282,7 @@ class _Compiler(Builder):
             for name, value in (("loss", run.begin.scale.bit_length() - 1), ("accepted", run.begin.accepted),
                                 ("interval", recipe.scale.interval or 0)):
                 self.set(name, value)
-        self.modes()
+        emit_modes(self)
         self.madam()
         self.define()
         self.parameters("in", "to")
@@ -330,46 +329,6 @@ class _Compiler(Builder):
                 self.emit("end")
                 self.measure()
                 self.emit("end")
-
-    def modes(self) -> None:
-        """Emit the modes of every operand, but those that depend on the tensor's numbers."""
-        system, recipe = self.p.system, self.run.recipe
-        if self.scaled:
-            return
-        for kind in KINDS:
-            packed, place = 0, 0
-            for name, value in recipe.mode(kind).items():
-                packed |= value << place
-                place += system.modes[name]
-            for layer in range(len(self.run.layers) if system.modes else 0):
-                self.emit("mode", kind=KINDS.index(kind), layer=layer, value=packed)
-        for kind, policy in vars(recipe.policies).items() if recipe.policies else ():
-            if isinstance(policy, Cyclic):
-                period = policy.period(self.run.steps)
-                self.emit("cyclic", kind=KINDS.index(kind), low=policy.low, period=period)
-                for edge in breakpoints(policy.low, policy.high, period):
-                    self.emit("edge", kind=KINDS.index(kind), value=edge)
-            if isinstance(policy, Adaptive):
-                self.thresholds(KINDS.index(kind), policy)
-
-    def thresholds(self, kind: int, policy: Adaptive) -> None:
-        """Emit a policy's thresholds as whole codes and rests, which fall by a slope from step to step.
-
-        A code is ``floor(threshold * 2**FRACTION + 1/2)``, and its rest counts parts of a code. All is exact.
-        """
-        layers, steps, begin = len(self.run.layers), self.run.steps, self.run.begin
-        thresholds = [policy.threshold(layer, layers, begin.step, steps) for layer in range(layers)]
-        starts = [each * (1 << FRACTION) + Fraction(1, 2) for each in thresholds]
-        wide = [policy.width(layer, layers, begin.step, steps, begin.sums.get((KINDS[kind], layer))) == WIDE
-                for layer in range(layers)]
-        slope = (policy.threshold(0, layers, 0, steps) - policy.threshold(0, layers, 1, steps)) * (1 << FRACTION)
-        divisor = math.lcm(slope.denominator, *(each.denominator for each in starts))
-        require(divisor < 1 << FIELDS["wide"][0], "steps", steps, "fewer, because thresholds are too fine for a core")
-        self.emit("divisor", kind=kind, rest=divisor)
-        for name, each, fields in [*(("adaptive", start, {"layer": layer, "wide": int(wide[layer])})
-                                     for layer, start in enumerate(starts)), ("slope", slope, {})]:
-            code, rest = divmod(int(each * divisor), divisor)
-            self.emit(name, kind=kind, code=code + CODE, rest=rest, **fields)
 
 
 def compiled(parameters: TrainerParameters, run: Run, parts: int = 1, blocks: int = 1) -> Program:

@@ -16,6 +16,7 @@ from ..pipeline import UNCHECKED
 from ..powers import LOSS
 from .issue import CODES, error_of, issue_layout, taken_by, unit_of
 from .layouts import Geometry, fields_of, madam_layout, size_of
+from .loops import loops
 from .operands import Operands
 from .precisions import POLICY, Precisions
 from .settling import LOSSES
@@ -28,12 +29,11 @@ __all__ = ["CLEARED", "Sequencer"]
 # The kinds of instructions.
 HALT, SYNC, SETTLE = ("halt",), ("sync",), ("settle",)
 WRITES, LOOPING, TOKENS = ("set", "step", "mode", "part"), ("loop", "end"), ("signal", "wait")
-LOOPS = 3
 CLEARED = 7  # bits of an index that clears what a program begins with
 MADAM = ("shift", "correction")
 VALUE = FIELDS["value"][0]
-OPERATION, TOKENLESS, LOOPED, LONG, RATE, STRAY, BEYOND = map(error_of, (
-    "an operation", "a wait", "loops too", "a program longer", "a rate", "elements in", "a scale or"))
+OPERATION, TOKENLESS, LONG, RATE, STRAY, BEYOND = map(error_of, (
+    "an operation", "a wait", "a program longer", "a rate", "elements in", "a scale or"))
 
 
 class Sequencer(wiring.Component):
@@ -241,7 +241,7 @@ class Sequencer(wiring.Component):
                 with m.If(kinds[writes] & ~waits):
                     self._write(s, code)
                 with m.If(kinds[LOOPING]):
-                    self._loop(s, code)
+                    loops(s, code, self.clear)
                 with m.If(kinds[TOKENS]):
                     m.next = "TOKEN"
                 if g.loss:
@@ -368,34 +368,6 @@ class Sequencer(wiring.Component):
                     with m.If((scale < CODE + SCALE_MIN) | (scale > CODE + SCALE_MAX) | ~bound.any()
                               | bound[bits:].any()):
                         m.d.comb += s.failed.eq(BEYOND)
-
-    def _loop(self, s: SimpleNamespace, code: Value) -> None:
-        m, bits = s.m, FIELDS["count"][0]
-        starts, lefts = ([Signal(shape, name=f"loop_{name}{k}") for k in range(LOOPS)]
-                         for name, shape in (("start", s.at.shape()), ("left", bits)))
-        depth = Signal(range(LOOPS + 1))
-        with m.If(self.clear):
-            m.d.sync += depth.eq(0)
-        count = fields_of(s.word, "loop")["count"]
-        with m.If(code == CODES["loop"]):
-            with m.If((depth == LOOPS) | ~count.any()):
-                m.d.comb += s.failed.eq(LOOPED)
-            m.d.sync += depth.eq(depth + 1)
-            s.onward()
-            for level in range(LOOPS):
-                with m.If(depth == level):
-                    m.d.sync += [starts[level].eq(s.at + 1), lefts[level].eq(count)]
-        with m.Else():
-            with m.If(~depth.any()):
-                m.d.comb += s.failed.eq(LOOPED)
-            s.onward()
-            for level in range(LOOPS):
-                with m.If(depth == level + 1):
-                    m.d.sync += lefts[level].eq(lefts[level] - 1)
-                    with m.If(lefts[level] == 1):
-                        m.d.sync += depth.eq(level)
-                    with m.Else():
-                        m.d.sync += s.at.eq(starts[level])
 
     def _token(self, s: SimpleNamespace) -> None:
         """Hand a token to its unit; in the program's order none is waited for before it is signalled."""
