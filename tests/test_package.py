@@ -26,7 +26,7 @@ def test_wheel_holds_every_module_and_space_and_nothing_else(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     spaces = [path.relative_to(ROOT) for path in (ROOT / "explore" / "spaces").glob("*.toml")]
-    assert spaces and names == {f"narrowgauge/{path.as_posix()}" for path in (*MODULES, *spaces)}
+    assert spaces and names == {f"narrowgauge/{path.as_posix()}" for path in (*MODULES, *spaces, Path("py.typed"))}
 
 
 def test_golden_needs_numpy_alone_and_base_nothing():
