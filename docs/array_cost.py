@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""What the array spends and costs: the tables of array.md, and that of arrays in README.md.
+"""What the array spends and costs: the tables of array.md.
 
 ``python docs/array_cost.py`` computes the cycles, in seconds. With ``--cost [LABEL ...]`` it synthesises, places and
 routes all arrays of the table of costs, or the labelled ones. It writes data/array-cost.csv; all arrays take hours.
@@ -164,7 +164,6 @@ def main():
             kept = [rows[each] for each in CASES if each in rows]
             experiments.save(RESULTS, FIELDS, [[row[field] for field in FIELDS] for row in kept])
     experiments.fill(PAGE, tables())
-    experiments.fill(HERE.parent / "README.md", {"cost": cost_table()})
 
 
 if __name__ == "__main__":

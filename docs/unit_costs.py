@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""What the units cost on an ECP5-25F: writes data/unit-costs.csv and the tables of README.md and of the units' pages.
+"""What the units cost on an ECP5-25F: writes data/unit-costs.csv, and tables of costs.md, README and the units' pages.
 
 ``python docs/unit_costs.py [UNIT ...]`` synthesises, places and routes all units, or those named: some 90 minutes of a
 core for all. Results are kept in build/synth. ``--tables`` writes the tables from the CSV file and runs nothing.
@@ -17,7 +17,7 @@ from narrowgauge import catalog
 from narrowgauge.hw import verilog
 from narrowgauge.synth import flow
 
-RESULTS, README = HERE / "data" / "unit-costs.csv", HERE.parent / "README.md"
+RESULTS, PAGE, README = HERE / "data" / "unit-costs.csv", HERE / "costs.md", HERE.parent / "README.md"
 COUNTS, SPEEDS = ("lut", "ff", "dsp", "bram"), ("min", "median", "max")
 FIELDS = ("unit", "settings", *COUNTS, *SPEEDS, "latency")
 SEEDS = 3
@@ -29,7 +29,7 @@ HEAD = {"lut": "LUT", "ff": "FF", "dsp": "DSP", "bram": "block RAM", "fmax": "Fm
 CHUNKS, FOUR = "16 of 2 bits, 4 of 4 bits", "16 of 4 bits"
 FP8 = {"format": "fp8-e4m3"}
 PAGES = {
-    README: (("lut", "ff", "dsp", "bram", "fmax", "latency", "rate"), "MACs per cycle", [
+    PAGE: (("lut", "ff", "dsp", "bram", "fmax", "latency", "rate"), "MACs per cycle", [
         ("bfp-converter", {}, "(fp32 in)", ""),
         ("bfp-fmac", {}, "(fp32 sums, serial)", CHUNKS),
         ("bfp-fmac", {"accumulator": "bf16"}, None, CHUNKS),
@@ -56,6 +56,16 @@ PAGES = {
         ("softmax-grad", {"classes": 1024}, None, ""),
         ("precision-cyclic", {}, "(64,000 iterations, 32 cycles)", ""),
         ("precision-adaptive", {}, None, ""),
+    ]),
+    README: (("lut", "ff", "dsp", "fmax", "latency", "rate"), "MACs per cycle", [
+        ("bfp-converter", {}, "(fp32 in)", ""),
+        ("bfp-fmac", {"accumulator": "bf16"}, None, CHUNKS),
+        ("float-fma", {}, "(fp16)", "1"),
+        ("mx-dot", {}, "(E4M3, 8 lanes)", "8"),
+        ("lns-dot", {"accumulator": 24, "lsb": 16}, None, "16"),
+        ("madam-update", {}, None, ""),
+        ("sgd-update", {}, "(bf16, Kahan)", ""),
+        ("softmax-grad", {}, "(10 classes)", ""),
     ]),
     HERE / "floating.md": (("lut", "ff", "dsp", "fmax", "latency"), None, [
         ("float-adder", {}, "(fp16)"), ("float-adder", {"latency": 5}), ("float-adder", {"latency": 4}),
@@ -101,9 +111,9 @@ def key(unit: str, settings: dict) -> tuple[str, str]:
 
 
 def others() -> list[tuple]:
-    """Return rows for units without a row in README: their entries say what to show."""
+    """Return rows for units without a row of their own in costs.md: their entries say what to show."""
     # docs/array_cost.py measures the array, docs/core_rtl.py the core.
-    named = {row[0] for row in PAGES[README][2]} | {"array", "trainer"}
+    named = {row[0] for row in PAGES[PAGE][2]} | {"array", "trainer"}
     return [(unit.name, settings, None, f"{unit.macs(unit.configure(settings)):g}" if unit.macs else "")
             for unit in catalog.UNITS.values() if unit.name not in named for settings in unit.shown]
 
@@ -137,7 +147,7 @@ def table(page: Path) -> str:
     """Return the Markdown table of a page."""
     columns, more, rows = PAGES[page]
     found = read()
-    if page == README:
+    if page == PAGE:
         rows = rows + [row for row in others() if key(*row[:2]) in found]
     heads = ["unit", *(HEAD[name] for name in columns), *([more] if more else [])]
     lines = [f"| {' | '.join(heads)} |", "| --- |" + " ---: |" * len(columns) + (" --- |" if more else "")]

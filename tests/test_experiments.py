@@ -15,9 +15,9 @@ DOCS = Path(__file__).parents[1] / "docs"
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(DOCS)
     experiments, *pages, array_cost, energy, unit_costs = map(importlib.import_module, (
-        "experiments", "fp16", "logarithmic", "update", "precision", "softmax", "work", "array_cost", "energy",
-        "unit_costs"))
-fp16, logarithmic, update, precision, softmax, work = pages
+        "experiments", "fp16", "logarithmic", "update", "precision", "softmax", "work", "recipes", "array_cost",
+        "energy", "unit_costs"))
+fp16, logarithmic, update, precision, softmax, work, recipes = pages
 
 PAGES = pytest.mark.parametrize("page", pages, ids=lambda page: page.__name__)
 needs_fashion = pytest.mark.skipif(not experiments.datasets.FASHION.is_dir(),
@@ -42,12 +42,12 @@ def test_page_holds_the_measured_costs(page):
 
 
 def test_a_unit_without_rows_of_its_own_has_those_of_its_entry(monkeypatch):
-    columns, more, rows = unit_costs.PAGES[unit_costs.README]
-    before = unit_costs.table(unit_costs.README).splitlines()
+    columns, more, rows = unit_costs.PAGES[unit_costs.PAGE]
+    before = unit_costs.table(unit_costs.PAGE).splitlines()
     assert not unit_costs.others()
-    monkeypatch.setitem(unit_costs.PAGES, unit_costs.README, (columns, more, [
+    monkeypatch.setitem(unit_costs.PAGES, unit_costs.PAGE, (columns, more, [
         row for row in rows if row[0] not in ("float-mac", "mx-dot")]))
-    after = unit_costs.table(unit_costs.README).splitlines()
+    after = unit_costs.table(unit_costs.PAGE).splitlines()
     named = [re.sub(r"(` )\(.*?\) ", r"\1", line) for line in before]  # rows of their own say more of the unit
     assert sorted(after) != sorted(before)
     assert sorted(re.sub(r"(` )\(.*?\) ", r"\1", line) for line in after) == sorted(named)
@@ -55,8 +55,8 @@ def test_a_unit_without_rows_of_its_own_has_those_of_its_entry(monkeypatch):
     assert ("float-mac", "{}") in unit_costs.jobs()  # measured or not
 
 
-def test_readme_holds_the_measured_arrays():
-    assert f"<!-- cost -->\n{array_cost.cost_table()}\n<!-- end -->" in unit_costs.README.read_text()
+def test_readme_holds_the_measured_accuracies():
+    assert f"<!-- recipes -->\n{recipes.tables()['recipes']}\n<!-- end -->" in recipes.README.read_text()
 
 
 @needs_fashion
@@ -76,6 +76,7 @@ def test_statistics_repeat_themselves(tmp_path, monkeypatch):
     pytest.param(work, ("Fashion-MNIST", "bfp in bf16, kahan", 1), marks=[needs_fashion, pytest.mark.sweep]),
     (softmax, ("digits", "stochastic-4", 1)),
     pytest.param(precision, ("digits-mlp", "cpt-32-low2", 1), marks=pytest.mark.sweep),
+    (recipes, ("digits", "bfp", 1)),
     pytest.param(precision, ("digits-mlp", "fast-reversed", 1), marks=pytest.mark.sweep),
 ], ids=lambda each: "-".join(map(str, each)) if isinstance(each, tuple) else "")
 def test_a_result_repeats_itself(page, job):
