@@ -42,7 +42,7 @@ def run(job):
 
 def table(rows):
     """Return the Markdown table of accuracies."""
-    lines = ["| `narrowgauge train --recipe` | operands of the products | test accuracy, % | points from FP32 |",
+    lines = ["| `--recipe` | operands of the products | test accuracy, % | points from FP32 |",
              "| --- | --- | ---: | ---: |"]
     for variant, (*_, operands) in VARIANTS.items():
         lines.append(f"| `{variant}` | {operands} | {' | '.join(accuracy(rows, 'digits', variant))} |")
