@@ -4,7 +4,7 @@ BIN = .venv/bin
 SMALL_RUN = --recipe bfp --work bf16 --update stochastic --examples 300,100 --epochs 2
 CORES := $(shell getconf _NPROCESSORS_ONLN)
 
-.PHONY: env demo demo-board test torch sweep bench bytes experiments pictures lint clean
+.PHONY: env demo demo-board test torch sweep bench bytes experiments pictures docs lint clean
 
 env: .venv/ready
 
@@ -78,6 +78,12 @@ experiments: env
 pictures: env
 	$(BIN)/python docs/pictures/training_core.py
 	$(BIN)/python docs/pictures/rooms.py
+
+# The site: build/site/index.html. It stops at any warning, and at a link that leads nowhere.
+docs: env
+	$(PIP) --editable '.[docs]'
+	@mkdir -p build/typed && ln -sfn ../.. build/typed/narrowgauge
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 lint: env
 	$(BIN)/ruff check .
