@@ -10,7 +10,7 @@ from narrowgauge import catalog
 from narrowgauge.golden.mx import ELEMENTS
 from narrowgauge.golden.systems import SYSTEMS
 
-__all__ = ["ARRAYS", "FIELDS", "draw_of", "fields_of", "random_parameters", "random_settings"]
+__all__ = ["ARRAYS", "FIELDS", "SCALED", "draw_of", "fields_of", "random_parameters", "random_settings"]
 
 
 def integers(low, high, small=None):
@@ -80,11 +80,39 @@ def elements(rng, tiny):
 
 
 ARRAYS = [name for name, system in SYSTEMS.items() if system.circuits]  # the number systems that have one
+SCALED = ("array", "trainer")  # units whose parameters have a number system
 FLAG = choices(False, True)
+RARELY = choices(False, False, False, True)  # what leaves little choice to other fields
 SUMS = choices(2, 4, 8, 16)
 USUAL = floats("fp32", "fp16", "bf16")
 DOT = {"format": logs(4, 9), "accumulation": choices("direct", "bins"), "lsb": integers(0, 40),
        "constants": optional(powers(0, 4)), "fraction": integers(4, 10)}
+
+
+# The work format of a core, which is narrow or one of the usual ones.
+WORKS = choices("bf16", "bf16", "fp16", "fp32", {"type": "Float", "exponent": 6, "mantissa": 9},
+                {"type": "Float", "exponent": 4, "mantissa": 1}, {"type": "Float", "exponent": 8, "mantissa": 8})
+
+
+def several(*values):
+    """Draw some of `values`, the first one among them, as JSON has them."""
+    return lambda rng, tiny: [*values[:1], *(each for each in values[1:] if rng.random() < 0.4)]
+
+
+def blocks(*counts):
+    """Draw a memory of so many blocks of 16 rows and columns."""
+    return choices(*(256 * each for each in counts))
+
+
+def madam(rng, tiny):
+    """Draw Madam's parameters, or none."""
+    if rng.random() < 0.6:
+        return None
+    bits = int(rng.integers(4, 10))
+    narrow = {"type": "Log", "bits": bits, "gamma": 1 << int(rng.integers(0, bits - 1))}
+    wide = {"type": "Log", "bits": 16, "gamma": narrow["gamma"] << int(rng.integers(0, 17 - bits))}
+    return {"weight": wide, "narrow": narrow, "gradient": str(rng.choice(["bf16", "fp32"]))}
+
 
 # What to draw for a field: by unit (or an array's number system) and name, or by name alone. None is left out.
 FIELDS = {
@@ -116,6 +144,17 @@ FIELDS = {
     "array.memory": powers(2, 13, 8), "buffer": powers(1, 11, 6), "bfp.group": powers(2, 4, 2),
     **{f"lns.{name}": draw for name, draw in DOT.items()}, "lns.lanes": powers(2, 4, 2),
     "lns.sum_bits": optional(integers(8, 48)), "int8.lanes": powers(2, 4, 2),
+    "vectors": choices(1, 2), "examples": blocks(0, 0, 1, 4), "activations": blocks(1, 3, 6),
+    "errors": blocks(1, 2, 4), "weights": blocks(1, 2, 4), "labels": choices(256, 768), "merged": RARELY,
+    "windows": FLAG, "updates": several("plain", "stochastic", "kahan", "grow"),
+    "update_bits": integers(1, 16), "loss_scale": RARELY,
+    "madam": madam,
+    "trainer.lanes": choices(1, 2, 4), "adders": choices(1, 2, 4, 8), "trainer.classes": integers(2, 40, 12),
+    "error_bits": optional(integers(2, 9)), "error_rounding": choices("nearest", "truncate", "stochastic"),
+    "logits": optional(USUAL), "head": choices(1, 2, 4), "policies": several("constant", "cyclic", "adaptive"),
+    "layers": choices(2, 4, 8), "program": choices(64, 256, 1024), "stream": integers(1, 6),
+    "trainer.work": WORKS, "trainer.accumulator": optional(WORKS), "trainer.parameters": optional(WORKS),
+    "trainer.exponent": integers(5, 8), "trainer.buffer": powers(6, 12, 9),
     # What an array may not have is drawn, too: it is refused.
     "mx.block": powers(3, 4, 3), "mx.lanes": powers(2, 4, 2), "gradients_element": optional(elements),
     "gradients_rounding": optional(choices("nearest", "truncate")),
@@ -123,15 +162,15 @@ FIELDS = {
 
 
 def fields_of(unit, system=None):
-    """Return the fields of a unit's parameters, and of an array's number system, as pairs (owner, name)."""
+    """Return the fields of a unit's parameters, and of its number system, as pairs (owner, name)."""
     owners = [(unit, catalog.find(unit).parameters)] + ([(system, SYSTEMS[system])] if system else [])
     return [(owner, field.name) for owner, kind in owners for field in dataclasses.fields(kind)
             if field.name != "system"]
 
 
-def draw_of(owner, name):
-    """Return what draws a value for a field."""
-    return FIELDS.get(f"{owner}.{name}") or FIELDS[name]
+def draw_of(owner, name, unit=None):
+    """Return what draws a value for a field, of a unit itself or of its number system."""
+    return next(FIELDS[key] for key in (f"{unit}.{name}", f"{owner}.{name}", name) if key in FIELDS)
 
 
 def random_settings(unit, rng, tiny=False):
@@ -149,12 +188,14 @@ def random_settings(unit, rng, tiny=False):
     dict
         As `Unit.configure` takes it. One field in five is left out, unless `tiny`: the defaults are large.
     """
-    system = str(rng.choice(ARRAYS)) if unit == "array" else None
+    system = str(rng.choice(ARRAYS)) if unit in SCALED else None
     settings = {"system": system} if system else {}
     for owner, name in fields_of(unit, system):
-        value = draw_of(owner, name)(rng, tiny) if tiny or rng.random() < 0.8 else None
+        value = draw_of(owner, name, unit)(rng, tiny) if tiny or rng.random() < 0.8 else None
         if value is not None:
             settings[name] = value
+    if "madam" in settings and system == "lns":  # otherwise it is refused
+        settings["format"] = settings["madam"]["narrow"]
     return settings
 
 

@@ -11,7 +11,7 @@ from narrowgauge.golden.formats import Float
 from narrowgauge.sim.array import instructions
 from narrowgauge.sim.sweep import Batch
 
-# A core is too large to be tried here: tests/golden/test_core_sweep.py and tests/sim/test_trainer.py try some.
+# A core has a bench of its own: tests/sim/test_trainer_programs.py tries some.
 UNITS = [name for name in catalog.UNITS if name != "trainer"]
 # Units whose builds are short: more of them are tried.
 SHORT = [name for name in UNITS if name.startswith(("float-", "precision-")) and name != "float-mac"] + [
@@ -177,11 +177,11 @@ def test_configurations(unit, seed):
 
 
 def test_every_field_is_drawn():
-    owners = [(unit, None) for unit in UNITS if unit != "array"]
-    owners += [("array", each) for each in configurations.ARRAYS]
-    known = {each for unit, system in owners for each in configurations.fields_of(unit, system)}
+    owners = [(unit, None) for unit in catalog.UNITS if unit not in configurations.SCALED]
+    owners += [(unit, each) for unit in configurations.SCALED for each in configurations.ARRAYS]
+    known = {(*each, unit) for unit, system in owners for each in configurations.fields_of(unit, system)}
     assert all(configurations.draw_of(*each) for each in known)
-    keys = {key for owner, name in known for key in (f"{owner}.{name}", name)}
+    keys = {key for owner, name, unit in known for key in (f"{unit}.{name}", f"{owner}.{name}", name)}
     assert set(configurations.FIELDS) <= keys  # and nothing else
 
 
@@ -211,7 +211,7 @@ def test_strange_values_are_taken_or_refused_in_one_line(unit):
 def test_names_differ_wherever_parameters_do():
     """Of random settings, and of pairs that differ in one field."""
     count = 0
-    for unit in UNITS:
+    for unit in catalog.UNITS:
         entry = catalog.find(unit)
         rng, names = np.random.default_rng(6), {}
         for _ in range(40):
@@ -219,7 +219,7 @@ def test_names_differ_wherever_parameters_do():
             system = settings.get("system")
             changed = [settings]
             for owner, name in configurations.fields_of(unit, system):
-                value = configurations.draw_of(owner, name)(rng, False)
+                value = configurations.draw_of(owner, name, unit)(rng, False)
                 changed.append({key: each for key, each in settings.items() if key != name})
                 changed[-1] |= {} if value is None else {name: value}
             for each in changed:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...base.checks import require
 from .. import madam, softmax, update
-from ..floating import PlainSystem, arithmetic
+from ..floating import arithmetic
 from ..logarithmic import Logs
 from ..network import GEMMS, UPDATE, relu
 from ..number_system import Draws, Mode, NumberSystem, vectors_of
@@ -83,7 +83,6 @@ class Core:
             name: np.zeros((PLANES if name == "W" else 1) * count * (256 if name == "L" else self.side**2), np.uint32)
             for name, count in parameters.blocks.items()}
         self.arithmetic = arithmetic(parameters.work)
-        self._rows = PlainSystem(parameters.work, getattr(self.system, "chunk", None))
         self.invalid: int | None = None
         self.overflow: int | None = None
         self._parts: list[tuple[Any, Any]] = []
@@ -334,7 +333,7 @@ class Core:
         """Move biases by sums over rows, in their order, from +0. Nothing decays."""
         array = self.values(issue.views["a"])
         ones = np.ones((1, len(array)), self.arithmetic.dtype)
-        found = self.arithmetic.number(self._rows.product(ones, array)[0])
+        found = self.arithmetic.number(self.parameters.plain.product(ones, array)[0])
         self._move(issue, issue.views["to"], found, issue.instruction.use >> 3, 0, issue.parts.get("to", Part()))
 
     def _head(self, issue: Issue, host: Host) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from ...base.checks import require, require_int
 from ..array import ArrayParameters
-from ..floating import require_work
+from ..floating import PlainSystem, require_work
 from ..formats import Float
 from ..logarithmic import LNSSystem
 from ..madam import MadamParameters
@@ -139,7 +139,7 @@ class TrainerParameters(SystemParameters):
             if isinstance(getattr(self, name), list):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
         require_work(self.work)
-        self.array  # noqa: B018  # its own checks
+        self.array, self.plain  # noqa: B018  # their own checks
         require(self.vectors in (1, 2) and type(self.vectors) is int, "vectors", self.vectors, "1, 2")
         block = self.side**2
         for name in ("examples", "activations", "errors", "weights"):
@@ -210,6 +210,11 @@ class TrainerParameters(SystemParameters):
     def array(self) -> ArrayParameters:
         """The array in the core. Its memory is the core's, so that its size means nothing."""
         return ArrayParameters(self.system, self.rows, self.columns, self.sums, self.converters, buffer=self.buffer)
+
+    @property
+    def plain(self) -> PlainSystem:
+        """How columns of errors are summed."""
+        return PlainSystem(self.work, getattr(self.system, "chunk", None))
 
     @property
     def softmax(self) -> SoftmaxParameters:

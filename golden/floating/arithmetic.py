@@ -16,9 +16,9 @@ MOST = 10  # mantissa bits of a format that is computed in float64 and rounded a
 
 def require_work(work: Any) -> None:
     """Raise ValueError if training cannot work in a format: see `Arithmetic`."""
-    fits = is_ieee(work) and work.mantissa <= MOST and work.emax <= 127 and work.emin - work.mantissa >= -149
+    fits = is_ieee(work, 2) and work.mantissa <= MOST and work.emax <= 127 and work.emin - work.mantissa >= -149
     require(fits or work in NATIVE, "work", work, "fp32, fp16, bf16, or another Float with specials 'ieee', overflow "
-            f"'infinity', 1 to {MOST} mantissa bits and no number beyond fp32's")
+            f"'infinity', 2 to {MOST} mantissa bits and no number beyond fp32's")
 
 
 class Arithmetic:

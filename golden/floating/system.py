@@ -158,7 +158,7 @@ class PlainSystem(NumberSystem):
     def __post_init__(self) -> None:
         require_work(self.work)
         require(self.chunk is None or self.work == PRESETS["fp16"], "chunk", self.chunk,
-                f"None, because work is {named(self.work)}")
+                f"None, because numbers are kept in {named(self.work)}, and column sums have chunks in fp16 alone")
         if self.chunk is not None:
             require_int("chunk", self.chunk, 1, 10**6)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...base.checks import require
 from .. import softmax
-from ..floating import PlainSystem, arithmetic
+from ..floating import arithmetic
 from ..number_system import Draws
 from ..precision import Control
 from ..recipes import Recipe
@@ -84,7 +84,7 @@ class Gemms:
         self.finite = True
         self.losses: list[tuple[int, int]] = []
         self.arithmetic = arithmetic(recipe.work)
-        self._sums = PlainSystem(recipe.work, recipe.chunk)
+        self._sums = recipe.plain
 
     def product(self, gemm: str, layer: int, x: Any, y: Any, step: int, whole: tuple[Any, Any] | None = None,
                 before: tuple[int, int] = (0, 0)) -> np.ndarray:

@@ -183,6 +183,7 @@ class Recipe:
     def __post_init__(self) -> None:
         acc, work = self.accumulator, self.work
         require_work(work)
+        self.plain  # noqa: B018  # its own checks
         require(is_ieee(acc) and acc.mantissa <= 23 and acc.emax <= 127 and acc.emin - acc.mantissa >= -149,
                 "accumulator", acc,
                 "a Float with specials 'ieee', overflow 'infinity' and values within fp32, such as fp32, bf16, fp16")
@@ -226,6 +227,11 @@ class Recipe:
     def chunk(self) -> int | None:
         """Products that are summed apart before the sums are, if the number system does so."""
         return getattr(self.system, "chunk", None)
+
+    @property
+    def plain(self) -> PlainSystem:
+        """How columns are summed."""
+        return PlainSystem(self.work, self.chunk)
 
     @property
     def batches_alike(self) -> bool:

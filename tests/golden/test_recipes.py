@@ -200,6 +200,9 @@ def test_recipes_are_frozen(name):
     ("system", {"system": "bfp", "weights": {"scale": 8}}, "mode of weights is 'scale'; allowed: precision, rounding"),
     ("system", {"system": "bf16", "weights": 8}, "modes of weights is 8; allowed: an object with none"),
     ("system", {"work": "fp8-e4m3"}, "work is Float.*; allowed: .*"),
+    ("system", {"system": "fp8", "work": {"type": "Float", "exponent": 5, "mantissa": 1}},
+     "work is Float.*; allowed: .*, 2 to 10 mantissa bits .*"),
+    ("system", {"system": "bf16", "chunk": 4}, "chunk is 4; allowed: None, because numbers are kept in fp32, .*"),
     ("bfp", {"accumulator": "fp8-e4m3"}, "accumulator is Float.*; allowed: a Float with specials 'ieee', .*"),
     ("mx", {"element": "fp9"}, "element is 'fp9'; allowed: fp8-e5m2, .*"),
     ("mx", {"gradients_element": "fp9"}, "gradients_element is 'fp9'; allowed: fp8-e5m2, .*"),
@@ -251,7 +254,7 @@ def test_recipe_rejects_work_that_training_has_not():
     fn = PRESETS["fp8-e4m3"]
     with pytest.raises(ValueError, match="^work is .*; allowed: fp32, fp16, bf16, or another Float with specials"):
         PlainSystem(fn)
-    with pytest.raises(ValueError, match="^chunk is 8; allowed: None, because work is fp32$"):
+    with pytest.raises(ValueError, match="^chunk is 8; allowed: None, because numbers are kept in fp32, .*$"):
         PlainSystem(chunk=8)
     with pytest.raises(ValueError, match="^tensor is 'biases'; allowed: weights, activations, gradients$"):
         Recipe("kind", BFPSystem(), {"biases": {}})

@@ -1,8 +1,10 @@
 """The trainer's Verilog executes any program as golden does, and stops at what is none."""
 
+import configurations
 import numpy as np
 import pytest
 from cores import alone, core_of, require_golden
+from narrowgauge import catalog
 from narrowgauge.golden.core import ERRORS, Core, Sequencer, assemble
 from narrowgauge.golden.core.instructions import OPERATIONS
 from narrowgauge.golden.core.transfers import Transfers
@@ -28,6 +30,18 @@ def test_random_programs_are_golden(name, make, seed, stalls):
     parameters, module, text = core_of(name)
     vectors = trainer_vectors(parameters, *make(parameters, 4000, seed))
     model = model_of(parameters, module, text, seed=seed, **stalls)
+    require_golden(model, vectors)
+    assert len(vectors.outputs) > 1000
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("seed", range(12))
+def test_random_cores_are_golden(seed):
+    """Of any number system, any sizes and all flags."""
+    parameters = configurations.random_parameters("trainer", np.random.default_rng(seed), tiny=seed % 2)
+    unit = catalog.find("trainer")
+    model = model_of(parameters, unit.module_name(parameters), unit.verilog(parameters), seed=seed, idle=0.2, busy=0.2)
+    vectors = trainer_vectors(parameters, *trainer_random(parameters, 4000, seed))
     require_golden(model, vectors)
     assert len(vectors.outputs) > 1000
 
