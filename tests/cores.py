@@ -2,6 +2,7 @@
 
 import dataclasses
 import fcntl
+import os
 from contextlib import contextmanager
 from functools import lru_cache
 
@@ -78,15 +79,24 @@ CORES = {
 
 @lru_cache
 def core_of(name):
-    """Return the parameters of a core, its module and its Verilog."""
+    """Return the parameters of a core, its module and its Verilog, which the processes of a run of tests share."""
     parameters = TrainerParameters(recipe_of("bfp").system, **SIZES | CORES[name])
-    unit = catalog.find("trainer")
-    return parameters, unit.module_name(parameters), unit.verilog(parameters)
+    unit, run = catalog.find("trainer"), os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    module = unit.module_name(parameters)
+    if not run:
+        return parameters, module, unit.verilog(parameters)
+    path = cache_folder("sim") / f"{name}.v"
+    stamp = path.with_suffix(".run")
+    with alone(f"text-{name}"):
+        if not stamp.exists() or stamp.read_text() != run:
+            path.write_text(unit.verilog(parameters))
+            stamp.write_text(run)
+        return parameters, module, path.read_text()
 
 
 @contextmanager
-def alone():
-    """Keep other processes of the tests from building the same core meanwhile."""
-    with open(cache_folder("sim") / "trainer.lock", "w") as lock:
+def alone(what="trainer"):
+    """Keep other processes of the tests from building the same core meanwhile, or from making the same text."""
+    with open(cache_folder("sim") / f"{what}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from narrowgauge.sim import runner
 
-__all__ = ["NEEDS_ICARUS", "icarus", "verdict", "verilator"]
+__all__ = ["NEEDS_ICARUS", "again", "icarus", "verdict", "verilator"]
 
 NEEDS_ICARUS = pytest.mark.skipif(not shutil.which("iverilog"), reason="Icarus Verilog (iverilog) is not installed")
 
@@ -29,7 +29,12 @@ def verilator(folder, *files, top):
             *runner.VERILATE, "--binary", "--timing", "-Wno-lint", "--output-split", "0", "-CFLAGS",
             "-std=c++20 -fcoroutines -O0", "--top-module", top, *files], cwd=folder, capture_output=True, text=True)
         assert made.returncode == 0, made.stdout + made.stderr
-        return subprocess.run([f"obj_dir/V{top}"], cwd=folder, capture_output=True, text=True, check=True).stdout
+    return again(folder, top)
+
+
+def again(folder, top):
+    """Return what the bench that Verilator has compiled prints, of the files that are in the folder now."""
+    return subprocess.run([f"obj_dir/V{top}"], cwd=folder, capture_output=True, text=True, check=True).stdout
 
 
 def verdict(said):

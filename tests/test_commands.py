@@ -56,8 +56,8 @@ def one_core(monkeypatch):
 
 
 def is_long(command):
-    """Whether a command takes half a minute. Those that build a core share one, but for posits."""
-    return "posit8" in command and "--rtl" in command or "--ports device" in command
+    """Whether a command builds a core, which takes half a minute."""
+    return "--rtl" in command or "--ports device" in command
 
 
 @pytest.mark.parametrize("command", [

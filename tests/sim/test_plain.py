@@ -10,7 +10,7 @@ from lint import lint, slang
 from narrowgauge import catalog, cli
 from narrowgauge.hw.ports import ports
 from narrowgauge.sim.vectors import unpack
-from simulators import NEEDS_ICARUS, icarus, verdict, verilator
+from simulators import NEEDS_ICARUS, again, icarus, verdict, verilator
 
 
 def folder_of(unit, folder, *options):
@@ -92,9 +92,20 @@ def test_icarus_fails_the_bench_of_a_unit_with_a_fault(fault, tmp_path, capsys):
     assert re.fullmatch(expected, in_icarus(tmp_path, name))
 
 
-def test_verilator_passes_the_bench_and_fails_it_with_a_fault_of_the_sources(tmp_path, capsys):
-    entry, name = folder_of("bfp-converter", tmp_path, "--vectors", "400")
+def test_verilator_passes_the_bench_and_fails_it_with_another_output(tmp_path, capsys):
+    _, name = folder_of("bfp-converter", tmp_path, "--vectors", "400")
     assert in_verilator(tmp_path, name).startswith("PASS: 400 inputs")
+    path = tmp_path / "outputs.hex"
+    lines = path.read_text().splitlines()
+    for line in (7, 399):
+        lines[line] = f"{int(lines[line], 16) ^ 1:0{len(lines[line])}x}"
+    path.write_text("\n".join(lines) + "\n")
+    assert verdict(again(tmp_path, f"{name}_tb")) == "FAIL: 2 of 400 outputs are wrong"
+
+
+@pytest.mark.sweep
+def test_verilator_fails_the_bench_of_sources_with_a_fault(tmp_path, capsys):
+    entry, name = folder_of("bfp-converter", tmp_path, "--vectors", "400")
     unit = catalogue(tmp_path, TIE).find("bfp-converter")
     (tmp_path / f"{name}.v").write_text(unit.verilog(unit.configure(entry.small)))
     assert re.fullmatch(r"FAIL: [1-9]\d* of 400 outputs are wrong", in_verilator(tmp_path, name))

@@ -1,8 +1,7 @@
 # amaranth: UnusedElaboratable=no
 """Training cores of every number system: random programs under stalls, and a run, are golden's.
 
-Beside block floating point, whose cores have tests of their own. The core that is always built is the one that differs
-most: its weights are codes that Madam moves.
+Beside block floating point, whose cores have tests of their own.
 """
 
 import dataclasses
@@ -61,8 +60,8 @@ def made(name):
     return recipe, run, usual, parameters, unit.module_name(parameters), unit.verilog(parameters)
 
 
-@pytest.mark.parametrize("name", [name if name == "lns" else
-                                  pytest.param(name, marks=pytest.mark.sweep) for name in SYSTEMS])
+@pytest.mark.sweep
+@pytest.mark.parametrize("name", SYSTEMS)
 def test_a_core_of_every_system(name):
     recipe, run, usual, parameters, module, text = made(name)
     with alone():
@@ -104,6 +103,7 @@ def test_a_core_with_a_loss_scale(sizes):
         assert len(vectors.outputs) > 1000
 
 
+@pytest.mark.sweep
 def test_a_saved_run_of_logarithmic_weights_goes_on(tmp_path):
     """Within an epoch; Madam's rate has fallen before, and falls again."""
     recipe, run, usual, parameters, module, text = made("lns")
@@ -143,6 +143,7 @@ def test_neither_array_nor_lanes_multiply():
     assert not multiplies & parts and multiplies
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("error, text", [
     ("a scale or", f"logs scale={CODE - 128} bound=5"), ("a scale or", f"logs scale={CODE + 128} bound=5"),
     ("a scale or", f"logs scale={CODE}"), ("a scale or", f"logs scale={CODE} bound=32768"),
