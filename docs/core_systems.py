@@ -2,9 +2,9 @@
 """Compares the number systems in a core: the tables of units/core.md that have a row for each of them.
 
 ``python docs/core_systems.py`` asks golden's cycle model, in a minute. The model tells the cycles of a step. It also
-tells those of other ways to skip a step, and of INT8 with convolutions. ``--train [LABEL ...]`` also trains in golden
-and in Verilog, minutes for each row, and ends with an error where the digests differ. ``--cost [LABEL ...]``
-synthesises, likewise, and places nothing. They write data/core-systems.csv, data/core-loss.csv and
+tells those of other ways to skip a step, and of searches for the scales of convolutions. ``--train [LABEL ...]`` also
+trains in golden and in Verilog, minutes for each row, and ends with an error where the digests differ. ``--cost [LABEL
+...]`` synthesises, likewise, and places nothing. They write data/core-systems.csv, data/core-loss.csv and
 data/core-searches.csv, and then the tables. A system that the circuit refuses has no row.
 """
 
@@ -21,8 +21,10 @@ from experiments import HERE, fill, save
 from narrowgauge import catalog
 from narrowgauge.cli.parser import parser
 from narrowgauge.cli.runs import core_of, run_of
-from narrowgauge.golden import core, recipes
+from narrowgauge.golden import core
 from narrowgauge.golden.core import compiler
+from narrowgauge.golden.core.timing import products
+from narrowgauge.golden.core.timing.work import modes_of
 from narrowgauge.hw import verilog
 from narrowgauge.synth import flow
 
@@ -57,7 +59,7 @@ def configured(label):
     """Return the parameters of a row's core, and its run; None where a core cannot run it."""
     options = parser().parse_args(["train", "--rtl", *ROWS[label], *SHORT])
     try:
-        parameters, run = core_of(options, *run_of(options))
+        parameters, run, _ = core_of(options, *run_of(options))
         catalog.find("trainer").component(parameters)
         core.compiled(parameters, run)
     except ValueError as error:
@@ -123,32 +125,43 @@ def losses():
 
 
 def searches():
-    """Write what a step of INT8 takes with convolutions, and what a search for scales would read before its products.
+    """Write what a step takes with convolutions, with a search for scales in whole tensors, without, and in patches.
 
-    A piece of 16 elements takes a cycle, and each search 15 more: of whole tensors, or of patches.
+    In patches a search reads more, by so many pieces of 16 elements, each of which takes a cycle.
     """
+    def given(products, issue, at):
+        yield from ()
+        return at
+
     found = []
-    for name in ("digits CNN, 32", "Fashion-MNIST CNN, 32"):
-        layers, batch = NETWORKS[name]
-        recipe = recipes.work_in(recipes.make("system", system="int8"), "bf16").with_head(10)
-        run = core.Run(recipe, layers, batch, batch=batch)
-        parameters = core.trainer_of(run, rows=2, columns=2, converters=1, merged=True, buffer=65536, program=4096)
-        views = [issue.views[side] for issue in core.Sequencer(16, core.compiled(parameters, run)).issues()
-                 if issue.instruction.name == "gemm" and not issue.registers["measured"] for side in "ab"]
-        read = [sum(each.rows * -(-each.columns // 16) + 15 for each in part)
-                for part in ([view.tensor for view in views], views)]
-        found.append([name, round(core.step_cycles(parameters, run).cycles), *read])
-    save(SEARCHES, ("network", "cycles", "tensors", "patches"), found)
+    for label in ("INT8", "LNS-Madam"):
+        for name in ("digits CNN, 32", "Fashion-MNIST CNN, 32"):
+            options = parser().parse_args(["train", "--rtl", *ROWS[label], "--batch", "32"])
+            layers, batch = NETWORKS[name]
+            run = core.Run(run_of(options)[0].with_head(10), layers, batch, batch=batch)
+            parameters = core.trainer_of(run, rows=2, columns=2, converters=1, buffer=65536, program=4096)
+            views = [issue.views[side] for issue in core.Sequencer(16, core.compiled(parameters, run)).issues()
+                     if issue.instruction.name == "gemm" and not issue.registers["measured"]
+                     for side, mode in zip("ab", modes_of(parameters, issue)) if mode is None]
+            more = sum(view.rows * -(-view.columns // 16) - view.tensor.rows * -(-view.tensor.columns // 16)
+                       for view in views)
+            cycles = core.step_cycles(parameters, run).cycles
+            with mock.patch.object(products, "_search", given):
+                least = core.step_cycles(parameters, run).cycles
+            found.append([label, name, *map(round, (least, cycles, cycles + more))])
+    save(SEARCHES, ("label", "network", "given", "tensors", "patches"), found)
 
 
 def searches_table():
     """Return the table of searches for scales."""
-    lines = ["| network | cycles of a step, without a search | search of whole tensors | search of patches |",
-             "| --- | ---: | ---: | ---: |"]
-    for row in kept(SEARCHES, "network").values():
-        cycles = int(row["cycles"])
-        lines.append(f"| {row['network']} | {cycles:,} | " + " | ".join(
-            f"{int(row[name]):,} (+{100 * int(row[name]) / cycles:.0f} %)" for name in ("tensors", "patches")) + " |")
+    lines = ["| number system | network | cycles of a step, were the scales known | search of whole tensors "
+             "| search of patches |", "| --- | --- | ---: | ---: | ---: |"]
+    with SEARCHES.open(newline="") as file:
+        for row in csv.DictReader(file):
+            least = int(row["given"])
+            lines.append(f"| {row['label']} | {row['network']} | {least:,} | " + " | ".join(
+                f"{int(row[name]):,} (+{100 * (int(row[name]) / least - 1):.0f} %)" for name in ("tensors", "patches"))
+                + " |")
     return "\n".join(lines)
 
 

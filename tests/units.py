@@ -16,7 +16,12 @@ from narrowgauge.hw import verilog
 from narrowgauge.sim import runner
 from narrowgauge.sim.sweep import Batch
 
-__all__ = ["cases", "examples", "outcome_of", "run", "run_component", "simulate", "text_of"]
+__all__ = ["cases", "examples", "first", "outcome_of", "run", "run_component", "simulate", "text_of"]
+
+
+def first(names, count=1):
+    """Return parameters of a test: the first ones for every run of the tests, and the others for the sweep."""
+    return [pytest.param(name, marks=[pytest.mark.sweep] if index >= count else []) for index, name in enumerate(names)]
 
 
 def _entry(unit):

@@ -163,11 +163,9 @@ class Core:
         for side, (name, across) in enumerate((("a", each.across_a), ("b", each.across_b))):
             kind = OPERANDS[slot][side]
             stored = self._operand(issue, kind, layer, views[name])
-            # A scale is of the whole tensor where a product is made in phases.
-            tensor = self._operand(issue, kind, layer, views[name].tensor) if slot == 2 else stored
             mode = mode_of(self.system, issue, kind, layer)
-            if mode is None:
-                mode = self.system.mode(kind, tensor)
+            if mode is None:  # a scale is of the tensor that there are windows of
+                mode = self.system.mode(kind, self._operand(issue, kind, layer, views[name].tensor))
             array = stored.T if across else stored  # vectors are rows
             if (kind, layer) in issue.thresholds:
                 mode["precision"] = self._width(issue, kind, layer)

@@ -91,20 +91,20 @@ class Gemms:
         """Return one GEMM of `GEMMS` in the work format, from operands as they are stored.
 
         `step` is that of `draws_of`. Weights may be logarithmic codes, which `logarithmic.narrowed` brings to the
-        operands' bits, under the same scale. A GEMM may be made in several products: then `whole` are its tensors, by
-        which modes are chosen, and `before` are the vectors of the products before this one.
+        operands' bits, under the same scale. `whole` are the tensors by which modes are chosen, where operands are made
+        of them. A GEMM may be made in several products: then `before` are the vectors of the products before this one.
         """
         operands, training = [], step < MEASURED
         for side, ((kind, axis), array) in enumerate(zip(GEMMS[gemm], (x, y))):
             if self.record and training:
                 self.record(step, layer, gemm, kind, array, axis)
+            stored = array
             # A product is of (M, K) and (K, N): the first operand reduces along axis 1, the second along 0.
             if axis == side:
                 array, axis = array.T, 1 - axis
-            tensor = (whole or (x, y))[side]
-            mode = self.recipe.mode(kind, tensor)
+            mode = self.recipe.mode(kind, (whole or (x, y))[side])
             if self.control:
-                mode["precision"] = self.control.width(kind, layer, step if training else None, tensor)
+                mode["precision"] = self.control.width(kind, layer, step if training else None, stored)
             draws = draws_of(self.seed, layer, 2 * list(GEMMS).index(gemm) + side, step)
             operand, invalid, overflow = self.recipe.system.operand(
                 array, axis, mode, side, replace(draws, vector=before[side]))
@@ -281,20 +281,20 @@ def forward(gemms: Gemms, layers: Sequence[Layer], parameters: Sequence[tuple], 
     """Return (what `gradients` needs of each layer, logits) for examples (batch, features) in the work format.
 
     `step` as in `draws_of`. `running` are the statistics of each layer, (mean, variance) or None, to be taken in
-    place of the batch's own. Of each layer are kept its patches, its normalisation, and what its ReLU gives.
+    place of the batch's own. Of each layer are kept its input, the patches, its normalisation, and what its ReLU gives.
     """
     kept = []
     for i, (layer, (weights, *rest)) in enumerate(zip(layers, parameters)):
         patches = layer.unroll(x)
-        z = gemms.product("forward", i, patches, weights, step)
-        normalised = None
+        z = gemms.product("forward", i, patches, weights, step, (x, weights))
+        given, normalised = x, None
         if len(rest) == 1:
             z = gemms.arithmetic.add(z, rest[0])
         else:
             gain, shift = rest
             z, *normalised = normalise(gemms, z, gain, shift, running[i] if running else None)
         x = relu(z).reshape(len(x), -1)
-        kept.append((patches, normalised, x))
+        kept.append((given, patches, normalised, x))
         if layer.pool:
             x = layer.pool.forward(x, gemms.arithmetic)
     gemms.watch(z)
@@ -316,7 +316,7 @@ def gradients(gemms: Gemms, layers: Sequence[Layer], parameters: Sequence[tuple]
              softmax_gradient(logits, y, scale))
     found, statistics = [], []
     for i in reversed(range(len(layers))):
-        patches, normalised, active = kept[i]
+        given, patches, normalised, active = kept[i]
         if i < len(layers) - 1:
             pool = layers[i].pool
             delta = pool.gradient(delta, active, gemms.arithmetic) if pool else delta
@@ -328,7 +328,7 @@ def gradients(gemms: Gemms, layers: Sequence[Layer], parameters: Sequence[tuple]
         else:
             rest = [gemms.totals(delta, 1)[0]]
         statistics.append(normalised and normalised[1])
-        found.append((gemms.product("weight-gradient", i, delta, patches, step), *rest))
+        found.append((gemms.product("weight-gradient", i, delta, patches, step, (delta, given)), *rest))
         if i > 0:
             delta = gemms.input_gradient(layers[i], i, delta, parameters[i][0], step)
     return found[::-1], statistics[::-1]

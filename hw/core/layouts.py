@@ -210,6 +210,7 @@ def shape_layout(geometry: Geometry) -> data.StructLayout:
       ``block`` is the first one of its row of blocks.
     - The first column is number ``e`` of run ``tx``. From a place it is ``pyt`` lines away, ``bt`` numbers to the line,
       and ``qt`` in it.
+    - ``tall``, ``wide``: rows and columns of the tensor, where a scale is searched for in all of it.
     """
     return data.StructLayout({
         "windowed": 1, "taps": 1, "reverse": 1, "safe": 1, "height": 8, "line": SIZE, "across": 8, "down": 8,
@@ -217,6 +218,7 @@ def shape_layout(geometry: Geometry) -> data.StructLayout:
         "y0": signed(6), "x0": signed(19), "b0": NUMBER,
         "image": SIZE, "block": geometry.block, "x": 8, "y": 8, "q": signed(27), "py": signed(13), "b": NUMBER,
         "e": SIZE, "tx": 4, "qt": signed(19), "pyt": signed(6), "bt": NUMBER,
+        **(dict.fromkeys(("tall", "wide"), SIZE) if geometry.scaled else {}),
     })
 
 

@@ -124,17 +124,17 @@ class Products(wiring.Component):
         free = [Signal(name=f"free{side}") for side in range(p.converters)]
         bands = list[Bands]()
         if g.windows:
-            patches = self._patches(m, starts, walkers)
+            patches = self._patches(m, walked, ready, walkers)
             bands = [Bands(m, g, side, walkers, patches, counts) for side in range(p.converters)]
             asked = [each.segments(free[side], steps) for side, each in enumerate(bands)]
         else:
             asked = self._asked(m, walkers, steps, free)
         held = [self._read(m, side, path, free[side], asked[side]) for side, path in enumerate(paths)]
-        given = [each.vectors(getattr(self, f"granted{side}"), held[side], paths[side], getattr(self, f"found{side}"))
+        given = [each.vectors(held[side].goes, held[side], paths[side], getattr(self, f"found{side}"))
                  for side, each in enumerate(bands)] or held
         if scales:
-            for side, path in enumerate(paths):
-                self._scan(m, scales, side, path, held[side], sources)
+            for side in range(p.converters):
+                self._scan(m, scales, side, held[side], sources)
         m.d.comb += under_way.eq(Cat(walker.go for walker in walkers).any() |
                                  Cat(*(each.valid for each in held), *(each.going for each in bands)).any())
 
@@ -207,13 +207,14 @@ class Products(wiring.Component):
         g, granted = self.geometry, getattr(self, f"granted{side}")
         request, found = getattr(self, f"request{side}"), getattr(self, f"found{side}")
         now, goes_on = elastic(m, f"held{side}", granted, **asked)
+        now.goes = granted & now.valid if g.scaled else granted  # what a search for scales is granted is no vector
         vector = data.View(path.vector.shape(), now.vector)
         inside: Any = 0
         if g.along:  # there are several vectors in a block's row
             inside = Cat(C(0, g.low - g.along), vector.inside)
         m.d.comb += [
             free.eq(goes_on), getattr(self, f"wanted{side}").eq(now.valid),
-            getattr(self, f"source{side}").eq(now.source), path.valid.eq(granted), path.vector.eq(vector),
+            getattr(self, f"source{side}").eq(now.source), path.valid.eq(now.goes), path.vector.eq(vector),
             request.block.eq(vector.block), request.down.eq(vector.transposed),
             request.row.eq(Mux(vector.transposed, inside, vector.index)),
             request.column.eq(Mux(vector.transposed, vector.index, inside)),
@@ -225,8 +226,7 @@ class Products(wiring.Component):
                              for name in ("block", "row", "column", "down", "turn")]
         return now
 
-    def _scan(self, m: Module, scales: Scales, side: int, path: Path, held: SimpleNamespace, sources: list[Signal]
-              ) -> None:
+    def _scan(self, m: Module, scales: Scales, side: int, held: SimpleNamespace, sources: list[Signal]) -> None:
         """Let the search for scales use a converter's memories, once no vector waits there."""
         own = {name: getattr(scales, f"{name}{side}") for name in ("wanted", "granted", "request", "found")}
         m.d.comb += own["found"].eq(getattr(self, f"found{side}"))
@@ -234,13 +234,13 @@ class Products(wiring.Component):
         with m.If(scales.busy & ~held.valid):
             m.d.comb += [
                 getattr(self, f"wanted{side}").eq(own["wanted"]), getattr(self, f"request{side}").eq(own["request"]),
-                own["granted"].eq(getattr(self, f"granted{side}")), path.valid.eq(0),
+                own["granted"].eq(getattr(self, f"granted{side}")),
                 getattr(self, f"source{side}").eq(Cat(Mux(second, sources[1], sources[0]), second)),
             ]
 
-    def _patches(self, m: Module, starts: Value, walkers: list[Walker]) -> list[Patches]:
+    def _patches(self, m: Module, product: Any, starts: Value, walkers: list[Walker]) -> list[Patches]:
         """Return the walks through both operands' windows."""
-        product, found = self.i.payload, []
+        found = []
         for name, operand, rows, walker in (("a", product.a, product.m, walkers[0]),
                                             ("b", product.b, product.n, walkers[1])):
             bands = self.parameters.tile[walker.side] // walker.band_lines

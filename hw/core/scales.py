@@ -65,19 +65,11 @@ class Scales(wiring.Component):
         for number in range(self.converters):
             m.submodules[f"scan{number}"] = scan = _Scan(self.geometry)
             own = operands[number:] if self.converters > 1 else operands
-            operand, count = own[0]
-            names = ["block", "stride", "transposed", "first", *(["along"] if self.geometry.along else [])]
-            fields = {name: Value.cast(operand[name]) for name in names}
-            if self.converters == 1:
-                other, others = own[1]
-                fields = {name: Mux(self.second, other[name], value) for name, value in fields.items()}
-                count = Mux(self.second, others, count)
-            across, first = fields["transposed"], fields["first"]
-            along = Cat(C(0, self.geometry.low - self.geometry.along), fields.get("along", C(0, 0)))
+            places = [self._place(operand, count) for operand, count in own]
+            place = {name: Mux(self.second, places[1][name], value) if self.converters == 1 else value
+                     for name, value in places[0].items()}
             m.d.comb += [
-                scan.place.block.eq(fields["block"]), scan.place.stride.eq(fields["stride"]),
-                scan.place.top.eq(Mux(across, along, first)), scan.place.left.eq(Mux(across, first, along)),
-                scan.place.rows.eq(Mux(across, product.k, count)), scan.place.columns.eq(Mux(across, count, product.k)),
+                *(scan.place[name].eq(value) for name, value in place.items()),
                 getattr(self, f"wanted{number}").eq(scan.wanted), getattr(self, f"request{number}").eq(scan.request),
                 scan.granted.eq(getattr(self, f"granted{number}")), scan.found.eq(getattr(self, f"found{number}")),
             ]
@@ -120,11 +112,26 @@ class Scales(wiring.Component):
         m.d.comb += self.busy.eq(~states.ongoing("IDLE"))
         return m
 
+    def _place(self, operand: Any, count: Value) -> dict[str, Value]:
+        """Return the place of an operand's matrix, or of the tensor that it is a window of."""
+        g, depth = self.geometry, self.product.k
+        across, first = operand.transposed, operand.first
+        along = Cat(C(0, g.low - g.along), operand.along if g.along else C(0, 0))
+        place = {"block": operand.block, "stride": operand.stride, "top": Mux(across, along, first),
+                 "left": Mux(across, first, along), "rows": Mux(across, depth, count),
+                 "columns": Mux(across, count, depth)}
+        if g.windows:
+            tensor = operand.tensor
+            of_tensor = {"top": tensor.top, "left": tensor.left, "rows": tensor.window.tall,
+                         "columns": tensor.window.wide}
+            place |= {name: Mux(tensor.window.windowed, value, place[name]) for name, value in of_tensor.items()}
+        return place
+
 
 class _Scan(wiring.Component):
     """Finds the greatest magnitude of a matrix, a code of the work format without its sign.
 
-    Inf and NaN count if they do in the number system.
+    Inf and NaN count if they do in the number system. Of a window the matrix is the tensor itself.
 
     Members
     -------

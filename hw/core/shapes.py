@@ -140,6 +140,7 @@ class Shapes(wiring.Component):
                         shape.turns.eq(Mux(given["reverse"], given["taps_x"], 1)), shape.count.eq(self.tall),
                         shape.step.eq(given["step"]), shape.y0.eq(begins["y"]), shape.py.eq(begins["y"]),
                         shape.block.eq(self.block), kept.channels.eq(given["channels"]),
+                        *([shape.tall.eq(self.tall), shape.wide.eq(self.wide)] if self.geometry.scaled else []),
                     ]
                 m.next = "LOAD"
             with m.State("LOAD"):

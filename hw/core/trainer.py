@@ -101,8 +101,6 @@ class Trainer(StreamUnit):
             require(given.mantissa >= p.work.mantissa and given.emax >= p.work.emax and given.emin <= p.work.emin,
                     "gradient", given, f"{p.work}, the work format, or one that has all its numbers, in a circuit")
         self.geometry = g = Geometry(p)
-        require(not (g.windows and g.scaled), "windows", p.windows,
-                "false, in a circuit, because operands have a scale of the whole tensor")
         self.products, self.head = Products(g), Head(g)
         self.mover = MadamMover(g) if g.madam else Mover(g)
         transfers = Transfers(p)

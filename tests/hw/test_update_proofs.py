@@ -30,6 +30,7 @@ from narrowgauge.golden.formats import Float
 from narrowgauge.golden.rounding import NEAREST, stochastic
 from narrowgauge.golden.update import METHODS
 from narrowgauge.hw import verilog
+from units import first
 
 # Registers are wires, and the random word is any: the proof has it as an input in place of the generator's.
 WIRES = """\
@@ -207,8 +208,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", [
-    pytest.param(name, marks=[slow] if index else []) for index, name in enumerate(FAULTS)])
+@pytest.mark.parametrize("fault", first(FAULTS))
 def test_control_a_fault_is_refused(fault, tmp_path):
     method, *texts = FAULTS[fault]
     assert not proved(tmp_path, E2M2, method, faults=[texts])

@@ -38,6 +38,8 @@ SYSTEMS = {
     "recipe fp16": ("fp16", "fp16", {"chunk": 8}, {"converters": 2, "lanes": 2}),
     "fp16 with windows": ("fp16", "fp16", {"chunk": 16}, {"lanes": 2}),
     "bfp of short groups with windows": ("bfp", "bf16", {"group": 8}, {"converters": 2}),
+    "int8 with windows": ("system", "bf16", {"system": "int8"}, {"merged": True, "buffer": 16384}),
+    "lns with windows": ("lns-madam", "bf16", {}, {"converters": 2, "lanes": 2, "buffer": 16384}),
     "lns": ("lns-madam", "bf16", {}, {"converters": 2, "lanes": 4}),
     "lns of short vectors": ("lns-madam", "fp16", {"lanes": 4, "constants": 1, "accumulator": 24, "lsb": 13},
                              {"merged": True, "lanes": 2, "rates": "powers"}),
@@ -172,7 +174,6 @@ def test_what_a_logarithmic_core_does_not_execute(error, text):
     ({"work": "fp16", "accumulator": "fp16", "system": "lns", "madam": {"second_bits": 16}}, None),
     ({"work": SMALL, "accumulator": SMALL, "system": "lns", "madam": {}}, "bits of weights and second moments is 16"),
     ({"work": "bf16", "accumulator": "bf16", "system": "lns", "madam": {"gradient": "fp16"}}, "gradient is Float("),
-    ({"work": "bf16", "accumulator": "bf16", "system": "lns", "madam": {}, "windows": True}, "windows is True"),
 ])
 def test_circuits_of_logarithmic_weights_that_are_refused(settings, error):
     parameters = core.TrainerParameters.from_json(settings)

