@@ -61,7 +61,8 @@ def core_of(options: Namespace, recipe: recipes.Recipe, data: datasets.Dataset, 
     comes with them, where the core's room for it was found by it.
     """
     run = run_in_core(recipe, data, usual, **others)
-    own, given = core.trainer_of(run), dict(usually or {}) | settings(options.core, "--core")
+    given = dict(usually or {}) | settings(options.core, "--core")
+    own = core.trainer_of(run, **{name: given[name] for name in ("rows", "columns", "sums") if name in given})
     parameters = core.TrainerParameters.from_json(own.to_json() | given)
     core.require_runs(parameters, run)
     for name in ("parts", "blocks"):

@@ -139,7 +139,7 @@ def searches():
             options = parser().parse_args(["train", "--rtl", *ROWS[label], "--batch", "32"])
             layers, batch = NETWORKS[name]
             run = core.Run(run_of(options)[0].with_head(10), layers, batch, batch=batch)
-            parameters = core.trainer_of(run, rows=2, columns=2, converters=1, buffer=65536, program=4096)
+            parameters = core.trainer_of(run, rows=2, columns=2, converters=2, program=4096)
             views = [issue.views[side] for issue in core.Sequencer(16, core.compiled(parameters, run)).issues()
                      if issue.instruction.name == "gemm" and not issue.registers["measured"]
                      for side, mode in zip("ab", modes_of(parameters, issue)) if mode is None]

@@ -4,10 +4,10 @@ Source: numerics contract, section 12 (the mapping and its order are ours) and t
 """
 
 from .model import ArrayModel, transfers
-from .parameters import FETCH, QUEUE, RESULT, SIZE, ArrayParameters, Operand, Product, split
+from .parameters import FETCH, LARGEST, QUEUE, RESULT, SIZE, ArrayParameters, Operand, Product, split
 from .schedule import cycles, peak, schedule
 
 __all__ = [
-    "FETCH", "QUEUE", "RESULT", "SIZE", "ArrayModel", "ArrayParameters", "Operand", "Product", "cycles", "peak",
-    "schedule", "split", "transfers",
+    "FETCH", "LARGEST", "QUEUE", "RESULT", "SIZE", "ArrayModel", "ArrayParameters", "Operand", "Product", "cycles",
+    "peak", "schedule", "split", "transfers",
 ]

@@ -8,11 +8,12 @@ from ..number_system import Draws, Mode, NumberSystem
 from ..systems import SystemParameters
 from ..words import USE, VECTOR
 
-__all__ = ["FETCH", "QUEUE", "RESULT", "SIZE", "ArrayParameters", "Operand", "Product", "split"]
+__all__ = ["FETCH", "LARGEST", "QUEUE", "RESULT", "SIZE", "ArrayParameters", "Operand", "Product", "split"]
 
 SIZE = 16  # bits of a product's dimensions
 SIZES = (1 << SIZE) - 1
 FETCH = 3  # registers on an operand's way from the memory to its converter
+LARGEST = 1 << 16  # elements that the buffers of a row or of a column hold at the most
 QUEUE = 2  # transfers that wait to be read from the buffers: as many as `elastic` in hw/pipeline.py keeps
 RESULT = 2  # cycles from a result of the cells to its transfer, if nothing waits
 
@@ -57,7 +58,7 @@ class ArrayParameters(SystemParameters):
         require_int("converters", self.converters, 1, 2)
         group = self.system.group
         require(group & (group - 1) == 0 and group <= 64, "group", group, "a power of two up to 64, in an array")
-        for name, least, most in (("memory", group * group, 1 << 20), ("buffer", group, 1 << 16)):
+        for name, least, most in (("memory", group * group, 1 << 20), ("buffer", group, LARGEST)):
             value = getattr(self, name)
             # A memory of one word would have an address of no bits.
             least = max(least, 2 * group)

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from ...base.checks import require, require_int
+from ..array import LARGEST, split
 from ..network import Checkpoint, Convolution, Linear, State, initialise
+from ..network.layers import Layer
 from ..recipes import Recipe
 from ..update import rate_code
 from .instructions import FIELDS
@@ -157,6 +159,8 @@ def require_runs(parameters: TrainerParameters, run: Run) -> None:
 def trainer_of(run: Run, **settings: Any) -> TrainerParameters:
     """Return the parameters of a core that the run fits: the recipe's numbers, and memories just as large as needed.
 
+    Buffers are as large as usual, or larger where products cannot be cut.
+
     Parameters
     ----------
     run : Run
@@ -188,7 +192,23 @@ def trainer_of(run: Run, **settings: Any) -> TrainerParameters:
         size, bank = blocks * side * side, BANK * side
         usual[name] = size if size <= bank else -(-size // bank) * bank
     usual["labels"] = 2 * -(-run.batch // 256) * 256
-    return TrainerParameters(**usual | settings)
+    parameters = TrainerParameters(**usual | settings)
+    if "scale" not in parameters.system.modes or "buffer" in settings:
+        return parameters
+    # Operands with a scale of the whole tensor are not cut.
+    sizes = [size for layer in run.layers for size in _products(layer, run.batch)]
+    while parameters.buffer < LARGEST and any(len(split(parameters.array, *size)) > 1 for size in sizes):
+        parameters = replace(parameters, buffer=2 * parameters.buffer)
+    return parameters
+
+
+def _products(layer: Layer, batch: int) -> list[tuple[int, int, int]]:
+    """Return (m, n, k) of a layer's products; of an input gradient, at most what any of its phases has."""
+    rows, pixels, channels, taps = batch * layer.positions, 1, layer.inputs, 1
+    if isinstance(layer, Convolution):
+        pixels, channels, taps = layer.height * layer.width, layer.channels, layer.kernel**2
+    return [(rows, layer.outputs, layer.patch), (layer.outputs, layer.patch, rows),
+            (batch * pixels, channels, taps * layer.outputs)]
 
 
 class Layout:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from cores import recipe_of
+from cores import OWN, recipe_of, run_of
 from narrowgauge.golden import array, core, network, recipes
 from narrowgauge.golden.core import Instruction, Sequencer, TrainerParameters, assemble
 from narrowgauge.golden.core.instructions import OPERATIONS
@@ -271,3 +271,16 @@ def test_cycles_of_a_step():
     assert found["host"].busy["in"] > 0.6 and found["host"].cycles > 32 * 64 + 32
     assert best.utilisation == pytest.approx(best.macs / 256 / best.cycles)
     assert best.utilisation < best.ceiling < 1
+
+
+@pytest.mark.parametrize("rows, columns", [(1, 1), (2, 3), (4, 4)])
+def test_buffers_of_operands_with_a_scale_hold_every_product(rows, columns):
+    """They are never cut. Half of the buffer would be too small, or is the usual one."""
+    run, _ = run_of(recipe_of("system", system="int8"), model=OWN, batch=32)
+    parameters = core.trainer_of(run, rows=rows, columns=columns, program=4096)
+    core.compiled(parameters, run)
+    if parameters.buffer > core.TrainerParameters.buffer:
+        with pytest.raises(ValueError, match="^buffer is .*; allowed: more: "):
+            core.compiled(dataclasses.replace(parameters, buffer=parameters.buffer // 2), run)
+    else:
+        assert (rows, columns) == (4, 4)

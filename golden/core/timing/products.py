@@ -173,12 +173,11 @@ def _search(products: Products, issue: Issue, at: int) -> Part:
     ends = [at + SEARCHES]
     for side, mode in zip("ab", modes_of(p, issue)):
         view = issue.views[side].tensor
-        begin = at + SEARCHES if p.converters > 1 else ends[-1]
-        if mode is None:
-            yield begin
-            ends.append(state.reads[view.memory].passes(begin, view.rows * -(-view.columns // p.side)) + SEARCHED)
-        else:
-            ends.append(begin + 1)
+        end = at + SEARCHES if p.converters > 1 else ends[-1]
+        for _ in range(view.rows if mode is None else 0):
+            yield end
+            end = state.reads[view.memory].passes(end, -(-view.columns // p.side))
+        ends.append(end + SEARCHED if mode is None else end + 1)
     return max(ends)
 
 
