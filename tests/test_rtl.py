@@ -39,7 +39,7 @@ DIGITS = ("train", "--work", "bf16", "--examples", "70,45", "--epochs", "1")
     (("--rtl", "--core", "lames=3"), "parameter is 'lames'; allowed: system, rows,"),
     (("--rtl", "--core", "weights=256"), "weights is 256; allowed: 3072 elements or more, which memory W needs"),
     (("--rtl", "--parts", "9"), "parts is 9; allowed: an integer from 1 to 8"),
-    (("--rtl", "--work", "fp32"), "softmax is None; allowed: a head: give --softmax-bits"),
+    (("--rtl", "--work", "fp32"), "softmax is None; allowed: a head: give --softmax-bits, such as 16"),
 ])
 def test_what_cannot_be_trained_is_one_line(capsys, monkeypatch, tmp_path, arguments, error):
     monkeypatch.chdir(tmp_path)

@@ -94,6 +94,12 @@ def measuring(run: Run, begin: Checkpoint | None = None) -> Run:
     return replace(run, epochs=1, measure_every=1, checkpoint=begun, saved=False)
 
 
+def _require_head(recipe: Recipe) -> None:
+    most = min(16, recipe.work.mantissa + 2)
+    require(recipe.softmax is not None, "softmax", None,
+            f"a head: give --softmax-bits, such as {most}, because a core has one")
+
+
 def require_runs(parameters: TrainerParameters, run: Run) -> None:
     """Raise ValueError, in one line, where a recipe or a network cannot run in a core, or not in this one."""
     p, recipe = parameters, run.recipe
@@ -107,7 +113,7 @@ def require_runs(parameters: TrainerParameters, run: Run) -> None:
     if alike:
         least = vars(recipe.system)["mantissa"]
         require(least <= system.mantissa, "mantissa", system.mantissa, f"{least} or more, which the recipe has")
-    require(recipe.softmax is not None, "softmax", None, "a head: give --softmax-bits, because a core has one")
+    _require_head(recipe)
     head = recipe.softmax
     assert head is not None  # for mypy
     require(replace(p.softmax, classes=head.classes, seed=head.seed) == head and p.softmax.guard == head.guard
@@ -168,7 +174,7 @@ def trainer_of(run: Run, **settings: Any) -> TrainerParameters:
         Others of `TrainerParameters`, in place of these. With ``examples`` X has no room for examples.
     """
     recipe = run.recipe
-    require(recipe.softmax is not None, "softmax", None, "a head: give --softmax-bits, because a core has one")
+    _require_head(recipe)
     assert recipe.softmax is not None
     head, side = recipe.softmax, side_of(recipe.system.arrayed)
     policies = [each.describe()["policy"] for each in vars(recipe.policies).values()] if recipe.policies else []
