@@ -44,7 +44,7 @@ def _formats() -> list[dict]:
     # The parameters are what `formats.parse`, or for microscaling `mx.parse`, reads.
     read = {name: {"type": type(fmt).__name__} | fmt.to_json() for name, fmt in formats.PRESETS.items()}
     read |= {name: fmt.to_json() for name, fmt in mx.PRESETS.items()}
-    return [{"format": name, "summary": _summary(type(fmt)), "parameters": read[name]}
+    return [{"format": name, "summary": _summary(type(fmt)), "limits": fmt.limits._asdict(), "parameters": read[name]}
             for name, fmt in (formats.PRESETS | mx.PRESETS).items()]
 
 
@@ -93,6 +93,12 @@ def _text(entry: dict) -> str:
     lines = [f"{name}: {summary}\n"]
     for values in more:
         words = values if isinstance(values, list) else (
-            f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items())
+            f"{key}={_plain(value)}" for key, value in values.items())
         lines += [f"  {line}\n" for line in [", ".join(words)] if line]
     return "".join(lines)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else json.dumps(value)

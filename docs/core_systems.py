@@ -44,9 +44,10 @@ ROWS = {
     "LNS-Madam": ["--recipe", "lns-madam", "--work", "bf16"],
     "FP8": ["--recipe", "system", "--work", "bf16", "--set", "system=fp8"],
     "bf16": ["--recipe", "system", "--work", "bf16", "--set", "system=bf16"],
-    "fp16": ["--recipe", "fp16", "--softmax-bits", "9", "--set", "chunk=null"],
-    "fp16, in chunks": ["--recipe", "fp16", "--softmax-bits", "9"],
-    "fp16, in chunks, with a loss scale": ["--recipe", "fp16", "--softmax-bits", "9", "--set", "loss_scale=1024"],
+    "fp16": ["--recipe", "fp16", "--work", "fp16", "--softmax-bits", "9", "--set", "chunk=null"],
+    "fp16, in chunks": ["--recipe", "fp16", "--work", "fp16", "--softmax-bits", "9"],
+    "fp16, in chunks, with a loss scale": [
+        "--recipe", "fp16", "--work", "fp16", "--softmax-bits", "9", "--set", "loss_scale=1024"],
 }
 FIELDS = ("label", "peak", "cycles", "model", "utilisation", "ceiling", "counted", "test", "digest", "lut",
           "ff", "dsp", "bram")

@@ -1,8 +1,9 @@
 """Number formats: frozen descriptions shared by golden models, hardware, benches and synthesis."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,11 +13,33 @@ from ..base.parameters import Named
 from .arrays import as_real
 from .rounding import NEAREST, Rounding, round_scaled
 
-__all__ = ["BlockFloat", "Fixed", "Float", "Format", "Log", "PRESETS", "is_fixed", "is_float", "is_ieee", "name_of",
-           "of_dtype", "parse"]
+__all__ = ["BlockFloat", "Fixed", "Float", "Format", "Limits", "Log", "PRESETS", "is_fixed", "is_float", "is_ieee",
+           "name_of", "of_dtype", "parse"]
 
 SPECIALS = ("ieee", "fn", "none")
 OVERFLOWS = ("infinity", "saturate")
+
+
+class Limits(NamedTuple):
+    """What a format can tell apart.
+
+    Parameters
+    ----------
+    bits : float
+        Stored for a number, with its part of what a group shares.
+    significant : float
+        Bits of a number between two powers of two; of a logarithmic format -log2 of the step between two numbers.
+    smallest, largest : float
+        Positive numbers.
+    scaled : bool
+        Whether these two are multiplied by a scale of the whole tensor.
+    """
+
+    bits: float
+    significant: float
+    smallest: float
+    largest: float
+    scaled: bool = False
 
 
 class Format(Named):
@@ -33,6 +56,11 @@ class Format(Named):
     @property
     def fields(self) -> str:
         """The fields of a code, in words for a header."""
+        raise NotImplementedError
+
+    @property
+    def limits(self) -> Limits:
+        """What the format can tell apart."""
         raise NotImplementedError
 
     @staticmethod
@@ -119,6 +147,11 @@ class Float(Format):
     def max(self) -> float:
         """Largest finite value."""
         return float(self.decode(self.max_code))
+
+    @property
+    def limits(self) -> Limits:
+        """A subnormal number has fewer significant bits."""
+        return Limits(self.width, self.mantissa + 1, 2.0 ** (self.emin - self.mantissa), self.max)
 
     @property
     def inf_code(self) -> int | None:
@@ -257,6 +290,13 @@ class BlockFloat(Format):
         return (1 << self.exponent) - 1 - self.bias
 
     @property
+    def limits(self) -> Limits:
+        """Of the greatest element of a group; the others may have fewer significant bits."""
+        low = self.mantissa - 1
+        return Limits(1 + self.mantissa + self.exponent / self.group, self.mantissa, 2.0 ** (self.emin - low),
+                      ((1 << self.mantissa) - 1) * 2.0 ** (self.emax - low))
+
+    @property
     def chunks(self) -> int:
         """2-bit chunks of a magnitude; an odd mantissa rounds up."""
         return (self.mantissa + 1) // 2
@@ -289,6 +329,13 @@ class Log(Format):
     @property
     def fields(self) -> str:
         return f"sign and t of {self.bits - 1} bits"
+
+    @property
+    def limits(self) -> Limits:
+        """Of all numbers."""
+        least, most = 1 / self.gamma, self.top / self.gamma
+        step = float(np.expm1(np.log(2) * least))
+        return Limits(self.bits, -math.log2(step), 2.0**least, 2.0**most if most < 1024 else math.inf, True)
 
     @property
     def top(self) -> int:
@@ -326,6 +373,11 @@ class Fixed(Format):
     @property
     def fields(self) -> str:
         return f"two's complement, {self.bits} bits, {self.fraction} of them behind the binary point"
+
+    @property
+    def limits(self) -> Limits:
+        """Of the greatest number; smaller ones have fewer significant bits."""
+        return Limits(self.bits, self.bits - 1, 2.0**-self.fraction, ((1 << self.bits - 1) - 1) * 2.0**-self.fraction)
 
     def decode(self, codes: ArrayLike) -> np.ndarray:
         """Return the float64 values of codes (the low `bits` bits count). Exact."""

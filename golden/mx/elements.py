@@ -11,7 +11,7 @@ import numpy as np
 from ...base.checks import require, require_int
 from ...base.parameters import Parameters
 from .. import formats
-from ..formats import Fixed, Float
+from ..formats import Fixed, Float, Limits
 from ..rounding import NEAREST, Rounding
 
 __all__ = [
@@ -106,6 +106,13 @@ class MX(WithElement):
         if isinstance(self.element, Fixed):
             return self.element.bits
         return self.magnitude.emax - self.unit + 1
+
+    @property
+    def limits(self) -> Limits:
+        """Those of an element under any scale."""
+        element = self.element.limits
+        return Limits(element.bits + 8 / self.block, element.significant, element.smallest * 2.0**-127,
+                      element.largest * 2.0**127)
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """Return the float64 values of element codes, without their scale. Exact."""

@@ -3,9 +3,11 @@
 import bisect
 from fractions import Fraction
 
+import ml_dtypes
 import numpy as np
 import pytest
-from narrowgauge.golden.formats import PRESETS, Fixed, Float, Log
+from narrowgauge.golden import mx
+from narrowgauge.golden.formats import PRESETS, BlockFloat, Fixed, Float, Log
 from narrowgauge.golden.rounding import NEAREST, TRUNCATE, stochastic
 from odd_formats import ALL, PEERS
 from peers import FINITE, each
@@ -306,3 +308,28 @@ def test_log_decode(bits, gamma):
     octaves = np.arange(gamma, half, gamma)
     np.testing.assert_array_equal(values[octaves], np.ldexp(0.25, octaves // gamma))
     np.testing.assert_allclose(values[1:half], 0.25 * 2.0 ** (codes[1:half] / gamma), rtol=2**-52)
+
+
+# What `narrowgauge list formats` tells.
+
+
+def test_limits_of_floats_are_those_of_ml_dtypes_and_numpy():
+    for name, dtype in (("fp32", np.float32), ("fp16", np.float16), ("bf16", ml_dtypes.bfloat16),
+                        ("fp8-e5m2", ml_dtypes.float8_e5m2), ("fp8-e4m3", ml_dtypes.float8_e4m3fn),
+                        ("fp6-e3m2", ml_dtypes.float6_e3m2fn), ("fp6-e2m3", ml_dtypes.float6_e2m3fn),
+                        ("fp4-e2m1", ml_dtypes.float4_e2m1fn)):
+        info = ml_dtypes.finfo(dtype)
+        ends = float(info.smallest_subnormal), float(info.max)
+        assert PRESETS[name].limits == (info.bits, info.nmant + 1, *ends, False)
+
+
+def test_limits_of_other_formats():
+    # 4 bits and a sixteenth of 8; 15 * 2**(128 - 3).
+    assert BlockFloat(16, 4).limits == (5.5, 4, 2.0**-130, 15 * 2.0**125, False)
+    # Elements of up to 6, and of 1/2 at the least, under scales from 2**-127 to 2**127.
+    assert mx.PRESETS["mxfp4-e2m1"].limits == (4.25, 2, 2.0**-128, 6 * 2.0**127, False)
+    assert mx.PRESETS["mxint8"].limits[:2] == (8.25, 7)
+    assert Fixed(8, 6).limits == (8, 7, 2.0**-6, 127 / 64, False)
+    # Each number is twice the one before.
+    assert Log(4, 1).limits == (4, 0, 2, 128, True) and Log(8, 8).limits.largest == 2 ** (127 / 8)
+    assert Log(16, 1).limits.largest == np.inf  # beyond float64
