@@ -1,7 +1,7 @@
 # amaranth: UnusedElaboratable=no
 """docs/adding-a-unit.md: its files make a unit of a copy of the package, which is golden; its fault is found.
 
-Its recipe, its target and its data set are registered in the package as the page says, and used.
+Its recipe, its target, its data set and its board are registered in the package as the page says, and used.
 """
 
 import json
@@ -17,7 +17,7 @@ from faults import catalogue
 from narrowgauge import cli
 from narrowgauge.golden import datasets
 from narrowgauge.golden.recipes import named
-from narrowgauge.synth import targets
+from narrowgauge.synth import boards, targets
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "adding-a-unit.md").read_text()
@@ -113,3 +113,18 @@ def test_a_target_is_registered_in_one_place(monkeypatch, capsys):
     monkeypatch.setitem(targets.TARGETS, *made.popitem())
     found = told(capsys, "synth", "precision-cyclic", "--target", "cyclone")
     assert (found["target"], found["ff"]) == ("cyclone", 17) and found["lut"] > 10
+
+
+def test_a_board_is_registered_in_one_place(monkeypatch, capsys):
+    pytest.importorskip("amaranth_boards")
+    from narrowgauge.synth.boards.flow import DEVICES, clock_of
+    from narrowgauge.synth.boards.top import Top, platform_of
+    board = eval(block("ULX3S_45F = Board(").partition("= ")[2], dict(vars(boards.board)))
+    monkeypatch.setitem(boards.BOARDS, board.name, board)
+    assert cli.main(["list", "boards"]) == 0
+    assert f"ulx3s-45f: {board.summary}\n" in capsys.readouterr().out
+    platform, clock = platform_of(board), clock_of(board)
+    assert (DEVICES[platform.device], clock.mhz) == ("45k", 62.5)
+    assert {"top.lpf", "top.il"} < platform.prepare(Top("device", clock), "top").files.keys()
+    assert cli.main(["plan", "--work", "bf16", "--board", "ulx3s-45f"]) == 0
+    assert "of 108" in capsys.readouterr().out
