@@ -10,6 +10,8 @@ from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("golden", "hw", "sim", "synth", "catalog", "explore", "host", "torch", "base")
+# Pages outside docs/, and where the site has them.
+OUTSIDE = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md"}
 LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)(#[^)]*)?\)")
 
 
@@ -47,9 +49,10 @@ def on_config(config: Any) -> Any:
 
 def on_files(files: Any, config: Any) -> Any:
     """Add the pages that are no files of docs/, and the files that pages link to."""
-    for name, text in {"index.md": (ROOT / "README.md").read_text(), **reference()}.items():
+    outside = {name: (ROOT / file).read_text() for file, name in OUTSIDE.items()}
+    for name, text in (outside | reference()).items():
         files.append(File.generated(config, name, content=text))
-    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+    for page in [*(ROOT / file for file in OUTSIDE), *(ROOT / "docs").rglob("*.md")]:
         for target, _ in LINK.findall(page.read_text()):
             name = place(page, target)
             if name.startswith("files/") and files.get_file_from_path(name) is None:
@@ -60,8 +63,8 @@ def on_files(files: Any, config: Any) -> Any:
 def place(page: Path, target: str) -> str:
     """Return where the site has what a page links to; files outside docs/ come into a folder of their own."""
     path = Path(os.path.normpath(page.parent / target)).relative_to(ROOT)
-    if path == Path("README.md"):
-        return "index.md"
+    if str(path) in OUTSIDE:
+        return OUTSIDE[str(path)]
     if path.parts[0] == "docs":
         return str(path.relative_to("docs"))
     return f"files/{path}"
@@ -71,7 +74,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """Turn links to where the site has their files."""
     if page.file.src_uri.startswith("reference/"):
         return markdown
-    source = ROOT / "README.md" if page.file.src_uri == "index.md" else ROOT / "docs" / page.file.src_uri
+    outside = {name: ROOT / file for file, name in OUTSIDE.items()}
+    source = outside.get(page.file.src_uri, ROOT / "docs" / page.file.src_uri)
     folder = os.path.dirname(page.file.src_uri)
 
     def turned(found: re.Match) -> str:
