@@ -2,31 +2,47 @@
 
 import argparse
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from .. import __version__
 from . import output
 
-__all__ = ["parser"]
+__all__ = ["EPILOG", "EXAMPLES", "parser"]
 
-EPILOG = """\
-examples:
-  narrowgauge list
-  narrowgauge list recipes
-  narrowgauge generate bfp-fmac --set group=16 --set accumulator=bf16 -o fmac.v
-  narrowgauge generate bfp-fmac --ports axi --slice -o fmac.v
-  narrowgauge simulate bfp-converter --vectors 20000 --waves converter.vcd
-  narrowgauge vectors bfp-converter -o converter
-  narrowgauge train --recipe bfp --set mantissa=4 --data digits
-  narrowgauge plan --recipe bfp --work bf16 --core lanes=8 --core vectors=2
-  narrowgauge synth bfp-fmac --target ecp5 --seeds 3 --json -
-  narrowgauge synth lns-dot --target osu018
-  narrowgauge explore formats
-  narrowgauge report
+BOARD_RUN = "--recipe bfp --work bf16 --update stochastic"
+# Of each verb, commands that its help shows. The first ones are also shown by the help of all.
+EXAMPLES = {
+    "list": ("list", "list recipes"),
+    "generate": ("generate bfp-fmac --set group=16 --set accumulator=bf16 -o fmac.v",
+                 "generate bfp-fmac --ports axi --slice -o fmac.v"),
+    "simulate": ("simulate bfp-converter --vectors 20000 --waves converter.vcd",
+                 "simulate sgd-update --set grow=true --vectors 20000"),
+    "vectors": ("vectors bfp-converter -o converter", "vectors bfp-fmac --set accumulator=bf16 -o fmac"),
+    "package": ("package bfp-fmac --set accumulator=bf16 --ports axi --slice -o cores",
+                "package softmax-grad --set classes=26 -o cores"),
+    "train": ("train --recipe bfp --set mantissa=4 --data digits",
+              f"train {BOARD_RUN} --examples 300,100 --epochs 2 --verbose --rtl --core rows=2 --core columns=2"),
+    "run": (f"run {BOARD_RUN} --start run.npz",
+            f"run {BOARD_RUN} --start run.npz --rtl --core rows=2 --core columns=2"),
+    "build": (f"build --board ulx3s-85f {BOARD_RUN}", f"build --board simulated {BOARD_RUN} -o build/board"),
+    "board": ("board build/board/board.json", "board build/board/board.json --divisor 16"),
+    "plan": ("plan --recipe bfp --work bf16 --core lanes=8 --core vectors=2", f"plan {BOARD_RUN} --board ulx3s-25f"),
+    "synth": ("synth bfp-fmac --target ecp5 --seeds 3 --json -", "synth lns-dot --target osu018"),
+    "explore": ("explore formats", "explore bfp --workers 2 --output build/bfp"),
+    "report": ("report", "report --quick --output build"),
+}
 
+
+def _shown(commands: Iterable[str]) -> str:
+    return "examples:\n" + "".join(f"  narrowgauge {command}\n" for command in commands)
+
+
+EPILOG = _shown(first for first, *_ in EXAMPLES.values()) + """
 exit status: 0; 1 where hardware and golden model differ, or a unit does not fit; 2 for an error, told in one line;
 130 when interrupted; 141 when the reader of standard output went away.
 """
+
 
 class _Parser(argparse.ArgumentParser):
     """Prints with `output`: argparse itself ignores a reader that left and a full disk."""
@@ -48,7 +64,8 @@ def parser() -> argparse.ArgumentParser:
 
     def add(name: str, summary: str, detail: str = "") -> argparse.ArgumentParser:
         verb = verbs.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}. {detail}".strip(),
-                                formatter_class=argparse.RawDescriptionHelpFormatter)
+                                formatter_class=argparse.RawDescriptionHelpFormatter,
+                                epilog=_shown(EXAMPLES[name]))
         verb.set_defaults(module=name)
         return verb
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cores import alone
 from narrowgauge import cli
-from narrowgauge.cli.parser import EPILOG, parser
+from narrowgauge.cli.parser import EPILOG, EXAMPLES, parser
 from narrowgauge.cli.runs import core_of, run_of
 from narrowgauge.golden import systems
 from narrowgauge.golden.errors import MissingExtra
@@ -20,7 +20,7 @@ from narrowgauge.host import BoardFile
 from narrowgauge.synth.boards import BOARDS
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 SHORT = ["--epochs", "1", "--examples", "64,32"]  # the last of an option that is given twice counts
 
 
@@ -35,8 +35,9 @@ def spans(text):
     return [span for span in found if len(span.split()) > 1 and not re.search(r"\.\.\.|UNIT", span)]
 
 
-COMMANDS = dict.fromkeys(
-    command for text in [EPILOG, *(page.read_text() for page in PAGES)] for command in [*blocks(text), *spans(text)])
+COMMANDS = dict.fromkeys([
+    *(command for commands in EXAMPLES.values() for command in commands),
+    *(command for page in PAGES for command in [*blocks(page.read_text()), *spans(page.read_text())])])
 
 
 def test_the_commands_are_found():
@@ -131,6 +132,15 @@ def test_examples_of_the_train_options_are_taken(capsys, tmp_path, monkeypatch):
                 with contextlib.suppress(ValueError):
                     taken.add(bool(cli.prepare(["train", "--recipe", recipe, *words, *SHORT])))
             assert taken, settings[at]
+
+
+def test_the_help_of_every_verb_shows_two_examples_of_it(capsys):
+    verbs = parser()._subparsers._group_actions[0].choices
+    assert verbs.keys() == EXAMPLES.keys()
+    for verb in verbs:
+        assert cli.main([verb, "--help"]) == 0
+        found = blocks(capsys.readouterr().out.partition("examples:\n")[2])
+        assert len(found) == 2 and all(command.split()[0] == verb for command in found)
 
 
 def test_nothing_prints_help(capsys):
