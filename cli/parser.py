@@ -203,6 +203,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--start", metavar="FILE",
                       help="begin with the parameters of a saved run, which has the same layers and formats")
     verb.add_argument("--verbose", action="store_true", help="print a line per epoch to standard error")
+    verb.add_argument("--plot", metavar="FILE", help="draw loss and accuracy of each epoch: a name that ends in .svg")
     add_json(verb)
     verb.add_argument("--rtl", action="store_true",
                       help="also train in the Verilog of a core, just large enough, which is built and simulated; the "

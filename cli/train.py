@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ..base.checks import require
-from ..base.files import same
+from ..base.files import same, special
 from ..golden import datasets, network, recipes, systems
+from ..golden.errors import MissingExtra
 from . import output
 from .runs import run_of
 
@@ -22,7 +23,14 @@ HOST = ("board", "timeout")
 def prepare(options: Namespace) -> Callable[[], int | None]:
     """Check the options and return the work."""
     output.check(("--json", options.json), ("--save", options.save), ("--program", options.program),
-                 ("--waves", options.waves))
+                 ("--waves", options.waves), ("--plot", options.plot))
+    if options.plot is not None:
+        require(special(options.plot) or options.plot.lower().endswith(".svg"), "--plot", options.plot,
+                "a name that ends in .svg")
+        try:
+            import matplotlib  # noqa: F401  # say so before the training
+        except ImportError:
+            raise MissingExtra("train --plot needs matplotlib: pip install 'narrowgauge[demo]'") from None
     for option, path in (("--resume", options.resume), ("--start", options.start)):
         require(path is None or options.json in (None, "-") or not same(options.json, path), "--json", options.json,
                 f"another file than that of {option}")
@@ -89,6 +97,10 @@ def train(options: Namespace, recipe: recipes.Recipe, data: datasets.Dataset, us
         **({"precision": result.precision} if result.precision else {}),
         **others, "tools": output.versions(),
     })
+    if options.plot is not None:
+        from ..report import plots  # it is slow to import
+        title = f"{recipe.name} on {data.name}, seed {options.seed}"
+        output.write(options.plot, plots.standing_alone(plots.course(title, result.history)))
     output.say(options, f"{recipe.name} on {data.name}, {options.epochs} epochs, seed {options.seed}: "
                         f"train accuracy {accuracy['train']:.4f}, test accuracy {accuracy['test']:.4f}")
     if recipe.scale:

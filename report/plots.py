@@ -6,7 +6,7 @@ import re
 from .cases import RECIPES
 from .words import number
 
-__all__ = ["INK", "cost", "learning", "standing_alone", "svg_of"]
+__all__ = ["INK", "cost", "course", "learning", "standing_alone", "svg_of"]
 
 # Text and lines of a plot. Inside the page they take the colour of its text, light or dark.
 INK = "#1f2328"
@@ -31,6 +31,24 @@ def learning(results):
             axes.xaxis.get_major_locator().set_params(integer=True)
 
     return svg_of("learning curves", draw, height=3.6)
+
+
+def course(title, history):
+    """Return the curves of one training, rows of epoch, loss and accuracies, as an <svg> element."""
+    def draw(figure):
+        loss, accuracy = figure.subplots(1, 2)
+        epochs = [row.epoch for row in history]
+        loss.plot(epochs, [row.loss for row in history], color="#2f9e78", marker=".")
+        accuracy.plot(epochs, [row.train_accuracy for row in history], color="#9270d4", marker=".", label="training")
+        accuracy.plot(epochs, [row.test_accuracy for row in history], color="#2f9e78", marker=".", label="test")
+        loss.set(xlabel="epoch", title="Loss (training part)")
+        accuracy.set(xlabel="epoch", title="Accuracy")
+        accuracy.legend()
+        figure.suptitle(title)
+        for axes in (loss, accuracy):
+            axes.xaxis.get_major_locator().set_params(integer=True)
+
+    return svg_of(title, draw, height=3.6)
 
 
 def cost(results):

@@ -7,12 +7,15 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from narrowgauge import catalog, cli
 from narrowgauge.cli.listing import KINDS
 from narrowgauge.golden import datasets, formats, mx, network, recipes, systems
+from narrowgauge.report import plots
 from narrowgauge.synth import flow
 from narrowgauge.synth.boards import BOARDS
 from narrowgauge.synth.targets import TARGETS
@@ -389,3 +392,37 @@ def test_help_of_each_verb_teaches(verb, capsys):
     status, out, _ = run(capsys, verb, "--help")
     assert status == 0 and "default" in out or verb in ("generate", "list")
     assert verb in run(capsys, "--help")[1]
+
+
+class Row(NamedTuple):
+    epoch: int
+    loss: float
+    train_accuracy: float
+    test_accuracy: float
+
+
+def test_train_draws_its_curve(capsys, tmp_path):
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "course.svg"
+    arguments = ("train", "--examples", "64,32", "--epochs", "3", "--plot", str(path))
+    status, out, err = run(capsys, *arguments, "--json", "-")
+    assert (status, err) == (0, "")
+    rows = json.loads(out)["history"]
+    history = [Row(row["epoch"], row["loss"], row["train"], row["test"]) for row in rows]
+    root = ElementTree.parse(path).getroot()
+    words = [text for element in root.iter() if (text := (element.text or "").strip())]
+    assert {"Loss (training part)", "Accuracy", "training", "test", "bfp on digits, seed 1"} <= set(words)
+    assert plots.standing_alone(plots.course("bfp on digits, seed 1", history)) == path.read_text()
+    other = [*history[:2], history[2]._replace(loss=9.0)]
+    assert plots.standing_alone(plots.course("bfp on digits, seed 1", other)) != path.read_text()
+
+
+def test_a_plot_that_cannot_be_drawn_is_told_before_the_training(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(capsys, "train", "--plot", "course.png") == (
+        2, "", "narrowgauge train: --plot is 'course.png'; allowed: a name that ends in .svg\n")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    status, out, err = run(capsys, "train", "--plot", "course.svg")
+    assert (status, out) == (2, "") and err == (
+        "narrowgauge train: train --plot needs matplotlib: pip install 'narrowgauge[demo]'\n")
+    assert not list(tmp_path.iterdir())
