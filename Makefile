@@ -78,6 +78,7 @@ experiments: env
 pictures: env
 	$(BIN)/python docs/pictures/training_core.py
 	$(BIN)/python docs/pictures/rooms.py
+	$(BIN)/python docs/pictures/tutorial.py
 
 # The site: build/site/index.html. It stops at any warning, and at a link that leads nowhere.
 docs: env

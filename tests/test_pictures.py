@@ -12,7 +12,8 @@ PICTURES = ROOT / "docs" / "pictures"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(PICTURES)
-    drawing, rooms, training_core = map(importlib.import_module, ("drawing", "rooms", "training_core"))
+    drawing, rooms, training_core, tutorial = map(importlib.import_module, (
+        "drawing", "rooms", "training_core", "tutorial"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -26,12 +27,13 @@ def test_each_picture_is_shown():
     assert shown == {path.name for path in PICTURES.glob("*.svg")}
 
 
-@pytest.mark.parametrize(("module", "name"), [(rooms, "rooms"),
-                                              pytest.param(training_core, "core", marks=pytest.mark.sweep)],
+@pytest.mark.parametrize(("draw", "name"), [
+    (rooms.draw, "rooms"), pytest.param(training_core.draw, "core", marks=pytest.mark.sweep), (tutorial.group, "group"),
+    pytest.param(tutorial.learning, "learning", marks=pytest.mark.sweep)],
                          ids=lambda each: each if isinstance(each, str) else "")
-def test_a_picture_is_what_its_script_draws(module, name, monkeypatch, tmp_path):
+def test_a_picture_is_what_its_script_draws(draw, name, monkeypatch, tmp_path):
     monkeypatch.setattr(drawing, "HERE", tmp_path)
-    module.draw()
+    draw()
     text = (tmp_path / f"{name}.svg").read_text()
     assert text == (PICTURES / f"{name}.svg").read_text(), "see `make pictures`"
     assert ElementTree.fromstring(text).get("aria-label")
