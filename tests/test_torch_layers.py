@@ -85,12 +85,13 @@ def test_operands_have_the_bits_of_golden_with_and_without_exact():
 
 @pytest.mark.parametrize("name, exact", [("fp32", True), ("bfp", True), ("mx", True), ("int8", True), ("fp32", False),
                                          ("int8", False)])
-@pytest.mark.parametrize("kernel, stride, padding", [(3, 1, 1), (3, 2, 1), (2, 2, 0), (1, 1, 0), (5, 3, 2)])
+@pytest.mark.parametrize("kernel, stride, padding", [(3, 1, 1), (3, 2, 1), (2, 2, 0), (1, 1, 0), (5, 3, 2), (1, 2, 0)])
 def test_three_products_of_a_convolution(name, kernel, stride, padding, exact):
     # Without exact, groups lie elsewhere: see the next test. These recipes have none.
     recipe = RECIPES[name]
     geometry = Convolution(9, 7, 3, 4, kernel, stride, padding)
     x, w, g = tensors((2, 3, 9, 7), (4, 3, kernel, kernel), (2, 4, *geometry.shape))
+    x[0, 0, 0, 1] = 50  # a scale is that of the images, although no patch has this pixel where a stride leaves it out
     numbers = Numbers(recipe, seed=7, exact=exact)
     layer = layers.Conv2d.of(nn.Conv2d(3, 4, kernel, stride, padding, bias=False), numbers)
     layer.weight.data = w
@@ -102,11 +103,12 @@ def test_three_products_of_a_convolution(name, kernel, stride, padding, exact):
         return images.permute(0, 2, 3, 1).reshape(-1, images.shape[1]).numpy()
 
     gemms = Gemms(recipe, 7)
-    patches = geometry.unroll(rows(x.detach()).reshape(2, -1))
+    images = rows(x.detach()).reshape(2, -1)
+    patches = geometry.unroll(images)
     kernels = np.ascontiguousarray(w.permute(0, 2, 3, 1).reshape(4, -1).numpy())
-    expected = [gemms.product("forward", 0, patches, kernels, 0),
+    expected = [gemms.product("forward", 0, patches, kernels, 0, (images, kernels)),
                 gemms.input_gradient(geometry, 0, rows(g), kernels, 0).reshape(-1, 3),
-                gemms.product("weight-gradient", 0, rows(g), patches, 0)]
+                gemms.product("weight-gradient", 0, rows(g), patches, 0, (rows(g), images))]
     found = [rows(z.detach()), rows(x.grad), layer.weight.grad.permute(0, 2, 3, 1).reshape(4, -1).numpy()]
     for each, wanted in zip(found, expected):
         if exact:

@@ -172,10 +172,10 @@ class Numbers:
             self.control.count_sizes(gemm, kinds, sizes, (a, b), times)
 
     def exact_product(self, gemm: str, layer: int, operands: tuple[Tensor, Tensor], step: int,
-                      whole: tuple[Tensor, Tensor], before: tuple[int, int]) -> Tensor:
+                      whole: tuple[Tensor, Tensor], before: tuple[int, int], counted: tuple[Tensor, Tensor]) -> Tensor:
         """Return golden's product of operands as they are stored (2-D): see `Gemms.product`."""
-        x, y, *tensors = (self._array(each) for each in (*operands, *whole))
-        found = self._gemms.product(gemm, layer, x, y, step, (tensors[0], tensors[1]), before)
+        x, y, a, b, *others = (self._array(each) for each in (*operands, *whole, *counted))
+        found = self._gemms.product(gemm, layer, x, y, step, (a, b), before, (others[0], others[1]))
         return self._tensor(found, operands[0])
 
     def exact_input_gradient(self, geometry: Convolution, layer: int, gradient: Tensor, kernels: Tensor, step: int

@@ -79,14 +79,14 @@ def _operands(ctx: Any, gemm: str, operands: tuple[Tensor, Tensor], axes: tuple[
                  for side, (each, axis, mode) in enumerate(zip(operands, axes, ctx.modes)))
 
 
-def _exact(ctx: Any, gemm: str, x: Tensor, y: Tensor) -> Tensor:
-    """Return golden's products of batched matrices, one after the other."""
+def _exact(ctx: Any, gemm: str, x: Tensor, y: Tensor, whole: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    """Return golden's products of batched matrices, one after the other; `whole` are the tensors they are made of."""
     numbers, layer, step = ctx.numbers, ctx.layer, ctx.step
-    whole, found = (_matrix(x), _matrix(y)), []
+    counted, found = (_matrix(x), _matrix(y)), []
     for pair in zip(x.reshape(-1, *x.shape[-2:]), y.reshape(-1, *y.shape[-2:])):
         counts = [count_of(each, axis, numbers.recipe.system.group) for each, axis in zip(pair, AXES[gemm])]
         before = [numbers.vectors(layer, SLOTS[gemm] + side, step, count) for side, count in enumerate(counts)]
-        found.append(numbers.exact_product(gemm, layer, pair, step, whole, (before[0], before[1])))
+        found.append(numbers.exact_product(gemm, layer, pair, step, whole or counted, (before[0], before[1]), counted))
     return torch.stack(found).reshape(*x.shape[:-2], *found[0].shape)
 
 
@@ -202,16 +202,16 @@ class _ExactConvolution(torch.autograd.Function):
         features = _channels_last(x).reshape(len(x), -1)
         patches = torch.tensor(geometry.unroll(features.cpu().numpy()), device=x.device)
         kernels = weight.permute(0, 2, 3, 1).reshape(len(weight), -1)
-        ctx.save_for_backward(patches, kernels)
-        found = _exact(ctx, "forward", patches, kernels)
+        ctx.save_for_backward(features, patches, kernels)
+        found = _exact(ctx, "forward", patches, kernels, (features, kernels))
         return found.reshape(len(x), *geometry.shape, geometry.outputs).permute(0, 3, 1, 2)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple:
-        (patches, kernels), geometry, numbers = ctx.saved_tensors, ctx.geometry, ctx.numbers
+        (features, patches, kernels), geometry, numbers = ctx.saved_tensors, ctx.geometry, ctx.numbers
         rows, by_x, by_weight = _channels_last(gradient), None, None
         if ctx.needs_input_grad[1]:
-            found = _exact(ctx, "weight-gradient", rows, patches)
+            found = _exact(ctx, "weight-gradient", rows, patches, (rows, features))
             by_weight = found.reshape(len(found), geometry.kernel, geometry.kernel, -1).permute(0, 3, 1, 2)
         if ctx.needs_input_grad[0]:
             found = numbers.exact_input_gradient(geometry, ctx.layer, rows, kernels, ctx.step)

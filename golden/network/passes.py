@@ -87,24 +87,25 @@ class Gemms:
         self._sums = recipe.plain
 
     def product(self, gemm: str, layer: int, x: Any, y: Any, step: int, whole: tuple[Any, Any] | None = None,
-                before: tuple[int, int] = (0, 0)) -> np.ndarray:
+                before: tuple[int, int] = (0, 0), counted: tuple[Any, Any] | None = None) -> np.ndarray:
         """Return one GEMM of `GEMMS` in the work format, from operands as they are stored.
 
         `step` is that of `draws_of`. Weights may be logarithmic codes, which `logarithmic.narrowed` brings to the
         operands' bits, under the same scale. `whole` are the tensors by which modes are chosen, where operands are made
-        of them. A GEMM may be made in several products: then `before` are the vectors of the products before this one.
+        of them, and `counted` those by whose groups a precision is. A GEMM may be made in several products: then
+        `before` are the vectors of the products before this one.
         """
         operands, training = [], step < MEASURED
         for side, ((kind, axis), array) in enumerate(zip(GEMMS[gemm], (x, y))):
             if self.record and training:
                 self.record(step, layer, gemm, kind, array, axis)
-            stored = array
             # A product is of (M, K) and (K, N): the first operand reduces along axis 1, the second along 0.
             if axis == side:
                 array, axis = array.T, 1 - axis
             mode = self.recipe.mode(kind, (whole or (x, y))[side])
             if self.control:
-                mode["precision"] = self.control.width(kind, layer, step if training else None, stored)
+                mode["precision"] = self.control.width(
+                    kind, layer, step if training else None, (counted or (x, y))[side])
             draws = draws_of(self.seed, layer, 2 * list(GEMMS).index(gemm) + side, step)
             operand, invalid, overflow = self.recipe.system.operand(
                 array, axis, mode, side, replace(draws, vector=before[side]))
@@ -124,7 +125,8 @@ class Gemms:
         before = (0, 0)
         for phase in layer.phases():
             x = phase.gradients(delta)
-            found = self.product("input-gradient", number, x, phase.weights(weights), step, (delta, weights), before)
+            found = self.product("input-gradient", number, x, phase.weights(weights), step, (delta, weights), before,
+                                 (delta, weights))
             groups = -(-x.shape[1] // self.recipe.system.group)
             before = (before[0] + len(x) * groups, before[1] + found.shape[1] * groups)
             total = phase.place(total, found)
