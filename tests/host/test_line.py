@@ -229,12 +229,12 @@ def test_a_port_that_is_gone_is_one_error(tmp_path):
         connect("litex:", 1)
 
 
-def test_litex_reads_the_identity(terminal):
-    """LiteX's own server is on the line, and LiteX's own client reads over it."""
+@pytest.fixture
+def litex(terminal):
+    """Returns the port of LiteX's own server, which is on the line."""
     pytest.importorskip("litex")
     import socket
 
-    from litex import RemoteClient
     from litex.tools.litex_server import RemoteServer
     from litex.tools.remote.comm_uart import CommUART
     with socket.socket() as probe:
@@ -244,14 +244,23 @@ def test_litex_reads_the_identity(terminal):
     server.open()
     server.start(4)
     time.sleep(0.1)
-    client = RemoteClient("localhost", port)
+    return port
+
+
+def test_litex_reads_the_identity(litex):
+    """LiteX's own client does."""
+    from litex import RemoteClient
+    client = RemoteClient("localhost", litex)
     client.open()
     assert client.read(0) == IDENTITY
     client.write(REGISTERS["irq_enable"].address, 6)
     assert client.read(REGISTERS["irq_enable"].address, 2) == [6, 0]
     client.close()
-    time.sleep(0.1)
-    device = Device(connect(f"litex:localhost:{port}", 1, timeout=60), KEPT)
+
+
+@pytest.mark.sweep
+def test_a_device_is_driven_through_litex(litex):
+    device = Device(connect(f"litex:localhost:{litex}", 1, timeout=60), KEPT)
     assert isinstance(device.transport, LiteX)
     require_echo(device, packets=2)
     device.close()
