@@ -40,7 +40,7 @@ def _own(tool: str) -> str | None:
 
 
 def versions(target: str, family: Target) -> dict[str, str]:
-    """Return the versions of the tools that a target needs; MissingExtra names one that is not installed.
+    """Return the versions of a target's tools; MissingExtra names one that is not installed.
 
     Of a user's own program it is the first line that ``--version`` prints, and a hash of the program.
     """

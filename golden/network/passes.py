@@ -91,9 +91,9 @@ class Gemms:
         """Return one GEMM of `GEMMS` in the work format, from operands as they are stored.
 
         `step` is that of `draws_of`. Weights may be logarithmic codes, which `logarithmic.narrowed` brings to the
-        operands' bits, under the same scale. `whole` are the tensors by which modes are chosen, where operands are made
-        of them, and `counted` those by whose groups a precision is. A GEMM may be made in several products: then
-        `before` are the vectors of the products before this one.
+        operands' bits, under the same scale. `whole` are the tensors that operands are made of, such as images: they
+        decide the modes. The groups of `counted` decide a precision. Both are the operands unless they are given. A
+        GEMM may be made in several products: then `before` are the vectors of the products before this one.
         """
         operands, training = [], step < MEASURED
         for side, ((kind, axis), array) in enumerate(zip(GEMMS[gemm], (x, y))):

@@ -27,7 +27,7 @@ class Product:
     lines, tile : (int, int)
         Rows and columns of cells that have results. Of these, those of a tile.
     begin, walks : int
-        The cycle in which it begins; in which its operands begin to be read, whose scales have been found.
+        The cycle in which it begins; and that in which all scales are found, so that its operands are read.
     read, taken : int, optional
         From when on its operands have been read; the cycle in which the cells begin with it.
     ready : (list of int, list of int)
