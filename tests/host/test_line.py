@@ -16,7 +16,8 @@ from narrowgauge.host import Device, HostError, LiteX, Serial, Simulated, connec
 from narrowgauge.hw.host.text import axi_text, serial_text
 from narrowgauge.sim.host import DeviceModel, serve
 
-DIVISOR, TIMEOUT, PATIENCE = 4, 1 << 14, 20_000
+# A host that stands still for a while on a busy machine must not have its half request forgotten.
+DIVISOR, TIMEOUT, PATIENCE = 4, 1 << 20, 20_000
 KEPT = replace(CONFIGURATION, data=512)
 
 
