@@ -1,8 +1,8 @@
 # amaranth: UnusedElaboratable=no
 """Compares the number systems in a core: the tables of units/core.md that have a row for each of them.
 
-``python docs/core_systems.py`` asks golden's cycle model, in a minute. The model tells the cycles of a step. It also
-tells those of other ways to skip a step, and of searches for the scales of convolutions. ``--train [LABEL ...]`` also
+``python docs/core_systems.py`` asks golden's cycle model, in a minute. The model tells the cycles of a step,
+of other ways to skip a step, and of the search for the scales of convolutions. ``--train [LABEL ...]`` also
 trains in golden and in Verilog, minutes for each row, and ends with an error where the digests differ. ``--cost [LABEL
 ...]`` synthesises, likewise, and places nothing. They write data/core-systems.csv, data/core-loss.csv and
 data/core-searches.csv, and then the tables. A system that the circuit refuses has no row.
@@ -128,7 +128,7 @@ def losses():
 def searches():
     """Write what a step takes with convolutions, with a search for scales in whole tensors, without, and in patches.
 
-    In patches a search reads more, by so many pieces of 16 elements, each of which takes a cycle.
+    A search reads 16 elements in a cycle. Patches have more elements than their tensors.
     """
     def given(products, issue, at):
         yield from ()

@@ -67,7 +67,7 @@ def learning() -> None:
         for colour, (_, rows) in zip(COLOURS, courses().items()):
             points = [(left + 20 * (row.epoch - 1), float(place(row.loss if title == "loss" else row.test_accuracy)))
                       for row in rows]
-            drawing.curve([(x, round(min(max(y, 34), 240), 1)) for x, y in points], colour)
+            drawing.curve([(x, round(y, 1)) for x, y in points], colour)
     for number, (colour, name) in enumerate(zip(COLOURS, courses())):
         drawing.curve([(300 + 120 * number, 280), (324 + 120 * number, 280)], colour)
         drawing.text(330 + 120 * number, 284, name, "left")

@@ -27,7 +27,7 @@ class Product:
     lines, tile : (int, int)
         Rows and columns of cells that have results. Of these, those of a tile.
     begin, walks : int
-        The cycle in which it begins; and that in which all scales are found, so that its operands are read.
+        The cycle in which it begins. The cycle in which the scales are found, and the reading of operands begins.
     read, taken : int, optional
         From when on its operands have been read; the cycle in which the cells begin with it.
     ready : (list of int, list of int)
@@ -165,7 +165,7 @@ def begin(products: Products) -> Process:
 def _search(products: Products, issue: Issue, at: int) -> Part:
     """Read operands for the scale of their tensor, where they have one that is not given; return the cycle after.
 
-    One converter reads one operand after the other. Two converters read both at a time.
+    With one converter operand a is read first, then operand b. With two they are read at the same time.
     """
     state, p = products.state, products.state.parameters
     if "scale" not in p.system.modes:
